@@ -1,0 +1,55 @@
+# `make` only bootstraps uv, syncs .venv from the committed pins and calls the tools in it.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+AL := .venv/bin/al
+export UV_COMPILE_BYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint lock bench clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.synced ## Create .venv from requirements.lock
+
+demo: setup ## All set-up, then the loop on built-in images with a simulated annotator
+	$(AL) demo $(ARGS)
+
+up: setup ## Label Studio and Dagster on your own images and settings
+	$(AL) up $(ARGS)
+
+test: setup ## All set-up, then the tests
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: setup ## What CI checks beside the tests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+	.venv/bin/dg check defs
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+lock: $(UV) ## Make requirements.lock anew from pyproject.toml
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock
+
+bench: setup ## Every benchmark, one after the other
+	for b in location overhead latency; do .venv/bin/python -m benchmarks.$$b || exit 1; done
+
+clean: ## Remove the environment (not .al, where your labels are)
+	rm -rf .venv .uv
+
+# System Pythons refuse `pip install` (PEP 668), so uv goes to a private environment; --target serves
+# Debian's python3 without python3-venv.
+.uv/bin/uv:
+	@command -v $(PYTHON) >/dev/null || { echo "python3 (3.11 to 3.13) is needed: e.g. apt-get install python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "Python 3.11 to 3.13 is needed, $$($(PYTHON) --version) was found; choose another with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Installing uv into .uv ..."
+	@$(PYTHON) -m venv .uv >/dev/null 2>&1 && .uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9' \
+	  || $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.9' \
+	  || { rm -rf .uv; echo "uv could not be installed with $(PYTHON) -m venv or pip: install python3-venv (Debian, Ubuntu: apt-get install python3-venv), or uv itself (https://docs.astral.sh/uv), and try again" >&2; exit 1; }
+
+.venv/.synced: requirements.lock pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python .venv --require-hashes requirements.lock
+	$(UV) pip install --quiet --python .venv --no-deps --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Image active learning with people in the loop."""

@@ -1,0 +1,251 @@
+"""The command `al`: demo · up · annotate · status · export · doctor · migrate."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from al_pipeline.core.errors import ALError, InputError
+from al_pipeline.settings import Settings, load_settings
+
+app = typer.Typer(
+    help="Image active learning with people in the loop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console(highlight=False)
+
+Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of images, flat or in class folders.")]
+DagsterPort = Annotated[int | None, typer.Option("--dagster-port", help="Port of the Dagster UI.")]
+StudioPort = Annotated[int | None, typer.Option("--label-studio-port", help="Port of Label Studio.")]
+
+
+class Format(StrEnum):
+    """File formats of `al export`."""
+
+    csv = "csv"
+    parquet = "parquet"
+    json = "json"
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Show an error on purpose as its sentence, without a traceback; Ctrl-C ends with the usual code."""
+    try:
+        yield
+    except ALError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def configure(home: Path | None, images: Path | None = None) -> Settings:
+    """Read the settings, with what the command line says above everything; child processes see the same."""
+    if home is not None:
+        os.environ["AL_HOME"] = str(home.resolve())
+    if images is not None:
+        os.environ["AL_IMAGES"] = str(images.resolve())
+    settings = load_settings()
+    os.environ["AL_HOME"] = str(settings.home.resolve())
+    if settings.images is not None:
+        os.environ["AL_IMAGES"] = str(settings.images.resolve())
+    return load_settings()
+
+
+def end_on_sigterm() -> None:
+    """Make SIGTERM end us as Ctrl-C does, so that the servers are stopped then too."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def stay_up(stack: Any) -> None:
+    """Wait for Ctrl-C while the servers run; say so if one of them ends."""
+    console.print("[bold]Running. Ctrl-C ends everything.[/bold]")
+    pause = threading.Event()
+    while not pause.wait(1):
+        stack.check_alive()
+
+
+@app.command()
+def demo(
+    images: Images = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to run; the last one's batch is left to you.")] = 4,
+    keep: Annotated[
+        bool | None, typer.Option("--keep/--no-keep", help="Leave the servers running; the default on a terminal.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the last demo and start anew.")] = False,
+    home: Home = None,
+    dagster_port: DagsterPort = None,
+    label_studio_port: StudioPort = None,
+) -> None:
+    """Run the whole loop here: real Label Studio, real Dagster, a simulated annotator."""
+    from al_pipeline.demo import run_demo
+
+    with told_plainly():
+        end_on_sigterm()
+        run_demo(
+            console,
+            images=images,
+            rounds=rounds,
+            keep=sys.stdout.isatty() if keep is None else keep,
+            fresh=fresh,
+            home=home,
+            dagster_port=dagster_port,
+            label_studio_port=label_studio_port,
+        )
+
+
+@app.command()
+def up(
+    images: Images = None,
+    home: Home = None,
+    dagster_port: DagsterPort = None,
+    label_studio_port: StudioPort = None,
+) -> None:
+    """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
+    from al_pipeline.demo import closing_words, start_loop
+    from al_pipeline.loop import open_loop
+    from al_pipeline.stack import Stack
+
+    with told_plainly():
+        end_on_sigterm()
+        settings = configure(home, images)
+        if settings.images is None:
+            raise InputError("No folder of images is set: `al up --images DIR`, AL_IMAGES, or `images` in al.toml")
+        stack = Stack(
+            settings,
+            dict(os.environ),
+            dagster_port=dagster_port,
+            label_studio_port=label_studio_port,
+            say=console.print,
+        )
+        with stack, open_loop(settings) as loop:
+            start_loop(stack, loop, console)
+            closing_words(stack, loop, console)
+            stay_up(stack)
+
+
+@app.command()
+def status(home: Home = None) -> None:
+    """Show the rounds, the counts, and what the loop is waiting for."""
+    from al_pipeline.loop import open_loop
+    from al_pipeline.progress import print_rounds
+
+    with told_plainly(), open_loop(configure(home)) as loop:
+        print_rounds(console, loop.rounds())
+        facts = loop.facts()
+        now = facts.status
+        if now.round_number is not None:
+            console.print(
+                f"{now.labels_total} labels, {now.unlabeled_left} images unlabeled; newest round: "
+                f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
+            )
+        decision = loop.decision(facts)
+        console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
+
+
+@app.command()
+def annotate(
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Answer with the folder names, as the simulated annotator of the demo.")
+    ] = False,
+    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of wrong answers.")] = 0.0,
+    skip_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of skipped tasks.")] = 0.0,
+    annotators: Annotated[int, typer.Option(min=1, help="Different people, each a Label Studio user.")] = 1,
+    seconds_per_label: Annotated[float, typer.Option(min=0, help="How long one answer takes.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    once: Annotated[bool, typer.Option("--once", help="Answer what is open now, then end.")] = False,
+    home: Home = None,
+) -> None:
+    """Answer open tasks in Label Studio with a simulated annotator."""
+    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+    from al_pipeline.loop import open_loop, truth
+
+    with told_plainly(), open_loop(configure(home)) as loop:
+        if not oracle:
+            url = loop.deployment.project_url(loop.deployment.project_id())
+            raise InputError(f"People answer at {url}. Add --oracle to let the simulated annotator do it")
+        annotator = SimulatedAnnotator(
+            loop.deployment.label_studio,
+            loop.deployment.project_id(),
+            truth(loop.image_pool()),
+            loop.class_names(),
+            error_rate=error_rate,
+            skip_rate=skip_rate,
+            annotators=annotators,
+            seconds_per_label=seconds_per_label,
+            seed=seed,
+        )
+        pause = threading.Event()
+        while True:
+            answered = annotator.answer_open_tasks()
+            if answered.labeled + answered.skipped or once:
+                console.print(f"{answered.labeled} labels, {answered.skipped} skipped, {answered.wrong} wrong")
+            if once:
+                return
+            pause.wait(1)
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Argument(help="File to write.")],
+    file_format: Annotated[
+        Format | None, typer.Option("--format", help="csv, parquet or json; by default from the file's name.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Write all labels with where each came from: round, annotation, annotator, moment."""
+    from al_pipeline.ledger import Ledger
+
+    with told_plainly():
+        kind = file_format.value if file_format else output.suffix.lstrip(".").lower()
+        if kind not in list(Format):
+            raise InputError(f"{output}: the format is not clear from the name; add --format csv, parquet or json")
+        labels = Ledger(configure(home).ledger_url).export()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if kind == Format.csv:
+            labels.to_csv(output, index=False)
+        elif kind == Format.parquet:
+            labels.to_parquet(output, index=False)
+        else:
+            labels.to_json(output, orient="records", lines=False, date_format="iso", indent=1)
+        console.print(f"{len(labels)} answers written to {output}")
+
+
+@app.command()
+def doctor(home: Home = None, images: Images = None) -> None:
+    """Check settings, versions, ports, disk, Label Studio's token and image access, and say what to fix."""
+    from al_pipeline.doctor import examine
+
+    with told_plainly():
+        findings = examine(lambda: configure(home, images))
+        signs = {True: "[green]ok[/green]  ", None: "[yellow]note[/yellow]", False: "[red]fix[/red] "}
+        for finding in findings:
+            console.print(f"{signs[finding.ok]} {finding.subject}: {escape(finding.text)}", soft_wrap=True)
+        if any(finding.ok is False for finding in findings):
+            raise typer.Exit(1)
+
+
+@app.command()
+def migrate(home: Home = None) -> None:
+    """Bring the ledger's tables up to date (every other command does so too when it opens the ledger)."""
+    from al_pipeline.ledger import Ledger
+
+    with told_plainly():
+        Ledger(configure(home).ledger_url)
+        console.print("The ledger is up to date.")

@@ -1,0 +1,148 @@
+"""Votes become labels: the latest answer of each person counts, a strict majority decides, a tie is a dispute."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from al_pipeline.core.errors import InputError
+
+LABEL_COLUMNS = {
+    "sample_id": object,
+    "label": object,
+    "votes": np.int64,
+    "n_votes": np.int64,
+    "weight": np.float64,
+    "annotation_ids": object,
+    "first_round": object,
+}
+NEEDED = ("sample_id", "round", "annotation_id", "annotator", "value", "cancelled", "updated_at")
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What people agree on, and what they do not. A sample is in exactly one of the four states.
+
+    Attributes
+    ----------
+    labels : DataFrame
+        One row per agreed sample: ``sample_id, label, votes`` (agreeing), ``n_votes, weight`` (votes / n_votes),
+        ``annotation_ids`` (of the agreeing votes, comma separated), ``first_round`` (earliest round of an agreeing
+        vote); sorted by ``sample_id``.
+    disputed : DataFrame
+        ``sample_id, n_votes, answers`` (for example ``"cat: 1, dog: 1"``): enough votes, no strict majority.
+    skipped : list of str
+        Samples with enough answers, of which too few are votes because people skipped them.
+    open : list of str
+        Samples with some answer, but too few to count.
+    outside : DataFrame
+        ``sample_id, annotation_id, annotator, value``: current answers that name no class of the set, or (``value``
+        None) nothing at all. They are reported and count as not given.
+    """
+
+    labels: pd.DataFrame
+    disputed: pd.DataFrame
+    outside: pd.DataFrame
+    skipped: list[str]
+    open: list[str]
+
+
+def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: int = 1) -> Consensus:
+    """Agree on labels.
+
+    Parameters
+    ----------
+    events : DataFrame
+        Annotation events, any number per person and sample, in any order: ``sample_id, round, annotation_id,
+        annotator, value, cancelled, updated_at``. The latest per (sample, annotator) counts; a cancelled one is a skip.
+    class_names : sequence of str
+        Values outside of it are never labels.
+    min_votes : int
+        Votes a sample needs, at least 1. A label also needs more than half of them.
+
+    Returns
+    -------
+    Consensus
+
+    Raises
+    ------
+    InputError
+        `min_votes` is below 1 or a column is missing.
+    """
+    if min_votes < 1:
+        raise InputError(f"min_votes must be at least 1, not {min_votes!r}")
+    if missing := [column for column in NEEDED if column not in events.columns]:
+        raise InputError(f"annotation events lack the columns {missing}; they have {list(events.columns)}")
+
+    current = events.sort_values(["updated_at", "annotation_id"], kind="stable")
+    current = current.drop_duplicates(["sample_id", "annotator"], keep="last")
+    skip = current["cancelled"].astype(bool)
+    vote = ~skip & current["value"].isin(list(class_names))
+
+    answers = pd.DataFrame({"votes": vote, "skips": skip}).groupby(current["sample_id"]).sum()
+    enough = answers["votes"] >= min_votes
+    tally = _tally(current[vote])
+    tally = tally[tally["n_votes"] >= min_votes]
+    agreed = tally[2 * tally["votes"] > tally["n_votes"]]
+    skipped = ~enough & (answers["skips"] > 0) & (answers["votes"] + answers["skips"] >= min_votes)
+
+    outside = current.loc[~skip & ~vote, ["sample_id", "annotation_id", "annotator", "value"]]
+    return Consensus(
+        labels=_labels(current[vote], agreed),
+        disputed=_disputed(tally[~tally["sample_id"].isin(agreed["sample_id"])]),
+        outside=outside.sort_values(["sample_id", "annotation_id"], ignore_index=True),
+        skipped=sorted(answers.index[skipped]),
+        open=sorted(answers.index[~enough & ~skipped]),
+    )
+
+
+def labels_hash(labels: pd.DataFrame) -> str:
+    """Return the SHA-256 (hex) of what is trained on: the pairs (sample_id, label), in whatever order they come.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        At least ``sample_id`` and ``label``.
+    """
+    digest = hashlib.sha256()
+    for sample, label in sorted(zip(labels["sample_id"], labels["label"], strict=True)):
+        # Lengths make the text unambiguous whatever characters a class name holds.
+        digest.update(f"{len(sample)}:{sample}{len(label)}:{label}".encode())
+    return digest.hexdigest()
+
+
+def _tally(votes: pd.DataFrame) -> pd.DataFrame:
+    """Return ``sample_id, value, votes, n_votes`` per sample and value: most votes first, then by name."""
+    tally = votes.groupby(["sample_id", "value"]).size().rename("votes").reset_index()
+    tally["n_votes"] = tally.groupby("sample_id")["votes"].transform("sum")
+    return tally.sort_values(["sample_id", "votes", "value"], ascending=[True, False, True], ignore_index=True)
+
+
+def _labels(votes: pd.DataFrame, agreed: pd.DataFrame) -> pd.DataFrame:
+    """Return the labeled-pool rows of the agreed samples."""
+    agreed = agreed.rename(columns={"value": "label"})
+    agreeing = votes.merge(agreed, left_on=["sample_id", "value"], right_on=["sample_id", "label"])
+    agreeing = agreeing.sort_values("annotation_id")
+    first = agreeing.sort_values("round", kind="stable").drop_duplicates("sample_id").set_index("sample_id")["round"]
+    agreed["weight"] = agreed["votes"] / agreed["n_votes"]
+    agreed["annotation_ids"] = agreed["sample_id"].map(_joined(agreeing["sample_id"], agreeing["annotation_id"], ","))
+    agreed["first_round"] = agreed["sample_id"].map(first)
+    return agreed.astype(LABEL_COLUMNS)[list(LABEL_COLUMNS)].reset_index(drop=True)
+
+
+def _disputed(tally: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per disputed sample with its answers, most frequent first."""
+    samples = tally[["sample_id", "n_votes"]].drop_duplicates("sample_id", ignore_index=True)
+    answers = tally["value"].astype(str) + ": " + tally["votes"].astype(str)
+    return samples.assign(answers=samples["sample_id"].map(_joined(tally["sample_id"], answers, ", ")).astype(object))
+
+
+def _joined(samples: pd.Series, values: pd.Series, separator: str) -> dict[str, str]:
+    """Return the values of each sample as one text; groupby().agg is many times slower."""
+    texts: defaultdict[str, list[str]] = defaultdict(list)
+    for sample, value in zip(samples, values, strict=True):
+        texts[sample].append(str(value))
+    return {sample: separator.join(parts) for sample, parts in texts.items()}

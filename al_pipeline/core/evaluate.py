@@ -1,0 +1,305 @@
+"""Evaluation: what predictions on the holdout are worth, with 95 % intervals that are honest about small numbers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest
+
+from al_pipeline.core.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
+from al_pipeline.core.errors import InputError
+
+CALIBRATION_BINS = 15
+CURVE_POINTS = 200
+# Beyond this many classes a curve each is unreadable and, at 200 points, megabytes: only the mean curve is kept.
+CURVE_CLASSES = 20
+# Half precision sums to one within about 1e-3.
+SUM_TOLERANCE = 1e-3
+NO_LABELS = "no holdout labels yet"
+
+
+class Interval(NamedTuple):
+    """A value with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fares; None where there is nothing to divide by.
+
+    Attributes
+    ----------
+    name : str
+    support : int
+        Holdout samples of this class.
+    precision : float, optional
+        Share of right ones among those predicted so; None if it was never predicted.
+    recall : float, optional
+        Share found of those there are; None without support.
+    """
+
+    name: str
+    support: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Predictions whose top probability lies in (low, high]."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """False against true positive rates, at most `CURVE_POINTS` of them, from (0, 0) to (1, 1)."""
+
+    name: str
+    auc: float
+    false_positive_rate: list[float]
+    true_positive_rate: list[float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Test results of one checkpoint.
+
+    Attributes
+    ----------
+    n : int
+        Holdout samples.
+    class_names : list of str, length K
+    accuracy : Interval, optional
+        Wilson's interval. None without samples.
+    roc_auc : Interval, optional
+        Two classes: DeLong's interval; more: the mean over classes of one against the rest, stratified bootstrap.
+        None while a class has no holdout sample, then `note` says so.
+    ece : float, optional
+        Expected calibration error: mean gap between confidence and accuracy over 15 equal bins, weighted by count.
+    per_class : list of ClassScore
+    confusion : list of K lists of K int
+        ``confusion[true][predicted]``.
+    calibration : list of CalibrationBin
+        Bins that hold samples.
+    roc : list of RocCurve
+        Two classes: the second one's. Up to 20: one each and their mean. More: the mean alone.
+    note : str, optional
+        What is missing and why.
+    """
+
+    n: int
+    class_names: list[str]
+    accuracy: Interval | None = None
+    roc_auc: Interval | None = None
+    ece: float | None = None
+    per_class: list[ClassScore] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
+    calibration: list[CalibrationBin] = field(default_factory=list)
+    roc: list[RocCurve] = field(default_factory=list)
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary of JSON's own types, without NaN."""
+        document = asdict(self)
+        for name in ("accuracy", "roc_auc"):
+            interval = getattr(self, name)
+            document[name] = None if interval is None else interval._asdict()
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Evaluation":
+        """Read what `to_json` returned.
+
+        Raises
+        ------
+        InputError
+            It is something else.
+        """
+        try:
+            return cls(
+                n=document["n"],
+                class_names=list(document["class_names"]),
+                accuracy=_interval(document["accuracy"]),
+                roc_auc=_interval(document["roc_auc"]),
+                ece=document["ece"],
+                per_class=[ClassScore(**row) for row in document["per_class"]],
+                confusion=document["confusion"],
+                calibration=[CalibrationBin(**row) for row in document["calibration"]],
+                roc=[RocCurve(**row) for row in document["roc"]],
+                note=document["note"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"this is no stored evaluation ({type(error).__name__}: {error})") from None
+
+
+def evaluate(
+    probabilities: npt.ArrayLike, labels: Sequence[str], class_names: Sequence[str], *, seed: int = 0
+) -> Evaluation:
+    """Compare predictions with the truth.
+
+    Parameters
+    ----------
+    probabilities : array_like of float, shape (n, K)
+        Rows sum to 1.
+    labels : sequence of str, length n
+        The true classes.
+    class_names : sequence of str, length K
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, values that are no probabilities, or a label outside of the classes.
+    """
+    names = [str(name) for name in class_names]
+    p, truth = _checked(probabilities, labels, names)
+    if len(p) == 0:
+        return Evaluation(n=0, class_names=names, note=NO_LABELS)
+    predicted = p.argmax(axis=1)
+    right = predicted == truth
+    confusion = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(confusion, (truth, predicted), 1)
+    ece, calibration = _calibration(p.max(axis=1), right)
+    roc_auc, note = _roc_auc(p, truth, names, seed)
+    return Evaluation(
+        n=len(p),
+        class_names=names,
+        accuracy=Interval(float(right.mean()), *_wilson(int(right.sum()), len(p))),
+        roc_auc=roc_auc,
+        ece=ece,
+        per_class=_per_class(confusion, names),
+        confusion=confusion.tolist(),
+        calibration=calibration,
+        roc=_roc_curves(p, truth, names),
+        note=note,
+    )
+
+
+def _interval(document: dict[str, float] | None) -> Interval | None:
+    return None if document is None else Interval(**document)
+
+
+def _checked(probabilities: npt.ArrayLike, labels: Sequence[str], names: list[str]) -> tuple[Floats, Integers]:
+    p = np.asarray(probabilities, dtype=np.float64)
+    if len(labels) == 0 and p.size == 0:
+        return np.empty((0, len(names))), np.empty(0, dtype=np.int64)
+    if p.shape != (len(labels), len(names)):
+        raise InputError(
+            f"probabilities have the shape {p.shape}, but there are {len(labels)} labels and {len(names)} classes"
+        )
+    # Written so that NaN, for which every comparison is false, fails too.
+    wrong = np.flatnonzero(~((p.min(axis=1) >= 0) & (np.abs(p.sum(axis=1) - 1) <= SUM_TOLERANCE)))
+    if len(wrong):
+        raise InputError(
+            f"probabilities of holdout sample {wrong[0]} are {np.array2string(p[wrong[0]], precision=4, threshold=8)}: "
+            "each must be at least 0, none NaN, and the row must sum to 1"
+        )
+    number = {name: i for i, name in enumerate(names)}
+    outside = sorted({str(label) for label in labels if label not in number})
+    if outside:
+        raise InputError(f"holdout labels outside of the classes: {', '.join(map(repr, outside[:5]))}")
+    return p, np.array([number[label] for label in labels], dtype=np.int64)
+
+
+def _roc_auc(p: Floats, truth: Integers, names: list[str], seed: int) -> tuple[Interval | None, str | None]:
+    support = np.bincount(truth, minlength=len(names))
+    absent = [names[i] for i in np.flatnonzero(support == 0)]
+    if absent:
+        shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+        return None, f"no ROC-AUC: no holdout sample is of the class {shown}"
+    value, low, high = delong(p[:, 1], truth == 1) if len(names) == 2 else macro_auc(p, truth, seed=seed)
+    if low == high:
+        # A perfect ranking, or one sample per class: resampling and asymptotics see no variation and would claim
+        # certainty. Pairs of samples of different classes that share no sample are independent trials: Wilson's interval.
+        pairs = min(len(truth) // 2, len(truth) - int(support.max()))
+        low, high = _wilson(round(value * pairs), pairs)
+    return Interval(value, low, high), None
+
+
+def _wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Return the limits of Wilson's score interval, which also holds for few trials and for shares of 0 and 1."""
+    limits = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(limits.low), float(limits.high)
+
+
+def _per_class(confusion: Integers, names: list[str]) -> list[ClassScore]:
+    hits, support, calls = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    return [
+        ClassScore(
+            name=name,
+            support=int(support[i]),
+            precision=float(hits[i] / calls[i]) if calls[i] else None,
+            recall=float(hits[i] / support[i]) if support[i] else None,
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def _calibration(confidence: Floats, right: npt.NDArray[np.bool_]) -> tuple[float, list[CalibrationBin]]:
+    """Return the expected calibration error (Guo et al. 2017, equation 3) and its bins."""
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, CALIBRATION_BINS - 1)
+    bins = [
+        CalibrationBin(
+            low=float(edges[i]),
+            high=float(edges[i + 1]),
+            count=int(inside.sum()),
+            confidence=float(confidence[inside].mean()),
+            accuracy=float(right[inside].mean()),
+        )
+        for i in np.unique(place)
+        if (inside := place == i).any()
+    ]
+    return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / len(right), bins
+
+
+def _roc_curves(p: Floats, truth: Integers, names: list[str]) -> list[RocCurve]:
+    """Return the curves to draw; classes without samples, or without others, have none."""
+    grid = np.linspace(0, 1, CURVE_POINTS // 2)
+    curves, mean = [], np.zeros_like(grid)
+    shown = [1] if len(names) == 2 else range(len(names))
+    for i in shown:
+        positive = truth == i
+        if positive.all() or not positive.any():
+            continue
+        fpr, tpr = _roc_points(p[:, i], positive)
+        curves.append(_curve(names[i], fpr, tpr))
+        mean += np.interp(grid, fpr, tpr)
+    if len(names) == 2 or not curves:
+        return curves
+    mean /= len(curves)
+    auc = float(np.mean([curve.auc for curve in curves]))
+    macro = RocCurve("mean over classes", auc, [0.0, *grid.tolist()], [0.0, *mean.tolist()])
+    return [*curves, macro] if len(names) <= CURVE_CLASSES else [macro]
+
+
+def _roc_points(scores: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return false and true positive rates at every distinct threshold, from (0, 0) to (1, 1)."""
+    order = np.argsort(-scores, kind="stable")
+    last_of_ties = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(positive[order])[last_of_ties]
+    false = last_of_ties + 1 - hits
+    return np.append(0, false / false[-1]), np.append(0, hits / hits[-1])
+
+
+def _curve(name: str, fpr: Floats, tpr: Floats) -> RocCurve:
+    area = float(np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1])) / 2)
+    if len(fpr) > CURVE_POINTS:
+        # Spread along the curve's length, so that neither the steep nor the flat part is cut into corners.
+        length = np.append(0, np.cumsum(np.abs(np.diff(fpr)) + np.abs(np.diff(tpr))))
+        nearest = np.searchsorted(length, np.linspace(0, length[-1], CURVE_POINTS))
+        kept = np.unique(np.minimum(nearest, len(fpr) - 1))
+        kept[0] = 0
+        fpr, tpr = fpr[kept], tpr[kept]
+    return RocCurve(name, area, fpr.tolist(), tpr.tolist())

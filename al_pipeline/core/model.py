@@ -1,0 +1,342 @@
+"""The ResNet family: build it, and keep what was learned in one file together with where it came from."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from al_pipeline.core.errors import CheckpointError, InputError
+
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+# Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+# The key of the provenance in the file's metadata; its presence tells our files from other safetensors files.
+INFO_KEY = "al_pipeline.checkpoint"
+# The classifier: the one layer whose width is the number of classes, always new.
+HEAD = ("fc.weight", "fc.bias")
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Where a checkpoint came from and how its inputs are prepared.
+
+    Attributes
+    ----------
+    architecture : str
+        One of `ARCHITECTURES`.
+    class_names : tuple of str
+        Names of the network's outputs, in order.
+    image_size : int
+        Side in pixels of the square the network sees.
+    mean, std : tuple of float
+        Per-channel normalisation of pixels scaled to 0..1.
+    weights : str
+        What training started from: ``none``, ``imagenet`` or a path.
+    weights_hash : str
+        SHA-256 of the state (`state_hash`), 64 hex digits.
+    labels_hash : str
+        Identifies the labeled pool it was trained on; empty if untrained.
+    seed, round : int
+        The seed and the round that all randomness came from.
+    trained : bool
+        Whether any label was seen.
+    n_labels : int
+        Number of labels seen.
+    temperature : float
+        Logits are divided by it before the softmax.
+    versions : dict
+        Library versions that made it.
+    """
+
+    architecture: str
+    class_names: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights: str
+    weights_hash: str
+    labels_hash: str
+    seed: int
+    round: int
+    trained: bool
+    n_labels: int
+    temperature: float = 1.0
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the fields as one line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "CheckpointInfo":
+        """Read what `to_json` wrote; fields that a later version added are ignored.
+
+        Raises
+        ------
+        CheckpointError
+            The text is no such JSON or lacks a field.
+        """
+        try:
+            found = json.loads(text)
+            known = {f.name: found[f.name] for f in fields(cls) if f.name in found}
+            for name in ("class_names", "mean", "std"):
+                known[name] = tuple(known[name])
+            return cls(**known)
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"its description cannot be read ({error})") from None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's weights with their provenance.
+
+    Attributes
+    ----------
+    info : CheckpointInfo
+    state : dict of str to Tensor
+        State dict in torchvision's layout, on the CPU.
+    """
+
+    info: CheckpointInfo
+    state: dict[str, Tensor]
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hex digits of the weights' SHA-256: the name that query batches remember it by."""
+        return self.info.weights_hash[:16]
+
+    def model(self) -> nn.Module:
+        """Return the network in evaluation mode; changing it leaves the checkpoint as it is."""
+        # Nothing is initialised on the meta device: every value comes from the state.
+        with torch.device("meta"):
+            model = _network(self.info.architecture, len(self.info.class_names))
+        model = model.to_empty(device="cpu")
+        model.load_state_dict(self.state)
+        return model.eval()
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint as one safetensors file, whole or not at all.
+
+        Raises
+        ------
+        CheckpointError
+            It could not be written, for example because the disk is full; a file that was there before stays.
+        """
+        data = safetensors.torch.save(self.state, {"format": "pt", INFO_KEY: self.info.to_json()})
+        temporary: Path | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            temporary = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"The checkpoint {path} ({len(data) / 1e6:.0f} MB) could not be written: {error.strerror or error}. "
+                "Make room or mend the folder's permissions; an earlier file of that name is unchanged"
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read what `save` wrote, and verify its weights against their hash.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing, damaged or no checkpoint of this project.
+        """
+        info = read_info(path)
+        state = _read_safetensors(path)
+        found = state_hash(state)
+        if found != info.weights_hash:
+            raise CheckpointError(
+                f"The checkpoint {path} is damaged: its weights hash to {found[:16]} instead of "
+                f"{info.weights_hash[:16]}. Materialize it again"
+            )
+        return cls(info, state)
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """Return a checkpoint's provenance without reading its weights.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, damaged or no checkpoint of this project.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    if INFO_KEY not in metadata:
+        raise CheckpointError(
+            f"{path} holds weights but no description of this project's: it can be where training starts "
+            "(training.weights), not a checkpoint"
+        )
+    try:
+        return CheckpointInfo.from_json(metadata[INFO_KEY])
+    except CheckpointError as error:
+        raise CheckpointError(f"The checkpoint {path} is damaged: {error}. Materialize it again") from None
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a state dict: names, types, shapes and values, in the names' order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int) -> nn.Module:
+    """Return a network with a new classifier of `n_classes` outputs, in training mode.
+
+    Parameters
+    ----------
+    architecture : str
+        One of `ARCHITECTURES`.
+    n_classes : int
+        At least 2.
+    weights : str
+        ``none`` (untrained), ``imagenet`` (torchvision's, downloaded once) or the path of a .safetensors, .pt or .pth
+        state dict in torchvision's layout; its classifier may have any width, its numbers any precision.
+    seed : int
+        Everything that is not loaded is drawn from it; torch's global generator is left alone.
+
+    Raises
+    ------
+    InputError
+        An unknown architecture, fewer than two classes, or `weights` that are neither a word nor a path.
+    CheckpointError
+        The weights are missing, damaged, of another architecture or could not be downloaded.
+    """
+    if n_classes < 2:
+        raise InputError(f"a classifier needs at least 2 classes, not {n_classes}")
+    check_architecture(architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _network(architecture, n_classes)
+    if weights != "none":
+        state = _imagenet(architecture) if weights == "imagenet" else _read_weights(weights)
+        _load_backbone(model, architecture, state, weights)
+    return model
+
+
+def check_architecture(architecture: str) -> None:
+    """Raise InputError, listing the valid ones, unless the architecture is known."""
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
+
+
+def device() -> torch.device:
+    """Return where networks run: the first CUDA device if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def normalize(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Return what the network takes: (n, 3, h, w) float32, from pixels as (n, h, w, 3) uint8.
+
+    The result keeps the pixels' order in memory (channels last), which the CPU's convolutions are fastest with.
+    """
+    scale = 255 * torch.tensor(std, device=pixels.device)
+    shift = torch.tensor(mean, device=pixels.device) / torch.tensor(std, device=pixels.device)
+    return (pixels / scale - shift).permute(0, 3, 1, 2)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that a checkpoint depends on."""
+    return {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
+
+
+def _network(architecture: str, n_classes: int) -> nn.Module:
+    return torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
+
+
+def _load_backbone(model: nn.Module, architecture: str, state: Mapping[str, Any], source: str) -> None:
+    """Load everything but the classifier, or say what does not fit."""
+    own = model.state_dict()
+    given = {name: value for name, value in state.items() if name not in HEAD}
+    # Files of old torch versions lack the batch counters, which play no part in the result.
+    needed = {name for name in own if name not in HEAD and not name.endswith("num_batches_tracked")}
+    problems = [f"lacks {name}" for name in sorted(needed - set(given))]
+    problems += [f"has the unknown {name}" for name in sorted(set(given) - set(own))]
+    for name in sorted(set(given) & set(own)):
+        value = given[name]
+        if not isinstance(value, Tensor):
+            problems.append(f"has no tensor but {type(value).__name__} as {name}")
+        elif value.shape != own[name].shape:
+            problems.append(f"has {name} of shape {tuple(value.shape)} instead of {tuple(own[name].shape)}")
+        elif not bool(value.isfinite().all()):
+            problems.append(f"has NaN or infinite values in {name}")
+    if problems:
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        raise CheckpointError(
+            f"The weights {source} do not fit {architecture} in torchvision's layout: the file {shown}. "
+            "Set training.architecture to that of the file"
+        )
+    model.load_state_dict(own | given)
+
+
+def _imagenet(architecture: str) -> Mapping[str, Any]:
+    try:
+        return torchvision.models.get_model_weights(architecture).DEFAULT.get_state_dict(  # type: ignore[attr-defined]
+            progress=False, check_hash=True, weights_only=True
+        )
+    # urllib raises OSErrors, torch.hub a RuntimeError for a download that is cut off.
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"The ImageNet weights of {architecture} could not be downloaded ({error}). Set training.weights to none, "
+            "or to the path of a .safetensors or .pt file with them"
+        ) from error
+
+
+def _read_weights(weights: str) -> Mapping[str, Any]:
+    path = Path(weights).expanduser()
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix not in {".pt", ".pth"}:
+        raise InputError(
+            f"unknown weights {weights!r}; choose none, imagenet, or the path of a .safetensors, .pt or .pth file"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # torch.load raises whatever its unpickler stumbles over: there is no narrower common class.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} holds {type(state).__name__}, not a state dict: save model.state_dict()")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, FileNotFoundError) or not path.exists():
+        return CheckpointError(f"There is no file {path.absolute()}: materialize the checkpoint, or mend the path")
+    reason = str(error).strip().split("\n")[0]
+    return CheckpointError(f"{path} is damaged or no such file of weights ({type(error).__name__}: {reason})")

@@ -1,0 +1,270 @@
+"""When to open the next round: a pure function from plain facts to a decision that a person can read."""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, get_args
+
+from al_pipeline.core.errors import InputError
+
+RunState = Literal["none", "in_progress", "succeeded", "failed", "canceled"]
+RUN_STATES: tuple[RunState, ...] = get_args(RunState)
+# 0.7 · 10 is a little more than 7 in floating point; it must not ask for an eighth answer.
+ROUNDING = 1e-9
+
+
+def round_key(number: int) -> str:
+    """Return the key of a round: ``round_key(3)`` is ``"r0003"``.
+
+    Raises
+    ------
+    InputError
+        The number is negative or above 9999: keys sort as text.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 9999:
+        raise InputError(f"a round number must be a whole number from 0 to 9999, not {number!r}")
+    return f"r{number:04d}"
+
+
+def round_number(key: str) -> int:
+    """Return the number of a round: ``round_number("r0003")`` is 3.
+
+    Raises
+    ------
+    InputError
+        The key is not ``r`` and four digits.
+    """
+    if not isinstance(key, str) or not re.fullmatch(r"r[0-9]{4}", key):
+        raise InputError(f"a round key must be r and four digits, for example r0003, not {key!r}")
+    return int(key[1:])
+
+
+@dataclass(frozen=True)
+class RoundPolicy:
+    """When a round counts as answered and when the loop ends.
+
+    Attributes
+    ----------
+    min_fraction : float
+        Share of the batch, above 0 and at most 1, that must be answered.
+    min_votes : int
+        Votes that a sample needs.
+    timeout : timedelta, optional
+        After this time one answer is enough; None waits for ever.
+    max_rounds : int, optional
+        The loop is done after this many rounds; the last one trains and asks nobody.
+    label_budget : int, optional
+        Once this many labels exist, one more round trains on them and the loop is done.
+    max_attempts : int
+        Runs that a failing round gets before it is stalled.
+
+    Raises
+    ------
+    InputError
+        A value is out of its range.
+    """
+
+    min_fraction: float = 1.0
+    min_votes: int = 1
+    timeout: timedelta | None = None
+    max_rounds: int | None = None
+    label_budget: int | None = None
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_fraction <= 1:
+            raise InputError(f"min_fraction must be above 0 and at most 1, not {self.min_fraction!r}")
+        if self.timeout is not None and self.timeout <= timedelta(0):
+            raise InputError(f"timeout must be longer than nothing, not {self.timeout!r}; None waits for ever")
+        for name in ("min_votes", "max_rounds", "label_budget", "max_attempts"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, not {value!r}")
+
+
+@dataclass(frozen=True)
+class RoundStatus:
+    """The facts about the newest round that a decision needs.
+
+    Attributes
+    ----------
+    round_number : int or None
+        The newest round; None before the first.
+    run_state : str
+        What became of its latest run: none, in_progress, succeeded, failed or canceled.
+    attempts : int
+        Runs it has had.
+    failed_run_id : str, optional
+        The latest run, if that failed or was canceled.
+    planned, labeled, skipped, withdrawn : int
+        Its tasks: all; those with enough votes; those skipped; those deleted in Label Studio. The last three are
+        disjoint.
+    opened_at : datetime, optional
+        When its tasks went to the annotators (aware).
+    unlabeled_left : int
+        Samples that could still be asked about.
+    labels_total : int
+        Labels of all rounds, without the holdout.
+    """
+
+    round_number: int | None = None
+    run_state: RunState = "none"
+    attempts: int = 0
+    failed_run_id: str | None = None
+    planned: int = 0
+    labeled: int = 0
+    skipped: int = 0
+    withdrawn: int = 0
+    opened_at: datetime | None = None
+    unlabeled_left: int = 0
+    labels_total: int = 0
+
+    def __post_init__(self) -> None:
+        if self.run_state not in RUN_STATES:
+            raise InputError(f"unknown run state {self.run_state!r}; choose one of {', '.join(RUN_STATES)}")
+        counts = ("attempts", "planned", "labeled", "skipped", "withdrawn", "unlabeled_left", "labels_total")
+        if negative := [name for name in counts if getattr(self, name) < 0]:
+            raise InputError(f"{negative[0]} must not be negative: {getattr(self, negative[0])}")
+
+    @property
+    def open_tasks(self) -> int:
+        """Tasks that still exist: planned − withdrawn."""
+        return max(0, self.planned - self.withdrawn)
+
+    @property
+    def answered(self) -> int:
+        """Labeled + skipped: a person who skips a task has dealt with it."""
+        return self.labeled + self.skipped
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do yet."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Open:
+    """Run this round: the next one, or the same one again after a failure."""
+
+    round_number: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """The loop cannot go on by itself; the reason says what a person should do."""
+
+    reason: str
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """The loop is over; the reason says why."""
+
+    reason: str
+
+
+Decision = Wait | Open | Stalled | Done
+
+
+def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline: bool = False) -> Decision:
+    """Decide what the loop does next.
+
+    It is level-triggered: the same facts always give the same answer, whoever asks and how often.
+
+    Parameters
+    ----------
+    status : RoundStatus
+        The newest round.
+    policy : RoundPolicy
+    now : datetime
+        Aware; compared with `status.opened_at` and `policy.timeout`.
+    deadline : bool
+        The time is up now, whatever the timeout: what the nightly schedule asks. One answer is then enough.
+
+    Returns
+    -------
+    Wait, Open, Stalled or Done
+        Each with a `reason`, one sentence for the people who look at the sensor.
+    """
+    if status.round_number is None:
+        return Wait("no round has been run yet: launch the job `round` for the partition r0000")
+    key = round_key(status.round_number)
+    if status.run_state == "succeeded":
+        return _after_success(status, policy, now, key, deadline=deadline)
+    if status.run_state == "in_progress":
+        return Wait(f"{key}: its run is in progress")
+    if status.run_state == "canceled":
+        return Stalled(
+            f"{key}: its run {status.failed_run_id} was canceled; re-execute it to go on", status.failed_run_id
+        )
+    if status.run_state == "failed":
+        return _after_failure(status, policy, key)
+    if status.round_number == 0:
+        return Wait("r0000 has not been run yet: launch the job `round` for the partition r0000")
+    return Open(status.round_number, status.attempts + 1, f"{key}: the partition exists but had no run")
+
+
+def _after_failure(status: RoundStatus, policy: RoundPolicy, key: str) -> Decision:
+    runs = f"{status.attempts} of {policy.max_attempts} attempts failed"
+    if status.attempts >= policy.max_attempts:
+        return Stalled(
+            f"{key}: {runs}, the last as run {status.failed_run_id}; mend the cause, then re-execute that run",
+            status.failed_run_id,
+        )
+    return Open(_number(status), status.attempts + 1, f"{key}: {runs}; trying again")
+
+
+def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key: str, *, deadline: bool) -> Decision:
+    spent = policy.label_budget is not None and status.labels_total >= policy.label_budget
+    budget = f"{status.labels_total} labels exist and the label budget is {policy.label_budget}"
+    if policy.max_rounds is not None and _number(status) + 1 >= policy.max_rounds:
+        return Done(f"{key} was the last of {policy.max_rounds} rounds (max_rounds)")
+    if not status.planned:
+        # A round that asked nobody has trained on everything there is: the loop ends after it, not before.
+        if spent:
+            return Done(budget)
+        if status.unlabeled_left == 0:
+            return Done(f"no image is left to ask about; {key} has trained on all {status.labels_total} labels")
+        return Stalled(
+            f"{key} asked about no image, but {status.unlabeled_left} could be asked about now; "
+            f"launch the job `round` for a new partition {round_key(_number(status) + 1)} to go on"
+        )
+    if not status.open_tasks:
+        return Stalled(
+            f"{key}: all of its {status.planned} tasks are missing in Label Studio; "
+            "restore the project, or re-execute the round's run to create them anew"
+        )
+
+    needed = math.ceil(policy.min_fraction * status.open_tasks - ROUNDING)
+    if status.answered >= needed:
+        return _next(status, f"{key}: {_counts(status)}")
+    if spent and status.answered:
+        return _next(status, f"{key}: {_counts(status)}, but {budget}")
+    overdue = policy.timeout is not None and status.opened_at is not None and now >= status.opened_at + policy.timeout
+    if not (deadline or overdue):
+        return Wait(f"{key}: {_counts(status)}, {needed - status.answered} to go")
+    ended = "the deadline has come" if deadline else f"the timeout of {policy.timeout} is over"
+    if status.answered == 0:
+        return Wait(f"{key}: {ended}, but none of {status.open_tasks} is answered")
+    return _next(status, f"{key}: {_counts(status)} and {ended}")
+
+
+def _number(status: RoundStatus) -> int:
+    assert status.round_number is not None
+    return status.round_number
+
+
+def _next(status: RoundStatus, reason: str) -> Open:
+    return Open(_number(status) + 1, 1, reason)
+
+
+def _counts(status: RoundStatus) -> str:
+    skipped = f" ({status.skipped} skipped)" if status.skipped else ""
+    withdrawn = f", {status.withdrawn} withdrawn" if status.withdrawn else ""
+    return f"{status.answered} of {status.open_tasks} answered{skipped}{withdrawn}"

@@ -1,0 +1,121 @@
+"""Launch and watch runs through Dagster's GraphQL API, as its UI does."""
+
+import time
+from typing import Any
+
+import httpx
+
+from al_pipeline.core.errors import ALError
+
+LOCATION, REPOSITORY = "al_pipeline", "__repository__"
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+_LAUNCH = """
+mutation($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on PipelineNotFoundError { message }
+    ... on InvalidSubsetError { message }
+    ... on UnauthorizedError { message }
+  }
+}"""
+_ADD_PARTITION = """
+mutation($selector: RepositorySelector!, $definition: String!, $key: String!) {
+  addDynamicPartition(repositorySelector: $selector, partitionsDefName: $definition, partitionKey: $key) {
+    __typename
+    ... on PythonError { message }
+  }
+}"""
+_STATUS = "query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
+_LOCATIONS = """
+query { workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {
+  __typename ... on PythonError { message } } } } } }"""
+
+
+class DagsterError(ALError):
+    """Dagster refused a request, or a run did not succeed."""
+
+
+class DagsterApi:
+    """One Dagster web server.
+
+    Parameters
+    ----------
+    url : str
+        For example ``http://127.0.0.1:3000``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, text: str, **variables: Any) -> dict[str, Any]:
+        """Send one GraphQL request and return its data."""
+        try:
+            answer = httpx.post(f"{self.url}/graphql", json={"query": text, "variables": variables}, timeout=60)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise DagsterError(f"Dagster at {self.url} did not answer: {error}. Is `al up` running?") from error
+        body = answer.json()
+        if body.get("errors"):
+            raise DagsterError(f"Dagster at {self.url} refused a request: {body['errors'][0]['message']}")
+        return body["data"]
+
+    def loaded(self) -> bool:
+        """Say whether the code location is loaded; raise if it failed to load."""
+        try:
+            entries = self.query(_LOCATIONS)["workspaceOrError"]["locationEntries"]
+        except DagsterError:
+            return False
+        for entry in entries:
+            result = entry["locationOrLoadError"]
+            if result and result["__typename"] == "PythonError":
+                raise DagsterError(f"Dagster could not load the code location: {result['message']}")
+        return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+
+    def add_partition(self, definition: str, key: str) -> None:
+        """Add a key to a dynamic partitions definition; one that exists stays as it is."""
+        result = self.query(
+            _ADD_PARTITION,
+            selector={"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY},
+            definition=definition,
+            key=key,
+        )["addDynamicPartition"]
+        if result["__typename"] not in {"AddDynamicPartitionSuccess", "DuplicateDynamicPartitionError"}:
+            raise DagsterError(f"Dagster did not add the partition {key}: {result.get('message', result)}")
+
+    def launch(self, job: str, *, partition: str | None = None) -> str:
+        """Launch a job, for one partition if it has any, and return the run's id."""
+        tags = [{"key": "dagster/partition", "value": partition}] if partition else []
+        result = self.query(
+            _LAUNCH,
+            params={
+                "selector": {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job},
+                "executionMetadata": {"tags": tags},
+            },
+        )["launchRun"]
+        if result["__typename"] != "LaunchRunSuccess":
+            raise DagsterError(f"Dagster did not launch {job}: {result.get('message') or result}")
+        return result["run"]["runId"]
+
+    def status(self, run_id: str) -> str:
+        """Return the status of a run, for example ``"STARTED"``."""
+        return self.query(_STATUS, id=run_id)["runOrError"].get("status", "NOT_FOUND")
+
+    def wait(self, run_id: str, *, timeout: float = 1800) -> None:
+        """Wait until a run has succeeded.
+
+        Raises
+        ------
+        DagsterError
+            It failed, was canceled or took longer than `timeout` seconds; the message has its address.
+        """
+        deadline = time.monotonic() + timeout
+        while (status := self.status(run_id)) not in ENDED:
+            if time.monotonic() > deadline:
+                raise DagsterError(f"Run {self.url}/runs/{run_id} is still {status} after {timeout:.0f} s")
+            time.sleep(0.5)
+        if status != "SUCCESS":
+            raise DagsterError(f"A run ended with {status}: see {self.url}/runs/{run_id}")

@@ -1,0 +1,32 @@
+"""Everything Dagster sees, thin: the work is done in `core`, `ledger` and `labelstudio`."""
+
+import dagster as dg
+
+from al_pipeline.settings import Settings
+
+
+def build(settings: Settings) -> dg.Definitions:
+    """Return the definitions of one deployment."""
+    from al_pipeline.defs import data, jobs, labeling, model, pushing, query, schedules, sensors, simulation
+    from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
+    from al_pipeline.defs.resources import Deployment, tunables
+
+    artifacts = str(settings.artifacts)
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules([data, labeling, model, pushing, query]),
+        jobs=[jobs.setup_job, jobs.round_job, jobs.retrain_job, jobs.learning_curve_job, simulation.simulate],
+        sensors=[sensors.annotations_landed, sensors.round_failed],
+        schedules=[schedules.nightly_round],
+        resources={
+            "deployment": Deployment(settings),
+            "round_config": tunables(settings.round),
+            "training": tunables(settings.training),
+            "policy": tunables(settings.policy),
+            "tables": TableIOManager(base_path=artifacts),
+            "documents": DocumentIOManager(base_path=artifacts),
+            "checkpoints": CheckpointIOManager(base_path=artifacts),
+        },
+        # A round is a chain of short steps: one process runs it in seconds where one process per step takes most of
+        # a minute, each importing torch anew.
+        executor=dg.in_process_executor,
+    )

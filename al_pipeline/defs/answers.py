@@ -1,0 +1,56 @@
+"""What people have answered so far, read from the ledger: agreed labels, the holdout, who was asked about what."""
+
+import pandas as pd
+
+from al_pipeline.core.consensus import Consensus, consensus
+from al_pipeline.core.pool import select_split
+from al_pipeline.core.rng import generator
+from al_pipeline.core.rounds import round_number
+from al_pipeline.ledger import Ledger
+
+# The pool keeps at least three quarters of the images: they are what people's labels are spent on.
+LARGEST_HOLDOUT_SHARE = 0.25
+
+
+def agreed_labels(ledger: Ledger, class_names: list[str], min_votes: int, *, purpose: str) -> Consensus:
+    """Return what people agree on about the samples they were asked about for one purpose, query or holdout."""
+    return consensus(ledger.answers(purpose=purpose), class_names=class_names, min_votes=min_votes)
+
+
+def planned_before(ledger: Ledger, number: int) -> set[str]:
+    """Return the samples that rounds before `number` have asked about and not withdrawn."""
+    planned = ledger.planned()
+    earlier = planned["round"].map(round_number) < number
+    return set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
+
+
+def labels_total(ledger: Ledger, min_votes: int, *, before: str | None = None) -> int:
+    """Return how many samples have enough votes in the ledger, without the holdout; only of rounds before `before`."""
+    answers = ledger.answers(purpose="query")
+    votes = answers[~answers["cancelled"].astype(bool) & answers["value"].notna()]
+    if before is not None:
+        votes = votes[votes["round"] != before]
+    return int((votes.groupby("sample_id")["annotator"].nunique() >= min_votes).sum())
+
+
+def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:
+    """Return the sample ids of the holdout drawn in round 0; none when the images bring a test split of their own.
+
+    A pure function of the images, the size and the seed, so that the draw of candidates and the query batch, which
+    run in different steps, speak of the same samples.
+    """
+    if len(select_split(manifest, "holdout")):
+        return []
+    pool = sorted(select_split(manifest, "pool")["sample_id"])
+    size = min(size, int(len(pool) * LARGEST_HOLDOUT_SHARE))
+    return [pool[i] for i in generator(seed, 0, "holdout").permutation(len(pool))[:size]]
+
+
+def holdout_labels(manifest: pd.DataFrame, ledger: Ledger, class_names: list[str], min_votes: int) -> pd.DataFrame:
+    """Return ``sample_id, uri, label`` of every holdout sample whose class is known: by its folder, or by people."""
+    known = select_split(manifest, "holdout")
+    known = known[known["label"].isin(class_names)][["sample_id", "uri", "label"]]
+    answered = agreed_labels(ledger, class_names, min_votes, purpose="holdout").labels[["sample_id", "label"]]
+    uris = select_split(manifest, "pool")[["sample_id", "uri"]]
+    drawn = answered.merge(uris, on="sample_id")[["sample_id", "uri", "label"]]
+    return pd.concat([known, drawn], ignore_index=True).sort_values("sample_id", ignore_index=True)

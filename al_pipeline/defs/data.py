@@ -1,0 +1,96 @@
+"""The data group: which images there are, and their features."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.pool import class_names, scan, select_split
+from al_pipeline.defs.report import png_markdown
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import RoundSettings, Settings, TrainingSettings
+
+
+def classes_of(manifest: pd.DataFrame, settings: Settings) -> list[str]:
+    """Return the class names, configured or taken from the folders."""
+    return class_names(manifest, settings.classes, settings.images)
+
+
+@dg.asset(group_name="data", kinds={"python"}, io_manager_key="tables")
+def image_pool(
+    context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment]
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Every image that may be labeled, one row per file: id, place, size, split, perceptual hash.
+
+    Files that cannot be used stay in the table with the split `excluded` and the reason. Materialize it again after
+    adding images; ids are content hashes, so nothing that is labeled is lost.
+    """
+    from al_pipeline.core.images import contact_sheet
+
+    settings = deployment.settings
+    if settings.images is None:
+        raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
+    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share)
+    names = classes_of(manifest, settings)
+    deployment.ledger.register(manifest)
+
+    pool, holdout = select_split(manifest, "pool"), select_split(manifest, "holdout")
+    excluded = manifest[manifest["split"] == "excluded"]
+    sample = pool.sample(min(40, len(pool)), random_state=0)
+    metadata: dict[str, Any] = {
+        "samples": len(pool),
+        "holdout": len(holdout),
+        "excluded": len(excluded),
+        "classes": dg.MetadataValue.json({"names": names[:100], "count": len(names)}),
+        "images": dg.MetadataValue.path(str(settings.images.resolve())),
+        "megabytes": round(float(manifest["bytes"].sum()) / 1e6, 1),
+        "width": f"{pool['width'].min()} to {pool['width'].max()} px" if len(pool) else "none",
+        "height": f"{pool['height'].min()} to {pool['height'].max()} px" if len(pool) else "none",
+        "thumbnails": dg.MetadataValue.md(png_markdown(contact_sheet(sample["uri"].tolist()), "thumbnails")),
+        "dagster/row_count": len(manifest),
+    }
+    if len(excluded):
+        context.log.warning("%d files are excluded; the metadata lists them with their reasons", len(excluded))
+        metadata["excluded_files"] = dg.MetadataValue.md(
+            excluded.head(50)[["uri", "reason"]].rename(columns={"uri": "file"}).to_markdown(index=False)
+        )
+    return dg.MaterializeResult(value=manifest, metadata=metadata)
+
+
+@dg.asset(group_name="data", kinds={"pytorch"}, pool="train")
+def embeddings(
+    context: dg.AssetExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    round_config: dg.ResourceParam[RoundSettings],
+    training: dg.ResourceParam[TrainingSettings],
+    image_pool: pd.DataFrame,
+) -> dg.MaterializeResult[None]:
+    """Features of every sample from the network's starting weights; only samples not seen before are computed."""
+    from al_pipeline.core.embeddings import EmbeddingStore
+    from al_pipeline.core.predict import embed
+    from al_pipeline.core.train import TrainingOptions, untrained
+
+    start = untrained(
+        classes_of(image_pool, deployment.settings),
+        TrainingOptions(**training.model_dump()),
+        seed=round_config.seed,
+        round_number=0,
+    ).checkpoint
+    store = EmbeddingStore(deployment.settings.artifacts / "embedding_store" / f"{start.hash}-{training.image_size}")
+    usable = image_pool[image_pool["split"] != "excluded"].set_index("sample_id")["uri"]
+    missing = store.missing(usable.index)
+    for begin in range(0, len(missing), 1024):
+        ids = missing[begin : begin + 1024]
+        store.append(ids, embed(start, usable.loc[ids].tolist()))
+        context.log.info("%d of %d new samples embedded", begin + len(ids), len(missing))
+    return dg.MaterializeResult(
+        value=None,
+        metadata={
+            "samples": len(usable),
+            "computed": len(missing),
+            "reused": len(usable) - len(missing),
+            "weights": f"{training.weights} ({start.hash})",
+            "store": dg.MetadataValue.path(str(store.folder)),
+        },
+    )

@@ -1,0 +1,203 @@
+"""The labeling group: what people answered, frozen per round, and the tasks they are given."""
+
+# Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
+# pyright: reportCallIssue=false
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from al_pipeline.core.consensus import Consensus, labels_hash
+from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.defs.answers import agreed_labels
+from al_pipeline.defs.data import classes_of
+from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import PolicySettings
+
+# Pulls look back this far behind the newest change seen: servers' clocks differ and requests overtake each other.
+PULL_OVERLAP = timedelta(minutes=5)
+PULL_RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+
+annotations = dg.AssetSpec(
+    "annotations",
+    group_name="labeling",
+    kinds={"labelstudio"},
+    description="What people did in Label Studio. It changes outside of Dagster; the sensor annotations_landed records "
+    "an observation when the counts change. labeling_tasks leads here, through people.",
+)
+
+
+@dg.asset(group_name="labeling", kinds={"labelstudio"}, io_manager_key="documents", pool="label_studio")
+def labeling_project(
+    context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment], image_pool: pd.DataFrame
+) -> dg.MaterializeResult:
+    """The Label Studio project: its label config made of the class names, hotkeys, instructions and images."""
+    settings, client = deployment.settings, deployment.label_studio
+    names = classes_of(image_pool, settings)
+    settings.published_images.mkdir(parents=True, exist_ok=True)
+    project_id = client.ensure_project(settings.label_studio_project, names, overlap=settings.overlap)
+    client.connect_images(project_id, settings.label_studio_images or str(settings.published_images))
+    url = deployment.project_url(project_id)
+    return dg.MaterializeResult(
+        value={"project_id": project_id, "url": url, "classes": names},
+        metadata={"project": dg.MetadataValue.url(url), "project_id": project_id, "classes": len(names)},
+    )
+
+
+@dg.op(pool="label_studio", retry_policy=PULL_RETRIES, ins={"annotations": dg.In(dg.Nothing)})
+def pull_annotations(context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment]) -> int:
+    """Append what people did since the last pull to the ledger; returns how many events are new."""
+    ledger = deployment.ledger
+    if ledger.has_snapshot(context.partition_key):
+        context.log.info("The labeled pool of %s is frozen: nothing is pulled for it", context.partition_key)
+        return 0
+    new = pull(deployment)
+    gone = withdraw_deleted(deployment, round_number(context.partition_key))
+    context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone))
+    return new
+
+
+def pull(deployment: Deployment) -> int:
+    """Append the annotations changed since the last pull to the ledger and return how many events are new."""
+    ledger, client = deployment.ledger, deployment.label_studio
+    project_id = deployment.project_id()
+    source = f"{client.url} project {project_id}"
+    seen = ledger.watermark(source)
+    events = client.annotations(project_id, updated_since=seen - PULL_OVERLAP if seen else None)
+    new = ledger.append(events, pulled_at=datetime.now(UTC), source=source)
+    newest = max((event.updated_at for event in events), default=None)
+    if newest is not None and (seen is None or newest > seen):
+        ledger.set_watermark(source, newest)
+    return new
+
+
+def withdraw_deleted(deployment: Deployment, number: int) -> list[str]:
+    """Withdraw the unanswered tasks of the round before `number` that people deleted in Label Studio.
+
+    A sample that was answered keeps its label, deleted task or not. When every task of the round is gone the project
+    was reset, not tidied up, and nothing is withdrawn.
+    """
+    if number == 0:
+        return []
+    key, ledger = round_key(number - 1), deployment.ledger
+    planned = ledger.planned(key)
+    open_tasks = set(planned.loc[planned["pushed_at"].notna(), "sample_id"]) & ledger.in_flight()
+    if not open_tasks:
+        return []
+    present = {task.sample_id for task in deployment.label_studio.tasks(deployment.project_id(), key)}
+    gone = sorted(open_tasks - present) if present else []
+    ledger.withdraw(key, gone, datetime.now(UTC))
+    return gone
+
+
+@dg.op
+def agree_on_labels(
+    context: dg.OpExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    policy: dg.ResourceParam[PolicySettings],
+    new_events: int,
+    image_pool: pd.DataFrame,
+) -> Consensus:
+    """Turn votes into labels: the latest answer of each person counts, a tie is a dispute and is left out."""
+    names = classes_of(image_pool, deployment.settings)
+    agreed = agreed_labels(deployment.ledger, names, policy.min_votes, purpose="query")
+    if len(agreed.outside):
+        context.log.warning("%d answers name a class outside of %s and are left out", len(agreed.outside), names)
+    return agreed
+
+
+@dg.op(out=dg.Out(io_manager_key="tables"))
+def freeze_labels(
+    context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], agreed: Consensus, new_events: int
+) -> pd.DataFrame:
+    """Store the labels as the snapshot of this round; a round that has one keeps it."""
+    ledger = deployment.ledger
+    frozen = ledger.has_snapshot(context.partition_key)
+    labels = ledger.snapshot(context.partition_key, agreed.labels)
+    context.add_output_metadata(
+        {
+            "labels": len(labels),
+            "new_events": new_events,
+            "disputed": len(agreed.disputed),
+            "outside_class_set": len(agreed.outside),
+            "skipped": len(agreed.skipped),
+            "frozen_before": frozen,
+            "labels_hash": labels_hash(labels),
+            "per_class": dg.MetadataValue.json({k: int(v) for k, v in labels["label"].value_counts().items()}),
+            "dagster/row_count": len(labels),
+        }
+    )
+    return labels
+
+
+@dg.op
+def check_no_holdout(
+    deployment: dg.ResourceParam[Deployment], labels: pd.DataFrame, image_pool: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """Look that no holdout sample is among the labels that are trained on."""
+    planned = deployment.ledger.planned()
+    holdout = set(image_pool.loc[image_pool["split"] == "holdout", "sample_id"])
+    holdout |= set(planned.loc[planned["purpose"] == "holdout", "sample_id"])
+    leaked = sorted(holdout & set(labels["sample_id"]))
+    return dg.AssetCheckResult(
+        asset_key="labeled_pool",
+        check_name="no_holdout_sample",
+        passed=not leaked,
+        metadata={"holdout": len(holdout), "leaked": ", ".join(leaked[:10]) or "none"},
+    )
+
+
+@dg.op
+def check_class_set(
+    deployment: dg.ResourceParam[Deployment], labels: pd.DataFrame, image_pool: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """Look that every label is one of the class names."""
+    outside = sorted(set(labels["label"]) - set(classes_of(image_pool, deployment.settings)))
+    return dg.AssetCheckResult(
+        asset_key="labeled_pool",
+        check_name="within_class_set",
+        passed=not outside,
+        metadata={"outside": ", ".join(outside[:10]) or "none"},
+    )
+
+
+@dg.op
+def check_two_classes(context: dg.OpExecutionContext, labels: pd.DataFrame) -> dg.AssetCheckResult:
+    """Look whether there are two classes to tell apart; if not the round goes on, untrained and at random."""
+    seen = sorted(labels["label"].unique())
+    return dg.AssetCheckResult(
+        asset_key="labeled_pool",
+        check_name="two_classes",
+        passed=len(seen) >= 2,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"classes": ", ".join(seen[:10]) or "none yet"},
+    )
+
+
+@dg.graph_asset(
+    group_name="labeling",
+    kinds={"labelstudio"},
+    partitions_def=rounds,
+    ins={"annotations": dg.AssetIn(dagster_type=dg.Nothing)},
+    check_specs=[
+        dg.AssetCheckSpec("no_holdout_sample", asset="labeled_pool", blocking=True),
+        dg.AssetCheckSpec("within_class_set", asset="labeled_pool", blocking=True),
+        dg.AssetCheckSpec("two_classes", asset="labeled_pool"),
+    ],
+)
+def labeled_pool(annotations: Any, image_pool: pd.DataFrame) -> Any:
+    """The labels that people agree on, frozen for this round: pull, consensus, snapshot.
+
+    Re-running a round uses its snapshot again; late answers and changed ones enter at the next round.
+    """
+    new_events = pull_annotations(annotations)
+    labels = freeze_labels(agree_on_labels(new_events, image_pool), new_events)
+    return {
+        "result": labels,
+        "labeled_pool_no_holdout_sample": check_no_holdout(labels, image_pool),
+        "labeled_pool_within_class_set": check_class_set(labels, image_pool),
+        "labeled_pool_two_classes": check_two_classes(labels),
+    }

@@ -1,0 +1,126 @@
+"""The batch in Label Studio: reconcile, import, verify. One pusher at a time, and no task is ever sent twice."""
+
+# Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
+# pyright: reportCallIssue=false
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from al_pipeline.core.errors import ALError
+from al_pipeline.core.rounds import round_number
+from al_pipeline.defs.answers import planned_before
+from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.labelstudio.images import publish
+from al_pipeline.labelstudio.push import import_missing, reconcile, verify
+from al_pipeline.labelstudio.tasks import payload
+
+POOL = "label_studio"
+
+
+class BatchError(ALError):
+    """A query batch that must not be sent."""
+
+
+@dg.op(pool=POOL)
+def reconcile_tasks(
+    context: dg.OpExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    query_batch: pd.DataFrame,
+    image_pool: pd.DataFrame,
+) -> pd.DataFrame:
+    """Compare the batch with what Label Studio holds for this round; put the images where it can serve them."""
+    refuse_bad_batch(deployment, context.partition_key, query_batch)
+    uris = image_pool[image_pool["split"] != "excluded"].set_index("sample_id")["uri"]
+    folder = deployment.settings.published_images
+    names = [publish(uris.loc[i], i, folder) for i in query_batch["sample_id"]]
+    if len(query_batch):
+        found = reconcile(
+            deployment.label_studio, deployment.project_id(), context.partition_key, list(query_batch["sample_id"])
+        )
+        context.log.info("%d of %d tasks exist already", len(found.existing), len(query_batch))
+    return query_batch.assign(image=names)
+
+
+@dg.op(pool=POOL)
+def import_tasks(
+    context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], batch: pd.DataFrame
+) -> pd.DataFrame:
+    """Create the tasks that are missing. Looks again first: re-executing this op alone must not double a task."""
+    if len(batch):
+        client, project_id = deployment.label_studio, deployment.project_id()
+        missing = set(reconcile(client, project_id, context.partition_key, list(batch["sample_id"])).missing)
+        rows = [row for row in batch.to_dict("records") if row["sample_id"] in missing]
+        predictions = deployment.settings.predictions
+        import_missing(
+            client,
+            project_id,
+            [
+                payload(row, round_key=context.partition_key, image_name=row["image"], prediction=predictions)
+                for row in rows
+            ],
+        )
+        context.log.info("%d tasks created", len(rows))
+    return batch
+
+
+@dg.op(
+    pool=POOL,
+    retry_policy=dg.RetryPolicy(max_retries=3, delay=1, backoff=dg.Backoff.EXPONENTIAL),
+    out=dg.Out(io_manager_key="tables"),
+)
+def verify_tasks(
+    context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], batch: pd.DataFrame
+) -> pd.DataFrame:
+    """List the round's tasks once more and record in the ledger which task asks about which sample."""
+    tasks: dict[str, int] = {}
+    metadata: dict[str, Any] = {"tasks": len(batch), "dagster/row_count": len(batch)}
+    if len(batch):
+        project_id = deployment.project_id()
+        tasks = verify(deployment.label_studio, project_id, context.partition_key, list(batch["sample_id"]))
+        metadata["label_here"] = dg.MetadataValue.url(deployment.project_url(project_id))
+        metadata["purposes"] = dg.MetadataValue.json({k: int(v) for k, v in batch["purpose"].value_counts().items()})
+    deployment.ledger.record_pushed(context.partition_key, tasks, datetime.now(UTC))
+    context.add_output_metadata(metadata)
+    return pd.DataFrame({"sample_id": list(tasks), "task_id": pd.array(list(tasks.values()), dtype="int64")})
+
+
+@dg.op
+def check_tasks(batch: pd.DataFrame, tasks: pd.DataFrame) -> dg.AssetCheckResult:
+    """Look that Label Studio holds exactly the batch."""
+    return dg.AssetCheckResult(
+        asset_key="labeling_tasks",
+        check_name="exactly_the_batch",
+        passed=sorted(batch["sample_id"]) == sorted(tasks["sample_id"]) and bool(tasks["task_id"].is_unique),
+        metadata={"planned": len(batch), "tasks": len(tasks)},
+    )
+
+
+@dg.graph_asset(
+    group_name="labeling",
+    kinds={"labelstudio"},
+    partitions_def=rounds,
+    check_specs=[dg.AssetCheckSpec("exactly_the_batch", asset="labeling_tasks", blocking=True)],
+)
+def labeling_tasks(query_batch: pd.DataFrame, image_pool: pd.DataFrame) -> Any:
+    """The query batch as tasks in Label Studio: reconcile, import, verify. From here it is people's turn."""
+    batch = import_tasks(reconcile_tasks(query_batch, image_pool))
+    tasks = verify_tasks(batch)
+    return {"result": tasks, "labeling_tasks_exactly_the_batch": check_tasks(batch, tasks)}
+
+
+def refuse_bad_batch(deployment: Deployment, key: str, batch: pd.DataFrame) -> None:
+    """Raise if a batch holds a sample twice or one asked about before.
+
+    The checks of query_batch say so too, but a run of labeling_tasks alone does not look at them.
+    """
+    twice = sorted(batch.loc[batch["sample_id"].duplicated(), "sample_id"])
+    before = sorted(set(batch["sample_id"]) & planned_before(deployment.ledger, round_number(key)))
+    if twice or before:
+        raise BatchError(
+            f"The batch of {key} cannot be sent: {len(twice)} samples are in it twice and {len(before)} were asked "
+            f"about in earlier rounds (the first is {(twice + before)[0]}). Look at query_batch[{key}] and its checks"
+        )

@@ -1,0 +1,260 @@
+"""The query group: draw S candidates, score them with the round's checkpoint, choose the B that people are asked."""
+
+# Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
+# pyright: reportCallIssue=false
+
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from al_pipeline.core.pool import select_split
+from al_pipeline.core.rng import generator
+from al_pipeline.core.rounds import round_number
+from al_pipeline.core.strategies import certainty, select
+from al_pipeline.defs.answers import draw_holdout, labels_total, planned_before
+from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.report import picture, score_histogram
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import PolicySettings, RoundSettings
+
+PLAN_COLUMNS = (
+    "sample_id",
+    "purpose",
+    "rank",
+    "strategy",
+    "score",
+    "propensity",
+    "certainty",
+    "predicted",
+    "predicted_probability",
+    "seed",
+    "checkpoint",
+)
+
+
+@dg.op
+def draw_candidates(
+    context: dg.OpExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    round_config: dg.ResourceParam[RoundSettings],
+    image_pool: pd.DataFrame,
+) -> pd.DataFrame:
+    """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about."""
+    number = round_number(context.partition_key)
+    asked = planned_before(deployment.ledger, number)
+    if number == 0:
+        asked |= set(draw_holdout(image_pool, deployment.settings.holdout_size, round_config.seed))
+    # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
+    pool = select_split(image_pool, "pool").sort_values("sample_id")
+    unlabeled = pool[~pool["sample_id"].isin(asked)]
+    size = len(unlabeled) if round_config.sample_size is None else min(round_config.sample_size, len(unlabeled))
+    rng = generator(round_config.seed, number, "draw")
+    drawn = unlabeled.iloc[rng.permutation(len(unlabeled))[:size]]
+    context.log.info("%d of %d unlabeled samples drawn", size, len(unlabeled))
+    return drawn[["sample_id", "uri"]].reset_index(drop=True)
+
+
+@dg.op
+def predict_candidates(context: dg.OpExecutionContext, candidates: pd.DataFrame, checkpoint: Any) -> pd.DataFrame:
+    """Predict the candidates with the round's checkpoint: softmax over the classes."""
+    from al_pipeline.core.predict import predict
+
+    probabilities = predict(checkpoint, candidates["uri"].tolist())
+    context.log.info("%d candidates predicted with %s", len(candidates), checkpoint.hash)
+    return candidates.assign(probabilities=list(probabilities))
+
+
+@dg.op(out=dg.Out(io_manager_key="tables"))
+def score_candidates(context: dg.OpExecutionContext, predictions: pd.DataFrame, checkpoint: Any) -> pd.DataFrame:
+    """Turn predictions into certainties, max softmax − 1/K."""
+    info = checkpoint.info
+    probabilities = stack(predictions["probabilities"], len(info.class_names))
+    best = probabilities.argmax(axis=1)
+    scores = predictions.assign(
+        predicted=[info.class_names[i] for i in best],
+        predicted_probability=probabilities[np.arange(len(best)), best],
+        certainty=certainty(probabilities),
+        checkpoint=checkpoint.hash,
+        trained=info.trained,
+    )
+    metadata: dict[str, Any] = {
+        "candidates": len(scores),
+        "checkpoint": checkpoint.hash,
+        "trained": info.trained,
+        "dagster/row_count": len(scores),
+    }
+    if len(scores):
+        metadata["certainty"] = picture(score_histogram(scores["certainty"].to_numpy()), "certainty of the candidates")
+        metadata["mean_certainty"] = float(scores["certainty"].mean())
+    context.add_output_metadata(metadata)
+    return scores
+
+
+@dg.op
+def check_scores(candidates: pd.DataFrame, scores: pd.DataFrame) -> dg.AssetCheckResult:
+    """Look that every candidate has exactly one finite score."""
+    finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
+    covering = sorted(candidates["sample_id"]) == sorted(scores["sample_id"])
+    return dg.AssetCheckResult(
+        asset_key="uncertainty_scores",
+        check_name="finite_and_covering",
+        passed=finite and covering,
+        metadata={"drawn": len(candidates), "scored": len(scores), "finite": finite},
+    )
+
+
+@dg.graph_asset(
+    group_name="query",
+    kinds={"pytorch"},
+    partitions_def=rounds,
+    check_specs=[dg.AssetCheckSpec("finite_and_covering", asset="uncertainty_scores", blocking=True)],
+)
+def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
+    """How unsure the round's checkpoint is about S random unlabeled samples: draw, predict, score."""
+    candidates = draw_candidates(image_pool)
+    scores = score_candidates(predict_candidates(candidates, checkpoint), checkpoint)
+    return {"result": scores, "uncertainty_scores_finite_and_covering": check_scores(candidates, scores)}
+
+
+@dg.asset(
+    group_name="query",
+    kinds={"python"},
+    partitions_def=rounds,
+    io_manager_key="tables",
+    check_specs=[
+        dg.AssetCheckSpec("unique", asset="query_batch", blocking=True),
+        dg.AssetCheckSpec("disjoint_from_earlier_rounds", asset="query_batch", blocking=True),
+    ],
+)
+def query_batch(
+    context: dg.AssetExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    round_config: dg.ResourceParam[RoundSettings],
+    policy: dg.ResourceParam[PolicySettings],
+    image_pool: pd.DataFrame,
+    uncertainty_scores: pd.DataFrame,
+) -> dg.MaterializeResult:
+    """The samples that people are asked about, in query order; written once, before anything is sent.
+
+    A re-run finds the batch in the ledger and keeps it, whatever the configuration says by then.
+    """
+    number, ledger = round_number(context.partition_key), deployment.ledger
+    reused = ledger.is_planned(context.partition_key)
+    if reused:
+        batch = ledger.planned(context.partition_key)[list(PLAN_COLUMNS)]
+        context.log.info("%s was planned before: its batch of %d is kept", context.partition_key, len(batch))
+    else:
+        size = min(round_config.batch_size, _labels_left(deployment, policy, number))
+        chosen = choose(uncertainty_scores, round_config, size, number)
+        if number == 0:
+            chosen = pd.concat([chosen, _holdout_rows(image_pool, deployment, round_config)], ignore_index=True)
+        batch = ledger.plan(context.partition_key, chosen)
+
+    earlier = planned_before(ledger, number)
+    overlap = sorted(set(batch["sample_id"]) & earlier)
+    query = batch[batch["purpose"] == "query"].sort_values("rank")
+    metadata: dict[str, Any] = {
+        "samples": len(query),
+        "holdout_samples": len(batch) - len(query),
+        "strategy": query["strategy"].iloc[0] if len(query) else "none: nothing is left to ask",
+        "seed": round_config.seed,
+        "reused": reused,
+        "checkpoint": str(query["checkpoint"].iloc[0]) if len(query) else "",
+    }
+    if len(query):
+        metadata["batch"] = picture(_sheet(query, image_pool), "the chosen images: certainty, predicted class")
+    return dg.MaterializeResult(
+        value=batch,
+        metadata=metadata,
+        check_results=[
+            dg.AssetCheckResult(check_name="unique", passed=bool(batch["sample_id"].is_unique)),
+            dg.AssetCheckResult(
+                check_name="disjoint_from_earlier_rounds",
+                passed=not overlap,
+                metadata={"asked_before": len(earlier), "asked_twice": ", ".join(overlap[:10]) or "none"},
+            ),
+        ],
+    )
+
+
+def choose(scores: pd.DataFrame, config: RoundSettings, size: int, number: int) -> pd.DataFrame:
+    """Return the plan rows of the query batch: at most `size` of the scored candidates.
+
+    Without a trained checkpoint there is nothing to be uncertain with, so the batch is drawn at random.
+    """
+    size = min(size, len(scores))
+    if size < 1:
+        return plan_rows([])
+    strategy = config.strategy if bool(scores["trained"].iloc[0]) else "random"
+    selection = select(
+        strategy,
+        probabilities=stack(scores["probabilities"], None),
+        batch_size=size,
+        rng=generator(config.seed, number, "query"),
+        balanced=config.balanced and strategy == config.strategy,
+    )
+    chosen = scores.iloc[selection.indices]
+    return plan_rows(
+        {
+            "sample_id": row.sample_id,
+            "purpose": "query",
+            "rank": rank,
+            "strategy": strategy,
+            "score": float(score),
+            "propensity": float(propensity),
+            "certainty": row.certainty,
+            "predicted": row.predicted if row.trained else None,
+            "predicted_probability": row.predicted_probability,
+            "seed": config.seed,
+            "checkpoint": row.checkpoint,
+        }
+        for rank, (row, score, propensity) in enumerate(
+            zip(chosen.itertuples(), selection.scores, selection.propensities, strict=True)
+        )
+    )
+
+
+def plan_rows(rows: Any) -> pd.DataFrame:
+    """Return plan rows as a frame that has all its columns even when empty."""
+    return pd.DataFrame(list(rows), columns=list(PLAN_COLUMNS))
+
+
+def stack(column: pd.Series, classes: int | None) -> np.ndarray:
+    """Return a column of probability vectors as an (n, K) float64 matrix, also when it is empty."""
+    if len(column) == 0:
+        return np.empty((0, classes or 2))
+    return np.stack(list(column)).astype(np.float64)
+
+
+def _labels_left(deployment: Deployment, policy: PolicySettings, number: int) -> int:
+    """Return how many more labels the policy allows; the last round asks nobody, since nothing would use the answer."""
+    if policy.max_rounds is not None and number + 1 >= policy.max_rounds:
+        return 0
+    if policy.label_budget is None:
+        return 2**31
+    return max(0, policy.label_budget - labels_total(deployment.ledger, policy.min_votes))
+
+
+def _holdout_rows(manifest: pd.DataFrame, deployment: Deployment, config: RoundSettings) -> pd.DataFrame:
+    samples = draw_holdout(manifest, deployment.settings.holdout_size, config.seed)
+    return plan_rows(
+        {
+            "sample_id": sample_id,
+            "purpose": "holdout",
+            "rank": rank,
+            "strategy": "random",
+            "propensity": len(samples) / max(1, len(select_split(manifest, "pool"))),
+            "seed": config.seed,
+        }
+        for rank, sample_id in enumerate(samples)
+    )
+
+
+def _sheet(query: pd.DataFrame, manifest: pd.DataFrame) -> bytes:
+    from al_pipeline.core.images import contact_sheet
+
+    uris = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
+    captions = [f"{row.certainty:.2f} {row.predicted or ''}".strip() for row in query.itertuples()]
+    return contact_sheet(uris.loc[query["sample_id"]].tolist(), captions)

@@ -1,0 +1,87 @@
+"""The loop closes here: when people have answered a round, the next one is requested."""
+
+import json
+from datetime import UTC, datetime
+
+import dagster as dg
+import httpx
+
+from al_pipeline.core.errors import ALError
+from al_pipeline.core.rounds import Open, Stalled, decide, round_key
+from al_pipeline.defs.jobs import retrain_job, round_job
+from al_pipeline.defs.observe import Facts, observe, policy_of
+from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import PolicySettings, settings
+
+
+@dg.sensor(
+    name="annotations_landed",
+    job=round_job,
+    minimum_interval_seconds=settings().sensor_interval,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def annotations_landed(
+    context: dg.SensorEvaluationContext,
+    deployment: dg.ResourceParam[Deployment],
+    policy: dg.ResourceParam[PolicySettings],
+) -> dg.SensorResult | dg.SkipReason:
+    """Look at the newest round; once enough of its batch is answered, add the next round and request its run.
+
+    Everything is read anew at every tick, so nothing is lost by a tick that fails: it says why and the next one looks
+    again.
+    """
+    try:
+        facts = observe(context.instance, deployment, policy)
+    except ALError as error:
+        return dg.SkipReason(f"The state of the loop could not be read, nothing is decided: {error}")
+    decision = decide(facts.status, policy_of(policy), datetime.now(UTC))
+    counts = json.dumps(facts.counts, sort_keys=True)
+    observations = [_observation(facts)] if counts != context.cursor and facts.counts else []
+    if not isinstance(decision, Open):
+        if isinstance(decision, Stalled):
+            context.log.error(decision.reason)
+        return dg.SensorResult(skip_reason=decision.reason, asset_events=observations, cursor=counts)
+    context.log.info(decision.reason)
+    key = round_key(decision.round_number)
+    new = not context.instance.has_dynamic_partition(str(rounds.name), key)
+    return dg.SensorResult(
+        run_requests=[request(decision)],
+        dynamic_partitions_requests=[rounds.build_add_request([key])] if new else [],
+        asset_events=observations,
+        cursor=counts,
+    )
+
+
+def request(decision: Open) -> dg.RunRequest:
+    """Return the run of the round to open; the attempt is in the key because a run key counts once for ever."""
+    key = round_key(decision.round_number)
+    return dg.RunRequest(
+        run_key=f"{key}-attempt-{decision.attempt}",
+        partition_key=key,
+        tags={"al_pipeline/attempt": str(decision.attempt)},
+    )
+
+
+def _observation(facts: Facts) -> dg.AssetObservation:
+    return dg.AssetObservation(asset_key="annotations", metadata=dict(facts.counts))
+
+
+@dg.run_failure_sensor(
+    name="round_failed",
+    monitored_jobs=[round_job, retrain_job],
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def round_failed(context: dg.RunFailureSensorContext, deployment: dg.ResourceParam[Deployment]) -> None:
+    """Tell people that a round failed: in this sensor's log, and at AL_ALERT_URL if one is set."""
+    run, key = context.dagster_run, context.partition_key
+    text = f"{run.job_name} {key or ''} failed in run {run.run_id}: {context.failure_event.message}"
+    context.log.error(text)
+    if deployment.settings.alert_url is None:
+        return
+    try:
+        answer = httpx.post(deployment.settings.alert_url.get_secret_value(), json={"text": text}, timeout=10)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        # The URL may hold a secret, and httpx puts it in its messages.
+        context.log.warning("AL_ALERT_URL was not told: %s", type(error).__name__)

@@ -1,0 +1,139 @@
+"""`al doctor`: look at everything that can keep the loop from running, and say what to do about it."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from al_pipeline import local
+from al_pipeline.core.errors import ALError
+from al_pipeline.processes import port_in_use
+from al_pipeline.settings import Settings
+from al_pipeline.stack import USUAL_PORTS
+
+# A checkpoint is 45 MB (ResNet-18) and each round keeps one; the first start of Label Studio installs about 1 GB.
+ENOUGH_DISK_GB = 5
+PACKAGES = ("dagster", "dagster-webserver", "torch", "torchvision", "label-studio-sdk")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: fine (True), worth knowing (None) or to be mended (False)."""
+
+    subject: str
+    ok: bool | None
+    text: str
+
+
+def examine(configure: Callable[[], Settings]) -> list[Finding]:
+    """Look at the settings and, if they can be used, at everything else."""
+    try:
+        settings = configure()
+    except ALError as error:
+        return [Finding("settings", False, str(error))]
+    findings = [Finding("settings", True, f"home {settings.home.resolve()}")]
+    for look in (_versions, _disk, _images, _ports, _ledger, _label_studio):
+        findings.extend(look(settings))
+    return findings
+
+
+def _versions(settings: Settings) -> Iterator[Finding]:
+    numbers = {name: version(name) for name in PACKAGES}
+    listed = ", ".join(f"{name} {number}" for name, number in numbers.items())
+    python = ".".join(map(str, sys.version_info[:3]))
+    if numbers["dagster"] != numbers["dagster-webserver"]:
+        yield Finding("versions", False, f"dagster and dagster-webserver differ: {listed}; run `make setup` again")
+    else:
+        yield Finding("versions", True, f"Python {python}, {listed}")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    home = settings.home.resolve()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            free = shutil.disk_usage(home).free / 1e9
+    except OSError as error:
+        yield Finding("disk", False, f"{home} cannot be written: {error.strerror}; set AL_HOME to another folder")
+        return
+    text = f"{free:.0f} GB free in {home}"
+    if free < ENOUGH_DISK_GB:
+        yield Finding("disk", False, f"{text}; {ENOUGH_DISK_GB} GB are needed: make room, or set AL_HOME elsewhere")
+    else:
+        yield Finding("disk", True, text)
+
+
+def _images(settings: Settings) -> Iterator[Finding]:
+    from al_pipeline.core.pool import class_names, scan
+
+    if settings.images is None:
+        yield Finding("images", False, "no folder is set: AL_IMAGES, `images` in al.toml, or --images")
+        return
+    try:
+        manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share)
+        names = class_names(manifest, settings.classes, settings.images)
+    except ALError as error:
+        yield Finding("images", False, str(error))
+        return
+    counts = manifest["split"].value_counts()
+    text = f"{counts.get('pool', 0)} to label, {counts.get('holdout', 0)} holdout, classes: {', '.join(names[:10])}"
+    yield Finding("images", True, text + (" …" if len(names) > 10 else ""))
+    if excluded := int(counts.get("excluded", 0)):
+        first = manifest[manifest["split"] == "excluded"].iloc[0]
+        yield Finding("images", None, f"{excluded} files are excluded, for example {first['uri']}: {first['reason']}")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    servers = local.Servers.last(settings)
+    if servers is not None and servers.running:
+        text = f"the servers run: Dagster {servers.dagster_url}, Label Studio {servers.label_studio_url}"
+        yield Finding("ports", True, text)
+        return
+    for name, port in USUAL_PORTS.items():
+        if port_in_use(port):
+            yield Finding("ports", None, f"{port}, usual for {name}, is in use: `al up` will take a free port instead")
+        else:
+            yield Finding("ports", True, f"{port} is free for {name}")
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    from al_pipeline.ledger import Ledger
+
+    try:
+        planned = Ledger(settings.ledger_url).planned()
+    except ALError as error:
+        yield Finding("ledger", False, str(error))
+        return
+    yield Finding("ledger", True, f"{planned['round'].nunique()} rounds, {len(planned)} samples asked about")
+
+
+def _label_studio(settings: Settings) -> Iterator[Finding]:
+    if settings.label_studio_url is None:
+        servers = local.Servers.last(settings)
+        if servers is None or not servers.running:
+            yield Finding("Label Studio", None, "none is running: `al up` starts one, or set AL_LABEL_STUDIO_URL")
+            return
+    try:
+        client = local.label_studio(settings)
+        server = client.check()
+        yield Finding("Label Studio", True, f"{client.url} version {server.version}, token of {server.username}")
+        project_id = client.find_project(settings.label_studio_project)
+        if project_id is None:
+            title = settings.label_studio_project
+            yield Finding("project", None, f"{title!r} does not exist yet: the job `setup` creates it")
+            return
+        yield Finding("project", True, client.project_url(project_id))
+        yield from _image_access(client, project_id)
+    except ALError as error:
+        yield Finding("Label Studio", False, str(error))
+
+
+def _image_access(client: local.LabelStudio, project_id: int) -> Iterator[Finding]:
+    """Fetch one task's image as the annotator's browser would."""
+    problem = client.image_problem(project_id)
+    if problem is None:
+        yield Finding("images in Label Studio", True, "a task's image is served")
+    else:
+        yield Finding("images in Label Studio", False, problem)

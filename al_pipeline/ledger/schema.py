@@ -1,0 +1,136 @@
+"""The ledger's tables. Nothing about a label is ever updated in place: labels are read from events."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+# The newest migration; a test compares it with the migrations' own head.
+REVISION = "0001"
+
+
+class UTCDateTime(sa.TypeDecorator[datetime]):
+    """Aware datetimes, stored in UTC on every database (SQLite has no time zones)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Convert to UTC; the ledger refuses naive datetimes before they come here."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        """Return an aware datetime in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+SampleId = sa.String(32)
+RoundKey = sa.String(8)
+
+samples = sa.Table(
+    "samples",
+    metadata,
+    sa.Column("sample_id", SampleId, primary_key=True),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("split", sa.String(16), nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("first_seen", UTCDateTime, nullable=False),
+)
+
+# One row per planned round: whoever inserts it first owns the plan, so that a round is planned once, even empty.
+planned_rounds = sa.Table(
+    "planned_rounds",
+    metadata,
+    sa.Column("round", RoundKey, primary_key=True),
+    sa.Column("planned_at", UTCDateTime, nullable=False),
+)
+
+planned_tasks = sa.Table(
+    "planned_tasks",
+    metadata,
+    sa.Column("round", RoundKey, sa.ForeignKey("planned_rounds.round"), primary_key=True),
+    sa.Column("sample_id", SampleId, sa.ForeignKey("samples.sample_id"), primary_key=True),
+    sa.Column("purpose", sa.String(16), nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("strategy", sa.Text, nullable=False),
+    sa.Column("score", sa.Double),
+    sa.Column("propensity", sa.Double),
+    sa.Column("certainty", sa.Double),
+    sa.Column("predicted", sa.Text),
+    sa.Column("predicted_probability", sa.Double),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("checkpoint", sa.Text),
+    sa.Column("planned_at", UTCDateTime, nullable=False),
+    sa.Column("task_id", sa.BigInteger),
+    sa.Column("pushed_at", UTCDateTime),
+    sa.Column("withdrawn_at", UTCDateTime),
+    # A sample is asked about by one task at a time: the database itself refuses a second one.
+    sa.Index(
+        "uq_planned_tasks_live_sample",
+        "sample_id",
+        unique=True,
+        sqlite_where=sa.text("withdrawn_at IS NULL"),
+        postgresql_where=sa.text("withdrawn_at IS NULL"),
+    ),
+)
+
+annotation_events = sa.Table(
+    "annotation_events",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("annotation_id", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", UTCDateTime, nullable=False),
+    sa.Column("task_id", sa.BigInteger, nullable=False),
+    sa.Column("sample_id", sa.Text),
+    sa.Column("round", sa.Text),
+    sa.Column("annotator", sa.Text, nullable=False),
+    sa.Column("value", sa.Text),
+    sa.Column("cancelled", sa.Boolean, nullable=False),
+    sa.Column("lead_time", sa.Double),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("pulled_at", UTCDateTime, nullable=False),
+    sa.Column("raw", sa.JSON, nullable=False),
+    # Pulling the same state of an annotation again adds nothing.
+    sa.UniqueConstraint("source", "annotation_id", "updated_at", name="uq_annotation_events_state"),
+    sa.Index("ix_annotation_events_sample_id", "sample_id"),
+)
+
+label_snapshots = sa.Table(
+    "label_snapshots",
+    metadata,
+    sa.Column("round", RoundKey, primary_key=True),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("labels_hash", sa.String(64), nullable=False),
+)
+
+snapshot_labels = sa.Table(
+    "snapshot_labels",
+    metadata,
+    sa.Column("round", RoundKey, sa.ForeignKey("label_snapshots.round"), primary_key=True),
+    sa.Column("sample_id", SampleId, sa.ForeignKey("samples.sample_id"), primary_key=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("votes", sa.Integer, nullable=False),
+    sa.Column("n_votes", sa.Integer, nullable=False),
+    sa.Column("weight", sa.Double, nullable=False),
+    sa.Column("annotation_ids", sa.Text, nullable=False),
+    sa.Column("first_round", RoundKey, nullable=False),
+)
+
+watermarks = sa.Table(
+    "watermarks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", UTCDateTime, nullable=False),
+)

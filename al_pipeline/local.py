@@ -1,0 +1,74 @@
+"""What `al up` runs on this machine, so that `al status` and the others in a second terminal find it."""
+
+import json
+import os
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.server import read_credentials
+from al_pipeline.settings import Settings
+
+
+class Servers(BaseModel):
+    """The local servers of one AL_HOME: their addresses, and the process that runs them."""
+
+    pid: int
+    dagster_url: str
+    label_studio_url: str
+    runs_label_studio: bool
+
+    @staticmethod
+    def path(settings: Settings) -> Path:
+        """The file that says so; it holds no secret."""
+        return settings.home.resolve() / "servers.json"
+
+    @classmethod
+    def last(cls, settings: Settings) -> "Servers | None":
+        """Return what the last `al up` of this home wrote, whether it still runs or not."""
+        path = cls.path(settings)
+        return cls.model_validate_json(path.read_text()) if path.exists() else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process that started them is alive and is one of ours."""
+        try:
+            return any("al" in Path(part).name for part in psutil.Process(self.pid).cmdline()[:3])
+        except psutil.Error:
+            return False
+
+    def write(self, settings: Settings) -> None:
+        """Write the file whole."""
+        path = self.path(settings)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(self.model_dump(), indent=1))
+        temporary.replace(path)
+
+
+def label_studio_folder(settings: Settings) -> Path:
+    """Return the folder of the Label Studio that `al up` runs: its database and its credentials."""
+    return settings.home.resolve() / "labelstudio"
+
+
+def label_studio(settings: Settings) -> LabelStudio:
+    """Return a client for the Label Studio of the settings, or else for the one that `al up` runs.
+
+    Raises
+    ------
+    InputError
+        Neither is there.
+    """
+    if settings.label_studio_url:
+        token = settings.label_studio_token.get_secret_value() if settings.label_studio_token else ""
+        return LabelStudio(settings.label_studio_url, token, timeout=settings.label_studio_timeout)
+    servers = Servers.last(settings)
+    credentials = read_credentials(label_studio_folder(settings))
+    if servers is None or credentials is None:
+        raise InputError(
+            f"No Label Studio is known: AL_LABEL_STUDIO_URL is not set and {settings.home.resolve()} has no local "
+            "server. Set AL_LABEL_STUDIO_URL and AL_LABEL_STUDIO_TOKEN, or start one with `al up`"
+        )
+    return LabelStudio(servers.label_studio_url, credentials.token, timeout=settings.label_studio_timeout)

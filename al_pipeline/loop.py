@@ -1,0 +1,152 @@
+"""The state of the loop, read without its servers: what `al status` shows and `al demo` waits for."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.rounds import Decision, decide, round_key, round_number
+from al_pipeline.defs.data import classes_of
+from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe, policy_of
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """One finished evaluation as a person reads it; intervals are 95 %."""
+
+    key: str
+    labels: int
+    holdout: int
+    accuracy: tuple[float, float, float] | None
+    roc_auc: tuple[float, float, float] | None
+    planned: int
+    seconds: float | None
+
+
+class Loop:
+    """The loop of one AL_HOME.
+
+    Parameters
+    ----------
+    settings : Settings
+    instance : dagster.DagsterInstance
+    """
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.deployment, self.instance = Deployment(settings), instance
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self.deployment.settings
+
+    def facts(self) -> Facts:
+        """Return the facts of the newest round."""
+        return observe(self.instance, self.deployment, self.settings.policy)
+
+    def decision(self, facts: Facts) -> Decision:
+        """Return what the sensor would decide now."""
+        return decide(facts.status, policy_of(self.settings.policy), datetime.now(UTC))
+
+    def newest(self) -> int | None:
+        """Return the number of the newest round, or None."""
+        return newest_round(self.instance)
+
+    def pushed(self, number: int) -> bool:
+        """Say whether the batch of a round has reached Label Studio."""
+        materialized = self.instance.get_materialized_partitions(dg.AssetKey("labeling_tasks"))
+        return round_key(number) in materialized
+
+    def is_set_up(self) -> bool:
+        """Say whether the job `setup` has succeeded."""
+        return self.instance.get_latest_materialization_event(dg.AssetKey("labeling_project")) is not None
+
+    def image_pool(self) -> pd.DataFrame:
+        """Return the manifest that `setup` stored.
+
+        Raises
+        ------
+        InputError
+            There is none yet.
+        """
+        path = self.settings.artifacts / "image_pool.parquet"
+        if not path.exists():
+            raise InputError(f"There is no image pool in {self.settings.home.resolve()} yet: run `al up`")
+        return pd.read_parquet(path)
+
+    def class_names(self) -> list[str]:
+        """Return the class names, configured or taken from the folders."""
+        return classes_of(self.image_pool(), self.settings)
+
+    def rounds(self) -> list[RoundRow]:
+        """Return a row for each round that has an evaluation."""
+        from al_pipeline.core.evaluate import Evaluation, Interval
+
+        def numbers(interval: Interval | None) -> tuple[float, float, float] | None:
+            return (interval.value, interval.low, interval.high) if interval else None
+
+        rows = []
+        for path in sorted((self.settings.artifacts / "evaluation").glob("*.json"), key=lambda p: round_number(p.stem)):
+            document = pd.read_json(path, typ="series")
+            result = Evaluation.from_json(document["evaluation"])
+            rows.append(
+                RoundRow(
+                    key=path.stem,
+                    labels=int(document["n_labels"]),
+                    holdout=result.n,
+                    accuracy=numbers(result.accuracy),
+                    roc_auc=numbers(result.roc_auc),
+                    planned=len(self.deployment.ledger.planned(path.stem)),
+                    seconds=self._seconds(path.stem),
+                )
+            )
+        return rows
+
+    def _seconds(self, key: str) -> float | None:
+        records = self.instance.get_run_records(
+            dg.RunsFilter(tags={PARTITION_TAG: key}, job_name="round", statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1
+        )
+        if not records or records[0].start_time is None or records[0].end_time is None:
+            return None
+        return records[0].end_time - records[0].start_time
+
+
+def truth(manifest: pd.DataFrame) -> dict[str, str]:
+    """Return the class of every sample whose folder names it: what the simulated annotator answers.
+
+    Raises
+    ------
+    InputError
+        The images lie in no class folders.
+    """
+    known = manifest[(manifest["split"] != "excluded") & manifest["label"].notna()]
+    if known.empty:
+        raise InputError(
+            "The simulated annotator knows the answers from class folders (images/<class>/…), and these images lie in "
+            "none. Let people answer: `al up`"
+        )
+    return dict(zip(known["sample_id"], known["label"], strict=True))
+
+
+@contextmanager
+def open_loop(settings: Settings) -> Iterator[Loop]:
+    """Open the loop of the settings, from DAGSTER_HOME if that is set, else from AL_HOME.
+
+    Raises
+    ------
+    InputError
+        Dagster never ran there.
+    """
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home)
+    if not (home / "dagster.yaml").exists():
+        raise InputError(f"Dagster has never run in {home}: run `al up` (or `al demo`) first, or set AL_HOME")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield Loop(settings, instance)

@@ -1,0 +1,148 @@
+"""Child processes that end with us: a local server with a log file, a health check and no orphans."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+import psutil
+
+from al_pipeline.core.errors import ALError
+
+PR_SET_PDEATHSIG = 1
+
+
+class ServiceError(ALError):
+    """A local server that did not start, ended by itself or did not answer in time."""
+
+
+def free_port() -> int:
+    """Return a loopback TCP port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_in_use(port: int, host: str = "127.0.0.1") -> bool:
+    """Say whether something already listens on the port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0
+
+
+def answers(url: str) -> bool:
+    """Say whether the URL answers with a status below 500 within two seconds."""
+    try:
+        return httpx.get(url, timeout=2, follow_redirects=False).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def _die_with_parent() -> None:
+    """Run in the child: on Linux the kernel ends it when the parent dies, however that dies (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Service:
+    """One local server as a process group of its own.
+
+    Parameters
+    ----------
+    name : str
+        What a person calls it, for example ``"Label Studio"``.
+    argv : sequence of str
+        The command.
+    log : Path
+        Receives stdout and stderr, appended.
+    health : callable
+        Returns True once the server is ready for work.
+    env : mapping, optional
+        The child's whole environment; ours by default.
+    cwd : Path, optional
+    """
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        health: Callable[[], bool],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self.name, self.argv, self.log, self.health = name, list(argv), log, health
+        self.env, self.cwd = dict(os.environ if env is None else env), cwd
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; returns at once."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                cwd=self.cwd,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+    def wait_ready(self, timeout: float) -> float:
+        """Wait until the server is healthy and return the seconds it took.
+
+        Raises
+        ------
+        ServiceError
+            The process ended or did not answer within `timeout` seconds; the end of its log is in the message.
+        """
+        began = time.monotonic()
+        while not self.health():
+            waited = time.monotonic() - began
+            if self.process is not None and (code := self.process.poll()) is not None:
+                raise ServiceError(f"{self.name} ended with exit code {code} before it was ready. {self.log_tail()}")
+            if waited > timeout:
+                raise ServiceError(f"{self.name} did not answer within {timeout:.0f} s. {self.log_tail()}")
+            time.sleep(0.25)
+        return time.monotonic() - began
+
+    def log_tail(self, lines: int = 15) -> str:
+        """Return the last lines of the log with its path, for an error message."""
+        with contextlib.suppress(OSError):
+            tail = self.log.read_text(errors="replace").splitlines()[-lines:]
+            return f"The end of {self.log}:\n" + "\n".join(tail)
+        return f"No log was written to {self.log}."
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self, timeout: float = 15) -> None:
+        """End the process and all its descendants: SIGTERM first, SIGKILL after `timeout` seconds."""
+        if self.process is None:
+            return
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.process.pid)
+            family = [*parent.children(recursive=True), parent]
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGTERM)
+        _, alive = psutil.wait_procs(family, timeout=timeout)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(timeout=5)
+        self.process = None

@@ -1,0 +1,287 @@
+"""Everything that can be set, in one typed place.
+
+Deployment settings come, in this order, from environment variables (``AL_IMAGES``, ``AL_ROUND__BATCH_SIZE`` …), a
+``.env`` file and ``al.toml`` in the working directory. The groups ``round``, ``training`` and ``policy`` are also the
+per-run tunables: Dagster shows their fields in the Launchpad, with the values set here as defaults.
+"""
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from al_pipeline.core.errors import InputError
+
+
+class RoundSettings(BaseModel):
+    """How a round chooses its query batch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: str = Field(
+        default="low_certainty",
+        description="Query strategy: low_certainty, high_certainty, low_high_certainty, mid_certainty or random. "
+        "A round whose checkpoint is not trained yet always draws at random.",
+    )
+    batch_size: int = Field(default=8, ge=1, description="B: how many samples people are asked about per round.")
+    sample_size: int | None = Field(
+        default=80,
+        ge=1,
+        description="S: how many candidates are drawn at random and scored per round; null (in al.toml and the "
+        "environment: all) scores the whole pool. The paper uses 2B, 4B, 5B and 10B.",
+    )
+    balanced: bool = Field(default=False, description="Equal quotas per predicted class within the batch.")
+    seed: int = Field(default=0, ge=0, description="The one seed that all randomness of a round comes from.")
+
+    @field_validator("sample_size", mode="before")
+    @classmethod
+    def _whole_pool(cls, value: Any) -> Any:
+        return _none_if_said(value)
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, value: str) -> str:
+        from al_pipeline.core.strategies import available
+
+        if value not in available():
+            raise ValueError(f"unknown strategy {value!r}; choose one of {', '.join(sorted(available()))}")
+        return value
+
+    @model_validator(mode="after")
+    def _batch_fits_sample(self) -> "RoundSettings":
+        if self.sample_size is not None and self.batch_size > self.sample_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is larger than sample_size {self.sample_size}: "
+                "raise sample_size, or set it to null (`all`) to score the whole pool"
+            )
+        return self
+
+
+class TrainingSettings(BaseModel):
+    """How a round trains its checkpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: str = Field(
+        default="resnet18", description="resnet18, resnet34, resnet50, resnet101 or resnet152 (torchvision)."
+    )
+    weights: str = Field(
+        default="none",
+        description="Weights every round starts from: none (untrained, as in the paper), imagenet (downloaded once by "
+        "torchvision), or the path of a .safetensors or .pt state dict in torchvision's layout.",
+    )
+    image_size: int = Field(default=64, ge=16, le=1024, description="Side in pixels of the square the network sees.")
+    epochs: int = Field(default=30, ge=1, description="Passes over the labeled pool.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Step size of the optimizer; the paper's is 1e-4.")
+    optimizer: str = Field(default="adam", description="adam (the paper's), adamw or sgd.")
+    batch_size: int = Field(default=16, ge=2, description="Images per gradient step.")
+
+    @field_validator("architecture")
+    @classmethod
+    def _known_architecture(cls, value: str) -> str:
+        return _one_of("architecture", value, ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"))
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, value: str) -> str:
+        return _one_of("optimizer", value, ("adam", "adamw", "sgd"))
+
+
+class PolicySettings(BaseModel):
+    """When a round counts as answered and when the loop ends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the planned batch that must be answered before the next round."
+    )
+    min_votes: int = Field(default=1, ge=1, description="Votes a sample needs before its label counts.")
+    timeout_hours: float | None = Field(
+        default=None, gt=0, description="Hours after which a partly answered round is closed; null waits for ever."
+    )
+    max_rounds: int | None = Field(default=None, ge=1, description="The loop is done after this many rounds.")
+    label_budget: int | None = Field(default=None, ge=1, description="The loop is done once this many labels exist.")
+    max_attempts: int = Field(default=3, ge=1, description="Runs a failing round gets before it counts as stalled.")
+
+    @field_validator("timeout_hours", "max_rounds", "label_budget", mode="before")
+    @classmethod
+    def _no_limit(cls, value: Any) -> Any:
+        return _none_if_said(value)
+
+    @property
+    def timeout(self) -> timedelta | None:
+        """The deadline as a time span."""
+        return None if self.timeout_hours is None else timedelta(hours=self.timeout_hours)
+
+
+class Settings(BaseSettings):
+    """Deployment settings; every field is also an environment variable with the prefix ``AL_``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AL_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        toml_file="al.toml",
+        extra="ignore",
+        frozen=True,
+    )
+
+    home: Path = Field(default=Path(".al"), description="Folder of everything that is written: ledger, models, logs.")
+    images: Path | None = Field(default=None, description="Folder of images, flat or in class folders.")
+    classes: Annotated[list[str] | None, NoDecode] = Field(
+        default=None, description="Class names, comma separated or a JSON list; the folder names by default."
+    )
+    holdout_size: int = Field(
+        default=200,
+        ge=0,
+        description="Samples drawn once at random, in round 0, as the blind holdout when the images bring no test "
+        "split; at most a quarter of the pool.",
+    )
+    max_excluded_share: float = Field(
+        default=0.2, ge=0, le=1, description="Share of broken image files above which the pool is refused."
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None, description="SQLAlchemy URL of the ledger; SQLite in AL_HOME by default."
+    )
+
+    label_studio_url: str | None = Field(default=None, description="Where this machine reaches Label Studio.")
+    label_studio_public_url: str | None = Field(default=None, description="Where people reach it, if that differs.")
+    label_studio_token: SecretStr | None = Field(default=None, description="Access token (personal or legacy).")
+    label_studio_project: str = Field(default="al_pipeline", min_length=1, description="Title of the project.")
+    label_studio_images: str | None = Field(
+        default=None, description="The folder AL_HOME/images as Label Studio's machine sees it; the same by default."
+    )
+    label_studio_timeout: float = Field(default=10.0, gt=0, description="Seconds that one request may take.")
+    overlap: int = Field(default=1, ge=1, description="Annotators asked about each sample.")
+    predictions: bool = Field(
+        default=False, description="Show the model's guess with each task (never on the holdout). It biases people."
+    )
+
+    sensor_interval: int = Field(default=5, ge=1, description="Seconds between looks at Label Studio.")
+    nightly_cron: str = Field(default="0 2 * * *", description="When the schedule nightly_round closes a round.")
+    timezone: str = Field(default="UTC", description="Time zone of the schedule.")
+    alert_url: SecretStr | None = Field(
+        default=None, description='Webhook that receives {"text": …} when a round fails (Slack and others).'
+    )
+
+    round: RoundSettings = RoundSettings()
+    training: TrainingSettings = TrainingSettings()
+    policy: PolicySettings = PolicySettings()
+
+    @field_validator(
+        "images",
+        "database_url",
+        "label_studio_url",
+        "label_studio_public_url",
+        "label_studio_token",
+        "label_studio_images",
+        "alert_url",
+        mode="before",
+    )
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        # An empty variable is how .env files and Compose say "not set".
+        return None if value == "" else value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _split_classes(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            import json
+
+            if value.lstrip().startswith("["):
+                return json.loads(value)
+            return [name.strip() for name in value.split(",") if name.strip()]
+        return value
+
+    @model_validator(mode="after")
+    def _votes_can_be_had(self) -> "Settings":
+        if self.policy.min_votes > self.overlap:
+            raise ValueError(
+                f"policy.min_votes {self.policy.min_votes} is more than overlap {self.overlap}: "
+                "no sample would ever get enough votes; raise AL_OVERLAP"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, .env and al.toml."""
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger, with its password: never print it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home.resolve() / 'ledger.sqlite3'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of what Dagster's assets store."""
+        return self.home.resolve() / "artifacts"
+
+    @property
+    def published_images(self) -> Path:
+        """Folder of the images that Label Studio serves, named by sample id."""
+        return self.home.resolve() / "images"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own folder when `al up` runs it."""
+        return self.home.resolve() / "dagster"
+
+
+def _none_if_said(value: Any) -> Any:
+    """Return None for the words that stand for it where there is no null: TOML and environment variables."""
+    return None if isinstance(value, str) and value.lower() in {"", "all", "none", "null"} else value
+
+
+def _one_of(what: str, value: str, valid: tuple[str, ...]) -> str:
+    if value not in valid:
+        raise ValueError(f"unknown {what} {value!r}; choose one of {', '.join(valid)}")
+    return value
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises
+    ------
+    InputError
+        A value cannot be used; the message names each field, its value's origin and what is allowed.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise InputError(
+            "These settings cannot be used:\n"
+            + "\n".join(
+                f"  {'.'.join(str(part) for part in problem['loc']) or 'settings'} "
+                f"(AL_{'__'.join(str(part) for part in problem['loc']).upper()}): {problem['msg']}"
+                for problem in error.errors(include_input=False)
+            )
+            + "\nThey come from environment variables AL_*, .env and al.toml, in this order."
+        ) from None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return load_settings()

@@ -1,0 +1,181 @@
+"""Label Studio and Dagster on this machine: start, wait, stop."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.dagster_api import LOCATION, DagsterApi
+from al_pipeline.labelstudio.server import LocalLabelStudio
+from al_pipeline.local import Servers, label_studio_folder
+from al_pipeline.processes import Service, ServiceError, answers, free_port, port_in_use
+from al_pipeline.settings import Settings
+
+HOST = "127.0.0.1"
+USUAL_PORTS = {"Dagster": 3000, "Label Studio": 8080}
+# The first start of Label Studio installs it and migrates its database: minutes on a slow disk.
+LABEL_STUDIO_TIMEOUT, DAGSTER_TIMEOUT = 900.0, 240.0
+Say = Callable[[str], None]
+
+
+def instance_file() -> Path:
+    """Return dagster.yaml: beside the package in a checkout, inside of it when installed from a wheel."""
+    package = Path(__file__).parent
+    return next(p for p in (package.parent / "dagster.yaml", package / "dagster.yaml") if p.exists())
+
+
+class Stack:
+    """All servers of one AL_HOME; use it as a context manager, leaving it ends every process.
+
+    Parameters
+    ----------
+    settings : Settings
+    environment : dict
+        Environment of the servers; must carry the settings as ``AL_*``.
+    dagster_port, label_studio_port : int, optional
+        Ports asked for; by default those of the last time, the usual ones, or any free one.
+    say : callable
+        Receives a line of progress.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environment: dict[str, str],
+        *,
+        dagster_port: int | None = None,
+        label_studio_port: int | None = None,
+        say: Say = print,
+    ) -> None:
+        self.settings, self.say = settings, say
+        self.logs = settings.home.resolve() / "logs"
+        last = Servers.last(settings)
+        if last is not None and last.running and last.pid != os.getpid():
+            raise InputError(
+                f"The servers of {settings.home.resolve()} run already (process {last.pid}): Dagster at "
+                f"{last.dagster_url}, Label Studio at {last.label_studio_url}. Stop them there with Ctrl-C first"
+            )
+        port = _port("Dagster", dagster_port, last.dagster_url if last else None, taken=set())
+        self.dagster_url = f"http://{HOST}:{port}"
+        self.label_studio: LocalLabelStudio | None = None
+        if settings.label_studio_url:
+            self.label_studio_url = settings.label_studio_url
+        else:
+            studio_port = _port(
+                "Label Studio", label_studio_port, last.label_studio_url if last else None, taken={port}
+            )
+            studio = LocalLabelStudio(
+                label_studio_folder(settings),
+                settings.published_images,
+                port=studio_port,
+                log=self.logs / "label-studio.log",
+            )
+            self.label_studio, self.label_studio_url = studio, studio.url
+            environment = environment | {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}
+        self.api = DagsterApi(self.dagster_url)
+        self.dagster = self._dagster(environment, port)
+
+    def _dagster(self, environment: dict[str, str], port: int) -> list[Service]:
+        home = self.settings.dagster_home
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "dagster.yaml").write_bytes(instance_file().read_bytes())
+        code_port = free_port()
+        workspace = home / "workspace.yaml"
+        server = {"host": HOST, "port": code_port, "location_name": LOCATION}
+        workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+        environment = environment | {"DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+        # Threads that spin while they wait slow training five-fold when a server needs the same cores.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+        def service(name: str, *arguments: str, health: Callable[[], bool]) -> Service:
+            log = self.logs / f"{name.lower().replace(' ', '-')}.log"
+            return Service(name, [sys.executable, "-m", *arguments], log=log, health=health, env=environment)
+
+        code = ["--host", HOST, "--port", str(code_port), "--module-name", f"{LOCATION}.definitions"]
+        return [
+            service(
+                "Dagster code server",
+                *("dagster", "code-server", "start", *code, "--location-name", LOCATION),
+                health=lambda: port_in_use(code_port),
+            ),
+            service(
+                "Dagster web server",
+                *("dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)),
+                health=lambda: answers(f"{self.dagster_url}/server_info") and self.api.loaded(),
+            ),
+            service(
+                "Dagster daemon",
+                *("dagster._daemon", "run", "--workspace", str(workspace)),
+                health=lambda: True,
+            ),
+        ]
+
+    @property
+    def services(self) -> list[Service]:
+        """Every process, in the order of starting."""
+        return [*([self.label_studio.service] if self.label_studio else []), *self.dagster]
+
+    def __enter__(self) -> "Stack":
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
+        code, web, daemon = self.dagster
+        if self.label_studio:
+            self.say(f"Starting Label Studio at {self.label_studio_url} (its first start takes a minute or two) …")
+            self.label_studio.start()
+        self.say(f"Starting Dagster at {self.dagster_url} …")
+        code.start()
+        code.wait_ready(DAGSTER_TIMEOUT)
+        web.start()
+        daemon.start()
+        self.say(f"Dagster answers after {web.wait_ready(DAGSTER_TIMEOUT):.0f} s")
+        if self.label_studio:
+            seconds = self.label_studio.wait_ready(LABEL_STUDIO_TIMEOUT)
+            self.say(f"Label Studio answers after {seconds:.0f} s more")
+        Servers(
+            pid=os.getpid(),
+            dagster_url=self.dagster_url,
+            label_studio_url=self.label_studio_url,
+            runs_label_studio=self.label_studio is not None,
+        ).write(self.settings)
+
+    def check_alive(self) -> None:
+        """Raise ServiceError if a server has ended by itself."""
+        for service in self.services:
+            if not service.running:
+                raise ServiceError(f"{service.name} has ended. {service.log_tail()}")
+
+    def stop(self) -> None:
+        """End every process, in the reverse order of starting."""
+        for service in reversed(self.services):
+            service.stop()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.say("Stopping the servers …")
+        self.stop()
+
+
+def _port(name: str, wanted: int | None, last_url: str | None, taken: set[int]) -> int:
+    if wanted is not None:
+        if port_in_use(wanted):
+            raise InputError(
+                f"Port {wanted}, asked for {name}, is in use on {HOST}: end what listens there or choose another "
+                "port (without the option a free one is taken)"
+            )
+        return wanted
+    usual = [int(last_url.rsplit(":", 1)[1])] if last_url else []
+    for port in [*usual, USUAL_PORTS[name]]:
+        if port not in taken and not port_in_use(port):
+            return port
+    return free_port()

@@ -1,0 +1,36 @@
+"""A headless Chromium, for what people see."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+
+def chromium() -> str:
+    """Return the path of Chromium; skip the test without one, unless AL_REQUIRE_BROWSER says that it must run."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        if os.environ.get("AL_REQUIRE_BROWSER"):
+            pytest.fail("AL_REQUIRE_BROWSER is set and there is no Chromium: apt-get install chromium")
+        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    return path
+
+
+@contextmanager
+def open_browser(*, width: int = 1600, height: int = 1000) -> Iterator[Page]:
+    """Open one page in a new browser."""
+    path = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
+        )
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(60_000)
+            yield page
+        finally:
+            browser.close()

@@ -1,0 +1,94 @@
+"""A deployment on a small folder of images that a network can tell apart, and a real Dagster instance."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from al_pipeline.defs import build
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import Settings, load_settings
+
+CLASSES = ("dark horse", "grüner Wald")
+
+
+def write_images(folder: Path, count: int, *, seed: int, split: str | None = "pool") -> None:
+    """Write `count` images per class: noise around a dark gray or a green."""
+    rng = np.random.default_rng(seed)
+    for name, colour in zip(CLASSES, ((60, 60, 60), (60, 160, 60)), strict=True):
+        target = folder / split / name if split else folder
+        target.mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            noise = rng.integers(-50, 50, (24, 24, 3))
+            Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(
+                target / f"{name} {seed}-{i}.png"
+            )
+
+
+@dataclass
+class World:
+    """Everything a Dagster test needs."""
+
+    settings: Settings
+    defs: dg.Definitions
+    instance: dg.DagsterInstance
+
+    @property
+    def deployment(self) -> Deployment:
+        """The deployment that the definitions use."""
+        return Deployment(self.settings)
+
+    def run(self, job: str, key: str | None = None, **resources: dict[str, Any]) -> dg.ExecuteInProcessResult:
+        """Run a job in this process; a failure raises."""
+        if key is not None and not self.instance.has_dynamic_partition("rounds", key):
+            self.instance.add_dynamic_partitions("rounds", [key])
+        return self.defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            partition_key=key,
+            run_config={"resources": {name: {"config": config} for name, config in resources.items()}},
+            raise_on_error=True,
+        )
+
+    def value(self, asset: str, key: str | None = None) -> Any:
+        """Load what an asset stored."""
+        path = self.settings.artifacts / asset
+        return pd.read_parquet(path / f"{key}.parquet" if key else path.with_suffix(".parquet"))
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A factory of worlds in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    opened: list[dg.DagsterInstance] = []
+
+    def make(images: Path | None = None, **overrides: Any) -> World:
+        if images is None:
+            images = tmp_path / "images"
+            write_images(images, 12, seed=0)
+            write_images(images, 6, seed=1, split="holdout")
+        defaults: dict[str, Any] = {
+            "home": tmp_path / "home",
+            "images": images,
+            "round": {"batch_size": 4, "sample_size": None},
+            "training": {"image_size": 32, "epochs": 2},
+        }
+        settings = load_settings(**defaults | overrides)
+        instance = dg.DagsterInstance.local_temp(str(tmp_path / "dagster"))
+        opened.append(instance)
+        return World(settings, build(settings), instance)
+
+    yield make
+    for instance in opened:
+        instance.dispose()
+
+
+@pytest.fixture
+def world(make_world: Any) -> World:
+    """The usual world."""
+    return make_world()

@@ -1,0 +1,167 @@
+"""The whole loop on real servers: `al demo` in a process of its own, then a person's view of it in a browser."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from al_pipeline_tests.browser import open_browser
+
+ROUNDS = 4
+DEMO_TIMEOUT = 720
+pytestmark = [pytest.mark.e2e, pytest.mark.labelstudio]
+
+
+@dataclass
+class Demo:
+    """A demo that has finished its rounds and keeps its servers running."""
+
+    process: subprocess.Popen[str]
+    home: Path
+    output: str
+    environment: dict[str, str]
+
+    def al(self, *arguments: str) -> str:
+        """Run another command on the same home and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "al_pipeline", *arguments],
+            env=self.environment | {"AL_HOME": str(self.home), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.home.parent,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def dagster_url(self) -> str:
+        """The address of Dagster's UI."""
+        return json.loads((self.home / "servers.json").read_text())["dagster_url"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """Run the demo in an empty folder, until it says that it keeps running."""
+    folder = tmp_path_factory.mktemp("demo")
+    home = folder / "home"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_"))}
+    environment |= {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    log = (folder / "demo.log").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "al_pipeline", "demo", "--home", str(home), "--keep", "--rounds", str(ROUNDS)],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=folder,
+        text=True,
+    )
+    deadline = time.monotonic() + DEMO_TIMEOUT
+    try:
+        while "Ctrl-C ends everything" not in (output := (folder / "demo.log").read_text()):
+            assert process.poll() is None, f"the demo ended with {process.returncode}:\n{output}"
+            assert time.monotonic() < deadline, f"the demo took longer than {DEMO_TIMEOUT} s:\n{output}"
+            time.sleep(1)
+        yield Demo(process, home, output, environment)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+        log.close()
+
+
+def test_the_demo_runs_its_rounds_and_the_accuracy_rises(demo: Demo) -> None:
+    rows = re.findall(r"(r\d{4}) +. +(\d+) +. +([\d.]+) \(([\d.]+)–([\d.]+)\) +. +([\d.]+) \(", demo.output)
+    assert [row[0] for row in rows] == ["r0000", "r0001", "r0002", "r0003"]
+    assert [int(row[1]) for row in rows] == [0, 40, 80, 120]
+    accuracies = [float(row[2]) for row in rows]
+    assert accuracies[-1] > accuracies[1] > accuracies[0]
+    assert all(float(low) <= float(value) <= float(high) for _, _, value, low, high, _ in rows)
+    assert (demo.home / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rounds_after_the_first_were_opened_by_the_sensor(demo: Demo) -> None:
+    code = """
+import json, sys, dagster as dg
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
+    runs = instance.get_runs(dg.RunsFilter(job_name="round"))
+    print(json.dumps([[r.tags["dagster/partition"], r.tags.get("dagster/sensor_name"), r.status.value] for r in runs]))
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(demo.home / "dagster")], capture_output=True, text=True, check=True
+    )
+    assert sorted(json.loads(out.stdout)) == [
+        ["r0000", None, "SUCCESS"],
+        ["r0001", "annotations_landed", "SUCCESS"],
+        ["r0002", "annotations_landed", "SUCCESS"],
+        ["r0003", "annotations_landed", "SUCCESS"],
+    ]
+
+
+def test_no_task_is_doubled_and_every_label_is_traced(demo: Demo) -> None:
+    demo.al("export", str(demo.home / "labels.csv"))
+    labels = pd.read_csv(demo.home / "labels.csv")
+    assert len(labels) == labels["sample_id"].nunique() == labels["task_id"].nunique() == 120
+    assert labels[["annotation_id", "annotator", "updated_at", "round"]].notna().all().all()
+    truth = labels["uri"].map(lambda uri: Path(uri).parent.name).astype(int)
+    assert (labels["label"] == truth).all()
+    assert not labels["uri"].str.contains("/holdout/").any()
+
+
+def test_status_says_what_the_loop_waits_for(demo: Demo) -> None:
+    said = demo.al("status")
+    assert "r0003: 0 of 40 answered, 40 to go" in said
+
+
+def test_no_secret_is_in_a_log_or_an_event(demo: Demo) -> None:
+    credentials = json.loads((demo.home / "labelstudio" / "credentials.json").read_text())
+    secrets = [credentials["token"].encode(), credentials["password"].encode()]
+    assert (demo.home / "labelstudio" / "credentials.json").stat().st_mode & 0o077 == 0
+    places = [demo.home / "logs", demo.home / "dagster", demo.home / "artifacts", demo.home / "ledger.sqlite3"]
+    for place in places:
+        for file in [place] if place.is_file() else (p for p in place.rglob("*") if p.is_file()):
+            content = file.read_bytes()
+            assert not any(secret in content for secret in secrets), file
+
+
+@pytest.mark.browser
+def test_dagsters_asset_graph_shows_the_loop(demo: Demo, tmp_path: Path) -> None:
+    with open_browser() as page:
+        page.goto(f"{demo.dagster_url}/asset-groups/", wait_until="networkidle")
+        for asset in (
+            "image_pool",
+            "labeled_pool",
+            "checkpoint",
+            "uncertainty_scores",
+            "query_batch",
+            "labeling_tasks",
+        ):
+            page.get_by_text(asset, exact=True).first.wait_for(timeout=60_000)
+        page.screenshot(path=tmp_path / "assets.png")
+    assert (tmp_path / "assets.png").stat().st_size > 20_000
+
+
+def test_ctrl_c_ends_everything_and_leaves_no_orphan(demo: Demo) -> None:
+    family = psutil.Process(demo.process.pid).children(recursive=True)
+    assert len(family) >= 4
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(timeout=60) == 130
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+
+
+def test_a_second_demo_resumes_where_the_first_one_ended(demo: Demo) -> None:
+    assert demo.process.poll() is not None, "the demo was ended by the test before"
+    again = demo.al("demo", "--home", str(demo.home), "--no-keep", "--rounds", str(ROUNDS))
+    assert "setup" not in again
+    assert len(set(re.findall(r"r\d{4}", again))) == ROUNDS

@@ -1,0 +1,73 @@
+"""Local servers start, tell why they did not, and leave no orphan."""
+
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from al_pipeline.processes import Service, ServiceError, answers, free_port, port_in_use
+
+
+def service(tmp_path: Path, code: str, health: object = None) -> Service:
+    ready = health if callable(health) else (lambda: True)
+    return Service("thing", [sys.executable, "-c", code], log=tmp_path / "thing.log", health=ready)
+
+
+def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    dying = service(tmp_path, "print('the port is taken'); raise SystemExit(3)", health=lambda: False)
+    dying.start()
+    with pytest.raises(ServiceError, match=r"exit code 3(?s:.)*the port is taken"):
+        dying.wait_ready(20)
+
+
+def test_a_server_that_does_not_answer_in_time_is_reported(tmp_path: Path) -> None:
+    slow = service(tmp_path, "import time; time.sleep(60)", health=lambda: False)
+    slow.start()
+    try:
+        with pytest.raises(ServiceError, match="did not answer within 1 s"):
+            slow.wait_ready(1)
+    finally:
+        slow.stop()
+
+
+def test_stop_ends_grandchildren_too_even_those_that_ignore_sigterm(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    child = (
+        "import os, pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    parent = service(
+        tmp_path, f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    )
+    parent.start()
+    deadline = time.monotonic() + 20
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    grandchild = psutil.Process(int(pid_file.read_text()))
+    parent.stop(timeout=1)
+    assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
+    assert not parent.running
+
+
+def test_a_server_with_a_page_answers_and_a_closed_port_does_not(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    assert not answers(url)
+    assert not port_in_use(port)
+    web = Service(
+        "web",
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        log=tmp_path / "web.log",
+        health=lambda: answers(url),
+        cwd=tmp_path,
+    )
+    web.start()
+    try:
+        assert web.wait_ready(20) >= 0
+        assert port_in_use(port)
+    finally:
+        web.stop()
+    assert not answers(url)

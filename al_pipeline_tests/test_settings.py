@@ -1,0 +1,92 @@
+"""Settings come from the environment, .env and al.toml, and refuse what cannot work, naming it."""
+
+from pathlib import Path
+
+import pytest
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.settings import RoundSettings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_defaults_are_the_papers() -> None:
+    settings = load_settings()
+    assert settings.round == RoundSettings(
+        strategy="low_certainty", batch_size=8, sample_size=80, balanced=False, seed=0
+    )
+    assert (settings.training.architecture, settings.training.weights) == ("resnet18", "none")
+    assert (settings.training.optimizer, settings.training.learning_rate) == ("adam", 1e-4)
+
+
+def test_the_environment_wins_over_dotenv_and_dotenv_over_toml(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty_folder / "al.toml").write_text(
+        'holdout_size = 1\nlabel_studio_project = "toml"\n[round]\nbatch_size = 2\nseed = 3\n'
+    )
+    (empty_folder / ".env").write_text("AL_LABEL_STUDIO_PROJECT=dotenv\nAL_ROUND__BATCH_SIZE=4\n")
+    monkeypatch.setenv("AL_ROUND__BATCH_SIZE", "6")
+    settings = load_settings()
+    assert settings.round.batch_size == 6
+    assert settings.label_studio_project == "dotenv"
+    assert (settings.holdout_size, settings.round.seed) == (1, 3)
+
+
+@pytest.mark.parametrize("word", ["all", "null", "none", ""])
+def test_a_word_stands_for_the_whole_pool_where_there_is_no_null(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_ROUND__SAMPLE_SIZE", word)
+    assert load_settings().round.sample_size is None
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [("muffin, chihuahua", ["muffin", "chihuahua"]), ('["a, b", "ü"]', ["a, b", "ü"])],
+)
+def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_CLASSES", value)
+    assert load_settings().classes == names
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AL_ROUND__STRATEGY", "entropie", "low_certainty"),
+        ("AL_TRAINING__ARCHITECTURE", "vgg16", "resnet152"),
+        ("AL_TRAINING__OPTIMIZER", "lbfgs", "adamw"),
+        ("AL_ROUND__BATCH_SIZE", "0", "AL_ROUND__BATCH_SIZE"),
+        ("AL_ROUND__BATCH_SIZE", "500", "batch_size 500 is larger than sample_size 80"),
+        ("AL_POLICY__MIN_FRACTION", "1.5", "AL_POLICY__MIN_FRACTION"),
+        ("AL_POLICY__MIN_VOTES", "3", "raise AL_OVERLAP"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=said):
+        load_settings()
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_LABEL_STUDIO_TOKEN", "s3cret-token")
+    monkeypatch.setenv("AL_DATABASE_URL", "postgresql+psycopg2://al:s3cret-token@db/al")
+    settings = load_settings()
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in str(settings.model_dump())
+    monkeypatch.setenv("AL_ROUND__BATCH_SIZE", "0")
+    with pytest.raises(InputError) as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_LABEL_STUDIO_URL", "")
+    monkeypatch.setenv("AL_IMAGES", "")
+    settings = load_settings()
+    assert settings.label_studio_url is None
+    assert settings.images is None
