@@ -188,6 +188,7 @@ def annotate(
             error_rate=error_rate,
             skip_rate=skip_rate,
             annotators=annotators,
+            overlap=loop.settings.overlap,
             seconds_per_label=seconds_per_label,
             seed=seed,
         )

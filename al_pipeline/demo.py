@@ -10,7 +10,7 @@ from rich.console import Console
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.rounds import Stalled, round_key
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-from al_pipeline.labelstudio.client import LabelStudioUnavailable
+from al_pipeline.labelstudio.client import LabelStudioUnavailableError
 from al_pipeline.local import Servers
 from al_pipeline.loop import Loop, open_loop, truth
 from al_pipeline.processes import ServiceError
@@ -142,7 +142,7 @@ def play(stack: Stack, loop: Loop, annotator: SimulatedAnnotator, rounds: int, c
                 console.print(f"{key}: the batch is in Label Studio; the simulated annotator answers …")
             try:
                 answered = annotator.answer_open_tasks(round_key=key)
-            except LabelStudioUnavailable as error:
+            except LabelStudioUnavailableError as error:
                 console.print(f"[yellow]{error}[/yellow]")
             else:
                 if answered.labeled + answered.skipped:

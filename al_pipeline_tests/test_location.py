@@ -59,7 +59,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "learning_curve",
     }
     repository = defs.get_repository_def()
-    assert {"setup", "round", "retrain", "learning_curve", "simulate"} <= set(repository.job_names)
+    assert {"setup", "round", "retrain", "draw_learning_curve", "simulate"} <= set(repository.job_names)
     assert {sensor.name for sensor in repository.sensor_defs} == {"annotations_landed", "round_failed"}
     assert [schedule.name for schedule in repository.schedule_defs] == ["nightly_round"]
 

@@ -64,8 +64,8 @@ def macro_auc(probabilities: Floats, truth: Integers, *, seed: int) -> tuple[flo
 
         Σ_i a_i w_i Σ_j w_j ψ_ij,  a_i = 1 / (K P_c(i) (n − P_c(i))),
 
-    where c(i) is the class of i, P its count and ψ_ij is 1, ½ or 0 as sample j of another class scores below, equal to or
-    above i for the class c(i). All replicates are one matrix product, whose cost does not depend on K.
+    where c(i) is the class of i, P its count and ψ_ij is 1, ½ or 0 as sample j of another class scores below, equal to
+    or above i for the class c(i). All replicates are one matrix product, whose cost does not depend on K.
     """
     n, k = probabilities.shape
     counts = np.bincount(truth, minlength=k)

@@ -221,7 +221,7 @@ def _roc_auc(p: Floats, truth: Integers, names: list[str], seed: int) -> tuple[I
     value, low, high = delong(p[:, 1], truth == 1) if len(names) == 2 else macro_auc(p, truth, seed=seed)
     if low == high:
         # A perfect ranking, or one sample per class: resampling and asymptotics see no variation and would claim
-        # certainty. Pairs of samples of different classes that share no sample are independent trials: Wilson's interval.
+        # certainty. Pairs of samples of different classes that share no sample are independent trials: take Wilson's.
         pairs = min(len(truth) // 2, len(truth) - int(support.max()))
         low, high = _wilson(round(value * pairs), pairs)
     return Interval(value, low, high), None

@@ -82,8 +82,8 @@ def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: 
         names = [unicodedata.normalize("NFC", name).strip() for name in configured]
         if outside := [name for name in folders if name not in names]:
             raise InputError(
-                f"The folders {outside[:5]} in {root} are no classes: AL_CLASSES names {names[:10]}. Add them there, or "
-                "move the folders away"
+                f"The folders {outside[:5]} in {root} are no classes: AL_CLASSES names {names[:10]}. Add them "
+                "there, or move the folders away"
             )
     else:
         names = folders

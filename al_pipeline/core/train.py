@@ -27,6 +27,7 @@ from al_pipeline.core.model import (
     versions,
 )
 from al_pipeline.core.rng import generator, torch_seed
+from al_pipeline.core.small_maps import use_small_maps
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -229,7 +230,9 @@ def _fit(
     progress: Callable[[int, float], None] | None,
 ) -> list[float]:
     """Run the epochs and return their mean losses; the model is trained in place."""
-    model.to(device=images.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model.to(images.device).train()
+    if images.device.type == "cpu":
+        use_small_maps(model)
     extra = {"momentum": SGD_MOMENTUM} if options.optimizer == "sgd" else {}
     # Fused: one pass over the parameters. At a few dozen images per step the update would else be half of the time.
     optimizer = OPTIMIZERS[options.optimizer](model.parameters(), lr=options.learning_rate, fused=True, **extra)
@@ -239,7 +242,9 @@ def _fit(
         for batch in batches(rng.permutation(len(targets)), options.batch_size):
             rows = torch.from_numpy(batch).to(images.device)
             optimizer.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(model(normalize(images[rows], MEAN, STD)), targets[rows])
+            # Training is faster with channels first, unlike prediction (measured with AVX2).
+            inputs = normalize(images[rows], MEAN, STD).contiguous()
+            loss = nn.functional.cross_entropy(model(inputs), targets[rows])
             loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(batch)

@@ -2,8 +2,6 @@
 
 import dagster as dg
 
-from al_pipeline.defs.partitions import rounds
-
 # Runs with this tag never overlap (dagster.yaml).
 TRAINS = {"al_pipeline/trains": "true"}
 
@@ -25,7 +23,6 @@ round_job = dg.define_asset_job(
         "labeling_tasks",
         "learning_curve",
     ],
-    partitions_def=rounds,
     tags=TRAINS,
     description="One turn of the loop: pull labels, train, evaluate, score, choose a batch, hand it to people. "
     "Launch it for r0000 yourself; the sensor annotations_landed opens the rounds after it.",
@@ -34,12 +31,11 @@ round_job = dg.define_asset_job(
 retrain_job = dg.define_asset_job(
     "retrain",
     selection=["labeled_pool", "checkpoint", "evaluation"],
-    partitions_def=rounds,
     tags=TRAINS,
     description="Train and evaluate a round again on its frozen labels, for example with other training settings. "
     "People are asked nothing.",
 )
 
 learning_curve_job = dg.define_asset_job(
-    "learning_curve", selection=["learning_curve"], description="Draw the learning curve of all rounds anew."
+    "draw_learning_curve", selection=["learning_curve"], description="Draw the learning curve of all rounds anew."
 )

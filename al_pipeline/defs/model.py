@@ -1,5 +1,6 @@
 """The model group: what was learned from the labels so far, and how good it is on samples it never saw."""
 
+import time
 from typing import Any
 
 import dagster as dg
@@ -7,11 +8,17 @@ import pandas as pd
 
 from al_pipeline.core.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
-from al_pipeline.defs import report
 from al_pipeline.defs.answers import holdout_labels
 from al_pipeline.defs.data import classes_of
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.report import confusion_matrix, loss_curve, picture, reliability, roc_curve
+from al_pipeline.defs.report import (
+    confusion_matrix,
+    learning_curve_picture,
+    loss_curve,
+    picture,
+    reliability,
+    roc_curve,
+)
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
@@ -108,10 +115,12 @@ def evaluation(
 
     names = list(checkpoint.info.class_names)
     holdout = holdout_labels(image_pool, deployment.ledger, names, deployment.settings.policy.min_votes)
-    result = evaluate(
-        predict(checkpoint, holdout["uri"].tolist()), holdout["label"].tolist(), names, seed=round_config.seed
-    )
+    began = time.monotonic()
+    probabilities = predict(checkpoint, holdout["uri"].tolist())
+    seconds = time.monotonic() - began
+    result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed)
     metadata: dict[str, Any] = {
+        "seconds": round(seconds, 2),
         "holdout_samples": result.n,
         "labels": checkpoint.info.n_labels,
         "trained": checkpoint.info.trained,
@@ -166,7 +175,7 @@ def learning_curve(
             row[f"{name}_high"] = interval.high if interval else None
         rows.append(row)
     curve = pd.DataFrame(rows)
-    png = report.learning_curve(curve)
+    png = learning_curve_picture(curve)
     path = deployment.settings.home.resolve() / "learning_curve.png"
     path.write_bytes(png)
     return dg.MaterializeResult(

@@ -1,0 +1,66 @@
+"""The labeling interface: one image, one choice, a hotkey per class."""
+
+from collections.abc import Sequence
+from html import escape
+from xml.etree import ElementTree
+
+IMAGE, CHOICES = "image", "label"
+# Label Studio has no key of its own on these; classes beyond them are chosen by mouse or through the filter.
+HOTKEYS = "1234567890qwertyuiopasdfgjklzcvbnm"
+MANY = 20
+
+
+def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
+    """Return the hotkey of each class that has one; a digit keeps its own key."""
+    own = {name: name for name in class_names if len(name) == 1 and name.isdigit()}
+    left = iter(key for key in HOTKEYS if key not in own.values())
+    keys: dict[str, str] = {}
+    for name in class_names:
+        key = own.get(name) or next(left, None)
+        if key is not None:
+            keys[name] = key
+    return keys
+
+
+def label_config(class_names: Sequence[str]) -> str:
+    """Return Label Studio's XML for these classes.
+
+    The choice is required: with a prediction shown, its hotkey takes the choice away, and an empty answer would be
+    stored otherwise.
+    """
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", name=IMAGE, value="$image", zoom="true", zoomControl="true")
+    many = len(class_names) > MANY
+    if many:
+        ElementTree.SubElement(view, "Filter", toName=CHOICES, hotkey="shift+f", minlength="0", name="filter")
+    choices = ElementTree.SubElement(
+        view, "Choices", name=CHOICES, toName=IMAGE, choice="single-radio", required="true", showInline="true"
+    )
+    keys = hotkeys(class_names)
+    for name in class_names:
+        attributes = {"value": name} | ({"hotkey": keys[name]} if name in keys else {})
+        ElementTree.SubElement(choices, "Choice", attrib=attributes)
+    return ElementTree.tostring(view, encoding="unicode")
+
+
+def classes_in(config: str) -> list[str]:
+    """Return the classes of a label config, none if it is not ours."""
+    try:
+        root = ElementTree.fromstring(config)  # noqa: S314 (our own project's config)
+    except ElementTree.ParseError:
+        return []
+    return [choice.attrib["value"] for choice in root.iter("Choice") if "value" in choice.attrib]
+
+
+def instructions(class_names: Sequence[str]) -> str:
+    """Return the HTML that annotators see before they start."""
+    keys = hotkeys(class_names)
+    rows = "".join(
+        f"<li><b>{escape(name)}</b>{f' – key <code>{keys[name]}</code>' if name in keys else ''}</li>"
+        for name in class_names
+    )
+    return (
+        "<p>Choose the one class that the image shows, then press <code>Ctrl+Enter</code> (Submit). "
+        "If you cannot tell, press <b>Skip</b>: a skip is never used as a label and you are not asked again.</p>"
+        f"<ul>{rows}</ul>"
+    )

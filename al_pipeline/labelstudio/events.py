@@ -1,0 +1,87 @@
+"""What Label Studio tells us, typed at the edge."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from al_pipeline.labelstudio.config import CHOICES
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """Which server answered, and whose token it was asked with."""
+
+    version: str
+    username: str
+
+
+@dataclass(frozen=True)
+class ProjectCounts:
+    """A project's own counters."""
+
+    tasks: int
+    labeled: int
+    finished: int
+    annotations: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """One task without its answers: how many there are, and how many of them are skips (`cancelled`)."""
+
+    task_id: int
+    sample_id: str
+    round: str
+    annotations: int
+    cancelled: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class AnnotationEvent:
+    """One annotation as it was when it was read.
+
+    `value` is the chosen class; None for a skip, and for an answer with no choice or several. `raw` is the whole of it.
+    """
+
+    annotation_id: int
+    task_id: int
+    sample_id: str | None
+    round: str | None
+    annotator: str
+    value: str | None
+    cancelled: bool
+    lead_time: float | None
+    created_at: datetime
+    updated_at: datetime
+    raw: dict[str, Any]
+
+
+def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any], annotator: str) -> AnnotationEvent:
+    """Return the event of an annotation's JSON."""
+    cancelled = bool(raw.get("was_cancelled"))
+    choices = [
+        choice
+        for part in raw.get("result") or []
+        if part.get("from_name") == CHOICES
+        for choice in part.get("value", {}).get("choices", [])
+    ]
+    return AnnotationEvent(
+        annotation_id=int(raw["id"]),
+        task_id=task_id,
+        sample_id=data.get("sample_id"),
+        round=data.get("round"),
+        annotator=annotator,
+        value=choices[0] if len(choices) == 1 and not cancelled else None,
+        cancelled=cancelled,
+        lead_time=raw.get("lead_time"),
+        created_at=moment(raw["created_at"]),
+        updated_at=moment(raw["updated_at"]),
+        raw=raw,
+    )
+
+
+def moment(value: str | datetime) -> datetime:
+    """Return an aware datetime of Label Studio's ISO text."""
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)

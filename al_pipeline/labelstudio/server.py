@@ -1,0 +1,136 @@
+"""A Label Studio server on this machine, in an environment of its own: for `al up`, `al demo` and the tests."""
+
+import json
+import os
+import secrets
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from al_pipeline.processes import Service, answers
+
+VERSION = "1.23.2"
+HOST = "127.0.0.1"
+USERNAME = "annotator@example.com"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The login of the local server and its access token."""
+
+    username: str
+    password: str
+    token: str
+
+    def __repr__(self) -> str:
+        """Say whose they are, and nothing more."""
+        return f"Credentials({self.username!r})"
+
+
+def read_credentials(data_dir: Path) -> Credentials | None:
+    """Return the credentials of the local server that keeps its data in this folder; None if it never ran."""
+    path = data_dir / "credentials.json"
+    return Credentials(**json.loads(path.read_text())) if path.exists() else None
+
+
+def make_credentials(data_dir: Path) -> Credentials:
+    """Return the credentials of the folder, drawn at random at the first call and readable by their owner alone."""
+    if (known := read_credentials(data_dir)) is not None:
+        return known
+    data_dir.mkdir(parents=True, exist_ok=True)
+    drawn = Credentials(USERNAME, secrets.token_urlsafe(12), secrets.token_hex(20))
+    path = data_dir / "credentials.json"
+    temporary = path.with_suffix(".tmp")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(asdict(drawn), file)
+    temporary.replace(path)
+    return drawn
+
+
+class LocalLabelStudio:
+    """One local server.
+
+    Parameters
+    ----------
+    data_dir : Path
+        Its database, its uploads, and our `credentials.json`.
+    images : Path
+        The folder of published images; its parent is the root that Label Studio may serve files from.
+    port : int
+    log : Path
+    """
+
+    def __init__(self, data_dir: Path, images: Path, *, port: int, log: Path) -> None:
+        self.url = f"http://{HOST}:{port}"
+        self.document_root = images.resolve().parent
+        self.credentials = make_credentials(data_dir)
+        self.service = Service(
+            "Label Studio",
+            _command(data_dir, port),
+            log=log,
+            health=lambda: answers(f"{self.url}/health"),
+            env=self._environment(data_dir),
+        )
+
+    @property
+    def username(self) -> str:
+        """The login's e-mail address."""
+        return self.credentials.username
+
+    @property
+    def password(self) -> str:
+        """The login's password."""
+        return self.credentials.password
+
+    @property
+    def token(self) -> str:
+        """The access token."""
+        return self.credentials.token
+
+    def _environment(self, data_dir: Path) -> dict[str, str]:
+        # Secrets go through the environment: a command line is readable by every user of the machine.
+        ours = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_", "DJANGO_"))
+        }
+        return ours | {
+            "LABEL_STUDIO_BASE_DATA_DIR": str(data_dir.resolve()),
+            "LABEL_STUDIO_HOST": self.url,
+            "LABEL_STUDIO_USERNAME": self.username,
+            "LABEL_STUDIO_PASSWORD": self.password,
+            "LABEL_STUDIO_USER_TOKEN": self.token,
+            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+            "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(self.document_root),
+            # Our webhook receiver listens on loopback, which Label Studio refuses otherwise.
+            "SSRF_PROTECTION_ENABLED": "false",
+            # Quiet and offline: no statistics, no error reports, no look for updates.
+            "COLLECT_ANALYTICS": "false",
+            "LATEST_VERSION_CHECK": "false",
+            "SENTRY_DSN": "",
+            "FRONTEND_SENTRY_DSN": "",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def start(self) -> None:
+        """Start the server; returns at once."""
+        self.document_root.mkdir(parents=True, exist_ok=True)
+        self.service.start()
+
+    def wait_ready(self, timeout: float) -> float:
+        """Wait until it answers; returns the seconds that took."""
+        return self.service.wait_ready(timeout)
+
+    def stop(self) -> None:
+        """End the server."""
+        self.service.stop()
+
+
+def _command(data_dir: Path, port: int) -> list[str]:
+    import uv
+
+    return [
+        uv.find_uv_bin(),
+        *("tool", "run", "--quiet", "--python", sys.executable, "--from", f"label-studio=={VERSION}"),
+        *("label-studio", "start", "--no-browser", "--internal-host", HOST, "--port", str(port)),
+        *("--data-dir", str(data_dir.resolve())),
+    ]
