@@ -30,6 +30,12 @@ mutation($selector: RepositorySelector!, $definition: String!, $key: String!) {
   }
 }"""
 _STATUS = "query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
+_ERROR = "error { message errorChain { error { message } } }"
+_ERRORS = f"""
+query($id: ID!) {{ logsForRun(runId: $id) {{ ... on EventConnection {{ events {{
+  ... on ExecutionStepFailureEvent {{ stepKey {_ERROR} }}
+  ... on EngineEvent {{ {_ERROR} }}
+  ... on RunFailureEvent {{ {_ERROR} }} }} }} }} }}"""
 _LOCATIONS = """
 query { workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {
   __typename ... on PythonError { message } } } } } }"""
@@ -118,4 +124,13 @@ class DagsterApi:
                 raise DagsterError(f"Run {self.url}/runs/{run_id} is still {status} after {timeout:.0f} s")
             time.sleep(0.5)
         if status != "SUCCESS":
-            raise DagsterError(f"A run ended with {status}: see {self.url}/runs/{run_id}")
+            raise DagsterError(f"A run ended with {status}: {self.first_error(run_id)} See {self.url}/runs/{run_id}")
+
+    def first_error(self, run_id: str) -> str:
+        """Return the cause of the first error of a run, with the step where it happened."""
+        for event in self.query(_ERRORS, id=run_id)["logsForRun"].get("events", []):
+            if error := event.get("error"):
+                causes = [link["error"]["message"].strip() for link in error["errorChain"]]
+                step = f"{event['stepKey']}: " if event.get("stepKey") else ""
+                return step + [error["message"].strip(), *causes][-1]
+        return "it tells no cause."

@@ -68,8 +68,8 @@ def test_the_launchpad_explains_every_tunable() -> None:
     from al_pipeline.definitions import defs
 
     for name in ("round_config", "training", "policy"):
-        schema = defs.get_repository_def().get_top_level_resources()[name].config_field_snaps
-        undescribed = [field.name for field in schema if not field.description]
+        schema = defs.get_repository_def().get_top_level_resources()[name].config_schema.config_type.fields  # type: ignore[attr-defined]
+        undescribed = [key for key, field in schema.items() if not field.description]
         assert schema
         assert not undescribed, undescribed
 

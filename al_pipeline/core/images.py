@@ -2,98 +2,193 @@
 
 import io
 import os
+import struct
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from al_pipeline.core.errors import ImageError
+from al_pipeline.core.errors import ImageError, InputError
 
-# Decoded, 64 megapixels take 192 MB; a 100-megapixel bomb is refused on its header, before it is decoded.
+ImagePath = str | os.PathLike[str]
+
+# Decoded, 64 megapixels take 192 MB per thread. What is larger is a bomb, or a scan that should be tiled first.
 MAX_PIXELS = 64_000_000
-# Pillow's own guard warns or raises depending on the size; ours comes first and always raises.
-Image.MAX_IMAGE_PIXELS = None
+# Pillow would try every format it knows whatever the file is called, and some of them start programs (EPS).
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
-Path_ = str | os.PathLike[str]
+# Contact sheets: pixels between tiles, and the height of one line of caption.
+GAP, LINE, FONT_SIZE = 4, 14, 11
 
 
-def open_rgb(path: Path_, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode one image file to RGB as a person sees it.
+def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
+    """Decode one image file to RGB, as a person sees it.
 
-    EXIF rotation is applied, animations give their first frame, transparency is put on white, CMYK, palette, gray
-    and 16-bit images are converted.
+    EXIF rotation is applied, animations give their first frame, transparency is put on white; CMYK, palette, gray and
+    16-bit images are converted. 32-bit gray has no agreed white: its own range becomes black to white.
+
+    Parameters
+    ----------
+    path : path-like
+    max_pixels : int
+        Checked on the header, before anything is decoded. Pillow's own limit of 179 megapixels stays in force.
+    at_least : int, optional
+        Allow a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides keep this many pixels: several
+        times faster for photos that are shown or learned from small.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB; ``format`` is the file's.
 
     Raises
     ------
     ImageError
-        The file cannot be used; the message is a short reason.
+        The file cannot be used; the message is a short reason without the path.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise ImageError(
-                    f"too large: {image.width}x{image.height} is over the limit of {max_pixels // 10**6} megapixels"
-                )
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except ImageError:
+                raise ImageError(f"too large: {image.width} × {image.height} pixels, {_limit(max_pixels)}")
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
+            rgb = _to_rgb(_upright(image))
+            rgb.format = image.format
+            return rgb
+    except (ImageError, MemoryError):
         raise
-    except UnidentifiedImageError:
-        empty = Path(path).is_file() and Path(path).stat().st_size == 0
-        raise ImageError("empty file" if empty else "not an image") from None
-    except IsADirectoryError:
-        raise ImageError("unreadable: it is a folder") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ImageError(f"unreadable: {error.strerror}") from None
-        raise ImageError(f"damaged: {error}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"too large: {_limit(max_pixels)}") from error
+    except Exception as error:
+        # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
+        raise ImageError(_reason(error, Path(path))) from error
+
+
+def _limit(max_pixels: int) -> str:
+    return f"the limit is {max_pixels / 1e6:g} megapixels"
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"unreadable: {error.strerror}"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known kind (JPEG, PNG, WebP, GIF, BMP, TIFF)" if path.stat().st_size else "empty file"
+    text = str(error) or type(error).__name__
+    return text if text.startswith("image file is truncated") else f"damaged: {text}"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, struct.error, ValueError, TypeError, LookupError):
+        # Unreadable EXIF says nothing about the rotation; if it was the pixels that failed, they fail again below.
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        pixels = np.asarray(image, dtype=np.float64)
-        # 16-bit gray comes as mode I or I;16; Pillow would clip it at 255.
-        scale = 257.0 if pixels.max(initial=0) > 255 else 1.0
-        return Image.fromarray((pixels / scale).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+    if image.mode.startswith(("I", "F")):
+        return _gray(np.asarray(image, dtype=np.float64), sixteen_bit=image.mode.startswith("I;16")).convert("RGB")
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def decode(path: Path_, size: int) -> npt.NDArray[np.uint8]:
-    """Decode an image to a square: shorter side resized to `size`, then the centre cropped; uint8, (size, size, 3)."""
-    image = open_rgb(path)
-    return np.asarray(ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR), dtype=np.uint8)
+def _gray(values: npt.NDArray[np.float64], *, sixteen_bit: bool) -> Image.Image:
+    """Scale to 8 bits, where Pillow's own conversion would clip at 255."""
+    finite = values[np.isfinite(values)]
+    low, high = (0.0, 65535.0) if sixteen_bit or not finite.size else (finite.min(), finite.max())
+    scaled = (np.nan_to_num(values) - low) * (255.0 / max(high - low, np.finfo(np.float64).tiny))
+    return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+
+
+def decode(path: ImagePath, size: int) -> npt.NDArray[np.uint8]:
+    """Decode an image to a square: the shorter side resized to `size`, then the centre cropped.
+
+    Returns
+    -------
+    uint8 array, shape (size, size, 3)
+
+    Raises
+    ------
+    ImageError
+        The file cannot be used; the message names it.
+    """
+    square = ImageOps.fit(_open_known(path, size), (size, size), method=Image.Resampling.BILINEAR)
+    return np.asarray(square, dtype=np.uint8)
+
+
+def _open_known(path: ImagePath, size: int) -> Image.Image:
+    """Open a file that was readable when the pool was scanned, at twice the size needed or more."""
+    try:
+        return open_rgb(path, at_least=2 * size)
+    except ImageError as error:
+        raise ImageError(
+            f"{os.fspath(path)}: {error}. If it has changed or moved, scan the image pool again"
+        ) from error
 
 
 def iter_blocks(
-    paths: Sequence[Path_], size: int, *, block: int = 256, workers: int | None = None
+    paths: Sequence[ImagePath], size: int, *, block: int = 256, workers: int | None = None
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """Yield ``(start, pixels)`` with pixels uint8 (n, size, size, 3), decoding the next block while the caller works.
+    """Decode any number of images in blocks, the next one in threads while the caller works on the last.
 
-    At most two blocks are in memory.
+    Parameters
+    ----------
+    paths : sequence of length n
+    size : int
+        Side of the squares, as in `decode`.
+    block : int
+        Images per block. Two blocks are in memory at a time: 2 · block · 3 · size² bytes.
+    workers : int, optional
+        Threads; the number of cores, at most 8, by default. Pillow decodes outside of the interpreter lock.
+
+    Yields
+    ------
+    start : int
+        Index in `paths` of the block's first image.
+    pixels : uint8 array, shape (m, size, size, 3)
+        m = `block`, or fewer at the end.
+
+    Raises
+    ------
+    ImageError
+        A file cannot be decoded; the message names it.
     """
-    if not paths:
-        return
-    workers = workers or min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers or default_workers())
 
-        def submit(start: int) -> list:
-            return [pool.submit(decode, path, size) for path in paths[start : start + block]]
+    def begin(start: int) -> tuple[npt.NDArray[np.uint8], list[Future[None]]]:
+        chosen = paths[start : start + block]
+        pixels = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
 
-        pending = submit(0)
+        def fill(i: int) -> None:
+            pixels[i] = decode(chosen[i], size)
+
+        return pixels, [pool.submit(fill, i) for i in range(len(chosen))]
+
+    try:
+        following = begin(0)
         for start in range(0, len(paths), block):
-            following = submit(start + block)
-            yield start, np.stack([future.result() for future in pending])
-            pending = following
+            pixels, decoded = following
+            for future in decoded:
+                future.result()
+            following = begin(start + block)
+            yield start, pixels
+    finally:
+        # A caller that stops early, or a damaged file, must not wait for the rest of the block.
+        pool.shutdown(cancel_futures=True)
+
+
+def default_workers() -> int:
+    """Return the number of threads for decoding: one per core, at most 8."""
+    return min(8, os.cpu_count() or 1)
 
 
 def contact_sheet(
-    paths: Sequence[Path_],
+    paths: Sequence[ImagePath],
     captions: Sequence[str] | None = None,
     *,
     columns: int = 8,
@@ -101,36 +196,72 @@ def contact_sheet(
     max_images: int = 40,
     max_bytes: int = 100_000,
 ) -> bytes:
-    """Return a PNG of at most `max_bytes` bytes with the first `max_images` images and their captions below them."""
-    shown = list(paths[:max_images])
-    words = list(captions[: len(shown)]) if captions is not None else []
+    """Lay images out in rows, with a caption below each, as one small picture.
+
+    Parameters
+    ----------
+    paths : sequence
+        The first `max_images` are shown.
+    captions : sequence of str, optional
+        One per path; may have several lines. What is wider than the tile is cut with an ellipsis.
+    columns, tile : int
+        Tiles per row, and their side in pixels.
+    max_bytes : int
+        Colours, then tiles, then images become fewer until the file is no larger.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+
+    Raises
+    ------
+    ImageError
+        A file cannot be decoded; the message names it.
+    InputError
+        Captions and paths differ in number, or not even one small tile fits into `max_bytes`.
+    """
+    if captions is not None and len(captions) != len(paths):
+        raise InputError(f"contact_sheet got {len(captions)} captions for {len(paths)} images: give one per image")
+    thumbnails = [ImageOps.contain(_open_known(path, tile), (tile, tile)) for path in paths[:max_images]]
+    lines = [caption.splitlines() for caption in (captions or [])[:max_images]]
     while True:
-        for colours in (256, 64, 16):
-            sheet = _sheet(shown, words, columns, tile).quantize(colours)
+        sheet = _sheet(thumbnails, lines, columns, tile)
+        for colours in (256, 128, 64, 32):
             buffer = io.BytesIO()
-            sheet.save(buffer, format="PNG", optimize=True)
+            sheet.quantize(colours).save(buffer, format="PNG", optimize=True)
             if buffer.tell() <= max_bytes:
                 return buffer.getvalue()
-        tile = max(16, tile * 3 // 4)
-        if tile == 16:
-            shown, words = shown[: max(1, len(shown) // 2)], words[: max(1, len(words) // 2)]
+        if tile >= 48:
+            tile = tile * 3 // 4
+            thumbnails = [ImageOps.contain(thumbnail, (tile, tile)) for thumbnail in thumbnails]
+        elif len(thumbnails) > 1:
+            kept = len(thumbnails) // 2
+            thumbnails, lines = thumbnails[:kept], lines[:kept]
+        else:
+            raise InputError(f"a contact sheet of one {tile} px tile is larger than max_bytes = {max_bytes}: raise it")
 
 
-def _sheet(paths: Sequence[Path_], captions: Sequence[str], columns: int, tile: int) -> Image.Image:
-    font = ImageFont.load_default(size=11)
-    gap, line = 4, 15 if captions else 0
-    columns = min(columns, max(1, len(paths)))
-    rows = -(-max(1, len(paths)) // columns)
-    sheet = Image.new("RGB", (columns * (tile + gap) + gap, rows * (tile + line + gap) + gap), "white")
+def _sheet(
+    thumbnails: Sequence[Image.Image], captions: Sequence[Sequence[str]], columns: int, tile: int
+) -> Image.Image:
+    font = ImageFont.load_default(size=FONT_SIZE)
+    columns = max(1, min(columns, len(thumbnails)))
+    rows = max(1, -(-len(thumbnails) // columns))
+    height = tile + LINE * max((len(lines) for lines in captions), default=0)
+    sheet = Image.new("RGB", (columns * (tile + GAP) + GAP, rows * (height + GAP) + GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    for i, path in enumerate(paths):
-        x = gap + (i % columns) * (tile + gap)
-        y = gap + (i // columns) * (tile + line + gap)
-        thumbnail = ImageOps.contain(open_rgb(path), (tile, tile))
+
+    def cut(text: str) -> str:
+        if draw.textlength(text, font=font) <= tile:
+            return text
+        while text and draw.textlength(text + "…", font=font) > tile:
+            text = text[:-1]
+        return text.rstrip() + "…"
+
+    for i, thumbnail in enumerate(thumbnails):
+        x, y = GAP + (i % columns) * (tile + GAP), GAP + (i // columns) * (height + GAP)
         sheet.paste(thumbnail, (x + (tile - thumbnail.width) // 2, y + (tile - thumbnail.height) // 2))
-        if captions:
-            text = captions[i]
-            while len(text) > 1 and draw.textlength(text, font=font) > tile:
-                text = text[:-2] + "…"
-            draw.text((x, y + tile + 1), text, fill="black", font=font)
+        for number, text in enumerate(captions[i] if captions else ()):
+            draw.text((x + tile // 2, y + tile + number * LINE + 1), cut(text), fill="#222222", font=font, anchor="ma")
     return sheet

@@ -1,29 +1,37 @@
-"""The image pool: find the files, hash them, set the broken ones aside, keep the splits apart."""
+"""The image pool: find the files, hash them, set broken ones and copies aside, keep the splits apart."""
 
 import hashlib
 import os
+import stat
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pandas as pd
 
 from al_pipeline.core.errors import ImageError, InputError
-from al_pipeline.core.images import MAX_PIXELS, open_rgb
+from al_pipeline.core.images import MAX_PIXELS, default_workers, open_rgb
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-POOL_FOLDERS, HOLDOUT_FOLDERS = {"pool", "train", "unlabeled"}, {"holdout", "test"}
-MAX_CLASSES = 1000
+# HEIC, AVIF and JPEG 2000 are looked at so that they show up as excluded, with a reason, instead of being missed.
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif .jp2".split()  # noqa: SIM905
+)
+POOL_FOLDERS = frozenset({"pool", "train", "unlabeled", "val", "valid", "validation"})
+HOLDOUT_FOLDERS = frozenset({"holdout", "test"})
 COLUMNS = ("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash")
+MIN_CLASSES, MAX_CLASSES = 2, 1000
 
 
 @dataclass(frozen=True)
-class _File:
+class _Found:
+    """A file with an image's suffix, or a folder that could not be listed."""
+
     path: Path
     split: str
     label: str | None
+    problem: str | None = None
 
 
 def scan(
@@ -34,150 +42,238 @@ def scan(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Read a folder of images, recursively, into a manifest of one row per file.
+    """Read a folder of images, recursively, into a manifest of one row per file, in the order of the paths.
 
-    Class folders (``root/<class>/…``), split folders (``root/pool/<class>/…`` and ``root/holdout/<class>/…``, also
-    ``train`` and ``test``) and flat folders are understood, also mixed.
+    The label is the name of the class folder. Understood, also mixed:
+
+    - ``root/<class>/…``;
+    - ``root/pool/<class>/…`` and ``root/holdout/<class>/…``; ``train``, ``val`` and ``unlabeled`` mean the pool as
+      well, ``test`` the holdout. A folder of such a name is a class after all if images lie directly in it and
+      folders of other names beside it (``bus``, ``car``, ``train``);
+    - images in no class folder: they belong to the pool and have no label.
+
+    Hidden files and folders, and files without the suffix of an image, are ignored. Set aside with a reason (split
+    ``excluded``) are files that cannot be decoded; copies of a file with the same label, but one; all copies of a file
+    that lies under several labels; pool files that lie in the holdout as well.
+
+    Parameters
+    ----------
+    root : Path
+    max_excluded_share : float
+        Share of files that cannot be decoded, 0 to 1, above which something is wrong with the folder itself.
+    max_pixels : int
+        Larger images are not decoded and are set aside.
+    workers : int, optional
+        Threads; the number of cores, at most 8, by default.
+    progress : callable, optional
+        Called in this thread with the number of files done and of all files.
 
     Returns
     -------
     DataFrame
-        ``sample_id`` (first 32 hex digits of the SHA-256 of the bytes), ``uri``, ``split`` (pool, holdout, excluded),
-        ``reason``, ``label`` (folder name or None), ``width``, ``height``, ``format``, ``bytes``, ``phash``. Sample
-        ids are unique over the rows that are not excluded.
+        ``sample_id`` (str, first 32 hex digits of the SHA-256 of the bytes; None if they could not be read; unique
+        over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
+        ``reason`` (str, None unless excluded), ``label`` (str or None), ``width``, ``height`` (int, pixels as shown,
+        0 if unknown), ``format`` (str), ``bytes`` (int), ``phash`` (64-bit perceptual hash of the DCT as 16 hex
+        digits [1]_, "" if unknown).
 
     Raises
     ------
     InputError
-        The folder is missing or holds no images, or more than `max_excluded_share` of them are broken.
+        The folder is missing, is a file, holds no images or none that can be used, or more than
+        `max_excluded_share` of them cannot be decoded.
+
+    References
+    ----------
+    .. [1] C. Zauner, Implementation and benchmarking of perceptual image hash functions, 2010 (pHash, as in the
+       ImageHash library).
     """
     root = Path(root)
-    files = _find(root)
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        rows = []
-        for row in pool.map(lambda file: _read(file, max_pixels), files):
+    found = _find(root)
+    rows = []
+    with ThreadPoolExecutor(workers or default_workers()) as pool:
+        for row in pool.map(lambda file: _read(file, max_pixels), found):
             rows.append(row)
             if progress is not None:
-                progress(len(rows), len(files))
-    manifest = pd.DataFrame(rows, columns=list(COLUMNS))
+                progress(len(rows), len(found))
+    manifest = pd.DataFrame(rows, columns=list(COLUMNS)).astype(
+        {"sample_id": object, "reason": object, "label": object}
+    )
     _refuse_mostly_broken(manifest, root, max_excluded_share)
-    return _exclude_copies(manifest)
+    _exclude_copies(manifest)
+    return manifest
 
 
 def select_split(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the rows of one split, ``"pool"`` or ``"holdout"``."""
+    """Return the rows of one split (``pool``, ``holdout`` or ``excluded``), with a fresh index."""
+    if split not in {"pool", "holdout", "excluded"}:
+        raise InputError(f"unknown split {split!r}: choose pool, holdout or excluded")
     return manifest[manifest["split"] == split].reset_index(drop=True)
 
 
 def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: Path | None) -> list[str]:
-    """Return the class names: the configured ones, or else the folder names, sorted.
+    """Return the class names: the configured ones in their order, else those of the class folders, sorted.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        As `scan` returns it.
+    configured : sequence of str, optional
+        From the setting AL_CLASSES; normalised to Unicode's NFC, as labels are.
+    root : Path, optional
+        The scanned folder, for the messages.
 
     Raises
     ------
     InputError
-        Fewer than 2 or more than 1,000 names, a blank or double one, or folders that are not among the configured.
+        A name is blank or given twice, there are fewer than 2 or more than 1,000, class folders are not among the
+        configured names, or there are neither class folders nor configured names.
     """
     folders = sorted(manifest.loc[manifest["split"] != "excluded", "label"].dropna().unique())
-    if configured:
-        names = [unicodedata.normalize("NFC", name).strip() for name in configured]
-        if outside := [name for name in folders if name not in names]:
-            raise InputError(
-                f"The folders {outside[:5]} in {root} are no classes: AL_CLASSES names {names[:10]}. Add them "
-                "there, or move the folders away"
-            )
-    else:
-        names = folders
-        if not names:
-            raise InputError(
-                f"{root} has no class folders, so the classes must be named: set AL_CLASSES, for example "
-                'AL_CLASSES="muffin,chihuahua"'
-            )
-    if double := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"The class names {double} are given twice (AL_CLASSES)")
-    if any(not name for name in names):
-        raise InputError("A class name is blank (AL_CLASSES)")
-    if not 2 <= len(names) <= MAX_CLASSES:
+    if not folders and not configured:
         raise InputError(
-            f"{len(names)} class in {root} ({', '.join(names[:5])}): there must be 2 to {MAX_CLASSES}. Add a class "
-            "folder, or name all classes in AL_CLASSES"
+            f"{root} has no class folders, so the class names must be set: AL_CLASSES=muffin,chihuahua, or `classes` "
+            "in al.toml"
+        )
+    names = [_normal(name) for name in configured] if configured else folders
+    origin = "AL_CLASSES" if configured else f"the folders in {root}"
+    if any(not name for name in names):
+        raise InputError(f"A class name in {origin} is blank: give it a name, or remove it")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{origin} gives class names twice: {_list(twice)}. Give each once")
+    if outside := sorted(set(folders) - set(names)):
+        raise InputError(
+            f"{root} has class folders that AL_CLASSES does not name: {_list(outside)}. AL_CLASSES is {_list(names)}: "
+            "add them to it, or move the folders away"
+        )
+    if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
+        raise InputError(
+            f"{origin} give {len(names)} class{'es' * (len(names) != 1)} ({_list(names)}): {MIN_CLASSES} to "
+            f"{MAX_CLASSES} are needed. Name all classes in AL_CLASSES, or put the images into one folder per class"
         )
     return names
 
 
-def _find(root: Path) -> list[_File]:
+def _list(names: Sequence[str], shown: int = 5) -> str:
+    return ", ".join(map(repr, names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def _normal(name: str) -> str:
+    # macOS hands out names in NFD: the same folder must give the same class on every machine.
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _find(root: Path) -> list[_Found]:
     if not root.exists():
         raise InputError(f"The folder of images {root} (AL_IMAGES) does not exist: check the path")
     if not root.is_dir():
-        raise InputError(f"{root} (AL_IMAGES) is no folder: give the folder that holds the images")
-    found = [
-        path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    ]
+        raise InputError(f"{root} (AL_IMAGES) is a file: give the folder that holds the images")
+    root = root.resolve()
+    paths = dict(sorted(_walk(root), key=lambda item: item[0].parts))
+    splits = _split_folders([path for path, problem in paths.items() if problem is None])
+    found = [_place(root, path, problem, splits) for path, problem in paths.items()]
     if not found:
         raise InputError(
-            f"{root} (AL_IMAGES) holds no image files ({', '.join(sorted(SUFFIXES))}): check the path"
+            f"{root} (AL_IMAGES) holds no images (files named {' '.join(sorted(f'*{s}' for s in SUFFIXES))}, in any "
+            "folder below it): check the path"
         )
-    splits = {path.relative_to(root).parts[0].lower() for path in found if len(path.relative_to(root).parts) > 1}
-    split = bool(splits & POOL_FOLDERS) or splits >= HOLDOUT_FOLDERS
-    return [_place(path, root, split=split) for path in found]
+    return found
 
 
-def _place(path: Path, root: Path, *, split: bool) -> _File:
-    folders = path.relative_to(root).parts[:-1]
-    name = "pool"
-    if split and folders and folders[0].lower() in POOL_FOLDERS | HOLDOUT_FOLDERS:
-        name = "holdout" if folders[0].lower() in HOLDOUT_FOLDERS else "pool"
-        folders = folders[1:]
-    label = unicodedata.normalize("NFC", folders[0]).strip() if folders else None
-    return _File(path, name, label)
+def _walk(root: Path) -> Iterator[tuple[PurePath, str | None]]:
+    """Yield the files with an image's suffix, relative to `root`, and the folders that cannot be listed, with why."""
+    problems: list[OSError] = []
+    seen: set[str] = set()
+    # Links to folders are followed, because people link their data sets together; none twice, because links may loop.
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=problems.append):
+        seen.add(os.path.realpath(folder))
+        here = Path(folder)
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and os.path.realpath(here / name) not in seen
+        )
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield (here / name).relative_to(root), None
+    for problem in problems:
+        yield Path(problem.filename).relative_to(root), f"unreadable folder: {problem.strerror}"
 
 
-def _read(file: _File, max_pixels: int) -> tuple[object, ...]:
+def _split_folders(paths: Sequence[PurePath]) -> dict[str, str]:
+    """Return the split of each top-level folder that stands for one, and not for a class."""
+    top = {path.parts[0] for path in paths if len(path.parts) > 1}
+    direct = {path.parts[0] for path in paths if len(path.parts) == 2}
+    only_splits = all(name.lower() in POOL_FOLDERS | HOLDOUT_FOLDERS for name in top)
+    splits = {}
+    for name in top:
+        word = name.lower()
+        if word in POOL_FOLDERS | HOLDOUT_FOLDERS and (only_splits or word == "unlabeled" or name not in direct):
+            splits[name] = "pool" if word in POOL_FOLDERS else "holdout"
+    return splits
+
+
+def _place(root: Path, path: PurePath, problem: str | None, splits: dict[str, str]) -> _Found:
+    folders = path.parts[:-1]
+    split = "pool"
+    if folders and folders[0] in splits:
+        split, folders = splits[folders[0]], folders[1:]
+    return _Found(root / path, split, _normal(folders[0]) if folders else None, problem)
+
+
+def _read(found: _Found, max_pixels: int) -> tuple[object, ...]:
+    """Return a manifest row."""
     import imagehash
 
-    sample_id = None
-    size = 0
+    path, label = found.path, found.label
+    sample_id, size, problem = None, 0, found.problem
     try:
-        content = file.path.read_bytes()
-        size, sample_id = len(content), hashlib.sha256(content).hexdigest()[:32]
-        image = open_rgb(file.path, max_pixels=max_pixels)
+        uri = str(path)
+        uri.encode()
+    except UnicodeEncodeError:
+        # Such a path survives neither a database nor a URL.
+        uri, label = os.fsencode(path).decode(errors="backslashreplace"), None
+        problem = "the path is not UTF-8: rename the file or its folder"
+    try:
+        status = path.stat()
+        if problem is None and not stat.S_ISREG(status.st_mode):
+            problem = "not a regular file"
+        if problem is None:
+            size = status.st_size
+            with path.open("rb") as file:
+                sample_id = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+            image = open_rgb(path, max_pixels=max_pixels)
+            phash = str(imagehash.phash(image))
+            return sample_id, uri, found.split, None, label, *image.size, image.format, size, phash
     except OSError as error:
-        reason = f"unreadable: {error.strerror}"
+        problem = f"unreadable: {error.strerror}"
     except ImageError as error:
-        reason = str(error)
-    else:
-        phash = str(imagehash.phash(image))
-        kind = file.path.suffix.lstrip(".").upper()
-        return sample_id, str(file.path.resolve()), file.split, None, file.label, *image.size, kind, size, phash
-    return sample_id, str(file.path.absolute()), "excluded", reason, file.label, 0, 0, "", size, ""
+        problem = str(error)
+    return sample_id, uri, "excluded", problem, label, 0, 0, "", size, ""
 
 
-def _refuse_mostly_broken(manifest: pd.DataFrame, root: Path, share: float) -> None:
+def _refuse_mostly_broken(manifest: pd.DataFrame, root: Path, max_share: float) -> None:
     broken = manifest[manifest["split"] == "excluded"]
-    if len(broken) > share * len(manifest):
-        shown = "\n".join(f"  {row.uri}: {row.reason}" for row in broken.head(5).itertuples())
-        raise InputError(
-            f"{len(broken)} of {len(manifest)} files in {root} are broken, more than the share of {share:.0%} that is "
-            f"allowed (AL_MAX_EXCLUDED_SHARE):\n{shown}\nMend or remove them"
-        )
+    if len(broken) <= max_share * len(manifest) and len(broken) < len(manifest):
+        return
+    first = "\n".join(f"  {uri}: {reason}" for uri, reason in broken[["uri", "reason"]].head(5).itertuples(index=False))
+    more = f"\n  … and {len(broken) - 5} more" if len(broken) > 5 else ""
+    raise InputError(
+        f"{len(broken)} of {len(manifest)} files in {root} cannot be used, more than the share of {max_share:.0%} that "
+        f"is set aside silently:\n{first}{more}\nMend or remove them, or raise AL_MAX_EXCLUDED_SHARE"
+    )
 
 
-def _exclude_copies(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Keep one file per content; content under several labels, or in the pool and the holdout, has no honest place."""
-    used = manifest[manifest["split"] != "excluded"]
-    for _, copies in used[used["sample_id"].duplicated(keep=False)].groupby("sample_id"):
+def _exclude_copies(manifest: pd.DataFrame) -> None:
+    """Keep one file per content, in place; content under several labels has no honest one."""
+    usable = manifest[manifest["split"] != "excluded"]
+    for _, copies in usable[usable["sample_id"].duplicated(keep=False)].groupby("sample_id"):
         labels = sorted(copies["label"].dropna().unique())
         if len(labels) > 1:
-            manifest.loc[copies.index, "reason"] = f"the same image under the labels {' and '.join(labels)}"
+            reason = f"the same image under the labels {' and '.join(map(repr, labels))}: keep it under one"
+            manifest.loc[copies.index, ["split", "reason"]] = "excluded", reason
             continue
-        first = copies.sort_values("split", kind="stable").index[0]
-        rest = copies.index.drop(first)
-        kept = manifest.loc[first]
-        for index in rest:
-            crossing = kept["split"] == "holdout" and manifest.loc[index, "split"] == "pool"
-            manifest.loc[index, "reason"] = (
-                f"also in the holdout: {kept['uri']}" if crossing else f"duplicate of {kept['uri']}"
-            )
-    manifest.loc[manifest["reason"].notna(), "split"] = "excluded"
-    return manifest
+        # The holdout goes first: an image in both splits would be trained on and tested with. Then those with a label.
+        ranked = copies.assign(unlabeled=copies["label"].isna()).sort_values(["split", "unlabeled"], kind="stable")
+        kept = ranked.iloc[0]
+        for index, split in ranked["split"].iloc[1:].items():
+            what = "duplicate of" if split == kept["split"] else "also in the holdout:"
+            manifest.loc[index, ["split", "reason"]] = "excluded", f"{what} {kept['uri']}"

@@ -13,7 +13,7 @@ def build(settings: Settings) -> dg.Definitions:
 
     artifacts = str(settings.artifacts)
     return dg.Definitions(
-        assets=dg.load_assets_from_modules([data, labeling, model, pushing, query]),
+        assets=dg.load_assets_from_modules([data, labeling, model, pushing, query], include_specs=True),
         jobs=[jobs.setup_job, jobs.round_job, jobs.retrain_job, jobs.learning_curve_job, simulation.simulate],
         sensors=[sensors.annotations_landed, sensors.round_failed],
         schedules=[schedules.nightly_round],

@@ -85,7 +85,13 @@ def confusion_matrix(evaluation: "Evaluation") -> bytes:
     numbered = k <= NUMBERED_CLASSES
     side = float(np.clip(2.2 + 0.34 * k, 3.6, 7.6)) if numbered else 5.6
     figure, axes = _canvas("Confusion matrix", size=(side + 0.6, side), grid=False)
-    axes.imshow(shares, cmap=_blues(), vmin=0, vmax=1, interpolation="nearest" if numbered else "auto")
+    if numbered:
+        axes.imshow(shares, cmap=_blues(), vmin=0, vmax=1, interpolation="nearest")
+    else:
+        # More classes than pixels: a dot is the largest share of its neighbourhood, and its root, for it to be seen.
+        first = np.arange(0, k, -(-k // 150))
+        largest = np.maximum.reduceat(np.maximum.reduceat(shares, first, axis=0), first, axis=1)
+        axes.imshow(largest**0.5, cmap=_blues(), vmin=0, vmax=1, extent=(0, k, k, 0), interpolation="nearest")
     axes.set(xlabel="predicted", ylabel="true")
     if numbered:
         names = [_name(name) for name in evaluation.class_names]

@@ -75,7 +75,7 @@ class SimulatedAnnotator:
         self._clients = [client, *(sign_up(client, i) for i in range(1, annotators))]
 
     def answer_open_tasks(self, *, round_key: str | None = None, limit: int | None = None) -> Answered:
-        """Answer the tasks, of one round or of all, that have fewer answers than the overlap; at most `limit` answers."""
+        """Give at most `limit` answers to tasks, of one round or of all, that have fewer answers than the overlap."""
         labeled = skipped = wrong = 0
         for task in self._client.tasks(self._project_id, round_key):
             if task.sample_id not in self._truth:

@@ -148,8 +148,8 @@ class LabelStudio:
         if used:
             raise LabelStudioError(
                 f"The project at {self.project_url(project_id)} has answers with the classes {used[:10]}, which are "
-                "not among the classes any more: name them again in AL_CLASSES (or give them a folder), or change those "
-                "answers in Label Studio first"
+                "not among the classes any more: name them again in AL_CLASSES (or give them a folder), or change "
+                "those answers in Label Studio first"
             )
 
     def connect_images(self, project_id: int, folder: str) -> None:

@@ -5,8 +5,8 @@ from html import escape
 from xml.etree import ElementTree
 
 IMAGE, CHOICES = "image", "label"
-# Label Studio has no key of its own on these; classes beyond them are chosen by mouse or through the filter.
-HOTKEYS = "1234567890qwertyuiopasdfgjklzcvbnm"
+# Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts); classes beyond them are chosen by mouse or through the filter.
+HOTKEYS = "1234567890qwertyiopasdfgjklzcbnm"
 MANY = 20
 
 

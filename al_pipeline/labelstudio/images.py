@@ -5,7 +5,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from al_pipeline.core.errors import ImageError
 
 # What every browser shows as it is.
 AS_IS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif"}
@@ -24,8 +26,7 @@ def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
         The image cannot be decoded.
     """
     source = Path(uri)
-    with Image.open(source) as image:
-        suffix = AS_IS.get(image.format or "") if image.mode in SHOWN_MODES else None
+    suffix = _suffix_as_is(source)
     target = folder / f"{sample_id}{suffix or '.png'}"
     if target.exists():
         return target.name
@@ -35,9 +36,7 @@ def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
     temporary = Path(name)
     try:
         if suffix is None:
-            from al_pipeline.core.images import open_rgb
-
-            open_rgb(source).save(temporary, format="PNG")
+            _convert(source, temporary)
         else:
             _link_or_copy(source, temporary)
         if temporary.stat().st_nlink == 1:
@@ -47,6 +46,27 @@ def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
     finally:
         temporary.unlink(missing_ok=True)
     return target.name
+
+
+def _suffix_as_is(source: Path) -> str | None:
+    """Return the suffix under which browsers show the file as it is, None if it must be converted."""
+    try:
+        with Image.open(source) as image:
+            return AS_IS.get(image.format or "") if image.mode in SHOWN_MODES else None
+    except UnidentifiedImageError:
+        raise ImageError(f"{source} is no image (any more): scan the images again (image_pool)") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ImageError(f"{source} cannot be read: {reason}; put it back, or scan the images again") from None
+
+
+def _convert(source: Path, target: Path) -> None:
+    from al_pipeline.core.images import open_rgb
+
+    try:
+        open_rgb(source).save(target, format="PNG")
+    except ImageError as error:
+        raise ImageError(f"{source} cannot be converted: {error}") from None
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -55,6 +55,12 @@ class World:
             raise_on_error=True,
         )
 
+    def materialize(self, *assets: str) -> dg.ExecuteInProcessResult:
+        """Materialize assets that have no partitions."""
+        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance, asset_selection=[dg.AssetKey(name) for name in assets]
+        )
+
     def value(self, asset: str, key: str | None = None) -> Any:
         """Load what an asset stored."""
         path = self.settings.artifacts / asset

@@ -1,0 +1,235 @@
+"""Rounds as Dagster runs them, in real instances, up to the point where Label Studio is needed."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from al_pipeline.defs.answers import draw_holdout, holdout_labels, planned_before
+from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
+
+BEFORE_PUSH = ["labeled_pool", "checkpoint", "evaluation", "uncertainty_scores", "query_batch"]
+
+
+def freeze(world: World, key: str, per_class: int) -> pd.DataFrame:
+    """Freeze labels of a round, as if people had given them, so that nothing has to be pulled."""
+    pool = world.value("image_pool").query("split == 'pool'").groupby("label").head(per_class)
+    rows = pd.DataFrame(
+        {
+            "sample_id": pool["sample_id"],
+            "label": pool["label"],
+            "votes": 1,
+            "n_votes": 1,
+            "weight": 1.0,
+            "annotation_ids": "1",
+            "first_round": "r0000",
+        }
+    )
+    return world.deployment.ledger.snapshot(key, rows)
+
+
+def run_round(world: World, key: str, **resources: dict[str, Any]) -> dg.ExecuteInProcessResult:
+    """Run a round up to its query batch."""
+    if not world.instance.has_dynamic_partition("rounds", key):
+        world.instance.add_dynamic_partitions("rounds", [key])
+    return world.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=world.instance,
+        partition_key=key,
+        asset_selection=[dg.AssetKey(name) for name in BEFORE_PUSH],
+        run_config={"resources": {name: {"config": config} for name, config in resources.items()}},
+        raise_on_error=False,
+    )
+
+
+@pytest.fixture
+def scanned(world: World) -> World:
+    """A world whose images are scanned."""
+    assert world.materialize("image_pool", "embeddings").success
+    return world
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {f"{e.asset_key.to_user_string()}.{e.check_name}": e.passed for e in result.get_asset_check_evaluations()}
+
+
+def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    [event] = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(asset)]
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def test_a_round_trains_scores_and_chooses_and_shows_what_matters(scanned: World) -> None:
+    freeze(scanned, "r0001", per_class=3)
+    result = run_round(scanned, "r0001")
+    assert result.success
+    assert all(checks_of(result).values())
+    assert set(checks_of(result)) == {
+        "labeled_pool.no_holdout_sample",
+        "labeled_pool.within_class_set",
+        "labeled_pool.two_classes",
+        "checkpoint.finite_weights",
+        "checkpoint.trained_on_two_classes",
+        "uncertainty_scores.finite_and_covering",
+        "query_batch.unique",
+        "query_batch.disjoint_from_earlier_rounds",
+    }
+    for asset, pictures in {
+        "checkpoint": ["loss_curve"],
+        "evaluation": ["roc_curve", "confusion_matrix", "calibration"],
+        "uncertainty_scores": ["certainty"],
+        "query_batch": ["batch"],
+    }.items():
+        shown = metadata_of(result, asset)
+        for picture in pictures:
+            assert shown[picture].startswith("![")
+            assert "data:image/png;base64," in shown[picture]
+            assert len(shown[picture]) < 140_000
+    assert metadata_of(result, "evaluation")["holdout_samples"] == 12
+    assert metadata_of(result, "query_batch")["strategy"] == "low_certainty"
+    batch = scanned.value("query_batch", "r0001")
+    scores = scanned.value("uncertainty_scores", "r0001").sort_values("certainty")
+    assert len(batch) == 4
+    assert set(batch["sample_id"]) == set(scores["sample_id"].head(4))
+
+
+def test_the_first_round_draws_at_random_and_has_no_trained_model(scanned: World) -> None:
+    freeze(scanned, "r0000", per_class=0)
+    result = run_round(scanned, "r0000")
+    assert result.success
+    batch = scanned.value("query_batch", "r0000")
+    assert set(batch["strategy"]) == {"random"}
+    assert batch["predicted"].isna().all()
+    assert metadata_of(result, "checkpoint")["trained"] is False
+    assert checks_of(result)["labeled_pool.two_classes"] is False
+
+
+def test_the_same_seed_and_labels_give_the_same_batch_and_another_seed_another(make_world: Any, tmp_path: Path) -> None:
+    batches = []
+    for i, seed in enumerate((0, 0, 1)):
+        world = make_world(home=tmp_path / f"home{i}")
+        world.materialize("image_pool")
+        freeze(world, "r0001", per_class=3)
+        assert run_round(world, "r0001", round_config={"seed": seed, "strategy": "random"}).success
+        batches.append(world.value("query_batch", "r0001")["sample_id"].tolist())
+        world.instance.wipe()
+    assert batches[0] == batches[1] != batches[2]
+
+
+def test_a_rerun_keeps_the_batch_whatever_the_configuration_says_by_then(scanned: World) -> None:
+    freeze(scanned, "r0001", per_class=3)
+    assert run_round(scanned, "r0001").success
+    before = scanned.value("query_batch", "r0001")
+    again = run_round(scanned, "r0001", round_config={"strategy": "high_certainty", "batch_size": 2, "seed": 9})
+    assert again.success
+    assert metadata_of(again, "query_batch")["reused"] is True
+    pd.testing.assert_frame_equal(scanned.value("query_batch", "r0001"), before)
+
+
+def test_later_rounds_never_ask_again(scanned: World) -> None:
+    asked: set[str] = set()
+    for number in range(1, 4):
+        freeze(scanned, f"r{number:04d}", per_class=2)
+        assert run_round(scanned, f"r{number:04d}").success
+        batch = set(scanned.value("query_batch", f"r{number:04d}")["sample_id"])
+        assert not batch & asked
+        asked |= batch
+    assert planned_before(scanned.deployment.ledger, 4) == asked
+
+
+def test_the_last_batch_is_smaller_and_an_empty_pool_gives_an_empty_one(scanned: World) -> None:
+    sizes = []
+    for number in range(1, 4):
+        freeze(scanned, f"r{number:04d}", per_class=2)
+        assert run_round(scanned, f"r{number:04d}", round_config={"batch_size": 20, "sample_size": None}).success
+        sizes.append(len(scanned.value("query_batch", f"r{number:04d}")))
+    assert sizes == [20, 4, 0]
+
+
+def test_the_label_budget_and_the_last_round_ask_for_no_more_than_is_used(scanned: World) -> None:
+    freeze(scanned, "r0001", per_class=2)
+    assert run_round(scanned, "r0001", policy={"label_budget": 3}).success
+    assert len(scanned.value("query_batch", "r0001")) == 3
+    freeze(scanned, "r0002", per_class=2)
+    assert run_round(scanned, "r0002", policy={"max_rounds": 3}).success
+    assert len(scanned.value("query_batch", "r0002")) == 0
+
+
+def test_a_label_outside_the_class_set_stops_the_run_before_training(scanned: World) -> None:
+    pool = scanned.value("image_pool").query("split == 'pool'")
+    rows = pd.DataFrame(
+        {
+            "sample_id": pool["sample_id"].head(2),
+            "label": ["zebra", CLASSES[0]],
+            "votes": 1,
+            "n_votes": 1,
+            "weight": 1.0,
+            "annotation_ids": "1",
+            "first_round": "r0000",
+        }
+    )
+    scanned.deployment.ledger.snapshot("r0001", rows)
+    result = run_round(scanned, "r0001")
+    assert not result.success
+    assert checks_of(result)["labeled_pool.within_class_set"] is False
+    assert not [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey("checkpoint")]
+
+
+def test_a_holdout_sample_among_the_labels_stops_the_run_before_training(scanned: World) -> None:
+    held = scanned.value("image_pool").query("split == 'holdout'")
+    rows = pd.DataFrame(
+        {
+            "sample_id": held["sample_id"].head(2),
+            "label": list(CLASSES),
+            "votes": 1,
+            "n_votes": 1,
+            "weight": 1.0,
+            "annotation_ids": "1",
+            "first_round": "r0000",
+        }
+    )
+    scanned.deployment.ledger.snapshot("r0001", rows)
+    result = run_round(scanned, "r0001")
+    assert not result.success
+    assert checks_of(result)["labeled_pool.no_holdout_sample"] is False
+
+
+def test_without_a_test_split_round_0_draws_the_holdout_once_and_blind(make_world: Any, tmp_path: Path) -> None:
+    images = tmp_path / "classes"
+    write_images(images, 20, seed=3, split=None)
+    world = make_world(images, holdout_size=10)
+    world.materialize("image_pool")
+    freeze(world, "r0000", per_class=0)
+    result = run_round(world, "r0000")
+    assert result.success
+    assert "no holdout labels yet" in metadata_of(result, "evaluation")["note"]
+    batch = world.value("query_batch", "r0000")
+    held = set(batch.loc[batch["purpose"] == "holdout", "sample_id"])
+    manifest = world.value("image_pool")
+    assert held == set(draw_holdout(manifest, 10, 0))
+    assert len(held) == 10
+    assert batch.loc[batch["purpose"] == "holdout", "predicted"].isna().all()
+    freeze(world, "r0001", per_class=0)
+    assert run_round(world, "r0001").success
+    later = world.value("query_batch", "r0001")
+    assert set(later["purpose"]) == {"query"}
+    assert not held & set(later["sample_id"])
+    assert not held & set(world.value("uncertainty_scores", "r0001")["sample_id"])
+    assert holdout_labels(manifest, world.deployment.ledger, list(CLASSES), 1).empty
+
+
+def test_embeddings_are_computed_once(scanned: World, tmp_path: Path) -> None:
+    again = scanned.materialize("embeddings")
+    assert metadata_of(again, "embeddings")["computed"] == 0
+    write_images(tmp_path / "images", 1, seed=99)
+    more = scanned.materialize("image_pool", "embeddings")
+    assert metadata_of(more, "embeddings")["computed"] == 2
+
+
+def test_an_unknown_strategy_fails_at_once_and_names_the_valid_ones(scanned: World) -> None:
+    freeze(scanned, "r0001", per_class=2)
+    result = run_round(scanned, "r0001", round_config={"strategy": "entropie"})
+    assert not result.success
+    told = str(result.get_run_failure_event().event_specific_data) if hasattr(result, "get_run_failure_event") else ""
+    told += " ".join(str(e.event_specific_data) for e in result.all_events if e.is_failure)
+    assert "low_high_certainty" in told
