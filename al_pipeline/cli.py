@@ -132,7 +132,7 @@ def up(
             dict(os.environ),
             dagster_port=dagster_port,
             label_studio_port=label_studio_port,
-            say=console.print,
+            say=lambda line: console.print(line, soft_wrap=True),
         )
         with stack, open_loop(settings) as loop:
             start_loop(stack, loop, console)

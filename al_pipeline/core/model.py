@@ -233,11 +233,12 @@ def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int
     if n_classes < 2:
         raise InputError(f"a classifier needs at least 2 classes, not {n_classes}")
     check_architecture(architecture)
+    # Read before anything is computed: a wrong path is reported at once.
+    state = None if weights == "none" else _imagenet(architecture) if weights == "imagenet" else _read_weights(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _network(architecture, n_classes)
-    if weights != "none":
-        state = _imagenet(architecture) if weights == "imagenet" else _read_weights(weights)
+    if state is not None:
         _load_backbone(model, architecture, state, weights)
     return model
 

@@ -16,7 +16,8 @@ from al_pipeline.core.images import MAX_PIXELS, default_workers, open_rgb
 
 # HEIC, AVIF and JPEG 2000 are looked at so that they show up as excluded, with a reason, instead of being missed.
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif .jp2".split()  # noqa: SIM905
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+    | {".heic", ".heif", ".avif", ".jp2"}
 )
 POOL_FOLDERS = frozenset({"pool", "train", "unlabeled", "val", "valid", "validation"})
 HOLDOUT_FOLDERS = frozenset({"holdout", "test"})
@@ -184,7 +185,8 @@ def _walk(root: Path) -> Iterator[tuple[PurePath, str | None]]:
     """Yield the files with an image's suffix, relative to `root`, and the folders that cannot be listed, with why."""
     problems: list[OSError] = []
     seen: set[str] = set()
-    # Links to folders are followed, because people link their data sets together; none twice, because links may loop.
+    # Links to folders are followed, because people link their data sets together; they may form loops, and those end
+    # where a folder comes up again.
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=problems.append):
         seen.add(os.path.realpath(folder))
         here = Path(folder)

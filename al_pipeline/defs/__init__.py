@@ -1,6 +1,7 @@
 """Everything Dagster sees, thin: the work is done in `core`, `ledger` and `labelstudio`."""
 
 import dagster as dg
+from upath import UPath
 
 from al_pipeline.settings import Settings
 
@@ -11,7 +12,7 @@ def build(settings: Settings) -> dg.Definitions:
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.resources import Deployment, tunables
 
-    artifacts = str(settings.artifacts)
+    artifacts = UPath(settings.artifacts)
     return dg.Definitions(
         assets=dg.load_assets_from_modules([data, labeling, model, pushing, query], include_specs=True),
         jobs=[jobs.setup_job, jobs.round_job, jobs.retrain_job, jobs.learning_curve_job, simulation.simulate],

@@ -53,4 +53,5 @@ def holdout_labels(manifest: pd.DataFrame, ledger: Ledger, class_names: list[str
     answered = agreed_labels(ledger, class_names, min_votes, purpose="holdout").labels[["sample_id", "label"]]
     uris = select_split(manifest, "pool")[["sample_id", "uri"]]
     drawn = answered.merge(uris, on="sample_id")[["sample_id", "uri", "label"]]
-    return pd.concat([known, drawn], ignore_index=True).sort_values("sample_id", ignore_index=True)
+    # The images either bring a labeled holdout or have one drawn, never both.
+    return (drawn if known.empty else known).sort_values("sample_id", ignore_index=True)

@@ -65,7 +65,7 @@ def embeddings(
     round_config: dg.ResourceParam[RoundSettings],
     training: dg.ResourceParam[TrainingSettings],
     image_pool: pd.DataFrame,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:
     """Features of every sample from the network's starting weights; only samples not seen before are computed."""
     from al_pipeline.core.embeddings import EmbeddingStore
     from al_pipeline.core.predict import embed
@@ -85,7 +85,6 @@ def embeddings(
         store.append(ids, embed(start, usable.loc[ids].tolist()))
         context.log.info("%d of %d new samples embedded", begin + len(ids), len(missing))
     return dg.MaterializeResult(
-        value=None,
         metadata={
             "samples": len(usable),
             "computed": len(missing),

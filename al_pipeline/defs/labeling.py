@@ -33,7 +33,7 @@ annotations = dg.AssetSpec(
 @dg.asset(group_name="labeling", kinds={"labelstudio"}, io_manager_key="documents", pool="label_studio")
 def labeling_project(
     context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment], image_pool: pd.DataFrame
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[dict[str, Any]]:
     """The Label Studio project: its label config made of the class names, hotkeys, instructions and images."""
     settings, client = deployment.settings, deployment.label_studio
     names = classes_of(image_pool, settings)
@@ -133,7 +133,7 @@ def freeze_labels(
     return labels
 
 
-@dg.op
+@dg.op(out=dg.Out(dg.Nothing))
 def check_no_holdout(
     deployment: dg.ResourceParam[Deployment], labels: pd.DataFrame, image_pool: pd.DataFrame
 ) -> dg.AssetCheckResult:
@@ -150,7 +150,7 @@ def check_no_holdout(
     )
 
 
-@dg.op
+@dg.op(out=dg.Out(dg.Nothing))
 def check_class_set(
     deployment: dg.ResourceParam[Deployment], labels: pd.DataFrame, image_pool: pd.DataFrame
 ) -> dg.AssetCheckResult:
@@ -164,7 +164,7 @@ def check_class_set(
     )
 
 
-@dg.op
+@dg.op(out=dg.Out(dg.Nothing))
 def check_two_classes(context: dg.OpExecutionContext, labels: pd.DataFrame) -> dg.AssetCheckResult:
     """Look whether there are two classes to tell apart; if not the round goes on, untrained and at random."""
     seen = sorted(labels["label"].unique())

@@ -28,6 +28,7 @@ from al_pipeline.settings import RoundSettings, TrainingSettings
     kinds={"pytorch"},
     partitions_def=rounds,
     io_manager_key="checkpoints",
+    dagster_type=dg.Any,
     pool="train",
     check_specs=[
         dg.AssetCheckSpec("finite_weights", asset="checkpoint", blocking=True),
@@ -108,7 +109,7 @@ def evaluation(
     round_config: dg.ResourceParam[RoundSettings],
     image_pool: pd.DataFrame,
     checkpoint: Any,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[dict[str, Any]]:
     """Accuracy, ROC-AUC and calibration with 95 % intervals, on the holdout alone."""
     from al_pipeline.core.evaluate import evaluate
     from al_pipeline.core.predict import predict
@@ -161,7 +162,7 @@ def evaluation(
 )
 def learning_curve(
     deployment: dg.ResourceParam[Deployment], evaluation: dict[str, dict[str, Any]]
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[pd.DataFrame]:
     """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals."""
     from al_pipeline.core.evaluate import Evaluation
 

@@ -88,7 +88,7 @@ def verify_tasks(
     return pd.DataFrame({"sample_id": list(tasks), "task_id": pd.array(list(tasks.values()), dtype="int64")})
 
 
-@dg.op
+@dg.op(out=dg.Out(dg.Nothing))
 def check_tasks(batch: pd.DataFrame, tasks: pd.DataFrame) -> dg.AssetCheckResult:
     """Look that Label Studio holds exactly the batch."""
     return dg.AssetCheckResult(

@@ -92,7 +92,7 @@ def score_candidates(context: dg.OpExecutionContext, predictions: pd.DataFrame, 
     return scores
 
 
-@dg.op
+@dg.op(out=dg.Out(dg.Nothing))
 def check_scores(candidates: pd.DataFrame, scores: pd.DataFrame) -> dg.AssetCheckResult:
     """Look that every candidate has exactly one finite score."""
     finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
@@ -123,6 +123,7 @@ def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
     kinds={"python"},
     partitions_def=rounds,
     io_manager_key="tables",
+    dagster_type=dg.Any,
     check_specs=[
         dg.AssetCheckSpec("unique", asset="query_batch", blocking=True),
         dg.AssetCheckSpec("disjoint_from_earlier_rounds", asset="query_batch", blocking=True),
@@ -147,10 +148,10 @@ def query_batch(
         context.log.info("%s was planned before: its batch of %d is kept", context.partition_key, len(batch))
     else:
         size = min(round_config.batch_size, _labels_left(deployment, policy, number))
-        chosen = choose(uncertainty_scores, round_config, size, number)
+        rows = choose(uncertainty_scores, round_config, size, number)
         if number == 0:
-            chosen = pd.concat([chosen, _holdout_rows(image_pool, deployment, round_config)], ignore_index=True)
-        batch = ledger.plan(context.partition_key, chosen)
+            rows += _holdout_rows(image_pool, deployment, round_config)
+        batch = ledger.plan(context.partition_key, pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))
 
     earlier = planned_before(ledger, number)
     overlap = sorted(set(batch["sample_id"]) & earlier)
@@ -179,14 +180,14 @@ def query_batch(
     )
 
 
-def choose(scores: pd.DataFrame, config: RoundSettings, size: int, number: int) -> pd.DataFrame:
+def choose(scores: pd.DataFrame, config: RoundSettings, size: int, number: int) -> list[dict[str, Any]]:
     """Return the plan rows of the query batch: at most `size` of the scored candidates.
 
     Without a trained checkpoint there is nothing to be uncertain with, so the batch is drawn at random.
     """
     size = min(size, len(scores))
     if size < 1:
-        return plan_rows([])
+        return []
     strategy = config.strategy if bool(scores["trained"].iloc[0]) else "random"
     selection = select(
         strategy,
@@ -196,7 +197,7 @@ def choose(scores: pd.DataFrame, config: RoundSettings, size: int, number: int) 
         balanced=config.balanced and strategy == config.strategy,
     )
     chosen = scores.iloc[selection.indices]
-    return plan_rows(
+    return [
         {
             "sample_id": row.sample_id,
             "purpose": "query",
@@ -213,12 +214,7 @@ def choose(scores: pd.DataFrame, config: RoundSettings, size: int, number: int) 
         for rank, (row, score, propensity) in enumerate(
             zip(chosen.itertuples(), selection.scores, selection.propensities, strict=True)
         )
-    )
-
-
-def plan_rows(rows: Any) -> pd.DataFrame:
-    """Return plan rows as a frame that has all its columns even when empty."""
-    return pd.DataFrame(list(rows), columns=list(PLAN_COLUMNS))
+    ]
 
 
 def stack(column: pd.Series, classes: int | None) -> np.ndarray:
@@ -237,9 +233,9 @@ def _labels_left(deployment: Deployment, policy: PolicySettings, number: int) ->
     return max(0, policy.label_budget - labels_total(deployment.ledger, policy.min_votes))
 
 
-def _holdout_rows(manifest: pd.DataFrame, deployment: Deployment, config: RoundSettings) -> pd.DataFrame:
+def _holdout_rows(manifest: pd.DataFrame, deployment: Deployment, config: RoundSettings) -> list[dict[str, Any]]:
     samples = draw_holdout(manifest, deployment.settings.holdout_size, config.seed)
-    return plan_rows(
+    return [
         {
             "sample_id": sample_id,
             "purpose": "holdout",
@@ -249,7 +245,7 @@ def _holdout_rows(manifest: pd.DataFrame, deployment: Deployment, config: RoundS
             "seed": config.seed,
         }
         for rank, sample_id in enumerate(samples)
-    )
+    ]
 
 
 def _sheet(query: pd.DataFrame, manifest: pd.DataFrame) -> bytes:

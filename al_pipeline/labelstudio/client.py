@@ -1,16 +1,13 @@
-"""A small client over label-studio-sdk: a timeout on every call, typed errors, retries where they are safe."""
+"""What the project asks of Label Studio: a project, tasks in it, and the answers people gave."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
-import httpx
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
-
+from al_pipeline.core.errors import InputError
 from al_pipeline.labelstudio.config import classes_in, instructions, label_config
+from al_pipeline.labelstudio.connection import Connection
 from al_pipeline.labelstudio.errors import (
     LabelStudioAuthError,
     LabelStudioError,
@@ -27,9 +24,6 @@ from al_pipeline.labelstudio.events import (
 )
 from al_pipeline.labelstudio.tasks import choice
 
-if TYPE_CHECKING:
-    from label_studio_sdk import LabelStudio as Sdk
-
 __all__ = [
     "AnnotationEvent",
     "LabelStudio",
@@ -43,15 +37,17 @@ __all__ = [
 ]
 
 IMPORT_CHUNK = 250
-PAGE = 500
-# The sensor has 60 s for a tick: three tries of 10 s leave room.
-TRIES = 3
-# The SDK would repeat a POST that was answered with 5xx, and make a second task or annotation of it.
-ONCE: Any = {"max_retries": 0}
+# Tasks per request. With their annotations 200 take about 1.5 s of a busy server, without them 1,000 take as long.
+PAGE, PAGE_WITH_ANNOTATIONS = 1000, 200
+TASK_FIELDS = "id,data,total_annotations,cancelled_annotations,updated_at"
 
 
 class LabelStudio:
     """One Label Studio server, asked with one person's token.
+
+    Nothing is sent before the first method call. Every method raises LabelStudioUnavailableError, LabelStudioAuthError,
+    LabelStudioNotFoundError or their base LabelStudioError; what only reads is tried three times, what creates
+    something is sent once.
 
     Parameters
     ----------
@@ -64,30 +60,28 @@ class LabelStudio:
     """
 
     def __init__(self, url: str, token: str, *, timeout: float = 10.0) -> None:
-        self.url = url.rstrip("/")
-        self._token, self._timeout = token, timeout
+        self._connection = Connection(url, token, timeout=timeout)
         self._usernames: dict[int, str] = {}
 
     def __repr__(self) -> str:
         """Name the server, not the token."""
         return f"LabelStudio({self.url!r})"
 
-    @cached_property
-    def _sdk(self) -> "Sdk":
-        if not self._token:
-            raise LabelStudioAuthError(
-                f"No access token is set for Label Studio at {self.url}: set AL_LABEL_STUDIO_TOKEN to one from "
-                "Label Studio, Account & Settings"
-            )
-        from label_studio_sdk import LabelStudio as Sdk
+    @property
+    def url(self) -> str:
+        """The server's address, without a slash at its end."""
+        return self._connection.url
 
-        return Sdk(base_url=self.url, api_key=self._token, timeout=self._timeout)
+    @property
+    def secret(self) -> str:
+        """The token, for deriving other secrets from it; never to be shown."""
+        return self._connection.token
 
     def check(self) -> ServerInfo:
         """Return the server's version and whose token this is."""
-        user = self._read("ask who we are", lambda: self._sdk.users.whoami(request_options=ONCE))
-        version = self._read("ask for the version", lambda: self._sdk.versions.get(request_options=ONCE))
-        return ServerInfo(version=str(version.release), username=str(user.email))
+        user = self._connection.read("ask who we are", lambda: self._connection.sdk.users.whoami().email)
+        version = self._connection.read("ask for the version", lambda: self._connection.sdk.versions.get().release)
+        return ServerInfo(version=str(version), username=str(user))
 
     def find_project(self, title: str) -> int | None:
         """Return the id of the project with this title, None if there is none.
@@ -98,10 +92,12 @@ class LabelStudio:
             Several projects have the title.
         """
 
-        def look() -> list[Any]:
-            return list(self._sdk.projects.list(title=title, page_size=PAGE, request_options=ONCE))
+        def look() -> list[int]:
+            # The server finds titles that contain the one asked for.
+            found = self._connection.sdk.projects.list(title=title, include="id,title", page_size=PAGE)
+            return sorted(project.id for project in found if project.title == title)
 
-        ids = sorted(p.id for p in self._read(f"look for the project {title!r}", look) if p.title == title)
+        ids = self._connection.read(f"look for the project {title!r}", look)
         if len(ids) > 1:
             raise LabelStudioError(
                 f"Label Studio at {self.url} has {len(ids)} projects titled {title!r} (ids {ids}): rename or delete "
@@ -111,6 +107,13 @@ class LabelStudio:
 
     def ensure_project(self, title: str, class_names: Sequence[str], *, overlap: int = 1) -> int:
         """Create the project, or bring its interface up to date, and return its id.
+
+        Parameters
+        ----------
+        title : str
+        class_names : sequence of str
+        overlap : int
+            How many people are asked about each task.
 
         Raises
         ------
@@ -127,20 +130,21 @@ class LabelStudio:
             "show_collab_predictions": True,
             "maximum_annotations": overlap,
         }
+        projects = self._projects
         project_id = self.find_project(title)
         if project_id is None:
-            with self._errors(f"create the project {title!r}"):
-                return int(self._sdk.projects.create(**wanted, request_options=ONCE).id)
+            created = self._connection.send(f"create the project {title!r}", lambda: projects().create(**wanted).id)
+            return int(created)
         self._refuse_lost_classes(project_id, class_names)
-        self._read(
-            f"update the project {title!r}",
-            lambda: self._sdk.projects.update(id=project_id, **wanted, request_options=ONCE),
-        )
+        self._connection.read(f"update the project {title!r}", lambda: projects().update(id=project_id, **wanted))
         return project_id
+
+    def _projects(self) -> Any:
+        return self._connection.sdk.projects
 
     def _refuse_lost_classes(self, project_id: int, class_names: Sequence[str]) -> None:
         """Raise if a class that goes away has been used: Label Studio itself would let the answers dangle."""
-        project = self._read("read the project", lambda: self._sdk.projects.get(id=project_id, request_options=ONCE))
+        project = self._connection.read("read the project", lambda: self._projects().get(id=project_id))
         gone = set(classes_in(project.label_config or "")) - set(class_names)
         if not gone or not project.total_annotations_number:
             return
@@ -154,20 +158,22 @@ class LabelStudio:
 
     def connect_images(self, project_id: int, folder: str) -> None:
         """Let the project serve the images in a folder of Label Studio's machine; a known folder stays as it is."""
-        storages = self._read(
-            "list the image folders",
-            lambda: self._sdk.import_storage.local.list(project=project_id, request_options=ONCE),
-        )
-        if any(storage.path == folder for storage in storages):
+        # Label Studio takes a trailing slash for another folder, and refuses every image in it.
+        folder = folder.rstrip("/") or "/"
+        sdk = self._connection
+        storages = sdk.read("list the image folders", lambda: sdk.sdk.import_storage.local.list(project=project_id))
+        if any((storage.path or "").rstrip("/") == folder for storage in storages):
             return
-        with self._errors(f"connect the folder {folder} (AL_LABEL_STUDIO_IMAGES)"):
-            self._sdk.import_storage.local.create(
-                project=project_id, path=folder, title="images", use_blob_urls=True, request_options=ONCE
-            )
+        sdk.send(
+            f"connect the folder {folder} (AL_LABEL_STUDIO_IMAGES)",
+            lambda: sdk.sdk.import_storage.local.create(
+                project=project_id, path=folder, title="images", use_blob_urls=True
+            ),
+        )
 
     def project_counts(self, project_id: int) -> ProjectCounts:
         """Return the project's counters."""
-        p = self._read("count", lambda: self._sdk.projects.get(id=project_id, request_options=ONCE))
+        p = self._connection.read(f"count in project {project_id}", lambda: self._projects().get(id=project_id))
         return ProjectCounts(
             tasks=p.task_number or 0,
             labeled=p.num_tasks_with_annotations or 0,
@@ -177,7 +183,7 @@ class LabelStudio:
         )
 
     def tasks(self, project_id: int, round_key: str | None = None) -> list[TaskStatus]:
-        """Return the project's tasks, of one round or all, with their counts of answers."""
+        """Return the project's tasks, of one round or all, by id, with their counts of answers."""
         filters = [] if round_key is None else [_item("data.round", "equal", "String", round_key)]
         return [
             TaskStatus(
@@ -188,22 +194,32 @@ class LabelStudio:
                 cancelled=int(task["cancelled_annotations"]),
                 updated_at=moment(task["updated_at"]),
             )
-            for task in self._list_tasks(
-                project_id,
-                filters,
-                fields="task_only",
-                include="id,data,total_annotations,cancelled_annotations,updated_at",
-            )
+            for task in self._all_tasks(project_id, filters, PAGE, fields="task_only", include=TASK_FIELDS)
         ]
 
     def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[AnnotationEvent]:
-        """Return the annotations, skips too, of all tasks that changed since a moment (aware), or of all tasks."""
+        """Return the annotations, skips too, of all tasks that changed after a moment, or of all tasks.
+
+        Parameters
+        ----------
+        project_id : int
+        updated_since : aware datetime, optional
+            A task changes when one of its annotations is made, changed or deleted.
+
+        Raises
+        ------
+        InputError
+            `updated_since` has no time zone.
+        """
         filters = []
         if updated_since is not None:
-            filters = [_item("updated_at", "greater", "Datetime", updated_since.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))]
+            if updated_since.tzinfo is None:
+                raise InputError(f"updated_since {updated_since} has no time zone: pass an aware datetime")
+            since = updated_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            filters = [_item("updated_at", "greater", "Datetime", since)]
         return [
             parse_annotation(raw, task_id=int(task["id"]), data=task["data"], annotator=self._annotator(raw))
-            for task in self._list_tasks(project_id, filters, fields="all")
+            for task in self._all_tasks(project_id, filters, PAGE_WITH_ANNOTATIONS, fields="all")
             for raw in task.get("annotations") or []
         ]
 
@@ -212,50 +228,44 @@ class LabelStudio:
         ids: list[int] = []
         for begin in range(0, len(payloads), IMPORT_CHUNK):
             chunk: Any = list(payloads[begin : begin + IMPORT_CHUNK])
-            with self._errors(f"create {len(chunk)} tasks in project {project_id}"):
-                answer = self._sdk.projects.import_tasks(
-                    project_id, request=chunk, return_task_ids=True, request_options=ONCE
-                )
-                ids += [int(i) for i in answer.task_ids or []]
+
+            def create(chunk: Any = chunk) -> list[int]:
+                answer = self._projects().import_tasks(project_id, request=chunk, return_task_ids=True)
+                return [int(i) for i in answer.task_ids or []]
+
+            ids += self._connection.send(f"create {len(chunk)} tasks in project {project_id}", create)
         return ids
 
     def delete_tasks(self, task_ids: Sequence[int]) -> None:
         """Delete tasks with their annotations; one that is gone already is no error."""
         for task_id in task_ids:
+
+            def delete(task_id: int = task_id) -> None:
+                self._connection.sdk.tasks.delete(str(task_id))
+
             try:
-                self._read(
-                    f"delete task {task_id}",
-                    lambda task_id=task_id: self._sdk.tasks.delete(str(task_id), request_options=ONCE),
-                )
+                self._connection.read(f"delete task {task_id}", delete)
             except LabelStudioNotFoundError:
                 continue
 
     def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0) -> int:
         """Answer a task with a class, or skip it with None; returns the annotation's id."""
-        with self._errors(f"answer task {task_id}"):
-            return int(
-                self._sdk.annotations.create(
+        return self._connection.send(
+            f"answer task {task_id}",
+            lambda: int(
+                self._connection.sdk.annotations.create(
                     id=task_id,
                     result=[] if name is None else [choice(name)],
                     was_cancelled=name is None,
                     lead_time=lead_time,
                     ground_truth=False,
-                    request_options=ONCE,
                 ).id
-            )
-
-    @property
-    def secret(self) -> str:
-        """The token, for deriving other secrets from it; never to be shown."""
-        return self._token
+            ),
+        )
 
     def invitation(self) -> str:
         """Return the path of the form with which a new user joins the organization."""
-
-        def request() -> httpx.Response:
-            return self._sdk._client_wrapper.httpx_client.request("api/invite", method="GET", request_options=ONCE)
-
-        return str(self._read("make an invitation", request, json=True)["invite_url"])
+        return self._connection.read("make an invitation", lambda: str(self._connection.json("api/invite")["invite_url"]))
 
     def project_url(self, project_id: int) -> str:
         """Return where people open the project."""
@@ -267,18 +277,15 @@ class LabelStudio:
 
     def image_problem(self, project_id: int) -> str | None:
         """Fetch the image of the project's newest task as a browser would; return what is wrong, None if nothing is."""
-        tasks = self._list_tasks(project_id, [], fields="task_only", include="id,data", limit=1)
+        query = _query([], order="-tasks:id")
+        tasks = self._page(project_id, query, page_size=1, fields="task_only", include="id,data")
         if not tasks:
             return None
         path = str(tasks[0]["data"].get("image"))
-        url = path if path.startswith("http") else f"{self.url}{path}"
-
-        def fetch() -> httpx.Response:
-            return self._sdk._client_wrapper.httpx_client.httpx_client.get(
-                url, headers=self._sdk._client_wrapper.get_headers(), timeout=self._timeout
-            )
-
-        answer = self._read("fetch an image", fetch)
+        if not path.startswith("/"):
+            return f"The newest task's image is {path!r}, which this server does not serve: was it imported by hand?"
+        url = f"{self.url}{path}"
+        answer = self._connection.read("fetch an image", lambda: self._connection.get(url))
         kind = answer.headers.get("content-type", "")
         if answer.status_code == 200 and kind.startswith("image/"):
             return None
@@ -288,24 +295,30 @@ class LabelStudio:
             "AL_LABEL_STUDIO_IMAGES to its path on Label Studio's machine"
         )
 
-    def _list_tasks(self, project_id: int, filters: list[dict[str, str]], **options: Any) -> list[dict[str, Any]]:
-        """Return tasks as JSON. Pages are read in one go each: validating thousands of models would take seconds."""
-        limit = options.pop("limit", None)
-        query = json.dumps({"filters": {"conjunction": "and", "items": filters}, "ordering": ["-tasks:id"]})
-        found: list[dict[str, Any]] = []
-        page = 1
+    def _all_tasks(
+        self, project_id: int, filters: list[dict[str, Any]], size: int, **options: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Yield tasks as JSON, by id, page by page.
+
+        Each page starts behind the last id seen: with page numbers, a task deleted meanwhile would move another one
+        out of sight, and it would be created a second time.
+        """
+        last = 0
         while True:
-            params = {"project": project_id, "query": query, "page": page, "page_size": limit or PAGE, **options}
+            query = _query([*filters, _item("id", "greater", "Number", last)], order="tasks:id")
+            tasks = self._page(project_id, query, page_size=size, **options)
+            yield from tasks
+            if len(tasks) < size:
+                return
+            last = int(tasks[-1]["id"])
 
-            def request(params: dict[str, Any] = params) -> httpx.Response:
-                wrapper = self._sdk._client_wrapper.httpx_client
-                return wrapper.request("api/tasks/", method="GET", params=params, request_options=ONCE)
+    def _page(self, project_id: int, query: str, **options: Any) -> list[dict[str, Any]]:
+        params = {"project": project_id, "query": query, "page": 1, **options}
 
-            body = self._read("list the tasks", request, json=True)
-            found += body["tasks"]
-            if limit or len(found) >= body["total"] or not body["tasks"]:
-                return found
-            page += 1
+        def tasks() -> list[dict[str, Any]]:
+            return self._connection.json("api/tasks/", params)["tasks"]
+
+        return self._connection.read(f"list the tasks of project {project_id}", tasks)
 
     def _annotator(self, raw: dict[str, Any]) -> str:
         """Return the login of who answered; ids mean nothing outside of this server."""
@@ -313,84 +326,14 @@ class LabelStudio:
         if isinstance(person, dict):
             return str(person.get("email") or person.get("id"))
         if person not in self._usernames:
-            users = self._read("list the users", lambda: self._sdk.users.list(request_options=ONCE))
+            users = self._connection.read("list the users", lambda: self._connection.sdk.users.list())
             self._usernames = {user.id: user.email for user in users if user.id and user.email}
         return self._usernames.get(int(person or 0), f"user {person}")
 
-    def _read(self, what: str, call: Callable[[], Any], *, json: bool = False) -> Any:
-        """Make a call that may safely be repeated, up to three times while the server is in trouble."""
-        for attempt in Retrying(
-            retry=retry_if_exception_type(LabelStudioUnavailableError),
-            stop=stop_after_attempt(TRIES),
-            wait=wait_exponential_jitter(initial=0.2, max=2),
-            reraise=True,
-        ):
-            with attempt, self._errors(what):
-                answer = call()
-                if json:
-                    _raise_for_status(answer)
-                    answer = answer.json()
-        return answer
 
-    @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        """Turn whatever the SDK raises into one of our errors. None of them quotes headers: they hold the token."""
-        from label_studio_sdk.core.api_error import ApiError
-
-        where = f"Label Studio at {self.url} could not {what}"
-        try:
-            yield
-        except LabelStudioError:
-            raise
-        except httpx.TimeoutException:
-            raise LabelStudioUnavailableError(
-                f"{where}: no answer within {self._timeout:.0f} s. Is it overloaded? "
-                "AL_LABEL_STUDIO_TIMEOUT sets the limit"
-            ) from None
-        except httpx.HTTPError as error:
-            raise LabelStudioUnavailableError(
-                f"{where}: {type(error).__name__}. Does it run, and is AL_LABEL_STUDIO_URL right?"
-            ) from None
-        except ApiError as error:
-            raise _translate(where, error.status_code or 0, error.body) from None
-        except (ValueError, KeyError, TypeError) as error:
-            # A page that is no JSON, or a token that cannot be decoded.
-            raise LabelStudioError(
-                f"{where}: its answer makes no sense ({type(error).__name__}). Is AL_LABEL_STUDIO_URL a Label Studio, "
-                "and AL_LABEL_STUDIO_TOKEN one of its tokens?"
-            ) from None
+def _query(filters: list[dict[str, Any]], *, order: str) -> str:
+    return json.dumps({"filters": {"conjunction": "and", "items": filters}, "ordering": [order]})
 
 
-def _raise_for_status(answer: httpx.Response) -> None:
-    from label_studio_sdk.core.api_error import ApiError
-
-    if answer.status_code >= 400:
-        try:
-            body = answer.json()
-        except ValueError:
-            body = answer.text
-        raise ApiError(status_code=answer.status_code, body=body)
-
-
-def _translate(where: str, status: int, body: Any) -> LabelStudioError:
-    detail = " ".join(str(body.get("detail") or body if isinstance(body, dict) else body).split())[:300]
-    if status == 401:
-        return LabelStudioAuthError(
-            f"{where}: 401, the token is wrong, expired or of another server. Make a new one in Label Studio, "
-            "Account & Settings, and set AL_LABEL_STUDIO_TOKEN"
-        )
-    if status == 403:
-        return LabelStudioAuthError(
-            f"{where}: 403, the token's owner is not allowed to. Use the token of somebody who may manage the project"
-        )
-    if status == 404:
-        return LabelStudioNotFoundError(
-            f"{where}: 404, it is not there: {detail}. Was the project deleted? Launch `setup`"
-        )
-    if status >= 500 or status == 429:
-        return LabelStudioUnavailableError(f"{where}: {status}, the server is in trouble; look at its log")
-    return LabelStudioError(f"{where}: {status} {detail}")
-
-
-def _item(column: str, operator: str, kind: str, value: str) -> dict[str, str]:
+def _item(column: str, operator: str, kind: str, value: str | int) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}

@@ -22,7 +22,7 @@ def write_images(folder: Path, count: int, *, seed: int, split: str | None = "po
     """Write `count` images per class: noise around a dark gray or a green."""
     rng = np.random.default_rng(seed)
     for name, colour in zip(CLASSES, ((60, 60, 60), (60, 160, 60)), strict=True):
-        target = folder / split / name if split else folder
+        target = (folder / split if split else folder) / name
         target.mkdir(parents=True, exist_ok=True)
         for i in range(count):
             noise = rng.integers(-50, 50, (24, 24, 3))
@@ -85,7 +85,9 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
             "training": {"image_size": 32, "epochs": 2},
         }
         settings = load_settings(**defaults | overrides)
-        instance = dg.DagsterInstance.local_temp(str(tmp_path / "dagster"))
+        folder = tmp_path / f"dagster{len(opened)}"
+        folder.mkdir()
+        instance = dg.DagsterInstance.local_temp(str(folder))
         opened.append(instance)
         return World(settings, build(settings), instance)
 

@@ -1,0 +1,75 @@
+"""Predictions are in order, whole, and the same however they are cut into blocks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from al_pipeline.core.errors import ImageError
+from al_pipeline.core.model import MEAN, STD, Checkpoint
+from al_pipeline.core.predict import BATCH, embed, predict
+from al_pipeline.core.train import TrainingOptions, untrained
+from al_pipeline_tests.core.pictures import draw
+
+NAMES = ("black", "gray", "white")
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return untrained(NAMES, TrainingOptions(image_size=16), seed=0, round_number=0).checkpoint
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """More than two batches of pictures that need no resizing."""
+    return draw(tmp_path_factory.mktemp("pool"), [*NAMES] * 44, side=16)
+
+
+def test_rows_are_those_of_one_image_at_a_time(checkpoint: Checkpoint, paths: list[str]) -> None:
+    found = predict(checkpoint, paths[:20])
+    model, prepare = checkpoint.model(), Compose([ToTensor(), Normalize(MEAN, STD)])
+    with torch.inference_mode():
+        rows = [torch.softmax(model(prepare(Image.open(path))[None]), dim=1)[0] for path in paths[:20]]
+    assert found.dtype == np.float64
+    assert found.shape == (20, 3)
+    assert np.ptp(found[:, 0]) > 1e-4
+    np.testing.assert_allclose(found, torch.stack(rows).numpy(), atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+
+
+def test_the_size_of_the_blocks_changes_no_bit(checkpoint: Checkpoint, paths: list[str]) -> None:
+    expected = predict(checkpoint, paths)
+    for block in (1, BATCH + 1):
+        assert np.array_equal(predict(checkpoint, paths, block=block), expected)
+
+
+def test_the_temperature_softens_and_keeps_the_ranking(checkpoint: Checkpoint, paths: list[str]) -> None:
+    plain = predict(checkpoint, paths[:10])
+    warm = predict(replace(checkpoint, info=replace(checkpoint.info, temperature=4.0)), paths[:10])
+    tempered = plain**0.25 / (plain**0.25).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(warm, tempered, atol=1e-9)
+
+
+def test_features_are_what_the_classifier_sees(checkpoint: Checkpoint, paths: list[str]) -> None:
+    features = embed(checkpoint, paths[:10])
+    assert features.shape == (10, 512)
+    assert features.dtype == np.float32
+    logits = features @ checkpoint.state["fc.weight"].numpy().T + checkpoint.state["fc.bias"].numpy()
+    odds = np.exp(logits)
+    np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), predict(checkpoint, paths[:10]), atol=1e-5)
+
+
+def test_no_images_give_an_empty_matrix_of_the_right_width(checkpoint: Checkpoint) -> None:
+    assert predict(checkpoint, []).shape == (0, 3)
+    assert embed(checkpoint, []).shape == (0, 512)
+
+
+def test_a_broken_image_is_an_error_not_a_made_up_row(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not a picture")
+    with pytest.raises(ImageError):
+        predict(checkpoint, [*draw(tmp_path, ["black"]), str(broken)])
