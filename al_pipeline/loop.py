@@ -11,8 +11,9 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.rounds import Decision, decide, round_key, round_number
+from al_pipeline.core.rounds import Decision, decide, round_key
 from al_pipeline.defs.data import classes_of
+from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe, policy_of
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import Settings
@@ -94,18 +95,17 @@ class Loop:
             return (interval.value, interval.low, interval.high) if interval else None
 
         rows = []
-        for path in sorted((self.settings.artifacts / "evaluation").glob("*.json"), key=lambda p: round_number(p.stem)):
-            document = pd.read_json(path, typ="series")
+        for key, document in stored_rounds(self.settings.artifacts / "evaluation").items():
             result = Evaluation.from_json(document["evaluation"])
             rows.append(
                 RoundRow(
-                    key=path.stem,
-                    labels=int(document["n_labels"]),
+                    key=key,
+                    labels=document["n_labels"],
                     holdout=result.n,
                     accuracy=numbers(result.accuracy),
                     roc_auc=numbers(result.roc_auc),
-                    planned=len(self.deployment.ledger.planned(path.stem)),
-                    seconds=self._seconds(path.stem),
+                    planned=len(self.deployment.ledger.planned(key)),
+                    seconds=self._seconds(key),
                 )
             )
         return rows

@@ -11,6 +11,8 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
+from al_pipeline.core.rounds import round_number
+
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` on a temporary file beside `path`, then rename it there: readers see the old file or the new one.
@@ -26,6 +28,12 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def stored_rounds(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the documents that a partitioned asset has stored, by round, oldest first."""
+    paths = sorted(folder.glob("*.json"), key=lambda path: round_number(path.stem))
+    return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
 class TableIOManager(dg.UPathIOManager):

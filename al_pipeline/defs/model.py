@@ -10,6 +10,7 @@ from al_pipeline.core.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
 from al_pipeline.defs.answers import holdout_labels
 from al_pipeline.defs.data import classes_of
+from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.report import (
     confusion_matrix,
@@ -158,18 +159,16 @@ def evaluation(
     kinds={"matplotlib"},
     io_manager_key="tables",
     op_tags=LATER,
-    ins={"evaluation": dg.AssetIn(metadata={"allow_missing_partitions": True})},
+    deps=[evaluation],
 )
-def learning_curve(
-    deployment: dg.ResourceParam[Deployment], evaluation: dict[str, dict[str, Any]]
-) -> dg.MaterializeResult[pd.DataFrame]:
+def learning_curve(deployment: dg.ResourceParam[Deployment]) -> dg.MaterializeResult[pd.DataFrame]:
     """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals."""
     from al_pipeline.core.evaluate import Evaluation
 
     rows = []
-    for key in sorted(evaluation, key=round_number):
-        result = Evaluation.from_json(evaluation[key]["evaluation"])
-        row: dict[str, Any] = {"round": key, "n_labels": evaluation[key]["n_labels"], "holdout_samples": result.n}
+    for key, document in stored_rounds(deployment.settings.artifacts / "evaluation").items():
+        result = Evaluation.from_json(document["evaluation"])
+        row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": result.n}
         for name, interval in (("accuracy", result.accuracy), ("roc_auc", result.roc_auc)):
             row[name] = interval.value if interval else None
             row[f"{name}_low"] = interval.low if interval else None

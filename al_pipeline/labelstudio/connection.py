@@ -1,5 +1,6 @@
 """One connection to a Label Studio server: a timeout on every request, retries where they are safe, typed errors."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from json import JSONDecodeError
@@ -48,7 +49,10 @@ class Connection:
             if response.status_code in TROUBLE:
                 response.raise_for_status()
 
-        return httpx.Client(timeout=self.timeout, follow_redirects=True, event_hooks={"response": [trouble]})
+        client = httpx.Client(timeout=self.timeout, follow_redirects=True, event_hooks={"response": [trouble]})
+        # Whoever holds a connection need not think of closing it.
+        weakref.finalize(self, client.close)
+        return client
 
     @property
     def sdk(self) -> "Sdk":

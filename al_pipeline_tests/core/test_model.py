@@ -58,7 +58,7 @@ def test_every_member_of_the_family_answers_with_one_number_per_class(architectu
 
 
 def test_an_unknown_architecture_lists_the_valid_ones() -> None:
-    with pytest.raises(InputError, match="'vgg16'.*resnet18, resnet34, resnet50, resnet101, resnet152"):
+    with pytest.raises(InputError, match=r"'vgg16'.*resnet18, resnet34, resnet50, resnet101, resnet152"):
         build("vgg16", 3, seed=0)
 
 
@@ -134,7 +134,7 @@ def test_a_pickle_that_holds_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_neither_a_word_nor_a_path_list_what_is_valid() -> None:
-    with pytest.raises(InputError, match="'imagnet'.*none, imagenet, or the path"):
+    with pytest.raises(InputError, match=r"'imagnet'.*none, imagenet, or the path"):
         build("resnet18", 3, weights="imagnet", seed=0)
 
 
@@ -144,7 +144,7 @@ def test_a_failed_download_says_what_to_set_instead(tmp_path: Path, monkeypatch:
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # the discard port: nothing listens
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(CheckpointError, match="could not be downloaded.*training.weights to none"):
+    with pytest.raises(CheckpointError, match=r"could not be downloaded.*training.weights to none"):
         build("resnet18", 3, weights="imagenet", seed=0)
 
 
@@ -193,7 +193,7 @@ def test_a_checkpoint_is_where_training_can_start(checkpoint: Checkpoint, saved:
 
 def test_a_full_disk_keeps_the_old_checkpoint_and_leaves_nothing_behind(checkpoint: Checkpoint, saved: Path) -> None:
     newer = replace(checkpoint, info=replace(checkpoint.info, round=3))
-    with file_size_limit(1 << 20), pytest.raises(CheckpointError, match="could not be written.*unchanged"):
+    with file_size_limit(1 << 20), pytest.raises(CheckpointError, match=r"could not be written.*unchanged"):
         newer.save(saved)
     assert read_info(saved).round == 2
     assert list(saved.parent.iterdir()) == [saved]
@@ -212,7 +212,7 @@ def test_a_folder_that_is_a_file_is_an_error_with_the_path(checkpoint: Checkpoin
 
 
 def test_a_missing_checkpoint_is_an_error_with_the_path(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="There is no file .*r0009"):
+    with pytest.raises(CheckpointError, match=r"There is no file .*r0009"):
         Checkpoint.load(tmp_path / "r0009.safetensors")
 
 

@@ -58,7 +58,7 @@ def test_an_import_whose_answer_is_lost_is_not_repeated(
         return answer
 
     with answering(lose_the_answer) as proxy:
-        behind = LabelStudio(proxy.url, server.token, timeout=10)
+        behind = LabelStudio(proxy.url, server.token, timeout=6)
         with pytest.raises(LabelStudioUnavailableError):
             push(project, behind)
         tasks = push(project, behind)

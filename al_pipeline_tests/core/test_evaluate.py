@@ -1,0 +1,163 @@
+"""Test numbers are right by hand, carry honest intervals, and survive JSON."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluate import CURVE_POINTS, NO_LABELS, Evaluation, evaluate
+
+TWO = ["muffin", "dark horse"]
+
+
+def draw(seed: int, n: int, names: list[str], *, strength: float = 1.5) -> tuple[np.ndarray, list[str]]:
+    """Return probabilities and true names; every class occurs."""
+    rng = np.random.default_rng(seed)
+    truth = np.concatenate([np.arange(len(names)), rng.integers(0, len(names), n - len(names))])
+    logits = rng.normal(size=(n, len(names)))
+    logits[np.arange(n), truth] += strength
+    odds = np.exp(logits)
+    return odds / odds.sum(axis=1, keepdims=True), [names[i] for i in truth]
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The interval in Wilson's own form (1927)."""
+    z, p = 1.959964, successes / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+def test_a_small_example_by_hand() -> None:
+    p = [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.55, 0.45]]
+    result = evaluate(p, ["muffin", "muffin", "muffin", "dark horse", "dark horse"], TWO)
+    assert result.n == 5
+    assert result.confusion == [[2, 1], [1, 1]]
+    assert result.accuracy is not None
+    assert result.accuracy.value == pytest.approx(3 / 5)
+    assert result.accuracy[1:] == pytest.approx(wilson(3, 5), abs=1e-6)
+    muffin, horse = result.per_class
+    assert (muffin.support, muffin.precision, muffin.recall) == (3, pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert (horse.support, horse.precision, horse.recall) == (2, 0.5, 0.5)
+    assert result.roc_auc is not None
+    assert result.roc_auc.value == pytest.approx(5 / 6)  # .7 beats three, .45 beats two of three
+    # Each prediction has a bin to itself: the mean of |confidence − right or wrong|.
+    assert result.ece == pytest.approx((0.1 + 0.2 + 0.6 + 0.3 + 0.55) / 5)
+    assert [curve.name for curve in result.roc] == ["dark horse"]
+    assert result.note is None
+
+
+def test_confidences_of_one_bin_are_averaged_before_they_are_compared() -> None:
+    result = evaluate([[0.95, 0.05], [0.97, 0.03]], TWO, TWO)
+    assert len(result.calibration) == 1
+    assert (result.calibration[0].count, result.calibration[0].accuracy) == (2, 0.5)
+    assert result.ece == pytest.approx(0.96 - 0.5)
+
+
+def test_no_samples_give_no_numbers_but_a_note() -> None:
+    for nothing in ([], np.empty((0, 2))):
+        result = evaluate(nothing, [], TWO)
+        assert (result.n, result.accuracy, result.roc_auc, result.ece, result.note) == (0, None, None, None, NO_LABELS)
+        json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_a_class_without_samples_leaves_accuracy_and_explains_the_missing_auc() -> None:
+    names = ["a", "b", "c"]
+    result = evaluate([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]], ["a", "b"], names)
+    assert result.accuracy is not None
+    assert result.roc_auc is None
+    assert result.note == "no ROC-AUC: no holdout sample is of the class c"
+    assert result.per_class[2].recall is None
+    assert result.per_class[2].precision is None
+    assert [curve.name for curve in result.roc] == ["a", "b", "mean over classes"]
+
+
+def test_one_class_alone_has_no_curve() -> None:
+    result = evaluate([[0.8, 0.2], [0.6, 0.4]], ["muffin", "muffin"], TWO)
+    assert result.roc == []
+    assert result.roc_auc is None
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_a_perfect_ranking_of_few_samples_is_not_called_certain(k: int) -> None:
+    names = [f"c{i}" for i in range(k)]
+    labels = names * 3
+    p = np.where(np.array(labels)[:, None] == np.array(names), 0.7, 0.3 / (k - 1))
+    result = evaluate(p, labels, names)
+    assert result.roc_auc is not None
+    assert result.roc_auc.value == result.roc_auc.high == 1
+    assert 0.3 < result.roc_auc.low < 0.9
+    more = evaluate(np.tile(p, (30, 1)), labels * 30, names).roc_auc
+    assert more is not None
+    assert more.low > result.roc_auc.low
+
+
+def test_one_sample_per_class_has_a_wide_interval() -> None:
+    auc = evaluate([[0.6, 0.4], [0.6, 0.4]], TWO, TWO).roc_auc
+    assert auc is not None
+    assert auc.value == 0.5
+    assert auc.high - auc.low > 0.7
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(5, 60), k=st.integers(2, 5))
+def test_every_evaluation_survives_json_and_is_consistent(seed: int, n: int, k: int) -> None:
+    names = [f"Größe {i}" for i in range(k)]
+    p, labels = draw(seed, n, names)
+    result = evaluate(p, labels, names)
+    text = json.dumps(result.to_json(), allow_nan=False)
+    assert Evaluation.from_json(json.loads(text)) == result
+    assert sum(map(sum, result.confusion)) == n
+    assert sum(b.count for b in result.calibration) == n
+    assert result.accuracy is not None
+    assert result.accuracy.low <= result.accuracy.value <= result.accuracy.high
+    assert result.accuracy.value == pytest.approx(np.trace(result.confusion) / n)
+
+
+def test_curves_are_short_monotone_and_keep_their_area() -> None:
+    p, labels = draw(0, 5000, TWO)
+    (curve,) = evaluate(p, labels, TWO).roc
+    x, y = np.array(curve.false_positive_rate), np.array(curve.true_positive_rate)
+    assert len(x) <= CURVE_POINTS
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert (np.diff(x) >= 0).all()
+    assert (np.diff(y) >= 0).all()
+    positive = np.array(labels) == TWO[1]
+    scores = p[:, 1]
+    area = (scores[positive][:, None] > scores[~positive][None, :]).mean()
+    assert curve.auc == pytest.approx(area)
+    assert np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2 == pytest.approx(area, abs=2e-3)
+
+
+def test_many_classes_keep_the_mean_curve_alone() -> None:
+    names = [f"c{i}" for i in range(30)]
+    p, labels = draw(0, 300, names)
+    result = evaluate(p, labels, names)
+    (mean,) = result.roc
+    assert result.roc_auc is not None
+    assert mean.auc == pytest.approx(result.roc_auc.value)
+    assert mean.true_positive_rate[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("p", "labels", "message"),
+    [
+        ([[0.5, 0.5]], ["muffin", "muffin"], r"shape \(1, 2\), but there are 2 labels and 2 classes"),
+        ([[0.2, 0.3, 0.5]], ["muffin"], r"shape \(1, 3\)"),
+        ([[0.5, 0.5], [math.nan, 0.5]], ["muffin", "muffin"], "sample 1 .*nan"),
+        ([[1.2, -0.2]], ["muffin"], "sample 0 .*at least 0"),
+        ([[0.5, 0.4]], ["muffin"], "must sum to 1"),
+        ([[0.5, 0.5]], ["cat"], "outside of the classes: 'cat'"),
+    ],
+)
+def test_what_is_no_prediction_is_refused(p: Any, labels: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate(p, labels, TWO)
+
+
+def test_a_document_that_is_no_evaluation_is_refused() -> None:
+    with pytest.raises(InputError, match=r"no stored evaluation .*n"):
+        Evaluation.from_json({"accuracy": 1})

@@ -1,0 +1,209 @@
+"""The half of a round that talks to people: push, pull and the sensor, against a real Label Studio."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+
+from al_pipeline.defs.labeling import withdraw_deleted
+from al_pipeline.defs.observe import observe
+from al_pipeline.defs.pushing import BatchError
+from al_pipeline.defs.sensors import annotations_landed
+from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+from al_pipeline.labelstudio.server import LocalLabelStudio
+from al_pipeline.loop import truth
+from al_pipeline_tests.defs.conftest import CLASSES, World
+
+pytestmark = pytest.mark.labelstudio
+
+
+@pytest.fixture
+def world(make_world: Any, server: LocalLabelStudio) -> World:
+    """A world with a Label Studio project of its own, set up."""
+    world = make_world(
+        home=server.document_root,
+        label_studio_url=server.url,
+        label_studio_token=server.token,
+        label_studio_project=f"test {uuid4()}",
+        label_studio_timeout=60,
+        database_url=f"sqlite:///{Path.cwd() / 'ledger.sqlite3'}",
+    )
+    assert world.run("setup").success
+    return world
+
+
+def tick(world: World, cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(
+        instance=world.instance,
+        cursor=cursor,
+        resources={"deployment": world.deployment, "policy": world.settings.policy},
+    )
+    result = annotations_landed(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
+
+
+def annotator(world: World, **options: Any) -> SimulatedAnnotator:
+    deployment = world.deployment
+    return SimulatedAnnotator(
+        deployment.label_studio, deployment.project_id(), truth(world.value("image_pool")), CLASSES, **options
+    )
+
+
+def reason(result: dg.SensorResult | dg.SkipReason) -> str:
+    told = result.skip_reason if isinstance(result, dg.SensorResult) else result
+    return "" if told is None else str(told.skip_message)
+
+
+def test_the_loop_turns(world: World) -> None:
+    assert "launch the job `round` for the partition r0000" in reason(tick(world))
+    assert world.run("round", "r0000").success
+    waiting = tick(world)
+    assert reason(waiting) == "r0000: 0 of 4 answered, 4 to go"
+
+    assert annotator(world).answer_open_tasks().labeled == 4
+    opened = tick(world)
+    assert isinstance(opened, dg.SensorResult)
+    [request] = opened.run_requests or []
+    assert (request.partition_key, request.run_key) == ("r0001", "r0001-attempt-1")
+    assert [list(change.partition_keys) for change in opened.dynamic_partitions_requests or []] == [["r0001"]]
+
+    assert world.run("round", "r0001").success
+    labels = world.value("labeled_pool", "r0001")
+    known = truth(world.value("image_pool"))
+    assert len(labels) == 4
+    assert all(known[row.sample_id] == row.label for row in labels.itertuples())
+    assert labels["annotation_ids"].str.fullmatch(r"\d+").all()
+    curve = world.value("learning_curve")
+    assert curve["round"].tolist() == ["r0000", "r0001"]
+    assert curve["n_labels"].tolist() == [0, 4]
+
+
+def test_an_observation_is_recorded_when_the_counts_change_and_never_otherwise(world: World) -> None:
+    world.run("round", "r0000")
+    first = tick(world)
+    assert isinstance(first, dg.SensorResult)
+    assert len(first.asset_events) == 1
+    second = tick(world, cursor=first.cursor)
+    assert isinstance(second, dg.SensorResult)
+    assert second.asset_events == []
+    annotator(world).answer_open_tasks(limit=1)
+    third = tick(world, cursor=second.cursor)
+    assert isinstance(third, dg.SensorResult)
+    assert third.asset_events[0].metadata["labeled"].value == 1
+
+
+def test_running_a_round_again_doubles_no_task_and_freezes_the_labels(world: World) -> None:
+    world.run("round", "r0000")
+    annotator(world).answer_open_tasks()
+    world.run("round", "r0001")
+    before = world.value("labeled_pool", "r0001")
+    annotator(world).answer_open_tasks()
+    world.run("round", "r0001")
+    assert world.value("labeled_pool", "r0001").equals(before)
+    deployment = world.deployment
+    tasks = deployment.label_studio.tasks(deployment.project_id())
+    assert len(tasks) == len({task.sample_id for task in tasks}) == 8
+
+
+def test_tasks_that_got_lost_are_created_again_and_only_those(world: World) -> None:
+    world.run("round", "r0000")
+    deployment = world.deployment
+    project = deployment.project_id()
+    before = {task.sample_id: task.task_id for task in deployment.label_studio.tasks(project, "r0000")}
+    lost = sorted(before)[:2]
+    deployment.label_studio.delete_tasks([before[sample] for sample in lost])
+    world.run("round", "r0000")
+    after = {task.sample_id: task.task_id for task in deployment.label_studio.tasks(project, "r0000")}
+    assert after.keys() == before.keys()
+    assert {sample for sample in before if before[sample] != after[sample]} == set(lost)
+
+
+def test_skips_count_as_answered_but_not_as_labels(world: World) -> None:
+    world.run("round", "r0000")
+    assert annotator(world, skip_rate=1.0).answer_open_tasks().skipped == 4
+    opened = tick(world)
+    assert isinstance(opened, dg.SensorResult)
+    assert opened.run_requests
+    world.run("round", "r0001")
+    assert world.value("labeled_pool", "r0001").empty
+    assert set(world.value("query_batch", "r0001")["strategy"]) == {"random"}
+
+
+def test_a_task_deleted_by_people_is_withdrawn_and_its_image_returns_to_the_pool(world: World) -> None:
+    world.run("round", "r0000")
+    deployment = world.deployment
+    tasks = deployment.label_studio.tasks(deployment.project_id(), "r0000")
+    deployment.label_studio.delete_tasks([tasks[0].task_id])
+    assert reason(tick(world)) == "r0000: 0 of 3 answered, 1 withdrawn, 3 to go"
+    annotator(world).answer_open_tasks()
+    before = observe(world.instance, deployment, world.settings.policy).status.unlabeled_left
+    world.run("round", "r0001")
+    planned = deployment.ledger.planned("r0000")
+    withdrawn = planned[planned["withdrawn_at"].notna()]
+    assert withdrawn["sample_id"].tolist() == [tasks[0].sample_id]
+    assert withdraw_deleted(deployment, 1) == []
+    assert observe(world.instance, deployment, world.settings.policy).status.unlabeled_left == before - 4 + 1
+
+
+def test_a_round_whose_tasks_are_all_gone_is_stalled_and_nothing_is_withdrawn(world: World) -> None:
+    world.run("round", "r0000")
+    deployment = world.deployment
+    tasks = deployment.label_studio.tasks(deployment.project_id(), "r0000")
+    deployment.label_studio.delete_tasks([task.task_id for task in tasks])
+    assert "all of its 4 tasks are missing" in reason(tick(world))
+    assert withdraw_deleted(deployment, 1) == []
+
+
+def test_a_batch_that_was_asked_about_before_is_not_pushed_even_by_a_run_of_its_own(world: World) -> None:
+    world.run("round", "r0000")
+    batch = world.value("query_batch", "r0000")
+    target = world.settings.artifacts / "query_batch" / "r0001.parquet"
+    batch.to_parquet(target, index=False)
+    world.instance.add_dynamic_partitions("rounds", ["r0001"])
+    result = world.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=world.instance,
+        partition_key="r0001",
+        asset_selection=[dg.AssetKey("labeling_tasks")],
+        raise_on_error=False,
+    )
+    assert not result.success
+    failures = [event.event_specific_data for event in result.all_events if event.is_step_failure]
+    assert BatchError.__name__ in str(failures)
+    deployment = world.deployment
+    assert deployment.label_studio.tasks(deployment.project_id(), "r0001") == []
+
+
+def test_when_label_studio_is_down_the_sensor_waits_and_says_so(world: World) -> None:
+    world.run("round", "r0000")
+    away = World(
+        world.settings.model_copy(update={"label_studio_url": "http://127.0.0.1:9"}), world.defs, world.instance
+    )
+    told = reason(tick(away))
+    assert "could not be read, nothing is decided" in told
+    assert "http://127.0.0.1:9" in told
+
+
+def test_a_failing_round_is_tried_again_and_then_stalled_naming_the_run(world: World) -> None:
+    world.run("round", "r0000")
+    annotator(world).answer_open_tasks()
+    job = world.defs.resolve_job_def("round")
+    world.instance.add_dynamic_partitions("rounds", ["r0001"])
+    runs = []
+    for attempt in range(1, 4):
+        failed = job.execute_in_process(
+            instance=world.instance,
+            partition_key="r0001",
+            run_config={"resources": {"training": {"config": {"weights": "/nowhere.safetensors"}}}},
+            raise_on_error=False,
+        )
+        assert not failed.success
+        runs.append(failed.run_id)
+        result = tick(world)
+        if attempt < 3:
+            assert isinstance(result, dg.SensorResult)
+            assert [r.run_key for r in result.run_requests or []] == [f"r0001-attempt-{attempt + 1}"]
+    assert runs[-1] in reason(result)
+    assert "re-execute that run" in reason(result)

@@ -1,0 +1,70 @@
+"""The local server keeps its secrets and is closed to other machines."""
+
+import json
+import stat
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from al_pipeline.labelstudio.server import VERSION, LocalLabelStudio, make_credentials, read_credentials
+
+
+def test_credentials_are_random_kept_and_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    assert read_credentials(tmp_path / "a") is None
+    first, other = make_credentials(tmp_path / "a"), make_credentials(tmp_path / "b")
+    assert make_credentials(tmp_path / "a") == first == read_credentials(tmp_path / "a")
+    assert first.password != other.password
+    assert first.token != other.token
+    assert stat.S_IMODE((tmp_path / "a" / "credentials.json").stat().st_mode) == 0o600
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["credentials.json"]
+
+
+def test_no_secret_is_shown_or_on_the_command_line(tmp_path: Path) -> None:
+    server = LocalLabelStudio(tmp_path / "data", tmp_path / "images", port=8080, log=tmp_path / "log")
+    for secret in (server.password, server.token):
+        assert secret not in " ".join(server.service.argv)
+        assert secret not in repr(server.credentials) + repr(server)
+
+
+def test_the_projects_own_secrets_are_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_DATABASE_URL", "postgresql://al:secret@db/al")
+    monkeypatch.setenv("DJANGO_DB", "default")
+    server = LocalLabelStudio(tmp_path / "data", tmp_path / "images", port=8080, log=tmp_path / "log")
+    assert not [name for name in server.service.env if name.startswith(("AL_", "DJANGO_"))]
+
+
+def test_it_is_pinned_listens_on_loopback_and_serves_only_the_folder_of_the_images(tmp_path: Path) -> None:
+    server = LocalLabelStudio(tmp_path / "data", tmp_path / "home" / "images", port=8080, log=tmp_path / "log")
+    command = " ".join(server.service.argv)
+    assert f"label-studio=={VERSION}" in command
+    assert "--internal-host 127.0.0.1" in command
+    assert server.document_root == tmp_path / "home"
+    assert server.service.env["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"] == str(tmp_path / "home")
+
+
+@pytest.mark.labelstudio
+def test_a_running_server_shows_no_secret_in_its_log_or_among_the_processes(server: LocalLabelStudio) -> None:
+    assert server.service.process is not None
+    family = psutil.Process(server.service.process.pid)
+    commands = [" ".join(p.cmdline()) for p in (family, *family.children(recursive=True))]
+    assert any("label-studio" in command for command in commands)
+    said = server.service.log.read_text(errors="replace") + "\n".join(commands)
+    for secret in (server.password, server.token):
+        assert secret not in said
+
+
+@pytest.mark.labelstudio
+def test_a_running_server_listens_on_loopback_alone_and_asks_for_a_login(server: LocalLabelStudio) -> None:
+    assert server.service.process is not None
+    family = psutil.Process(server.service.process.pid)
+    listening = {
+        c.laddr.ip
+        for p in (family, *family.children(recursive=True))
+        for c in p.net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    assert httpx.get(f"{server.url}/api/projects/", timeout=60).status_code == 401
+    assert json.loads(httpx.get(f"{server.url}/health", timeout=60).content)["status"] == "UP"
