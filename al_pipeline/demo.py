@@ -23,6 +23,9 @@ DIGITS_DEFAULTS = {
     "AL_ROUND__BATCH_SIZE": "40",
     "AL_ROUND__SAMPLE_SIZE": "all",
     "AL_TRAINING__IMAGE_SIZE": "32",
+    "AL_TRAINING__EPOCHS": "20",
+    "AL_TRAINING__BATCH_SIZE": "32",
+    "AL_TRAINING__LEARNING_RATE": "3e-4",
 }
 # A round on two busy cores takes well under a minute; this only ends a demo that hangs.
 ROUND_TIMEOUT = 900.0
@@ -131,8 +134,9 @@ def play(stack: Stack, loop: Loop, annotator: SimulatedAnnotator, rounds: int, c
     said: tuple[int, str] | None = None
     while True:
         stack.check_alive()
-        newest = loop.newest()
-        if newest is not None and loop.pushed(newest):
+        facts = loop.facts()
+        newest = facts.status.round_number
+        if newest is not None and facts.status.run_state == "succeeded":
             if newest >= last:
                 return
             key = round_key(newest)
@@ -147,7 +151,7 @@ def play(stack: Stack, loop: Loop, annotator: SimulatedAnnotator, rounds: int, c
             else:
                 if answered.labeled + answered.skipped:
                     console.print(f"{key}: {answered.labeled} labels given; waiting for the sensor …")
-        decision = loop.decision(loop.facts())
+        decision = loop.decision(facts)
         if isinstance(decision, Stalled):
             raise ServiceError(f"The loop is stalled. {decision.reason}. See {stack.dagster_url}/runs")
         if time.monotonic() - opened > ROUND_TIMEOUT:

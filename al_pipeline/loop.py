@@ -11,7 +11,7 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.rounds import Decision, decide, round_key
+from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.data import classes_of
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe, policy_of
@@ -28,7 +28,6 @@ class RoundRow:
     holdout: int
     accuracy: tuple[float, float, float] | None
     roc_auc: tuple[float, float, float] | None
-    planned: int
     seconds: float | None
 
 
@@ -60,11 +59,6 @@ class Loop:
     def newest(self) -> int | None:
         """Return the number of the newest round, or None."""
         return newest_round(self.instance)
-
-    def pushed(self, number: int) -> bool:
-        """Say whether the batch of a round has reached Label Studio."""
-        materialized = self.instance.get_materialized_partitions(dg.AssetKey("labeling_tasks"))
-        return round_key(number) in materialized
 
     def is_set_up(self) -> bool:
         """Say whether the job `setup` has succeeded."""
@@ -104,7 +98,6 @@ class Loop:
                     holdout=result.n,
                     accuracy=numbers(result.accuracy),
                     roc_auc=numbers(result.roc_auc),
-                    planned=len(self.deployment.ledger.planned(key)),
                     seconds=self._seconds(key),
                 )
             )

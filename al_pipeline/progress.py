@@ -12,14 +12,12 @@ def _interval(numbers: tuple[float, float, float] | None) -> str:
 
 def rounds_table(rows: list[RoundRow]) -> Table:
     """Return the table of rounds: labels trained on, accuracy and ROC-AUC with 95 % intervals, seconds."""
-    table = Table(title="Rounds")
+    table = Table(title=f"Rounds, measured on {max(row.holdout for row in rows)} holdout samples")
     for column, justify in (
         ("round", "left"),
         ("labels", "right"),
         ("accuracy (95 %)", "right"),
         ("ROC-AUC (95 %)", "right"),
-        ("holdout", "right"),
-        ("asked", "right"),
         ("seconds", "right"),
     ):
         table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -29,8 +27,6 @@ def rounds_table(rows: list[RoundRow]) -> Table:
             str(row.labels),
             _interval(row.accuracy),
             _interval(row.roc_auc),
-            str(row.holdout),
-            str(row.planned),
             "–" if row.seconds is None else f"{row.seconds:.1f}",
         )
     return table

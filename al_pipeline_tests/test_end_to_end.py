@@ -81,7 +81,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 def test_the_demo_runs_its_rounds_and_the_accuracy_rises(demo: Demo) -> None:
-    rows = re.findall(r"(r\d{4}) +. +(\d+) +. +([\d.]+) \(([\d.]+)–([\d.]+)\) +. +([\d.]+) \(", demo.output)
+    rows = re.findall(r"(r\d{4}) │ +(\d+) │ +([\d.]+) \(([\d.]+)–([\d.]+)\) │ +([\d.]+) \(", demo.output)
     assert [row[0] for row in rows] == ["r0000", "r0001", "r0002", "r0003"]
     assert [int(row[1]) for row in rows] == [0, 40, 80, 120]
     accuracies = [float(row[2]) for row in rows]

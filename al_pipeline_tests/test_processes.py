@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -10,9 +11,8 @@ import pytest
 from al_pipeline.processes import Service, ServiceError, answers, free_port, port_in_use
 
 
-def service(tmp_path: Path, code: str, health: object = None) -> Service:
-    ready = health if callable(health) else (lambda: True)
-    return Service("thing", [sys.executable, "-c", code], log=tmp_path / "thing.log", health=ready)
+def service(tmp_path: Path, code: str, health: Callable[[], bool] = lambda: True) -> Service:
+    return Service("thing", [sys.executable, "-c", code], log=tmp_path / "thing.log", health=health)
 
 
 def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:

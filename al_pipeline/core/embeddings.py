@@ -60,9 +60,7 @@ class EmbeddingStore:
         InputError
             A sample has no vector.
         """
-        frames = [pd.read_parquet(shard) for shard in self._shards()]
-        table = pd.concat(frames).drop_duplicates("sample_id").set_index("sample_id")["vector"] if frames else {}
-        absent = [i for i in sample_ids if i not in table]
+        absent = self.missing(sample_ids)
         if absent:
             raise InputError(
                 f"{len(absent)} of {len(sample_ids)} samples have no embedding in {self.folder} (the first is "
@@ -70,4 +68,6 @@ class EmbeddingStore:
             )
         if not len(sample_ids):
             return np.empty((0, 0), dtype=np.float32)
+        table = pd.concat([pd.read_parquet(shard) for shard in self._shards()])
+        table = table.drop_duplicates("sample_id").set_index("sample_id")["vector"]
         return np.stack(list(table.loc[list(sample_ids)]))

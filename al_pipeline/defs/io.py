@@ -13,6 +13,10 @@ from upath import UPath
 
 from al_pipeline.core.rounds import round_number
 
+# Said where an asset also yields check results: Dagster cannot read its value's type from the signature then.
+TABLE = dg.PythonObjectDagsterType(pd.DataFrame, name="Table")
+CHECKPOINT = dg.DagsterType(name="Checkpoint", type_check_fn=lambda _, value: type(value).__name__ == "Checkpoint")
+
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` on a temporary file beside `path`, then rename it there: readers see the old file or the new one.
@@ -43,11 +47,11 @@ class TableIOManager(dg.UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:
         """Write the frame."""
-        write_whole(Path(path), lambda file: obj.to_parquet(file, index=False))
+        write_whole(local(path), lambda file: obj.to_parquet(file, index=False))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
         """Read the frame."""
-        return pd.read_parquet(Path(path))
+        return pd.read_parquet(local(path))
 
 
 class DocumentIOManager(dg.UPathIOManager):
@@ -57,11 +61,11 @@ class DocumentIOManager(dg.UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: dict[str, Any], path: UPath) -> None:
         """Write the document."""
-        write_whole(Path(path), lambda file: _write_text(file, json.dumps(obj, indent=1, allow_nan=False)))
+        write_whole(local(path), lambda file: _write_text(file, json.dumps(obj, indent=1, allow_nan=False)))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> dict[str, Any]:
         """Read the document."""
-        return json.loads(Path(path).read_text())
+        return json.loads(path.read_text())
 
 
 class CheckpointIOManager(dg.UPathIOManager):
@@ -71,14 +75,19 @@ class CheckpointIOManager(dg.UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         """Write the checkpoint."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        obj.save(Path(path))
+        local(path).parent.mkdir(parents=True, exist_ok=True)
+        obj.save(local(path))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
         """Read the checkpoint."""
         from al_pipeline.core.model import Checkpoint
 
-        return Checkpoint.load(Path(path))
+        return Checkpoint.load(local(path))
+
+
+def local(path: UPath) -> Path:
+    """Return the path of a local file; artifacts lie in AL_HOME."""
+    return Path(path.path)
 
 
 def _write_text(file: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from al_pipeline.core.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
 from al_pipeline.defs.answers import holdout_labels
 from al_pipeline.defs.data import classes_of
-from al_pipeline.defs.io import stored_rounds
+from al_pipeline.defs.io import CHECKPOINT, stored_rounds
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.report import (
     confusion_matrix,
@@ -29,7 +29,7 @@ from al_pipeline.settings import RoundSettings, TrainingSettings
     kinds={"pytorch"},
     partitions_def=rounds,
     io_manager_key="checkpoints",
-    dagster_type=dg.Any,
+    dagster_type=CHECKPOINT,
     pool="train",
     check_specs=[
         dg.AssetCheckSpec("finite_weights", asset="checkpoint", blocking=True),

@@ -14,6 +14,7 @@ from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.core.strategies import certainty, select
 from al_pipeline.defs.answers import draw_holdout, labels_total, planned_before
+from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.report import picture, score_histogram
 from al_pipeline.defs.resources import Deployment
@@ -123,7 +124,7 @@ def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
     kinds={"python"},
     partitions_def=rounds,
     io_manager_key="tables",
-    dagster_type=dg.Any,
+    dagster_type=TABLE,
     check_specs=[
         dg.AssetCheckSpec("unique", asset="query_batch", blocking=True),
         dg.AssetCheckSpec("disjoint_from_earlier_rounds", asset="query_batch", blocking=True),

@@ -11,7 +11,13 @@ import httpx
 import numpy as np
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.labelstudio.client import LabelStudio, LabelStudioError, TaskStatus
+from al_pipeline.labelstudio.client import (
+    LabelStudio,
+    LabelStudioError,
+    LabelStudioNotFoundError,
+    LabelStudioUnavailableError,
+    TaskStatus,
+)
 
 DOMAIN = "simulated.example.com"
 
@@ -85,7 +91,11 @@ class SimulatedAnnotator:
                     return Answered(labeled, skipped, wrong)
                 answer = self._answer(task.sample_id, who)
                 time.sleep(self._seconds)
-                self._clients[who].annotate(task.task_id, answer, lead_time=self._seconds)
+                try:
+                    self._clients[who].annotate(task.task_id, answer, lead_time=self._seconds)
+                except LabelStudioNotFoundError:
+                    # Somebody deleted the task after we had listed it.
+                    break
                 labeled += answer is not None
                 skipped += answer is None
                 wrong += answer not in {None, self._truth[task.sample_id]}
@@ -120,18 +130,28 @@ def sign_up(client: LabelStudio, number: int) -> LabelStudio:
     """
     email = f"annotator{number}@{DOMAIN}"
     password = hmac.new(client.secret.encode(), email.encode(), "sha256").hexdigest()[:24]
-    with httpx.Client(base_url=client.url, timeout=30, follow_redirects=True) as browser:
-        if not _submit(browser, "/user/login/", email, password):
-            invitation = client.invitation()
-            if not _submit(browser, invitation, email, password):
-                raise LabelStudioError(f"Label Studio at {client.url} did not let the simulated user {email} sign up")
-        answer = browser.get("/api/current-user/token")
-        if answer.status_code != 200:
-            raise LabelStudioError(
-                f"Label Studio at {client.url} gave no token to the simulated user {email} ({answer.status_code}): "
-                "several simulated annotators need legacy tokens (LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true)"
-            )
-        return LabelStudio(client.url, answer.json()["token"])
+    try:
+        with httpx.Client(base_url=client.url, timeout=30, follow_redirects=True) as browser:
+            if not (
+                _submit(browser, "/user/login/", email, password)
+                or _submit(browser, client.invitation(), email, password)
+            ):
+                raise LabelStudioError(
+                    f"Label Studio at {client.url} did not let the simulated user {email} in. If it was made with "
+                    "another token, delete it there"
+                )
+            answer = browser.get("/api/current-user/token")
+    except httpx.HTTPError as error:
+        raise LabelStudioUnavailableError(
+            f"Label Studio at {client.url} could not sign up the simulated user {email}: {type(error).__name__}. "
+            "Does it run, and is AL_LABEL_STUDIO_URL right?"
+        ) from None
+    if answer.status_code != 200:
+        raise LabelStudioError(
+            f"Label Studio at {client.url} gave no token to the simulated user {email} ({answer.status_code}): "
+            "several simulated annotators need legacy tokens (LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true)"
+        )
+    return LabelStudio(client.url, answer.json()["token"])
 
 
 def _submit(browser: httpx.Client, form: str, email: str, password: str) -> bool:

@@ -37,9 +37,14 @@ __all__ = [
 ]
 
 IMPORT_CHUNK = 250
-# Tasks per request. With their annotations 200 take about 1.5 s of a busy server, without them 1,000 take as long.
-PAGE, PAGE_WITH_ANNOTATIONS = 1000, 200
+# Tasks per request: with their annotations one takes up to 8 ms of a busy server, without them 1 ms.
+PAGE, PAGE_WITH_ANNOTATIONS = 1000, 250
+# Naming the fields halves the server's time; a name counts for the task and for its annotations alike.
 TASK_FIELDS = "id,data,total_annotations,cancelled_annotations,updated_at"
+ANNOTATION_FIELDS = (
+    "id,data,annotations,result,completed_by,was_cancelled,ground_truth,lead_time,created_at,updated_at,"
+    "parent_prediction,parent_annotation"
+)
 
 
 class LabelStudio:
@@ -160,15 +165,16 @@ class LabelStudio:
         """Let the project serve the images in a folder of Label Studio's machine; a known folder stays as it is."""
         # Label Studio takes a trailing slash for another folder, and refuses every image in it.
         folder = folder.rstrip("/") or "/"
-        sdk = self._connection
-        storages = sdk.read("list the image folders", lambda: sdk.sdk.import_storage.local.list(project=project_id))
-        if any((storage.path or "").rstrip("/") == folder for storage in storages):
+
+        def storages() -> Any:
+            return self._connection.sdk.import_storage.local
+
+        known = self._connection.read("list the image folders", lambda: storages().list(project=project_id))
+        if any((storage.path or "").rstrip("/") == folder for storage in known):
             return
-        sdk.send(
+        self._connection.send(
             f"connect the folder {folder} (AL_LABEL_STUDIO_IMAGES)",
-            lambda: sdk.sdk.import_storage.local.create(
-                project=project_id, path=folder, title="images", use_blob_urls=True
-            ),
+            lambda: storages().create(project=project_id, path=folder, title="images", use_blob_urls=True),
         )
 
     def project_counts(self, project_id: int) -> ProjectCounts:
@@ -211,16 +217,18 @@ class LabelStudio:
         InputError
             `updated_since` has no time zone.
         """
-        filters = []
+        filters = [_item("annotations_ids", "empty", "String", value=False)]
         if updated_since is not None:
             if updated_since.tzinfo is None:
                 raise InputError(f"updated_since {updated_since} has no time zone: pass an aware datetime")
             since = updated_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            filters = [_item("updated_at", "greater", "Datetime", since)]
+            filters.append(_item("updated_at", "greater", "Datetime", since))
         return [
             parse_annotation(raw, task_id=int(task["id"]), data=task["data"], annotator=self._annotator(raw))
-            for task in self._all_tasks(project_id, filters, PAGE_WITH_ANNOTATIONS, fields="all")
-            for raw in task.get("annotations") or []
+            for task in self._all_tasks(
+                project_id, filters, PAGE_WITH_ANNOTATIONS, fields="all", include=ANNOTATION_FIELDS
+            )
+            for raw in task["annotations"]
         ]
 
     def import_tasks(self, project_id: int, payloads: Sequence[dict[str, Any]]) -> list[int]:
@@ -250,22 +258,23 @@ class LabelStudio:
 
     def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0) -> int:
         """Answer a task with a class, or skip it with None; returns the annotation's id."""
-        return self._connection.send(
-            f"answer task {task_id}",
-            lambda: int(
-                self._connection.sdk.annotations.create(
-                    id=task_id,
-                    result=[] if name is None else [choice(name)],
-                    was_cancelled=name is None,
-                    lead_time=lead_time,
-                    ground_truth=False,
-                ).id
-            ),
-        )
+
+        def answer() -> int:
+            made: Any = self._connection.sdk.annotations.create(
+                id=task_id,
+                result=[] if name is None else [choice(name)],
+                was_cancelled=name is None,
+                lead_time=lead_time,
+                ground_truth=False,
+            )
+            return int(made.id)
+
+        return self._connection.send(f"answer task {task_id}", answer)
 
     def invitation(self) -> str:
         """Return the path of the form with which a new user joins the organization."""
-        return self._connection.read("make an invitation", lambda: str(self._connection.json("api/invite")["invite_url"]))
+        invitation = self._connection.read("make an invitation", lambda: self._connection.json("api/invite"))
+        return str(invitation["invite_url"])
 
     def project_url(self, project_id: int) -> str:
         """Return where people open the project."""
@@ -335,5 +344,5 @@ def _query(filters: list[dict[str, Any]], *, order: str) -> str:
     return json.dumps({"filters": {"conjunction": "and", "items": filters}, "ordering": [order]})
 
 
-def _item(column: str, operator: str, kind: str, value: str | int) -> dict[str, Any]:
+def _item(column: str, operator: str, kind: str, value: str | int | bool) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}

@@ -5,9 +5,12 @@ from html import escape
 from xml.etree import ElementTree
 
 IMAGE, CHOICES = "image", "label"
-# Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts); classes beyond them are chosen by mouse or through the filter.
+# Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts); classes beyond them are chosen by
+# mouse or through the filter.
 HOTKEYS = "1234567890qwertyiopasdfgjklzcbnm"
 MANY = 20
+BESIDE = "display: flex; gap: 1em; align-items: flex-start"
+COLUMN = "flex: 1; max-height: 80vh; overflow-y: auto"
 
 
 def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
@@ -29,12 +32,17 @@ def label_config(class_names: Sequence[str]) -> str:
     stored otherwise.
     """
     view = ElementTree.Element("View")
-    ElementTree.SubElement(view, "Image", name=IMAGE, value="$image", zoom="true", zoomControl="true")
     many = len(class_names) > MANY
+    # Many classes below the image would be out of sight: they get a column of their own, with a box to filter them.
+    beside = ElementTree.SubElement(view, "View", style=BESIDE) if many else view
+    left = ElementTree.SubElement(beside, "View", style="flex: 3; min-width: 0") if many else view
+    right = ElementTree.SubElement(beside, "View", style=COLUMN) if many else view
+    ElementTree.SubElement(left, "Image", name=IMAGE, value="$image", zoom="true", zoomControl="true")
     if many:
-        ElementTree.SubElement(view, "Filter", toName=CHOICES, hotkey="shift+f", minlength="0", name="filter")
+        ElementTree.SubElement(right, "Filter", toName=CHOICES, hotkey="shift+f", minlength="0", name="filter")
+    inline = "false" if many else "true"
     choices = ElementTree.SubElement(
-        view, "Choices", name=CHOICES, toName=IMAGE, choice="single-radio", required="true", showInline="true"
+        right, "Choices", name=CHOICES, toName=IMAGE, choice="single-radio", required="true", showInline=inline
     )
     keys = hotkeys(class_names)
     for name in class_names:

@@ -107,7 +107,7 @@ class Connection:
             raise
         except httpx.TimeoutException:
             raise LabelStudioUnavailableError(
-                f"{where}: no answer within {self.timeout:g} s. Is it overloaded? AL_LABEL_STUDIO_TIMEOUT sets the limit"
+                f"{where}: no answer within {self.timeout:g} s. Is it overloaded? AL_LABEL_STUDIO_TIMEOUT is the limit"
             ) from None
         except httpx.HTTPStatusError as error:
             raise LabelStudioUnavailableError(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import pytest
@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabelStudi
         local.stop()
 
 
-def unavailable(reason: str) -> None:
+def unavailable(reason: str) -> NoReturn:
     """Skip the tests that need the server, unless AL_REQUIRE_LABEL_STUDIO says that they must run."""
     if os.environ.get("AL_REQUIRE_LABEL_STUDIO"):
         pytest.fail(f"AL_REQUIRE_LABEL_STUDIO is set and Label Studio did not start: {reason}")
@@ -73,9 +73,7 @@ class Project:
         prediction = "predicted" in row
         row = {"purpose": "query", "predicted": None, "predicted_probability": 0.75, "checkpoint": "c0ffee"} | row
         return [
-            payload(
-                row | {"sample_id": sample}, round_key=round_key, image_name=self.image_name, prediction=prediction
-            )
+            payload(row | {"sample_id": sample}, round_key=round_key, image_name=self.image_name, prediction=prediction)
             for sample in samples
         ]
 

@@ -77,7 +77,7 @@ def answering(handler: Handler) -> Iterator[TinyServer]:
 
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = respond  # noqa: N815 (http.server's names)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             """Keep quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Responder)

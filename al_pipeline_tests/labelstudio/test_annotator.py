@@ -103,10 +103,9 @@ def test_the_same_people_come_back_in_a_later_run(make_project: Callable[..., Pr
     project = make_project(overlap=2)
     truth = truth_of(project.add(4))
 
-    def run(**options: int) -> Answered:
-        return SimulatedAnnotator(project.client, project.id, truth, CLASSES, annotators=2, overlap=2).answer_open_tasks(
-            **options
-        )
+    def run(limit: int | None = None) -> Answered:
+        annotator = SimulatedAnnotator(project.client, project.id, truth, CLASSES, annotators=2, overlap=2)
+        return annotator.answer_open_tasks(limit=limit)
 
     assert run(limit=3).labeled == 3
     assert run().labeled == 5

@@ -81,9 +81,7 @@ def test_a_slow_server_is_unavailable_after_the_timeout(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", CALLS)
-def test_a_refusal_is_told_and_not_repeated(
-    name: str, status: int, kind: type[LabelStudioError], advice: str
-) -> None:
+def test_a_refusal_is_told_and_not_repeated(name: str, status: int, kind: type[LabelStudioError], advice: str) -> None:
     with answering(lambda _: Answer(status, {"detail": "the reason"})) as server:
         said = failure(CALLS[name], LabelStudio(server.url, TOKEN), kind)
     assert str(status) in said
