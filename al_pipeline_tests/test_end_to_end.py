@@ -151,6 +151,32 @@ def test_dagsters_asset_graph_shows_the_loop(demo: Demo, tmp_path: Path) -> None
     assert (tmp_path / "assets.png").stat().st_size > 20_000
 
 
+@pytest.mark.browser
+def test_an_annotator_sees_the_image_labels_it_with_a_hotkey_and_submits(demo: Demo, tmp_path: Path) -> None:
+    servers = json.loads((demo.home / "servers.json").read_text())
+    login = json.loads((demo.home / "labelstudio" / "credentials.json").read_text())
+    url = servers["label_studio_url"]
+    with open_browser() as page:
+        page.goto(f"{url}/user/login/")
+        page.fill("input[name=email]", login["username"])
+        page.fill("input[name=password]", login["password"])
+        page.click("button[type=submit]")
+        page.wait_for_url("**/projects**")
+        page.goto(f"{url}/projects/1/data?labeling=1", wait_until="networkidle")
+        image = "[...document.querySelectorAll('img')].find(i => i.src.includes('local-files') && i.naturalWidth > 0)"
+        page.wait_for_function(image)
+        # The name is the content's hash: neither a class folder nor a file name gives the answer away.
+        source = page.evaluate(f"{image}.src")
+        assert re.search(r"local-files/\?d=images/[0-9a-f]{32}\.png$", source)
+        page.keyboard.press("7")
+        page.wait_for_function("document.querySelectorAll('input[type=radio]:checked').length === 1")
+        with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
+            page.keyboard.press("Control+Enter")
+        assert answer.value.status == 201
+        page.screenshot(path=tmp_path / "task.png")
+    assert "r0003: 1 of 40 answered, 39 to go" in demo.al("status")
+
+
 def test_ctrl_c_ends_everything_and_leaves_no_orphan(demo: Demo) -> None:
     family = psutil.Process(demo.process.pid).children(recursive=True)
     assert len(family) >= 4

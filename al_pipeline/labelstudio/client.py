@@ -217,7 +217,7 @@ class LabelStudio:
         InputError
             `updated_since` has no time zone.
         """
-        filters = [_item("annotations_ids", "empty", "String", value=False)]
+        filters: list[dict[str, Any]] = []
         if updated_since is not None:
             if updated_since.tzinfo is None:
                 raise InputError(f"updated_since {updated_since} has no time zone: pass an aware datetime")

@@ -244,7 +244,7 @@ def test_any_float_type_is_taken(dtype: type) -> None:
 
 
 def test_lists_and_whole_numbers_are_taken() -> None:
-    chosen = select("high_certainty", probabilities=[[0.5, 0.5], [0.9, 0.1]], batch_size=np.int64(1), rng=rng())
+    chosen = select("high_certainty", probabilities=[[0.5, 0.5], [0.9, 0.1]], batch_size=int(np.int64(1)), rng=rng())
     assert chosen.indices.tolist() == [1]
     assert len(select("high_certainty", probabilities=[[0, 1], [1, 0]], batch_size=9, rng=rng())) == 2
 

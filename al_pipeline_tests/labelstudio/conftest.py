@@ -1,10 +1,9 @@
-"""One real Label Studio for the whole session, and a fresh project for each test that asks for one."""
+"""A fresh Label Studio project for each test that asks for one, on the session's server."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,48 +13,8 @@ from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.images import publish
 from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.labelstudio.tasks import payload
-from al_pipeline.processes import ServiceError, free_port
 
-# The first start installs Label Studio and migrates its database.
-FIRST_START = 600.0
 CLASSES = ("dark horse", "grüner Wald & <Wiese>")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabelStudio]:
-    """A real server, started once.
-
-    AL_TEST_LABEL_STUDIO_HOME names a folder that keeps its database, so that the next session starts in seconds.
-    """
-    kept = os.environ.get("AL_TEST_LABEL_STUDIO_HOME")
-    home = Path(kept) if kept else tmp_path_factory.mktemp("label-studio")
-    try:
-        local = LocalLabelStudio(
-            home / "labelstudio", home / "images", port=free_port(), log=home / "logs" / "label-studio.log"
-        )
-        local.start()
-    except OSError as error:
-        unavailable(str(error))
-    try:
-        local.wait_ready(FIRST_START)
-        yield local
-    except ServiceError as error:
-        unavailable(str(error))
-    finally:
-        local.stop()
-
-
-def unavailable(reason: str) -> NoReturn:
-    """Skip the tests that need the server, unless AL_REQUIRE_LABEL_STUDIO says that they must run."""
-    if os.environ.get("AL_REQUIRE_LABEL_STUDIO"):
-        pytest.fail(f"AL_REQUIRE_LABEL_STUDIO is set and Label Studio did not start: {reason}")
-    pytest.skip(f"Label Studio could not be started: {reason}")
-
-
-@pytest.fixture(scope="session")
-def client(server: LocalLabelStudio) -> LabelStudio:
-    """A client of the session's server; patient, for busy machines."""
-    return LabelStudio(server.url, server.token, timeout=60)
 
 
 @dataclass

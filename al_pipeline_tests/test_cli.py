@@ -1,0 +1,106 @@
+"""The command line: plain errors with a remedy, and what can be asked without servers."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from al_pipeline.cli import app
+from al_pipeline.ledger import Ledger
+from al_pipeline.processes import free_port
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    # The commands hand settings to their child processes through the environment; the test takes them back.
+    for name in ("AL_HOME", "AL_IMAGES", "AL_CLASSES", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_up_without_images_says_how_to_name_them() -> None:
+    code, told = run("up")
+    assert code == 1
+    assert "al up --images DIR" in told
+
+
+def test_status_before_anything_ran_says_what_to_run() -> None:
+    code, told = run("status")
+    assert code == 1
+    assert "run `al up`" in told
+
+
+def test_a_port_in_use_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    import socket
+
+    (tmp_path / "images").mkdir()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port()))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, told = run("up", "--images", str(tmp_path / "images"), "--dagster-port", str(port))
+    assert code == 1
+    assert f"Port {port}, asked for Dagster, is in use" in told
+    assert "choose another port" in told
+
+
+def test_a_bad_setting_is_named_with_what_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_ROUND__STRATEGY", "entropie")
+    code, told = run("status")
+    assert code == 1
+    assert "AL_ROUND__STRATEGY" in told
+    assert "low_certainty" in told
+    assert "Traceback" not in told
+
+
+def test_an_export_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    code, told = run("export", "labels.xlsx")
+    assert code == 1
+    assert "csv, parquet or json" in told
+    assert not (tmp_path / "labels.xlsx").exists()
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet", "labels.json"])
+def test_an_export_before_any_label_has_its_columns(name: str, tmp_path: Path) -> None:
+    code, told = run("export", f"deep/{name}")
+    assert code == 0
+    assert "0 answers" in told
+    assert (tmp_path / "deep" / name).exists()
+
+
+def test_migrate_makes_the_ledger(tmp_path: Path) -> None:
+    assert run("migrate")[0] == 0
+    assert Ledger(f"sqlite:///{tmp_path / '.al' / 'ledger.sqlite3'}").planned().empty
+
+
+def test_the_doctor_looks_at_everything_and_says_what_to_fix(tmp_path: Path) -> None:
+    code, told = run("doctor")
+    assert code == 1
+    assert "no folder is set: AL_IMAGES" in told
+    for subject in ("versions", "disk", "ports", "ledger", "Label Studio"):
+        assert f"{subject}:" in told
+
+
+def test_the_doctor_reports_a_label_studio_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AL_LABEL_STUDIO_TOKEN", "s3cret")
+    code, told = run("doctor")
+    assert code == 1
+    assert "http://127.0.0.1:9" in told
+    assert "s3cret" not in told
+
+
+def test_the_demo_does_not_delete_a_folder_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("mine")
+    code, told = run("demo", "--fresh", "--home", str(tmp_path / "work"))
+    assert code == 1
+    assert "was not made by `al demo`" in told
+    assert (tmp_path / "work" / "thesis.txt").exists()
