@@ -23,8 +23,7 @@ DIGITS_DEFAULTS = {
     "AL_ROUND__BATCH_SIZE": "40",
     "AL_ROUND__SAMPLE_SIZE": "all",
     "AL_TRAINING__IMAGE_SIZE": "32",
-    "AL_TRAINING__EPOCHS": "20",
-    "AL_TRAINING__BATCH_SIZE": "32",
+    "AL_TRAINING__EPOCHS": "15",
     "AL_TRAINING__LEARNING_RATE": "3e-4",
 }
 # A round on two busy cores takes well under a minute; this only ends a demo that hangs.

@@ -17,9 +17,9 @@ class Servers(BaseModel):
     """The local servers of one AL_HOME: their addresses, and the process that runs them."""
 
     pid: int
+    started: float
     dagster_url: str
     label_studio_url: str
-    runs_label_studio: bool
 
     @staticmethod
     def path(settings: Settings) -> Path:
@@ -34,9 +34,9 @@ class Servers(BaseModel):
 
     @property
     def running(self) -> bool:
-        """Whether the process that started them is alive and is one of ours."""
+        """Whether the process that started them is alive; its number alone may be another's by now."""
         try:
-            return any("al" in Path(part).name for part in psutil.Process(self.pid).cmdline()[:3])
+            return abs(psutil.Process(self.pid).create_time() - self.started) < 1
         except psutil.Error:
             return False
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import psutil
 import yaml
 
 from al_pipeline.core.errors import InputError
@@ -143,9 +144,9 @@ class Stack:
             self.say(f"Label Studio answers after {seconds:.0f} s more")
         Servers(
             pid=os.getpid(),
+            started=psutil.Process().create_time(),
             dagster_url=self.dagster_url,
             label_studio_url=self.label_studio_url,
-            runs_label_studio=self.label_studio is not None,
         ).write(self.settings)
 
     def check_alive(self) -> None:

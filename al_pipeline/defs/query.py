@@ -189,13 +189,14 @@ def choose(scores: pd.DataFrame, config: RoundSettings, size: int, number: int) 
     size = min(size, len(scores))
     if size < 1:
         return []
-    strategy = config.strategy if bool(scores["trained"].iloc[0]) else "random"
+    trained = bool(scores["trained"].iloc[0])
+    strategy = config.strategy if trained else "random"
     selection = select(
         strategy,
         probabilities=stack(scores["probabilities"], None),
         batch_size=size,
         rng=generator(config.seed, number, "query"),
-        balanced=config.balanced and strategy == config.strategy,
+        balanced=config.balanced and trained,
     )
     chosen = scores.iloc[selection.indices]
     return [

@@ -18,7 +18,7 @@ NAMES = ["black", "white"]
 OPTIONS = TrainingOptions(image_size=16, epochs=1, learning_rate=1e-3)
 PLAN: dict[str, Any] = {
     "strategies": ["low_certainty", "random"],
-    "seeds": [0, 1],
+    "seeds": [0],
     "batch_size": 4,
     "sample_size": 8,
     "balanced": False,
@@ -48,34 +48,31 @@ def results(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def test_every_strategy_seed_and_round_has_a_row_with_its_labels(results: pd.DataFrame) -> None:
     assert list(results[["strategy", "seed", "round", "n_labels"]].itertuples(index=False, name=None)) == [
-        (strategy, seed, number, 4 * number)
-        for seed in (0, 1)
-        for strategy in ("low_certainty", "random")
-        for number in range(3)
+        (strategy, 0, number, 4 * number) for strategy in ("low_certainty", "random") for number in range(3)
     ]
     assert results["accuracy"].between(results["accuracy_low"], results["accuracy_high"]).all()
     assert (results["seconds"] > 0).all()
 
 
-def test_strategies_of_one_seed_start_together_and_seeds_apart(results: pd.DataFrame) -> None:
-    for seed in (0, 1):
-        for number in (0, 1):
-            same = results[(results["seed"] == seed) & (results["round"] == number)].drop(columns="strategy")
-            assert len(same) == 2
-            assert len(same.drop_duplicates()) == 1
-    # Calibration is a real number: unlike accuracy it does not coincide by chance.
-    assert results[results["round"] == 0]["ece"].nunique() == 2
+def test_strategies_of_one_seed_start_together(results: pd.DataFrame) -> None:
+    for number in (0, 1):
+        same = results[results["round"] == number].drop(columns="strategy")
+        assert len(same) == 2
+        assert len(same.drop_duplicates()) == 1
 
 
 def test_it_is_the_same_every_time_wherever_the_rows_stand(manifest: pd.DataFrame, results: pd.DataFrame) -> None:
     said: list[str] = []
-    plan = PLAN | {"seeds": [0], "strategies": ["low_certainty"], "progress": said.append}
+    plan = PLAN | {"seeds": [0, 1], "strategies": ["random"], "rounds": 2, "progress": said.append}
     again = simulate(manifest.sample(frac=1, random_state=3), NAMES, **plan)
-    expected = results[(results["seed"] == 0) & (results["strategy"] == "low_certainty")]
+    same, other = again[again["seed"] == 0], again[again["seed"] == 1]
+    expected = results[(results["strategy"] == "random") & (results["round"] < 2)]
     # The order of the holdout changes a sum's rounding, not what is chosen.
     for column in ("n_labels", "accuracy", "ece"):
-        np.testing.assert_allclose(again[column].to_numpy(), expected[column].to_numpy(), atol=1e-9)
-    assert said[2].startswith("low_certainty, seed 0, round 2: 8 labels, accuracy ")
+        np.testing.assert_allclose(same[column].to_numpy(), expected[column].to_numpy(), atol=1e-9)
+    # Calibration is a real number: unlike accuracy it does not coincide by chance.
+    assert not np.isclose(same["ece"].to_numpy(), other["ece"].to_numpy()).any()
+    assert said[1].startswith("random, seed 0, round 1: 4 labels, accuracy ")
 
 
 def test_it_asks_and_trains_as_the_loop_does(manifest: pd.DataFrame, results: pd.DataFrame) -> None:

@@ -41,7 +41,7 @@ def open_stream(page: Page, project: Project) -> None:
     """Open the next task, as "Label All Tasks" does."""
     page.goto(project.client.project_url(project.id) + "?labeling=1")
     page.wait_for_function(IMAGE_HAS_LOADED)
-    page.get_by_role("button", name="Submit").wait_for()
+    page.get_by_role("button", name="Submit current annotation").wait_for()
 
 
 def press_until(page: Page, key: str, chosen: list[str]) -> None:
@@ -75,7 +75,7 @@ def test_an_annotator_sees_the_image_labels_it_with_a_key_and_submits(
     page.wait_for_function(f"{CHOSEN}.length === 0")
     page.wait_for_function(IMAGE_HAS_LOADED)
     press_until(page, "1", [HORSE])
-    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="Submit current annotation").click()
     events = arrived(project, 2)
     assert [event.value for event in sorted(events, key=lambda e: e.annotation_id)] == [MEADOW, HORSE]
     assert first.annotator.endswith("@example.com")
