@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.labelstudio.client import LabelStudio
@@ -29,8 +29,11 @@ class Servers(BaseModel):
     @classmethod
     def last(cls, settings: Settings) -> "Servers | None":
         """Return what the last `al up` of this home wrote, whether it still runs or not."""
-        path = cls.path(settings)
-        return cls.model_validate_json(path.read_text()) if path.exists() else None
+        try:
+            return cls.model_validate_json(cls.path(settings).read_text())
+        except (FileNotFoundError, ValidationError):
+            # Nothing ran here yet, or another version wrote the file: the next start writes it anew.
+            return None
 
     @property
     def running(self) -> bool:

@@ -25,7 +25,7 @@ def main() -> None:
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
         )
-        page = browser.new_page(viewport={"width": 1500, "height": 900})
+        page = browser.new_page(viewport={"width": 1600, "height": 1060})
         page.set_default_timeout(60_000)
         dagster(page, servers["dagster_url"])
         label_studio(page, servers["label_studio_url"], credentials)
@@ -35,12 +35,14 @@ def main() -> None:
 
 def dagster(page: Page, url: str) -> None:
     """The asset graph, and a round's materialization with its pictures."""
-    page.goto(f"{url}/asset-groups/", wait_until="networkidle")
-    page.get_by_text("labeling_tasks", exact=True).first.wait_for()
-    page.wait_for_timeout(3000)
+    groups = ",".join(f"global@global:{group}" for group in ("data", "labeling", "model", "query"))
+    page.goto(f"{url}/asset-groups?expanded={groups}")
+    page.get_by_text("labeling_tasks").first.wait_for(state="attached")
+    page.wait_for_timeout(5000)
     page.screenshot(path=IMAGES / "dagster-assets.png")
-    page.goto(f"{url}/assets/query_batch?partition=r0003", wait_until="networkidle")
-    page.wait_for_timeout(2000)
+    page.goto(f"{url}/assets/query_batch?partition=r0003&view=partitions")
+    page.get_by_text("Show Markdown").first.click()
+    page.wait_for_timeout(3000)
     page.screenshot(path=IMAGES / "dagster-query-batch.png")
 
 
@@ -49,12 +51,10 @@ def label_studio(page: Page, url: str, credentials: Credentials) -> None:
     page.goto(f"{url}/user/login/")
     page.fill("input[name=email]", credentials.username)
     page.fill("input[name=password]", credentials.password)
-    page.click("button[type=submit]")
-    page.wait_for_url("**/projects**")
-    page.goto(f"{url}/projects/1/data?labeling=1", wait_until="networkidle")
-    page.wait_for_function(
-        "[...document.querySelectorAll('img')].some(i => i.src.includes('local-files') && i.naturalWidth > 0)"
-    )
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda address: "/user/login" not in address)
+    page.goto(f"{url}/projects/1/data?labeling=1")
+    page.wait_for_function("[...document.images].some(i => i.complete && i.naturalWidth > 0 && i.clientWidth > 100)")
     page.wait_for_timeout(1500)
     page.screenshot(path=IMAGES / "label-studio-task.png")
 

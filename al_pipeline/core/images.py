@@ -3,7 +3,7 @@
 import io
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +21,7 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 # Contact sheets: pixels between tiles, and the height of one line of caption.
-GAP, LINE, FONT_SIZE = 4, 14, 11
+GAP, LINE, FONT_SIZE = 4, 14, 10
 
 
 def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
@@ -101,7 +101,7 @@ def _gray(values: npt.NDArray[np.float64], *, sixteen_bit: bool) -> Image.Image:
     """Scale to 8 bits, where Pillow's own conversion would clip at 255."""
     finite = values[np.isfinite(values)]
     low, high = (0.0, 65535.0) if sixteen_bit or not finite.size else (finite.min(), finite.max())
-    scaled = (np.nan_to_num(values) - low) * (255.0 / max(high - low, np.finfo(np.float64).tiny))
+    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255.0 / ((high - low) or 1.0))
     return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
 
 
@@ -133,7 +133,7 @@ def _open_known(path: ImagePath, size: int) -> Image.Image:
 
 def iter_blocks(
     paths: Sequence[ImagePath], size: int, *, block: int = 256, workers: int | None = None
-) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+) -> Generator[tuple[int, npt.NDArray[np.uint8]]]:
     """Decode any number of images in blocks, the next one in threads while the caller works on the last.
 
     Parameters
@@ -227,7 +227,7 @@ def contact_sheet(
     lines = [caption.splitlines() for caption in (captions or [])[:max_images]]
     while True:
         sheet = _sheet(thumbnails, lines, columns, tile)
-        for colours in (256, 128, 64, 32):
+        for colours in (256, 64):
             buffer = io.BytesIO()
             sheet.quantize(colours).save(buffer, format="PNG", optimize=True)
             if buffer.tell() <= max_bytes:
@@ -245,7 +245,10 @@ def contact_sheet(
 def _sheet(
     thumbnails: Sequence[Image.Image], captions: Sequence[Sequence[str]], columns: int, tile: int
 ) -> Image.Image:
-    font = ImageFont.load_default(size=FONT_SIZE)
+    import matplotlib as mpl
+
+    # Pillow's own font has no ä, é or σ; this one has Latin, Greek and Cyrillic.
+    font = ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE)
     columns = max(1, min(columns, len(thumbnails)))
     rows = max(1, -(-len(thumbnails) // columns))
     height = tile + LINE * max((len(lines) for lines in captions), default=0)

@@ -254,5 +254,5 @@ def _sheet(query: pd.DataFrame, manifest: pd.DataFrame) -> bytes:
     from al_pipeline.core.images import contact_sheet
 
     uris = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
-    captions = [f"{row.certainty:.2f} {row.predicted or ''}".strip() for row in query.itertuples()]
+    captions = [" · ".join(filter(None, [row.predicted, f"{row.certainty:.2f}"])) for row in query.itertuples()]
     return contact_sheet(uris.loc[query["sample_id"]].tolist(), captions)

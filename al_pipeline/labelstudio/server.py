@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from al_pipeline.processes import Service, answers
+from al_pipeline.processes import Service, ServiceError, answers, port_in_use
 
 VERSION = "1.23.2"
 HOST = "127.0.0.1"
@@ -61,7 +61,7 @@ class LocalLabelStudio:
     """
 
     def __init__(self, data_dir: Path, images: Path, *, port: int, log: Path) -> None:
-        self.url = f"http://{HOST}:{port}"
+        self.url, self.port = f"http://{HOST}:{port}", port
         self.document_root = images.resolve().parent
         self.credentials = make_credentials(data_dir)
         self.service = Service(
@@ -99,6 +99,8 @@ class LocalLabelStudio:
             "LABEL_STUDIO_PASSWORD": self.password,
             "LABEL_STUDIO_USER_TOKEN": self.token,
             "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+            # Whoever joins needs an invitation; other users of this machine reach the port too.
+            "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
             "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
             "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(self.document_root),
             # Our webhook receiver listens on loopback, which Label Studio refuses otherwise.
@@ -112,7 +114,15 @@ class LocalLabelStudio:
         }
 
     def start(self) -> None:
-        """Start the server; returns at once."""
+        """Start the server; returns at once.
+
+        Raises
+        ------
+        ServiceError
+            The port is in use. Label Studio would quietly take the next one.
+        """
+        if port_in_use(self.port, HOST):
+            raise ServiceError(f"Label Studio cannot use port {self.port} of {HOST}: something listens there already")
         self.document_root.mkdir(parents=True, exist_ok=True)
         self.service.start()
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -55,26 +54,27 @@ def test_a_wrong_token_is_refused_by_the_real_server_too(server: LocalLabelStudi
         LabelStudio(server.url, "f" * 40, timeout=60).check()
 
 
-def test_a_personal_access_token_works_like_a_legacy_one(server: LocalLabelStudio, project: Project) -> None:
+def test_a_personal_access_token_works_like_a_legacy_one(project: Project) -> None:
     project.add(1)
-    personal = LabelStudio(server.url, personal_token(server), timeout=60)
-    assert personal.check().username == server.username
-    ((task,),) = (personal.tasks(project.id),)
+    email = f"{uuid4().hex[:8]}@example.com"
+    personal = LabelStudio(project.client.url, personal_token(project.client, email), timeout=60)
+    assert personal.check().username == email
+    (task,) = personal.tasks(project.id)
     personal.annotate(task.task_id, HORSE)
-    assert [event.value for event in personal.annotations(project.id)] == [HORSE]
+    assert [(event.value, event.annotator) for event in personal.annotations(project.id)] == [(HORSE, email)]
     assert personal.image_problem(project.id) is None
 
 
-def personal_token(server: LocalLabelStudio) -> str:
-    """Make a personal access token as a person does: log in, ask for one; the one that exists is listed."""
-    with httpx.Client(base_url=server.url, timeout=60, follow_redirects=True) as browser:
-        field = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get("/user/login/").text)
+def personal_token(client: LabelStudio, email: str) -> str:
+    """Join by invitation and make a personal access token, as a new annotator does."""
+    invitation = client.invitation()
+    with httpx.Client(base_url=client.url, timeout=60, follow_redirects=True) as browser:
+        field = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get(invitation).text)
         assert field is not None
-        form = {"csrfmiddlewaretoken": field.group(1), "email": server.username, "password": server.password}
-        browser.post("/user/login/", data=form, headers={"Referer": f"{server.url}/user/login/"})
-        headers = {"X-CSRFToken": browser.cookies["csrftoken"], "Referer": server.url}
-        answer = browser.post("/api/token/", headers=headers)
-        token = answer.json()["token"] if answer.status_code == 201 else browser.get("/api/token/").json()[0]["token"]
+        form = {"csrfmiddlewaretoken": field.group(1), "email": email, "password": uuid4().hex}
+        browser.post(invitation, data=form, headers={"Referer": client.url + invitation})
+        headers = {"X-CSRFToken": browser.cookies["csrftoken"], "Referer": client.url}
+        token = browser.post("/api/token/", headers=headers).json()["token"]
     assert token.count(".") == 2
     return token
 
@@ -158,10 +158,10 @@ def test_the_token_is_not_sent_to_where_a_foreign_task_points(project: Project) 
 
 
 def test_a_folder_outside_of_what_label_studio_may_serve_is_refused_with_its_reason(
-    project: Project, tmp_path: Path
+    server: LocalLabelStudio, project: Project
 ) -> None:
     with pytest.raises(LabelStudioError, match="AL_LABEL_STUDIO_IMAGES"):
-        project.client.connect_images(project.id, str(tmp_path))
+        project.client.connect_images(project.id, str(server.document_root.parent))
 
 
 def test_a_project_that_was_deleted_is_not_found(server: LocalLabelStudio, project: Project) -> None:

@@ -1,14 +1,19 @@
 """The local server keeps its secrets and is closed to other machines."""
 
 import json
+import re
+import socket
 import stat
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
 
+from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.server import VERSION, LocalLabelStudio, make_credentials, read_credentials
+from al_pipeline.processes import ServiceError
 
 
 def test_credentials_are_random_kept_and_readable_by_their_owner_alone(tmp_path: Path) -> None:
@@ -42,6 +47,33 @@ def test_it_is_pinned_listens_on_loopback_and_serves_only_the_folder_of_the_imag
     assert "--internal-host 127.0.0.1" in command
     assert server.document_root == tmp_path / "home"
     assert server.service.env["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"] == str(tmp_path / "home")
+
+
+def test_a_port_in_use_is_told_instead_of_another_one_taken(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        server = LocalLabelStudio(tmp_path / "data", tmp_path / "images", port=port, log=tmp_path / "log")
+        with pytest.raises(ServiceError, match=f"port {port}"):
+            server.start()
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.labelstudio
+@pytest.mark.parametrize("invited", [True, False])
+def test_nobody_joins_a_running_server_without_an_invitation(
+    server: LocalLabelStudio, client: LabelStudio, invited: bool
+) -> None:
+    form = client.invitation() if invited else "/user/signup/"
+    with httpx.Client(base_url=server.url, timeout=60) as browser:
+        field = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get(form).text)
+        assert field is not None
+        person = {"email": f"{uuid4().hex[:8]}@example.com", "password": uuid4().hex}
+        headers = {"Referer": server.url + form}
+        answer = browser.post(form, data={"csrfmiddlewaretoken": field.group(1)} | person, headers=headers)
+        assert answer.status_code == (302 if invited else 403)
+        assert browser.get("/api/current-user/whoami").status_code == (200 if invited else 401)
 
 
 @pytest.mark.labelstudio
