@@ -64,13 +64,11 @@ def configure(home: Path | None, images: Path | None = None) -> Settings:
     return load_settings()
 
 
-def end_on_sigterm() -> None:
+def end_on_signals() -> None:
     """Make SIGTERM end us as Ctrl-C does, so that the servers are stopped then too."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts background jobs with Ctrl-C ignored, and Python leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stay_up(stack: Any) -> None:
@@ -97,7 +95,7 @@ def demo(
     from al_pipeline.demo import run_demo
 
     with told_plainly():
-        end_on_sigterm()
+        end_on_signals()
         run_demo(
             console,
             images=images,
@@ -123,7 +121,7 @@ def up(
     from al_pipeline.stack import Stack
 
     with told_plainly():
-        end_on_sigterm()
+        end_on_signals()
         settings = configure(home, images)
         if settings.images is None:
             raise InputError("No folder of images is set: `al up --images DIR`, AL_IMAGES, or `images` in al.toml")
