@@ -127,6 +127,12 @@ class Service:
         """Whether the process is alive."""
         return self.process is not None and self.process.poll() is None
 
+    def terminate(self) -> None:
+        """Ask the process group to end; returns at once."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGTERM)
+
     def stop(self, timeout: float = 15) -> None:
         """End the process and all its descendants: SIGTERM first, SIGKILL after `timeout` seconds."""
         if self.process is None:
@@ -135,9 +141,7 @@ class Service:
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.process.pid)
             family = [*parent.children(recursive=True), parent]
-        if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGTERM)
+        self.terminate()
         _, alive = psutil.wait_procs(family, timeout=timeout)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):

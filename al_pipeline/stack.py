@@ -156,9 +156,11 @@ class Stack:
                 raise ServiceError(f"{service.name} has ended. {service.log_tail()}")
 
     def stop(self) -> None:
-        """End every process, in the reverse order of starting."""
-        for service in reversed(self.services):
-            service.stop()
+        """End every process, all at once."""
+        for service in self.services:
+            service.terminate()
+        for service in self.services:
+            service.stop(timeout=10)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

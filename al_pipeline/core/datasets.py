@@ -35,7 +35,7 @@ def write_digits(root: Path, *, holdout: int = 500, seed: int = 0) -> Path:
     Raises
     ------
     InputError
-        `holdout` is out of its range.
+        `holdout` is out of its range, or `root` is a file.
 
     References
     ----------
@@ -47,6 +47,8 @@ def write_digits(root: Path, *, holdout: int = 500, seed: int = 0) -> Path:
 
     if not 10 <= holdout <= DIGITS - 10:
         raise InputError(f"holdout = {holdout} digits: choose 10 to {DIGITS - 10}, so that each split has all classes")
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file: name a folder for the digits")
     if _filled(root):
         return root
     digits = load_digits()

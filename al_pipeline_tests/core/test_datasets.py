@@ -1,5 +1,6 @@
 """The built-in digits: all there, whole, and the same every time."""
 
+import resource
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +15,6 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.pool import class_names, scan
 
 TEN = list("0123456789")
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.png"))}
 
 
 @pytest.fixture(scope="module")
@@ -59,27 +56,34 @@ def test_digits_that_are_there_are_left_as_they_are(digits: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in digits.rglob("*")} == before
 
 
-def test_two_writers_at_once_give_the_digits_of_one_and_leave_nothing_else(tmp_path: Path, digits: Path) -> None:
+def test_two_writers_at_once_fill_an_empty_folder_with_the_digits_of_one(tmp_path: Path, digits: Path) -> None:
+    (tmp_path / "digits").mkdir()
     with ThreadPoolExecutor(2) as pool:
-        roots = list(pool.map(write_digits, [tmp_path / "digits"] * 2))
+        roots = list(pool.map(lambda root: write_digits(root, holdout=10, seed=1), [tmp_path / "digits"] * 2))
     assert roots == [tmp_path / "digits"] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
-    assert contents(tmp_path / "digits") == contents(digits)
-
-
-def test_an_empty_folder_is_filled_and_another_seed_draws_another_holdout(tmp_path: Path, digits: Path) -> None:
-    (tmp_path / "new").mkdir()
-    other = write_digits(tmp_path / "new", holdout=10, seed=1)
-    assert sorted(path.parent.name for path in (other / "holdout").rglob("*.png")) == TEN
-    held = {path.stem for path in (other / "holdout").rglob("*.png")}
-    assert not held <= {path.stem for path in (digits / "holdout").rglob("*.png")}
+    assert len(list(roots[0].rglob("*.png"))) == 1797
+    held = {path.name: path.parent.name for path in (roots[0] / "holdout").rglob("*.png")}
+    assert sorted(held.values()) == TEN
+    assert not held.keys() <= {path.name for path in (digits / "holdout").rglob("*.png")}, "the seed drew nothing"
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_digits(tmp_path / "digits")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_kept_and_named(tmp_path: Path) -> None:
     (tmp_path / "digits").write_text("in the way")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(InputError, match="digits is a file"):
         write_digits(tmp_path / "digits")
-    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+    assert (tmp_path / "digits").read_text() == "in the way"
 
 
 @pytest.mark.parametrize("holdout", [-1, 0, 9, 1788, 5000])
