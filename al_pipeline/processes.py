@@ -81,6 +81,7 @@ class Service:
         self.name, self.argv, self.log, self.health = name, list(argv), log, health
         self.env, self.cwd = dict(os.environ if env is None else env), cwd
         self.process: subprocess.Popen[bytes] | None = None
+        self._family: list[psutil.Process] = []
 
     def start(self) -> None:
         """Start the process; returns at once."""
@@ -128,25 +129,27 @@ class Service:
         return self.process is not None and self.process.poll() is None
 
     def terminate(self) -> None:
-        """Ask the process group to end; returns at once."""
-        if self.process is not None and self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGTERM)
+        """Ask the process and its descendants to end; returns at once."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.process.pid)
+            # Remembered now: once the parent has gone nobody knows whose children they were.
+            self._family = [*parent.children(recursive=True), parent]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
 
     def stop(self, timeout: float = 15) -> None:
         """End the process and all its descendants: SIGTERM first, SIGKILL after `timeout` seconds."""
         if self.process is None:
             return
-        family: list[psutil.Process] = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.process.pid)
-            family = [*parent.children(recursive=True), parent]
         self.terminate()
-        _, alive = psutil.wait_procs(family, timeout=timeout)
+        _, alive = psutil.wait_procs(self._family, timeout=timeout)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        psutil.wait_procs(alive, timeout=5)
         self.process.wait(timeout=5)
         self.process = None
