@@ -23,7 +23,7 @@ pytestmark = pytest.mark.labelstudio
 def world(make_world: Any, server: LocalLabelStudio) -> World:
     """A world with a Label Studio project of its own, set up."""
     world = make_world(
-        home=server.document_root,
+        home=server.document_root.parent,
         label_studio_url=server.url,
         label_studio_token=server.token,
         label_studio_project=f"test {uuid4()}",
