@@ -48,7 +48,9 @@ def main() -> None:
 def report(instance: dg.DagsterInstance, home: Path) -> None:
     """Print the tables of a home's rounds."""
     overhead, latency = [], []
-    for record in reversed(instance.get_run_records(dg.RunsFilter(job_name="round"))):
+    for record in reversed(
+        instance.get_run_records(dg.RunsFilter(job_name="round", statuses=[dg.DagsterRunStatus.SUCCESS]))
+    ):
         run = record.dagster_run
         key = run.tags["dagster/partition"]
         steps = step_times(instance, run.run_id)
