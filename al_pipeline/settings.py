@@ -159,7 +159,8 @@ class Settings(BaseSettings):
     label_studio_token: SecretStr | None = Field(default=None, description="Access token (personal or legacy).")
     label_studio_project: str = Field(default="al_pipeline", min_length=1, description="Title of the project.")
     label_studio_images: str | None = Field(
-        default=None, description="The folder AL_HOME/published/images as Label Studio's machine sees it; the same by default."
+        default=None,
+        description="The folder AL_HOME/published/images as Label Studio's machine sees it; the same by default.",
     )
     label_studio_timeout: float = Field(default=10.0, gt=0, description="Seconds that one request may take.")
     overlap: int = Field(default=1, ge=1, description="Annotators asked about each sample.")

@@ -25,7 +25,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabelStudi
     home = Path(kept) if kept else tmp_path_factory.mktemp("label-studio")
     try:
         local = LocalLabelStudio(
-            home / "labelstudio", home / "published" / "images", port=free_port(), log=home / "logs" / "label-studio.log"
+            home / "labelstudio",
+            home / "published" / "images",
+            port=free_port(),
+            log=home / "logs" / "label-studio.log",
         )
         local.start()
     except OSError as error:

@@ -300,8 +300,8 @@ class LabelStudio:
             return None
         return (
             f"{url} answers {answer.status_code} ({kind or 'no content type'}) instead of an image: connect the folder "
-            "of published images ($AL_HOME/published/images) to the project as local storage (the job `setup` does), and set "
-            "AL_LABEL_STUDIO_IMAGES to its path on Label Studio's machine"
+            "of published images ($AL_HOME/published/images) to the project as local storage (`setup` does), and "
+            "set AL_LABEL_STUDIO_IMAGES to its path on Label Studio's machine"
         )
 
     def _all_tasks(

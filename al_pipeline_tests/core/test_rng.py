@@ -6,9 +6,10 @@ from al_pipeline.core.rng import generator, torch_seed
 
 
 def test_the_same_three_values_give_the_same_stream() -> None:
-    assert generator(7, 3, "draw").integers(2**62, size=8).tolist() == generator(7, 3, "draw").integers(
-        2**62, size=8
-    ).tolist()
+    assert (
+        generator(7, 3, "draw").integers(2**62, size=8).tolist()
+        == generator(7, 3, "draw").integers(2**62, size=8).tolist()
+    )
     assert torch_seed(7, 3, "train") == torch_seed(7, 3, "train")
 
 
