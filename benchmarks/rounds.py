@@ -59,9 +59,10 @@ def report(instance: dg.DagsterInstance, home: Path) -> None:
         whole = record.end_time - record.start_time
         training = metadata(instance, "checkpoint", key, "seconds")
         evaluating = metadata(instance, "evaluation", key, "seconds")
+        importing = metadata(instance, "checkpoint", key, "import_seconds")
         predicting = steps[PREDICT][1] - steps[PREDICT][0]
-        rest = whole - training - predicting - evaluating
-        numbers = (whole, training, predicting, evaluating, rest)
+        rest = whole - importing - training - predicting - evaluating
+        numbers = (whole, importing, training, predicting, evaluating, rest)
         overhead.append([key, len(steps), *(f"{number:.1f}" for number in numbers)])
         number = int(key[1:])
         if number > 0:
@@ -76,7 +77,16 @@ def report(instance: dg.DagsterInstance, home: Path) -> None:
             latency.append([key, *(f"{part:.1f}" for part in parts)])
     print_table(
         "A round's run in seconds, orchestration is what is left",
-        ["round", "steps", "run", "training", "predicting candidates", "predicting holdout", "orchestration"],
+        [
+            "round",
+            "steps",
+            "run",
+            "import of torch",
+            "training",
+            "predicting candidates",
+            "predicting holdout",
+            "orchestration",
+        ],
         overhead,
     )
     columns = ["round", "wait for the tick", "queue and process start", *PHASES, "total"]

@@ -49,8 +49,10 @@ def checkpoint(
     While people have named fewer than two classes there is nothing to learn: the checkpoint is the untrained network,
     says so, and the round draws its batch at random.
     """
+    began = time.monotonic()
     from al_pipeline.core.train import TrainingOptions, train, untrained
 
+    import_seconds = time.monotonic() - began
     number = round_number(context.partition_key)
     options = TrainingOptions(**training.model_dump())
     names = classes_of(image_pool, deployment.settings)
@@ -76,6 +78,7 @@ def checkpoint(
         "labels": len(labeled_pool),
         "classes_seen": len(learned),
         "seconds": round(result.seconds, 2),
+        "import_seconds": round(import_seconds, 2),
         "parameters": result.n_parameters,
         "architecture": info.architecture,
         "weights": info.weights,
