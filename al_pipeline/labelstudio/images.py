@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from al_pipeline.core.errors import ImageError
 
 # What every browser shows as it is.
-AS_IS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif"}
+AS_IS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "MPO": ".jpg"}
 SHOWN_MODES = {"RGB", "L", "P", "RGBA", "LA", "1"}
 
 
