@@ -1,30 +1,34 @@
 """What people have answered so far, read from the ledger: agreed labels, the holdout, who was asked about what."""
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from al_pipeline.core.consensus import Consensus, consensus
 from al_pipeline.core.pool import select_split
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
-from al_pipeline.ledger import Ledger
+
+if TYPE_CHECKING:
+    from al_pipeline.ledger import Ledger
 
 # The pool keeps at least three quarters of the images: they are what people's labels are spent on.
 LARGEST_HOLDOUT_SHARE = 0.25
 
 
-def agreed_labels(ledger: Ledger, class_names: list[str], min_votes: int, *, purpose: str) -> Consensus:
+def agreed_labels(ledger: "Ledger", class_names: list[str], min_votes: int, *, purpose: str) -> Consensus:
     """Return what people agree on about the samples they were asked about for one purpose, query or holdout."""
     return consensus(ledger.answers(purpose=purpose), class_names=class_names, min_votes=min_votes)
 
 
-def planned_before(ledger: Ledger, number: int) -> set[str]:
+def planned_before(ledger: "Ledger", number: int) -> set[str]:
     """Return the samples that rounds before `number` have asked about and not withdrawn."""
     planned = ledger.planned()
     earlier = planned["round"].map(round_number) < number
     return set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
 
 
-def labels_total(ledger: Ledger, min_votes: int, *, before: str | None = None) -> int:
+def labels_total(ledger: "Ledger", min_votes: int, *, before: str | None = None) -> int:
     """Return how many samples have enough votes in the ledger, without the holdout; only of rounds before `before`."""
     answers = ledger.answers(purpose="query")
     votes = answers[~answers["cancelled"].astype(bool) & answers["value"].notna()]
@@ -46,7 +50,7 @@ def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:
     return [pool[i] for i in generator(seed, 0, "holdout").permutation(len(pool))[:size]]
 
 
-def holdout_labels(manifest: pd.DataFrame, ledger: Ledger, class_names: list[str], min_votes: int) -> pd.DataFrame:
+def holdout_labels(manifest: pd.DataFrame, ledger: "Ledger", class_names: list[str], min_votes: int) -> pd.DataFrame:
     """Return ``sample_id, uri, label`` of every holdout sample whose class is known: by its folder, or by people."""
     known = select_split(manifest, "holdout")
     known = known[known["label"].isin(class_names)][["sample_id", "uri", "label"]]

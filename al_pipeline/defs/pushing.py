@@ -14,9 +14,6 @@ from al_pipeline.core.rounds import round_number
 from al_pipeline.defs.answers import planned_before
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
-from al_pipeline.labelstudio.images import publish
-from al_pipeline.labelstudio.push import import_missing, reconcile, verify
-from al_pipeline.labelstudio.tasks import payload
 
 POOL = "label_studio"
 
@@ -33,6 +30,9 @@ def reconcile_tasks(
     image_pool: pd.DataFrame,
 ) -> pd.DataFrame:
     """Compare the batch with what Label Studio holds for this round; put the images where it can serve them."""
+    from al_pipeline.labelstudio.images import publish
+    from al_pipeline.labelstudio.push import reconcile
+
     refuse_bad_batch(deployment, context.partition_key, query_batch)
     uris = image_pool[image_pool["split"] != "excluded"].set_index("sample_id")["uri"]
     folder = deployment.settings.published_images
@@ -50,6 +50,9 @@ def import_tasks(
     context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], batch: pd.DataFrame
 ) -> pd.DataFrame:
     """Create the tasks that are missing. Looks again first: re-executing this op alone must not double a task."""
+    from al_pipeline.labelstudio.push import import_missing, reconcile
+    from al_pipeline.labelstudio.tasks import payload
+
     if len(batch):
         client, project_id = deployment.label_studio, deployment.project_id()
         missing = set(reconcile(client, project_id, context.partition_key, list(batch["sample_id"])).missing)
@@ -76,6 +79,8 @@ def verify_tasks(
     context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], batch: pd.DataFrame
 ) -> pd.DataFrame:
     """List the round's tasks once more and record in the ledger which task asks about which sample."""
+    from al_pipeline.labelstudio.push import verify
+
     tasks: dict[str, int] = {}
     metadata: dict[str, Any] = {"tasks": len(batch), "dagster/row_count": len(batch)}
     if len(batch):

@@ -1,16 +1,17 @@
 """What assets and sensors are handed: the deployment, and the tunables that the Launchpad shows."""
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import BaseModel, Field, create_model
 
-from al_pipeline import local
 from al_pipeline.core.errors import InputError
-from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.ledger import Ledger
 from al_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from al_pipeline.labelstudio.client import LabelStudio
+    from al_pipeline.ledger import Ledger
 
 
 class Deployment:
@@ -20,13 +21,17 @@ class Deployment:
         self.settings = settings
 
     @cached_property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> "Ledger":
         """The ledger, opened (and migrated) on first use."""
+        from al_pipeline.ledger import Ledger
+
         return Ledger(self.settings.ledger_url)
 
     @cached_property
-    def label_studio(self) -> LabelStudio:
+    def label_studio(self) -> "LabelStudio":
         """A client for the configured Label Studio, or for the one that `al up` runs."""
+        from al_pipeline import local
+
         return local.label_studio(self.settings)
 
     def project_id(self) -> int:

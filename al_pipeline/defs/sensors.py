@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime
 
 import dagster as dg
-import httpx
 
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import Open, Stalled, decide, round_key
@@ -79,6 +78,8 @@ def round_failed(context: dg.RunFailureSensorContext, deployment: dg.ResourcePar
     context.log.error(text)
     if deployment.settings.alert_url is None:
         return
+    import httpx
+
     try:
         answer = httpx.post(deployment.settings.alert_url.get_secret_value(), json={"text": text}, timeout=10)
         answer.raise_for_status()
