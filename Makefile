@@ -28,7 +28,7 @@ lint: setup ## What CI checks beside the tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
-	.venv/bin/dg check defs
+	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/dg check defs
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 lock: $(UV) ## Make requirements.lock anew from pyproject.toml

@@ -100,7 +100,7 @@ class Stack:
         return [
             service(
                 "Dagster code server",
-                *("dagster", "code-server", "start", *code, "--location-name", LOCATION),
+                *(f"{LOCATION}.code_server", "code-server", "start", *code, "--location-name", LOCATION),
                 health=lambda: port_in_use(code_port),
             ),
             service(

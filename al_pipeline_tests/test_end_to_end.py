@@ -108,6 +108,21 @@ with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
     ]
 
 
+def test_runs_are_forked_from_a_process_that_has_imported_torch(demo: Demo) -> None:
+    code = """
+import sys, dagster as dg
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
+    records = instance.fetch_materializations(dg.AssetKey("checkpoint"), limit=100).records
+    for record in records:
+        print(record.asset_materialization.metadata["import_seconds"].value)
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(demo.home / "dagster")], capture_output=True, text=True, check=True
+    )
+    # What is imported already takes none; torch takes seconds, and never less than a half.
+    assert [float(line) < 0.2 for line in out.stdout.split()] == [True] * ROUNDS
+
+
 def test_no_task_is_doubled_and_every_label_is_traced(demo: Demo) -> None:
     demo.al("export", str(demo.home / "labels.csv"))
     labels = pd.read_csv(demo.home / "labels.csv")

@@ -3,6 +3,7 @@
 # Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
 # pyright: reportCallIssue=false
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from al_pipeline.settings import PolicySettings
 
 # Pulls look back this far behind the newest change seen: servers' clocks differ and requests overtake each other.
 PULL_OVERLAP = timedelta(minutes=5)
+ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 PULL_RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
 
 annotations = dg.AssetSpec(
@@ -109,72 +111,65 @@ def agree_on_labels(
     return agreed
 
 
-@dg.op(out=dg.Out(io_manager_key="tables"))
+@dg.op(
+    out={
+        "result": dg.Out(pd.DataFrame, io_manager_key="tables"),
+        "no_holdout_sample": dg.Out(dg.Nothing),
+        "within_class_set": dg.Out(dg.Nothing),
+        "two_classes": dg.Out(dg.Nothing),
+    }
+)
 def freeze_labels(
-    context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], agreed: Consensus, new_events: int
-) -> pd.DataFrame:
-    """Store the labels as the snapshot of this round; a round that has one keeps it."""
+    context: dg.OpExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    agreed: Consensus,
+    new_events: int,
+    image_pool: pd.DataFrame,
+) -> Iterator[Any]:
+    """Store the labels as the snapshot of this round, a round that has one keeps it; then check it."""
     ledger = deployment.ledger
     frozen = ledger.has_snapshot(context.partition_key)
     labels = ledger.snapshot(context.partition_key, agreed.labels)
-    context.add_output_metadata(
-        {
-            "labels": len(labels),
-            "new_events": new_events,
-            "disputed": len(agreed.disputed),
-            "outside_class_set": len(agreed.outside),
-            "skipped": len(agreed.skipped),
-            "frozen_before": frozen,
-            "labels_hash": labels_hash(labels),
-            "per_class": dg.MetadataValue.json({k: int(v) for k, v in labels["label"].value_counts().items()}),
-            "dagster/row_count": len(labels),
-        }
-    )
-    return labels
+    metadata = {
+        "labels": len(labels),
+        "new_events": new_events,
+        "disputed": len(agreed.disputed),
+        "outside_class_set": len(agreed.outside),
+        "skipped": len(agreed.skipped),
+        "frozen_before": frozen,
+        "labels_hash": labels_hash(labels),
+        "per_class": dg.MetadataValue.json({k: int(v) for k, v in labels["label"].value_counts().items()}),
+        "dagster/row_count": len(labels),
+    }
+    yield dg.Output(labels, "result", metadata=metadata)
+    yield from check_labels(labels, image_pool, ledger.planned(), classes_of(image_pool, deployment.settings))
 
 
-@dg.op(out=dg.Out(dg.Nothing))
-def check_no_holdout(
-    deployment: dg.ResourceParam[Deployment], labels: pd.DataFrame, image_pool: pd.DataFrame
-) -> dg.AssetCheckResult:
-    """Look that no holdout sample is among the labels that are trained on."""
-    planned = deployment.ledger.planned()
-    holdout = set(image_pool.loc[image_pool["split"] == "holdout", "sample_id"])
+def check_labels(
+    labels: pd.DataFrame, manifest: pd.DataFrame, planned: pd.DataFrame, names: list[str]
+) -> Iterator[dg.AssetCheckResult]:
+    """Look that nothing of the holdout is trained on, every label is a class, and there are two to tell apart.
+
+    Without two classes the round goes on, untrained and at random.
+    """
+    holdout = set(manifest.loc[manifest["split"] == "holdout", "sample_id"])
     holdout |= set(planned.loc[planned["purpose"] == "holdout", "sample_id"])
     leaked = sorted(holdout & set(labels["sample_id"]))
-    return dg.AssetCheckResult(
-        asset_key="labeled_pool",
-        check_name="no_holdout_sample",
-        passed=not leaked,
-        metadata={"holdout": len(holdout), "leaked": ", ".join(leaked[:10]) or "none"},
-    )
-
-
-@dg.op(out=dg.Out(dg.Nothing))
-def check_class_set(
-    deployment: dg.ResourceParam[Deployment], labels: pd.DataFrame, image_pool: pd.DataFrame
-) -> dg.AssetCheckResult:
-    """Look that every label is one of the class names."""
-    outside = sorted(set(labels["label"]) - set(classes_of(image_pool, deployment.settings)))
-    return dg.AssetCheckResult(
-        asset_key="labeled_pool",
-        check_name="within_class_set",
-        passed=not outside,
-        metadata={"outside": ", ".join(outside[:10]) or "none"},
-    )
-
-
-@dg.op(out=dg.Out(dg.Nothing))
-def check_two_classes(context: dg.OpExecutionContext, labels: pd.DataFrame) -> dg.AssetCheckResult:
-    """Look whether there are two classes to tell apart; if not the round goes on, untrained and at random."""
     seen = sorted(labels["label"].unique())
-    return dg.AssetCheckResult(
-        asset_key="labeled_pool",
-        check_name="two_classes",
-        passed=len(seen) >= 2,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"classes": ", ".join(seen[:10]) or "none yet"},
-    )
+    outside = sorted(set(seen) - set(names))
+    for name, passed, severity, metadata in (
+        ("no_holdout_sample", not leaked, ERROR, {"holdout": len(holdout), "leaked": some(leaked)}),
+        ("within_class_set", not outside, ERROR, {"outside": some(outside)}),
+        ("two_classes", len(seen) >= 2, WARN, {"classes": some(seen)}),
+    ):
+        yield dg.AssetCheckResult(
+            asset_key="labeled_pool", check_name=name, passed=passed, severity=severity, metadata=metadata
+        )
+
+
+def some(names: list[str]) -> str:
+    """Return the first ten, for a check's metadata."""
+    return ", ".join(names[:10]) or "none"
 
 
 @dg.graph_asset(
@@ -194,10 +189,5 @@ def labeled_pool(annotations: Any, image_pool: pd.DataFrame) -> Any:
     Re-running a round uses its snapshot again; late answers and changed ones enter at the next round.
     """
     new_events = pull_annotations(annotations)
-    labels = freeze_labels(agree_on_labels(new_events, image_pool), new_events)
-    return {
-        "result": labels,
-        "labeled_pool_no_holdout_sample": check_no_holdout(labels, image_pool),
-        "labeled_pool_within_class_set": check_class_set(labels, image_pool),
-        "labeled_pool_two_classes": check_two_classes(labels),
-    }
+    labels, *checks = freeze_labels(agree_on_labels(new_events, image_pool), new_events, image_pool)
+    return {"result": labels} | {f"labeled_pool_{check.output_name}": check for check in checks}

@@ -3,6 +3,7 @@
 # Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
 # pyright: reportCallIssue=false
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,12 +74,12 @@ def import_tasks(
 @dg.op(
     pool=POOL,
     retry_policy=dg.RetryPolicy(max_retries=3, delay=1, backoff=dg.Backoff.EXPONENTIAL),
-    out=dg.Out(io_manager_key="tables"),
+    out={"result": dg.Out(pd.DataFrame, io_manager_key="tables"), "exactly_the_batch": dg.Out(dg.Nothing)},
 )
 def verify_tasks(
     context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], batch: pd.DataFrame
-) -> pd.DataFrame:
-    """List the round's tasks once more and record in the ledger which task asks about which sample."""
+) -> Iterator[Any]:
+    """List the round's tasks once more, record in the ledger which task asks about which sample, check that all do."""
     from al_pipeline.labelstudio.push import verify
 
     tasks: dict[str, int] = {}
@@ -89,18 +90,13 @@ def verify_tasks(
         metadata["label_here"] = dg.MetadataValue.url(deployment.project_url(project_id))
         metadata["purposes"] = dg.MetadataValue.json({k: int(v) for k, v in batch["purpose"].value_counts().items()})
     deployment.ledger.record_pushed(context.partition_key, tasks, datetime.now(UTC))
-    context.add_output_metadata(metadata)
-    return pd.DataFrame({"sample_id": list(tasks), "task_id": pd.array(list(tasks.values()), dtype="int64")})
-
-
-@dg.op(out=dg.Out(dg.Nothing))
-def check_tasks(batch: pd.DataFrame, tasks: pd.DataFrame) -> dg.AssetCheckResult:
-    """Look that Label Studio holds exactly the batch."""
-    return dg.AssetCheckResult(
+    table = pd.DataFrame({"sample_id": list(tasks), "task_id": pd.array(list(tasks.values()), dtype="int64")})
+    yield dg.Output(table, "result", metadata=metadata)
+    yield dg.AssetCheckResult(
         asset_key="labeling_tasks",
         check_name="exactly_the_batch",
-        passed=sorted(batch["sample_id"]) == sorted(tasks["sample_id"]) and bool(tasks["task_id"].is_unique),
-        metadata={"planned": len(batch), "tasks": len(tasks)},
+        passed=sorted(batch["sample_id"]) == sorted(table["sample_id"]) and bool(table["task_id"].is_unique),
+        metadata={"planned": len(batch), "tasks": len(table)},
     )
 
 
@@ -113,8 +109,8 @@ def check_tasks(batch: pd.DataFrame, tasks: pd.DataFrame) -> dg.AssetCheckResult
 def labeling_tasks(query_batch: pd.DataFrame, image_pool: pd.DataFrame) -> Any:
     """The query batch as tasks in Label Studio: reconcile, import, verify. From here it is people's turn."""
     batch = import_tasks(reconcile_tasks(query_batch, image_pool))
-    tasks = verify_tasks(batch)
-    return {"result": tasks, "labeling_tasks_exactly_the_batch": check_tasks(batch, tasks)}
+    tasks, check = verify_tasks(batch)
+    return {"result": tasks, "labeling_tasks_exactly_the_batch": check}
 
 
 def refuse_bad_batch(deployment: Deployment, key: str, batch: pd.DataFrame) -> None:

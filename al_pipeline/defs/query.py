@@ -3,6 +3,7 @@
 # Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
 # pyright: reportCallIssue=false
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -67,9 +68,11 @@ def predict_candidates(context: dg.OpExecutionContext, candidates: pd.DataFrame,
     return candidates.assign(probabilities=list(probabilities))
 
 
-@dg.op(out=dg.Out(io_manager_key="tables"))
-def score_candidates(context: dg.OpExecutionContext, predictions: pd.DataFrame, checkpoint: Any) -> pd.DataFrame:
-    """Turn predictions into certainties, max softmax − 1/K."""
+@dg.op(out={"result": dg.Out(pd.DataFrame, io_manager_key="tables"), "finite_and_covering": dg.Out(dg.Nothing)})
+def score_candidates(
+    context: dg.OpExecutionContext, candidates: pd.DataFrame, predictions: pd.DataFrame, checkpoint: Any
+) -> Iterator[Any]:
+    """Turn predictions into certainties, max softmax − 1/K; check that every candidate has one finite score."""
     info = checkpoint.info
     probabilities = stack(predictions["probabilities"], len(info.class_names))
     best = probabilities.argmax(axis=1)
@@ -89,16 +92,10 @@ def score_candidates(context: dg.OpExecutionContext, predictions: pd.DataFrame, 
     if len(scores):
         metadata["certainty"] = picture(score_histogram(scores["certainty"].to_numpy()), "certainty of the candidates")
         metadata["mean_certainty"] = float(scores["certainty"].mean())
-    context.add_output_metadata(metadata)
-    return scores
-
-
-@dg.op(out=dg.Out(dg.Nothing))
-def check_scores(candidates: pd.DataFrame, scores: pd.DataFrame) -> dg.AssetCheckResult:
-    """Look that every candidate has exactly one finite score."""
+    yield dg.Output(scores, "result", metadata=metadata)
     finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
     covering = sorted(candidates["sample_id"]) == sorted(scores["sample_id"])
-    return dg.AssetCheckResult(
+    yield dg.AssetCheckResult(
         asset_key="uncertainty_scores",
         check_name="finite_and_covering",
         passed=finite and covering,
@@ -115,8 +112,8 @@ def check_scores(candidates: pd.DataFrame, scores: pd.DataFrame) -> dg.AssetChec
 def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
     """How unsure the round's checkpoint is about S random unlabeled samples: draw, predict, score."""
     candidates = draw_candidates(image_pool)
-    scores = score_candidates(predict_candidates(candidates, checkpoint), checkpoint)
-    return {"result": scores, "uncertainty_scores_finite_and_covering": check_scores(candidates, scores)}
+    scores, check = score_candidates(candidates, predict_candidates(candidates, checkpoint), checkpoint)
+    return {"result": scores, "uncertainty_scores_finite_and_covering": check}
 
 
 @dg.asset(

@@ -7,6 +7,7 @@ import base64
 import io
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
@@ -84,7 +85,12 @@ def confusion_matrix(evaluation: "Evaluation") -> bytes:
     k = len(counts)
     numbered = k <= NUMBERED_CLASSES
     side = float(np.clip(2.2 + 0.34 * k, 3.6, 7.6)) if numbered else 5.6
-    figure, axes = _canvas("Confusion matrix", size=(side + 0.6, side), grid=False)
+    names = [_name(name) for name in evaluation.class_names]
+    longest = max(map(len, names)) if numbered else 4
+    slanted = longest > 3
+    margins = (0.4 + 0.075 * longest, 0.55 + (0.05 * longest if slanted else 0))
+    size = (side + margins[0] - 0.1, side + margins[1] - 0.5)
+    figure, axes = _canvas("Confusion matrix", size=size, margins=margins, grid=False)
     if numbered:
         axes.imshow(shares, cmap=_blues(), vmin=0, vmax=1, interpolation="nearest")
     else:
@@ -94,8 +100,6 @@ def confusion_matrix(evaluation: "Evaluation") -> bytes:
         axes.imshow(largest**0.5, cmap=_blues(), vmin=0, vmax=1, extent=(0, k, k, 0), interpolation="nearest")
     axes.set(xlabel="predicted", ylabel="true")
     if numbered:
-        names = [_name(name) for name in evaluation.class_names]
-        slanted = max(map(len, names)) > 3
         axes.set_xticks(range(k), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
         axes.set_yticks(range(k), names)
         axes.tick_params(length=0)
@@ -107,7 +111,7 @@ def confusion_matrix(evaluation: "Evaluation") -> bytes:
                 ha="center",
                 va="center",
                 fontsize=8,
-                color="white" if shares[row, column] > 0.5 else INK,
+                color="white" if shares[row, column] > 0.7 else INK,
             )
     return _png(figure)
 
@@ -189,13 +193,24 @@ def comparison_curve(frame: pd.DataFrame) -> bytes:
     return _png(figure)
 
 
-def _canvas(title: str, *, size: tuple[float, float] = (5.6, 3.6), grid: bool = True) -> "tuple[Figure, Axes]":
-    """Return a figure of the house style; `size` is in inches."""
+def _canvas(
+    title: str,
+    *,
+    size: tuple[float, float] = (5.6, 3.6),
+    margins: tuple[float, float] = (0.65, 0.55),
+    grid: bool = True,
+) -> "tuple[Figure, Axes]":
+    """Return a figure of the house style; `size` and its left and lower `margins` are in inches.
+
+    Margins are given because matplotlib's layout engines find them by drawing everything twice.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
+    width, height = size
+    figure.subplots_adjust(margins[0] / width, margins[1] / height, 1 - 0.15 / width, 1 - 0.35 / height)
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11, color=INK, loc="left", fontweight="bold")
     axes.tick_params(colors=FAINT, labelsize=8.5, length=3)
@@ -259,10 +274,10 @@ def _png(figure: "Figure") -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png")
     png = buffer.getvalue()
-    for smaller in _fewer_colors(png):
+    for smaller in chain([png], _fewer_colors(png)):
+        png = smaller
         if len(png) < MAX_BYTES:
             break
-        png = smaller
     return png
 
 

@@ -1,0 +1,32 @@
+"""What every run imports, in one place: a warm process imports it once and is forked for each run.
+
+Nothing here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts.
+"""
+
+import gc
+from importlib import import_module
+
+for name in (
+    "dagster._grpc.impl",
+    "label_studio_sdk.client",
+    "label_studio_sdk.core.api_error",
+    "label_studio_sdk.core.parse_error",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "scipy.stats",
+    "sklearn.metrics",
+    "torch._dynamo",  # the first step of an optimizer imports it
+    "torchvision.models",
+    "al_pipeline.core.embeddings",
+    "al_pipeline.core.evaluate",
+    "al_pipeline.core.predict",
+    "al_pipeline.core.train",
+    "al_pipeline.labelstudio.push",
+    "al_pipeline.ledger",
+    "al_pipeline.local",
+):
+    import_module(name)
+
+# Forked runs share this memory: the garbage collector leaves alone what is in it.
+gc.collect()
+gc.freeze()
