@@ -5,6 +5,8 @@ matplotlib anew: ten seconds of every round. Here runs are forked from a process
 (`multiprocessing`'s fork server), and nothing else is shared between runs. What sensors need is imported while nobody
 waits, not at the first tick that needs it.
 
+Before it serves, it reports the runs that the last server took along when it ended.
+
     python -m al_pipeline.code_server code-server start --module-name al_pipeline.definitions --port 4000
 
 Dagster has no setting for it, so this replaces two names inside of its server. Where a later version has renamed
@@ -17,8 +19,12 @@ import sys
 from importlib import import_module
 from threading import Thread
 
+import dagster
 import dagster._cli
 import dagster._grpc.server as server
+
+from al_pipeline.dagster_api import LOCATION
+from al_pipeline.orphans import end_orphaned_runs
 
 MODULE = "al_pipeline.code_server"
 RUNS = "al_pipeline.preload"
@@ -38,18 +44,25 @@ class WarmServer(server.DagsterApiServer):
         Thread(target=lambda: [import_module(name) for name in SENSORS], daemon=True).start()
 
 
-def main() -> None:
-    """Run a command of `dagster` in this process; the servers that it starts are warm too."""
+def start_warm_servers() -> None:
+    """Have the servers that this process starts, and those that they start, be warm."""
     names: dict[str, object] = server.__dict__
     names["DagsterApiServer"] = WarmServer
     names["get_python_environment_entry_point"] = lambda executable: [executable, "-m", MODULE]
+
+
+def main() -> None:
+    """Run a command of `dagster` in this process."""
+    # macOS's frameworks do not survive a fork.
+    if sys.platform == "linux":
+        start_warm_servers()
+    if sys.argv[1:3] == ["code-server", "start"]:
+        with dagster.DagsterInstance.get() as instance:
+            for run_id in end_orphaned_runs(instance, LOCATION):
+                print(f"The run {run_id} was in progress when the last code server ended; it is reported as such.")
     sys.argv[0] = "dagster"
     dagster._cli.main()
 
 
 if __name__ == "__main__":
-    # macOS's frameworks do not survive a fork.
-    if sys.platform == "linux":
-        main()
-    else:
-        dagster._cli.main()
+    main()

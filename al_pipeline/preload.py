@@ -3,7 +3,11 @@
 Nothing here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts.
 """
 
+import ctypes
 import gc
+import os
+import signal
+import sys
 from importlib import import_module
 
 for name in (
@@ -30,3 +34,13 @@ for name in (
 # Forked runs share this memory: the garbage collector leaves alone what is in it.
 gc.collect()
 gc.freeze()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies: Dagster has given up the run then."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+if sys.platform == "linux":
+    os.register_at_fork(after_in_child=_end_with_parent)

@@ -1,5 +1,6 @@
 """Settings come from the environment, .env and al.toml, and refuse what cannot work, naming it."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,15 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     assert settings.label_studio_url is None
     assert settings.images is None
+
+
+def test_the_readmes_example_is_what_can_be_set(empty_folder: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    example = readme.split("```toml\n")[1].split("```")[0]
+    (empty_folder / "al.toml").write_text(example)
+    loaded = load_settings()
+    for group, values in tomllib.loads(example).items():
+        for name, value in values.items() if isinstance(values, dict) else ():
+            assert getattr(getattr(loaded, group), name) == value
+    assert loaded.classes == ["muffin", "chihuahua"]
+    assert loaded.images == Path("/data/photos")
