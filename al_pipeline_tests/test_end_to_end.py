@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from al_pipeline.dagster_api import DagsterApi, DagsterError
 from al_pipeline_tests.browser import open_browser
 
 ROUNDS = 4
@@ -48,6 +49,20 @@ class Demo:
     def dagster_url(self) -> str:
         """The address of Dagster's UI."""
         return json.loads((self.home / "servers.json").read_text())["dagster_url"]
+
+    def training(self, key: str) -> bool:
+        """Say whether a run is training the checkpoint of a round."""
+        query = """query($key: String!) { runsOrError(filter: {tags: [{key: "dagster/partition", value: $key}]}) {
+          ... on Runs { results { status stepStats { stepKey status } } } } }"""
+        try:
+            runs = DagsterApi(self.dagster_url).query(query, key=key)["runsOrError"]["results"]
+        except DagsterError:
+            return False
+        return any(
+            step["stepKey"] == "checkpoint" and step["status"] == "IN_PROGRESS"
+            for run in runs
+            for step in run["stepStats"]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +216,38 @@ def test_ctrl_c_ends_everything_and_leaves_no_orphan(demo: Demo) -> None:
     assert alive == []
 
 
-def test_a_second_demo_resumes_where_the_first_one_ended(demo: Demo) -> None:
+def test_a_demo_killed_in_the_middle_of_a_round_goes_on_where_it_was(demo: Demo) -> None:
     assert demo.process.poll() is not None, "the demo was ended by the test before"
-    again = demo.al("demo", "--home", str(demo.home), "--no-keep", "--rounds", str(ROUNDS))
+    arguments = ["demo", "--home", str(demo.home), "--no-keep", "--rounds", str(ROUNDS + 1)]
+    (demo.home / "servers.json").unlink()
+    demo.environment["AL_TRAINING__EPOCHS"] = "4"
+    process = subprocess.Popen([sys.executable, "-m", "al_pipeline", *arguments], env=demo.environment, cwd=demo.home)
+    try:
+        deadline = time.monotonic() + DEMO_TIMEOUT
+        while not (demo.home / "servers.json").exists() or not demo.training(f"r{ROUNDS:04d}"):
+            assert process.poll() is None, f"the demo ended with {process.returncode} before the round was trained"
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        kill_family(process)
+
+    again = demo.al(*arguments)
     assert "setup" not in again
-    assert len(set(re.findall(r"r\d{4}", again))) == ROUNDS
+    rows = re.findall(r"(r\d{4}) │ +(\d+) │", again)
+    assert rows == [(f"r{i:04d}", str(40 * i)) for i in range(ROUNDS + 1)]
+    demo.al("export", str(demo.home / "after.csv"))
+    labels = pd.read_csv(demo.home / "after.csv")
+    assert len(labels) == labels["sample_id"].nunique() == labels["task_id"].nunique() == 40 * ROUNDS
+
+
+def kill_family(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it has started, as a power cut would: nobody gets to say anything."""
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        member.suspend()
+    for member in family:
+        member.kill()
+    process.wait(timeout=10)
