@@ -15,6 +15,7 @@ them, runs start as Dagster starts them, later but well; a test says so.
 
 import multiprocessing
 import multiprocessing.forkserver
+import os
 import sys
 from importlib import import_module
 from threading import Thread
@@ -56,7 +57,7 @@ def main() -> None:
     # macOS's frameworks do not survive a fork.
     if sys.platform == "linux":
         start_warm_servers()
-    if sys.argv[1:3] == ["code-server", "start"]:
+    if sys.argv[1:3] == ["code-server", "start"] and os.environ.get("DAGSTER_HOME"):
         with dagster.DagsterInstance.get() as instance:
             for run_id in end_orphaned_runs(instance, LOCATION):
                 print(f"The run {run_id} was in progress when the last code server ended; it is reported as such.")
