@@ -9,8 +9,8 @@ Before it serves, it reports the runs that the last server took along when it en
 
     python -m al_pipeline.code_server code-server start --module-name al_pipeline.definitions --port 4000
 
-Dagster has no setting for it, so this replaces two names inside of its server. Where a later version has renamed
-them, runs start as Dagster starts them, later but well; a test says so.
+Dagster has no setting for it, so this replaces two names inside of its server and the context that it starts runs with.
+The pinned version has them; a test fails on the first version that has not.
 """
 
 import multiprocessing
@@ -33,7 +33,7 @@ SENSORS = ("al_pipeline.ledger", "al_pipeline.local", "label_studio_sdk.client")
 
 
 class WarmServer(server.DagsterApiServer):
-    """Dagster's code server, whose runs are forked from a warm process."""
+    """Dagster's code server, whose runs are forked from a warm process; it takes the same arguments."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         context = multiprocessing.get_context("forkserver")

@@ -1,6 +1,7 @@
 """What every run imports, in one place: a warm process imports it once and is forked for each run.
 
-Nothing here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts.
+For that process only: whoever imports this has every library, a frozen heap, and children that end with it. Nothing
+here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts.
 """
 
 import ctypes
