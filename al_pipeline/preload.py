@@ -11,13 +11,22 @@ import signal
 import sys
 from importlib import import_module
 
+from PIL import Image
+
 for name in (
+    "dagster._core.execution.plan.active",
+    "dagster._core.executor.in_process",
     "dagster._grpc.impl",
+    "httpcore",  # httpx imports it with its first request
     "label_studio_sdk.client",
     "label_studio_sdk.core.api_error",
     "label_studio_sdk.core.parse_error",
+    "label_studio_sdk.tokens.client_ext",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
+    "pandas.core.arrays.arrow.extension_types",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
     "scipy.stats",
     "sklearn.metrics",
     "torch._dynamo",  # the first step of an optimizer imports it
@@ -26,12 +35,15 @@ for name in (
     "al_pipeline.core.evaluate",
     "al_pipeline.core.predict",
     "al_pipeline.core.train",
+    "al_pipeline.labelstudio.images",
     "al_pipeline.labelstudio.push",
     "al_pipeline.ledger",
     "al_pipeline.local",
 ):
     import_module(name)
 
+# Pillow imports the formats it knows with the first file that is none of the common ones.
+Image.init()
 # Forked runs share this memory: the garbage collector leaves alone what is in it.
 gc.collect()
 gc.freeze()

@@ -83,7 +83,7 @@ class Stack:
     def _dagster(self, environment: dict[str, str], port: int) -> list[Service]:
         home = self.settings.dagster_home
         home.mkdir(parents=True, exist_ok=True)
-        (home / "dagster.yaml").write_bytes(instance_file().read_bytes())
+        (home / "dagster.yaml").write_text(instance_file().read_text() + _event_log(home))
         code_port = free_port()
         workspace = home / "workspace.yaml"
         server = {"host": HOST, "port": code_port, "location_name": LOCATION}
@@ -167,6 +167,15 @@ class Stack:
     ) -> None:
         self.say("Stopping the servers …")
         self.stop()
+
+
+def _event_log(home: Path) -> str:
+    storage = {
+        "module": f"{LOCATION}.event_log",
+        "class": "OpenEventLog",
+        "config": {"base_dir": str(home / "history" / "runs")},  # where Dagster has it by default
+    }
+    return yaml.safe_dump({"event_log_storage": storage})
 
 
 def _port(name: str, wanted: int | None, last_url: str | None, taken: set[int]) -> int:

@@ -56,16 +56,16 @@ def pull_annotations(context: dg.OpExecutionContext, deployment: dg.ResourcePara
     if ledger.has_snapshot(context.partition_key):
         context.log.info("The labeled pool of %s is frozen: nothing is pulled for it", context.partition_key)
         return 0
-    new = pull(deployment)
-    gone = withdraw_deleted(deployment, round_number(context.partition_key))
+    project_id = deployment.project_id(context.run_id)
+    new = pull(deployment, project_id)
+    gone = withdraw_deleted(deployment, project_id, round_number(context.partition_key))
     context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone))
     return new
 
 
-def pull(deployment: Deployment) -> int:
+def pull(deployment: Deployment, project_id: int) -> int:
     """Append the annotations changed since the last pull to the ledger and return how many events are new."""
     ledger, client = deployment.ledger, deployment.label_studio
-    project_id = deployment.project_id()
     source = f"{client.url} project {project_id}"
     seen = ledger.watermark(source)
     events = client.annotations(project_id, updated_since=seen - PULL_OVERLAP if seen else None)
@@ -76,7 +76,7 @@ def pull(deployment: Deployment) -> int:
     return new
 
 
-def withdraw_deleted(deployment: Deployment, number: int) -> list[str]:
+def withdraw_deleted(deployment: Deployment, project_id: int, number: int) -> list[str]:
     """Withdraw the unanswered tasks of the round before `number` that people deleted in Label Studio.
 
     A sample that was answered keeps its label, deleted task or not. When every task of the round is gone the project
@@ -89,7 +89,7 @@ def withdraw_deleted(deployment: Deployment, number: int) -> list[str]:
     open_tasks = set(planned.loc[planned["pushed_at"].notna(), "sample_id"]) & ledger.in_flight()
     if not open_tasks:
         return []
-    present = {task.sample_id for task in deployment.label_studio.tasks(deployment.project_id(), key)}
+    present = {task.sample_id for task in deployment.label_studio.tasks(project_id, key)}
     gone = sorted(open_tasks - present) if present else []
     ledger.withdraw(key, gone, datetime.now(UTC))
     return gone

@@ -39,9 +39,8 @@ def reconcile_tasks(
     folder = deployment.settings.published_images
     names = [publish(uris.loc[i], i, folder) for i in query_batch["sample_id"]]
     if len(query_batch):
-        found = reconcile(
-            deployment.label_studio, deployment.project_id(), context.partition_key, list(query_batch["sample_id"])
-        )
+        project_id = deployment.project_id(context.run_id)
+        found = reconcile(deployment.label_studio, project_id, context.partition_key, list(query_batch["sample_id"]))
         context.log.info("%d of %d tasks exist already", len(found.existing), len(query_batch))
     return query_batch.assign(image=names)
 
@@ -55,7 +54,7 @@ def import_tasks(
     from al_pipeline.labelstudio.tasks import payload
 
     if len(batch):
-        client, project_id = deployment.label_studio, deployment.project_id()
+        client, project_id = deployment.label_studio, deployment.project_id(context.run_id)
         missing = set(reconcile(client, project_id, context.partition_key, list(batch["sample_id"])).missing)
         rows = [row for row in batch.to_dict("records") if row["sample_id"] in missing]
         predictions = deployment.settings.predictions
@@ -85,7 +84,7 @@ def verify_tasks(
     tasks: dict[str, int] = {}
     metadata: dict[str, Any] = {"tasks": len(batch), "dagster/row_count": len(batch)}
     if len(batch):
-        project_id = deployment.project_id()
+        project_id = deployment.project_id(context.run_id)
         tasks = verify(deployment.label_studio, project_id, context.partition_key, list(batch["sample_id"]))
         metadata["label_here"] = dg.MetadataValue.url(deployment.project_url(project_id))
         metadata["purposes"] = dg.MetadataValue.json({k: int(v) for k, v in batch["purpose"].value_counts().items()})

@@ -212,7 +212,8 @@ def _canvas(
     width, height = size
     figure.subplots_adjust(margins[0] / width, margins[1] / height, 1 - 0.15 / width, 1 - 0.35 / height)
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, color=INK, loc="left", fontweight="bold")
+    # With its height given, matplotlib does not measure everything that the title might collide with.
+    axes.set_title(title, y=1.0, fontsize=11, color=INK, loc="left", fontweight="bold")
     axes.tick_params(colors=FAINT, labelsize=8.5, length=3)
     axes.xaxis.label.set(color=FAINT, fontsize=9.5)
     axes.yaxis.label.set(color=FAINT, fontsize=9.5)

@@ -19,6 +19,7 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._project: tuple[str, int] | None = None
 
     @cached_property
     def ledger(self) -> "Ledger":
@@ -34,14 +35,16 @@ class Deployment:
 
         return local.label_studio(self.settings)
 
-    def project_id(self) -> int:
-        """Return the id of the labeling project.
+    def project_id(self, run_id: str | None = None) -> int:
+        """Return the id of the labeling project; within one run Label Studio is asked once.
 
         Raises
         ------
         InputError
             No project has the configured title yet.
         """
+        if run_id is not None and self._project is not None and self._project[0] == run_id:
+            return self._project[1]
         title = self.settings.label_studio_project
         project_id = self.label_studio.find_project(title)
         if project_id is None:
@@ -49,6 +52,8 @@ class Deployment:
                 f"Label Studio at {self.label_studio.url} has no project titled {title!r} (AL_LABEL_STUDIO_PROJECT): "
                 "launch the job `setup`, or materialize labeling_project"
             )
+        if run_id is not None:
+            self._project = (run_id, project_id)
         return project_id
 
     def project_url(self, project_id: int) -> str:

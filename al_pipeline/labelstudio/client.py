@@ -99,7 +99,9 @@ class LabelStudio:
 
         def look() -> list[int]:
             # The server finds titles that contain the one asked for.
-            found = self._connection.sdk.projects.list(title=title, include="id,title", page_size=PAGE)
+            page = self._connection.sdk.projects.list(title=title, include="id,title", page_size=PAGE)
+            # Left to itself the SDK always asks for one page more, until one is empty.
+            found = page if page.response.next else page.items or []
             return sorted(project.id for project in found if project.title == title)
 
         ids = self._connection.read(f"look for the project {title!r}", look)

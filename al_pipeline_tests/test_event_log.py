@@ -1,0 +1,158 @@
+"""The event log stores what Dagster's stores, where Dagster's stores it, and whoever watches is told."""
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import pytest
+import yaml
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log import SqliteEventLogStorage
+
+from al_pipeline.event_log import OPEN_DATABASES, OpenEventLog
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A DAGSTER_HOME with this event log."""
+    storage = {"module": "al_pipeline.event_log", "class": "OpenEventLog"}
+    config = {"base_dir": str(tmp_path / "history" / "runs")}
+    settings = {"event_log_storage": storage | {"config": config}, "telemetry": {"enabled": False}}
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path
+
+
+@pytest.fixture
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(home)) as found:
+        assert type(found.event_log_storage) is OpenEventLog
+        yield found
+
+
+@pytest.fixture
+def stock(home: Path) -> Iterator[SqliteEventLogStorage]:
+    """What Dagster's own class finds in the same folder."""
+    storage = SqliteEventLogStorage(str(home / "history" / "runs"))
+    yield storage
+    storage.dispose()
+
+
+@dg.asset(check_specs=[dg.AssetCheckSpec("whole", asset="thing")])
+def thing(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    """An asset with a check."""
+    context.log.info("made")
+    return dg.MaterializeResult(metadata={"n": 7}, check_results=[dg.AssetCheckResult(passed=True, check_name="whole")])
+
+
+def run(instance: dg.DagsterInstance) -> str:
+    return dg.materialize([thing], instance=instance).run_id
+
+
+def messages(storage: Any, run_id: str) -> list[str]:
+    return [dg.serialize_value(record.event_log_entry) for record in storage.get_records_for_run(run_id).records]
+
+
+def test_dagsters_own_class_reads_the_same_while_the_databases_are_open(
+    instance: dg.DagsterInstance, stock: SqliteEventLogStorage
+) -> None:
+    ids = [run(instance), run(instance)]
+    ours = instance.event_log_storage
+    for run_id in ids:
+        assert len(messages(ours, run_id)) > 10
+        assert messages(stock, run_id) == messages(ours, run_id)
+    asset = dg.AssetKey("thing")
+    [record] = stock.get_asset_records([asset])
+    assert record.asset_entry.last_materialization is not None
+    assert record.asset_entry.last_materialization.run_id == ids[1]
+    check = dg.AssetCheckKey(asset, "whole")
+    assert [found.run_id for found in stock.get_asset_check_execution_history(check, limit=9)] == ids[::-1]
+
+
+def test_it_goes_on_with_what_dagsters_own_class_wrote(home: Path) -> None:
+    whole = (home / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert type(instance.event_log_storage) is SqliteEventLogStorage
+        run_id = run(instance)
+        before = messages(instance.event_log_storage, run_id)
+    (home / "dagster.yaml").write_text(whole)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert messages(instance.event_log_storage, run_id) == before
+        run(instance)
+        assert len(instance.fetch_materializations(dg.AssetKey("thing"), limit=9).records) == 2
+
+
+def test_an_open_database_is_not_opened_again(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = run(instance)
+    storage = instance.event_log_storage
+    assert isinstance(storage, OpenEventLog)
+    monkeypatch.setattr(storage, "conn_string_for_shard", lambda shard: pytest.fail(f"{shard} is opened again"))
+    assert messages(storage, run_id)
+    assert storage.get_asset_records([dg.AssetKey("thing")])
+
+
+def test_whoever_watches_a_run_is_told_of_every_event(
+    instance: dg.DagsterInstance, home: Path, stock: SqliteEventLogStorage
+) -> None:
+    """As the UI, in a process of its own with its own storage, watches a run of a worker."""
+    run_id = run(instance)
+    with dg.DagsterInstance.from_config(str(home)) as other:
+        stock.register_instance(other)
+        seen: dict[str, list[EventLogEntry]] = {"ours": [], "stock": []}
+        for name, storage in (("ours", other.event_log_storage), ("stock", stock)):
+            # Some watchers read to the end at the first event; none may miss the last one.
+            storage.watch(run_id, None, lambda event, _, name=name: seen[name].append(event))
+        for i in range(3):
+            before = {name: len(events) for name, events in seen.items()}
+            instance.report_engine_event(f"event {i}", job_name="job", run_id=run_id)
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline and not all(len(seen[name]) > n for name, n in before.items()):
+                time.sleep(0.01)
+        for events in seen.values():
+            assert [event.message for event in events][-3:] == ["event 0", "event 1", "event 2"]
+
+
+def test_only_the_databases_used_last_stay_open(instance: dg.DagsterInstance) -> None:
+    ids = [run(instance) for _ in range(OPEN_DATABASES + 3)]
+    gc.collect()
+    names = {Path(file.path).stem for file in psutil.Process().open_files() if file.path.endswith(".db")}
+    assert len(names & {"index", *ids}) == OPEN_DATABASES
+    assert {"index", ids[-1]} <= names
+    assert ids[0] not in names
+    assert len(messages(instance.event_log_storage, ids[0])) > 10
+
+
+def test_threads_of_one_process_store_every_event_once(instance: dg.DagsterInstance) -> None:
+    ids = [run(instance) for _ in range(2)]
+
+    def report(i: int) -> None:
+        instance.report_engine_event(f"event {i}", job_name="job", run_id=ids[i % 2])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(report, range(60)))
+    for parity, run_id in enumerate(ids):
+        stored = [record.event_log_entry.message for record in instance.get_records_for_run(run_id).records]
+        assert sorted(m for m in stored if m.startswith("event ")) == sorted(f"event {i}" for i in range(parity, 60, 2))
+
+
+def test_a_log_wiped_by_another_process_begins_anew(instance: dg.DagsterInstance, stock: SqliteEventLogStorage) -> None:
+    run_id = run(instance)
+    stock.wipe()
+    assert messages(instance.event_log_storage, run_id) == []
+    assert instance.fetch_materializations(dg.AssetKey("thing"), limit=9).records == []
+    again = run(instance)
+    assert messages(stock, again) == messages(instance.event_log_storage, again) != []
+
+
+def test_leaving_the_instance_closes_its_databases(home: Path) -> None:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        run(instance)
+        instance.event_log_storage.wipe()
+        run(instance)
+    assert not [file.path for file in psutil.Process().open_files() if file.path.startswith(os.fspath(home))]
