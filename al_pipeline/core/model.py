@@ -119,10 +119,7 @@ class Checkpoint:
 
     def model(self) -> nn.Module:
         """Return the network in evaluation mode; changing it leaves the checkpoint as it is."""
-        # Nothing is initialised on the meta device: every value comes from the state.
-        with torch.device("meta"):
-            model = _network(self.info.architecture, len(self.info.class_names))
-        model = model.to_empty(device="cpu")
+        model = _network(self.info.architecture, len(self.info.class_names))
         model.load_state_dict(self.state)
         return model.eval()
 
@@ -238,6 +235,7 @@ def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _network(architecture, n_classes)
+        _initialize(model)
     if state is not None:
         _load_backbone(model, architecture, state, weights)
     return model
@@ -270,7 +268,22 @@ def versions() -> dict[str, str]:
 
 
 def _network(architecture: str, n_classes: int) -> nn.Module:
-    return torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
+    """Return the network with whatever was in memory as its values: nothing is drawn only to be overwritten."""
+    with torch.device("meta"):
+        model = torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
+    return model.to_empty(device="cpu")
+
+
+def _initialize(model: nn.Module) -> None:
+    """Give a ResNet the values that training starts from: those of He et al. (2015), as torchvision does.
+
+    torchvision itself draws every convolution twice, torch's default first, which is most of the time it takes.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d | nn.Linear):
+            module.reset_parameters()
 
 
 def _load_backbone(model: nn.Module, architecture: str, state: Mapping[str, Any], source: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.model import Checkpoint, build, read_info, state_hash
@@ -48,6 +49,21 @@ def test_the_same_seed_builds_the_same_network_and_leaves_torchs_generator_alone
     one, same, other = (build("resnet18", 3, seed=seed).state_dict() for seed in (7, 7, 8))
     assert torch.equal(torch.get_rng_state(), before)
     assert state_hash(one) == state_hash(same) != state_hash(other)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_a_new_network_is_drawn_as_torchvision_draws_it(architecture: str) -> None:
+    ours = build(architecture, 7, seed=3).state_dict()
+    theirs = torchvision.models.get_model(architecture, weights=None, num_classes=7).state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        if value.ndim < 2 and not name.startswith("fc"):  # batch normalisation starts at fixed values
+            assert torch.equal(ours[name], value), name
+        else:
+            # 6 standard errors of a standard deviation, and of a mean.
+            spread, wide = value.std().item(), 6 / value.numel() ** 0.5
+            assert ours[name].std().item() == pytest.approx(spread, rel=wide), name
+            assert ours[name].mean().item() == pytest.approx(0, abs=wide * spread), name
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
