@@ -105,7 +105,7 @@ def test_a_run_ends_when_everything_is_labeled(manifest: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"strategies": ["entropy"]}, "unknown strategy 'entropy'; choose from .*low_certainty"),
+        ({"strategies": ["entropies"]}, "unknown strategy 'entropies'; choose from .*low_certainty"),
         ({"strategies": []}, "no strategy to simulate"),
         ({"strategies": ["random", "random"]}, "strategies must be different"),
         ({"seeds": []}, "seeds must be different from each other and at least one"),

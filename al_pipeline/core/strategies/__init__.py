@@ -10,6 +10,9 @@ A new strategy is one function in a module of its family, decorated with `regist
 """
 
 from al_pipeline.core.strategies import certainty as _certainty  # noqa: F401 (registers the family)
+from al_pipeline.core.strategies import diversity as _diversity  # noqa: F401
+from al_pipeline.core.strategies import hybrid as _hybrid  # noqa: F401
+from al_pipeline.core.strategies import uncertainty as _uncertainty  # noqa: F401
 from al_pipeline.core.strategies.registry import StrategyInfo, available
 from al_pipeline.core.strategies.selection import Selection, certainty, select
 

@@ -3,33 +3,39 @@
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from al_pipeline.core.strategies.query import Picks, Query
 from al_pipeline.core.strategies.registry import strategy
+from al_pipeline.core.strategies.utilities import certainty, median
 
 PAPER = "certainty sampling: max softmax − 1/K over S random candidates, B of them asked"
 
 
-@strategy(description="The B least certain candidates (uncertainty sampling).", source=PAPER)
+@strategy(description="The B least certain candidates (uncertainty sampling).", source=PAPER, balanced=True)
 def low_certainty(query: Query) -> Picks:
     """Take the lowest certainties; the utility is −certainty."""
-    return _certain(query.take(-query.certainty, query.batch_size))
+    return certain(query.take(lambda start, stop: -_certainty(query, start, stop), query.batch_size))
 
 
-@strategy(description="The B most certain candidates.", source=PAPER)
+@strategy(description="The B most certain candidates.", source=PAPER, balanced=True)
 def high_certainty(query: Query) -> Picks:
     """Take the highest certainties; the utility is the certainty."""
-    return _certain(query.take(query.certainty, query.batch_size))
+    return certain(query.take(lambda start, stop: _certainty(query, start, stop), query.batch_size))
 
 
-@strategy(description="Half the batch least certain, half most certain; of an odd B the extra one least.", source=PAPER)
+@strategy(
+    description="Half the batch least certain, half most certain; of an odd B the extra one least.",
+    source=PAPER,
+    balanced=True,
+)
 def low_high_certainty(query: Query) -> Picks:
     """Take ⌈B/2⌉ lowest, then ⌊B/2⌋ highest of the rest, and alternate them: a half-answered batch is half and half.
 
     The utility is −certainty in the low half and the certainty in the high half.
     """
-    low = query.take(-query.certainty, query.batch_size - query.batch_size // 2)
-    high = query.take(query.certainty, query.batch_size // 2)
+    low = query.take(lambda start, stop: -_certainty(query, start, stop), query.batch_size - query.batch_size // 2)
+    high = query.take(lambda start, stop: _certainty(query, start, stop), query.batch_size // 2)
     turns = np.argsort(np.concatenate([np.arange(len(low.indices)), np.arange(len(high.indices))]), kind="stable")
     return Picks(
         np.concatenate([low.indices, high.indices])[turns],
@@ -37,19 +43,33 @@ def low_high_certainty(query: Query) -> Picks:
     )
 
 
-@strategy(description="The B candidates whose certainty is closest to the candidates' median.", source=PAPER)
+@strategy(
+    description="The B candidates whose certainty is closest to the candidates' median.", source=PAPER, balanced=True
+)
 def mid_certainty(query: Query) -> Picks:
     """Take the certainties closest to the median of all candidates; the utility is −|certainty − median|."""
-    return _certain(query.take(-np.abs(query.certainty - np.median(query.certainty)), query.batch_size))
+    middle = median(lambda start, stop: _certainty(query, start, stop), query.n, query.block_rows)
+    return certain(query.take(lambda start, stop: -np.abs(_certainty(query, start, stop) - middle), query.batch_size))
 
 
-@strategy(description="B candidates drawn at random: the baseline.", source="simple random sampling", needs=())
+@strategy(
+    description="B candidates drawn at random: the baseline.",
+    source="simple random sampling",
+    needs=(),
+    balanced=True,
+)
 def random(query: Query) -> Picks:
-    """Draw without replacement: everybody ties, and ties are decided by lot. There is no utility (NaN)."""
-    drawn = query.take(np.zeros(query.n), query.batch_size)
+    """Draw without replacement: every candidate's place in the queue is a random number. There is no utility (NaN)."""
+    seed = int(query.rng.integers(2**63))
+    # A block's numbers depend on where it starts alone, so that they are the same each time it is looked at.
+    drawn = query.take(lambda start, stop: np.random.default_rng((seed, start)).random(stop - start), query.batch_size)
     return replace(drawn, scores=np.full(len(drawn.indices), np.nan))
 
 
-def _certain(picks: Picks) -> Picks:
+def certain(picks: Picks) -> Picks:
     """Drop the lottery's propensities: the batch follows from the utilities."""
     return replace(picks, propensities=None)
+
+
+def _certainty(query: Query, start: int, stop: int) -> npt.NDArray[np.float64]:
+    return certainty(query.probabilities[start:stop])

@@ -25,11 +25,14 @@ class StrategyInfo:
         The inputs it cannot do without: ``"probabilities"``, ``"embeddings"``, both or none.
     source : str
         Where the method comes from.
+    balanced : bool
+        Whether it can give each predicted class an equal share of the batch.
     """
 
     description: str
     needs: frozenset[str]
     source: str
+    balanced: bool
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,13 @@ _registry: dict[str, Strategy] = {}
 
 
 def strategy(
-    *, description: str, source: str, needs: Iterable[str] = ("probabilities",)
+    *, description: str, source: str, needs: Iterable[str] = ("probabilities",), balanced: bool = False
 ) -> Callable[[Callable[P, Picks]], Callable[P, Picks]]:
     """Register the decorated function as the query strategy of the same name.
 
     The function takes the `Query` and, keyword-only and with defaults, its options. It validates their values itself
-    and chooses with `Query.take`, which knows about ties and balance.
+    and chooses with `Query.take`, which knows about ties and balance (then `balanced` is True), or row by row with
+    `Query.admit`.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def strategy(
             for parameter in inspect.signature(pick).parameters.values()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         )
-        _registry[name] = Strategy(StrategyInfo(description, required, source), pick, options)
+        _registry[name] = Strategy(StrategyInfo(description, required, source, balanced), pick, options)
         return pick
 
     return register

@@ -1,6 +1,5 @@
 """`select`: the one way to choose a query batch, with every input checked before a strategy sees it."""
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.strategies.query import Floats, Query
-from al_pipeline.core.strategies.registry import find
+from al_pipeline.core.strategies import utilities
+from al_pipeline.core.strategies.options import share, whole
+from al_pipeline.core.strategies.query import Floats, Indices, Picks, Query
+from al_pipeline.core.strategies.registry import Strategy, find
 
 # Softmax in half precision sums to one within about 1e-3.
 SUM_TOLERANCE = 1e-3
-# Rows are checked in blocks, so that checking ten million of them needs no second array of that length.
-BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,14 @@ class Selection:
         The utility each was chosen for, higher is better; NaN for `random`.
     propensities : float64 array, shape (b,)
         The probability of being drawn; NaN where the strategy is deterministic.
+    explored : bool array, shape (b,)
+        Which were drawn at random by `explore`: a simple random sample of all candidates.
     """
 
     indices: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float64]
     propensities: npt.NDArray[np.float64]
+    explored: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Return b."""
@@ -49,21 +51,24 @@ def select(
     batch_size: int,
     rng: np.random.Generator,
     balanced: bool = False,
+    explore: float = 0.0,
+    dedup: float | None = None,
     **options: Any,
 ) -> Selection:
     """Choose the candidates to ask people about.
 
-    Equal utilities are decided by lot from `rng`, never by the order of the rows: the same generator state and the
-    same inputs always give the same batch.
+    The same inputs and generator state always give the same batch. Deterministic strategies give the same batch in
+    whatever order the candidates stand; of equal utilities the first candidate wins.
 
     Parameters
     ----------
     name : str
         A key of `available()`.
-    probabilities : array_like of float, shape (n, K), optional
-        Class probabilities of the n candidates; rows sum to 1.
+    probabilities : array_like of float, shape (n, K) or (T, n, K), optional
+        Class probabilities of the n candidates; rows sum to 1. With T passes of a stochastic model, or T heads, `bald`
+        and `batch_bald` use them all and other strategies their mean.
     embeddings : array_like of float, shape (n, d), optional
-        Features of the candidates, for strategies that need them.
+        Features of the candidates, for strategies that need them and for `dedup`; float32 is not copied.
     labeled_embeddings : array_like of float, shape (m, d), optional
         Features of what is labeled already.
     batch_size : int
@@ -73,7 +78,14 @@ def select(
     balanced : bool
         Equal quotas per predicted class (half the batch each for two classes). What B / K leaves over goes to
         classes by lot; seats that a class cannot fill go to the others in the strategy's order. Classes take turns
-        in the query order. Needs `probabilities`.
+        in the query order. Needs `probabilities`, and a strategy whose `available()` entry says that it can.
+    explore : float
+        ε, the share of the batch that is drawn at random from all candidates, whatever the strategy would say, and
+        spread evenly over the query order. ε·B is rounded up or down by lot, so that each candidate's propensity is
+        ε·B/n.
+    dedup : float, optional
+        The largest cosine similarity that two samples of the batch may have; whoever is more similar to one before is
+        passed over, random draws too, and the batch is smaller when too few are left. Needs `embeddings`.
     **options
         Options of the strategy.
 
@@ -89,38 +101,72 @@ def select(
         to 1, shapes that do not fit together, a batch size below 1 or an input that the strategy needs and did not get.
     """
     entry = find(name, options)
-    batch_size = _batch_size(batch_size)
+    seats = whole("batch_size", batch_size, 1)
+    explore = share("explore", explore)
     if not isinstance(rng, np.random.Generator):
         raise InputError(f"rng must be a numpy.random.Generator, not {type(rng).__name__}: np.random.default_rng(seed)")
-    p = None if probabilities is None else _probabilities(probabilities)
+    samples, p = _predictions(probabilities)
     e = None if embeddings is None else _features("embeddings", embeddings)
     labeled = None if labeled_embeddings is None else _features("labeled_embeddings", labeled_embeddings)
-    given = {"probabilities": p, "embeddings": e}
-    for need in sorted(entry.info.needs | ({"probabilities"} if balanced else set())):
-        if given[need] is None:
-            raise InputError(f"the query strategy {name!r}{' with balanced=True' if balanced else ''} needs {need}")
-    if p is None and e is None:
-        raise InputError("select needs probabilities or embeddings: without either there are no candidates to choose")
-    if p is not None and e is not None and len(p) != len(e):
-        raise InputError(f"probabilities have {len(p)} rows but embeddings have {len(e)}: both need one per candidate")
-    if e is not None and labeled is not None and e.shape[1] != labeled.shape[1]:
-        raise InputError(f"embeddings have {e.shape[1]} columns but labeled_embeddings have {labeled.shape[1]}")
+    dedup = None if dedup is None else _cosine(dedup)
+    _check_needs(name, entry, p, e, labeled, balanced, dedup)
 
     n = len(p) if p is not None else len(e) if e is not None else 0
+    seats = min(seats, n)
     if n == 0:
-        return Selection(np.empty(0, np.int64), np.empty(0), np.empty(0))
-    query = Query(
-        n=n,
-        batch_size=min(batch_size, n),
-        rng=rng,
-        probabilities=p,
-        embeddings=e,
-        labeled_embeddings=labeled,
-        balanced=balanced,
+        return Selection(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_))
+
+    def query(size: int, excluded: Indices | None = None) -> Query:
+        known = labeled
+        if excluded is not None and len(excluded) and e is not None:
+            # What is in the batch already will be labeled as well.
+            known = e[excluded] if labeled is None else np.concatenate([labeled, e[excluded]])
+        return Query(
+            n=n,
+            batch_size=size,
+            rng=rng,
+            probabilities=p,
+            samples=samples,
+            embeddings=e,
+            labeled_embeddings=known,
+            excluded=excluded,
+            balanced=balanced,
+            dedup=dedup,
+        )
+
+    arm = min(seats, int(np.floor(explore * seats + rng.random()))) if explore > 0 else 0
+    if not arm:
+        return _selection(entry.pick(query(seats), **options), 0.0)
+    drawn = find("random", {}).pick(Query(n=n, batch_size=arm, rng=rng, embeddings=e, dedup=dedup)).indices
+    chance = explore * seats / n
+    if arm == seats:
+        return _explored(drawn, Picks(np.empty(0, np.int64), np.empty(0)), chance)
+    return _explored(drawn, entry.pick(query(seats - len(drawn), drawn), **options), chance)
+
+
+def _selection(picks: Picks, already: float) -> Selection:
+    propensities = np.full(len(picks.indices), np.nan)
+    if picks.propensities is not None:
+        # In the batch by the random arm, or else by the strategy.
+        propensities = already + (1 - already) * picks.propensities
+    return Selection(picks.indices, picks.scores, propensities, np.zeros(len(picks.indices), dtype=np.bool_))
+
+
+def _explored(drawn: Indices, picks: Picks, chance: float) -> Selection:
+    """Spread what was drawn at random evenly over the query order of the rest."""
+    rest = _selection(picks, chance)
+    places = np.concatenate([_even(len(drawn)), _even(len(rest))])
+    order = np.argsort(places, kind="stable")
+    return Selection(
+        np.concatenate([drawn, rest.indices])[order],
+        np.concatenate([np.full(len(drawn), np.nan), rest.scores])[order],
+        np.concatenate([np.full(len(drawn), chance), rest.propensities])[order],
+        np.concatenate([np.ones(len(drawn), dtype=np.bool_), rest.explored])[order],
     )
-    picks = entry.pick(query, **options)
-    unknown = np.full(len(picks.indices), np.nan)
-    return Selection(picks.indices, picks.scores, unknown if picks.propensities is None else picks.propensities)
+
+
+def _even(count: int) -> npt.NDArray[np.float64]:
+    return (np.arange(count) + 0.5) / max(1, count)
 
 
 def certainty(probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -139,27 +185,57 @@ def certainty(probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
     InputError
         The rows are not probabilities.
     """
-    p = _probabilities(probabilities)
-    return p.max(axis=1).astype(np.float64) - 1 / p.shape[1]
+    return utilities.certainty(_rows_of_probabilities(_numbers("probabilities", probabilities)))
 
 
-def _batch_size(value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise InputError(f"batch_size must be a whole number of at least 1, not {value!r}")
-    return number
+def _check_needs(
+    name: str,
+    entry: Strategy,
+    p: Floats | None,
+    e: Floats | None,
+    labeled: Floats | None,
+    balanced: bool,
+    dedup: float | None,
+) -> None:
+    given = {"probabilities": p is not None, "embeddings": e is not None}
+    if balanced and not entry.info.balanced:
+        raise InputError(f"the query strategy {name!r} has no balanced form: leave balanced=True out")
+    wanted = dict.fromkeys(entry.info.needs, "")
+    wanted |= {"probabilities": " with balanced=True"} if balanced else {}
+    wanted |= {"embeddings": " with dedup"} if dedup is not None else {}
+    for need, why in sorted(wanted.items()):
+        if not given[need]:
+            raise InputError(f"the query strategy {name!r}{why} needs {need}")
+    if p is None and e is None:
+        raise InputError("select needs probabilities or embeddings: without either there are no candidates to choose")
+    if p is not None and e is not None and len(p) != len(e):
+        raise InputError(f"probabilities have {len(p)} rows but embeddings have {len(e)}: both need one per candidate")
+    if e is not None and labeled is not None and e.shape[1] != labeled.shape[1]:
+        raise InputError(f"embeddings have {e.shape[1]} columns but labeled_embeddings have {labeled.shape[1]}")
 
 
-def _probabilities(values: npt.ArrayLike) -> Floats:
+def _predictions(values: npt.ArrayLike | None) -> tuple[Floats | None, Floats | None]:
+    """Return the (T, n, K) probabilities, if there are several passes, and the (n, K) ones."""
+    if values is None:
+        return None, None
     p = _numbers("probabilities", values)
+    if p.ndim != 3:
+        return None, _rows_of_probabilities(p)
+    if not len(p):
+        raise InputError("probabilities of shape (passes, candidates, classes) must have at least one pass")
+    return p, np.mean([_rows_of_probabilities(one) for one in p], axis=0)
+
+
+def _rows_of_probabilities(p: Floats) -> Floats:
     if p.ndim != 2 or p.shape[1] < 2:
-        raise InputError(f"probabilities must have the shape (candidates, classes ≥ 2), not {p.shape}")
-    for start in range(0, len(p), BLOCK):
-        block = p[start : start + BLOCK]
-        wrong = np.abs(block.sum(axis=1, dtype=np.float64) - 1)
+        raise InputError(
+            "probabilities must have the shape (candidates, classes ≥ 2), or (passes, candidates, classes) of several "
+            f"passes, not {p.shape}"
+        )
+    rows = utilities.block_rows(p.shape[1])
+    for start in range(0, len(p), rows):
+        block = p[start : start + rows]
+        wrong = np.abs(_sums(block) - 1)
         # Written so that NaN, for which every comparison is false, fails too.
         if not (block.min() >= 0 and wrong.max() <= SUM_TOLERANCE):
             row = int(np.flatnonzero(~((block.min(axis=1) >= 0) & (wrong <= SUM_TOLERANCE)))[0])
@@ -171,12 +247,35 @@ def _probabilities(values: npt.ArrayLike) -> Floats:
     return p
 
 
+def _sums(block: Floats) -> npt.NDArray[np.float64]:
+    if block.shape[1] > utilities.FEW_CLASSES:
+        return block.sum(axis=1, dtype=np.float64)
+    total = block[:, 0].astype(np.float64)
+    for column in range(1, block.shape[1]):
+        total += block[:, column]
+    return total
+
+
+def _cosine(value: float) -> float:
+    try:
+        number = np.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not -1 <= number <= 1:
+        raise InputError(f"dedup must be a cosine similarity from -1 to 1, not {value!r}")
+    return number
+
+
 def _features(what: str, values: npt.ArrayLike) -> Floats:
     features = _numbers(what, values)
     if features.ndim != 2:
         raise InputError(f"{what} must have the shape (samples, features), not {features.shape}")
-    for start in range(0, len(features), BLOCK):
-        finite = np.isfinite(features[start : start + BLOCK]).all(axis=1)
+    rows = utilities.block_rows(max(1, features.shape[1]))
+    for start in range(0, len(features), rows):
+        # A sum that is finite has finite terms, and is found without another array.
+        if np.isfinite(np.einsum("ij->", features[start : start + rows])):
+            continue
+        finite = np.isfinite(features[start : start + rows]).all(axis=1)
         if not finite.all():
             raise InputError(f"{what} of row {start + int(np.flatnonzero(~finite)[0])} hold NaN or infinite values")
     return features

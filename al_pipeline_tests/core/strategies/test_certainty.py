@@ -194,13 +194,20 @@ def test_the_order_of_the_rows_does_not_matter(name: str, balanced: bool) -> Non
 # ---------------------------------------------------------------- lots and propensities
 
 
-@pytest.mark.parametrize("name", PAPER)
-def test_equal_candidates_are_drawn_by_lot_not_by_position(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in PAPER if name != "random"])
+def test_of_equal_candidates_the_first_ones_are_taken(name: str) -> None:
     equal = np.full((6, 2), 0.5)
+    for seed in range(3):
+        assert sorted(select(name, probabilities=equal, batch_size=3, rng=rng(seed)).indices) == [0, 1, 2]
+
+
+def test_random_draws_every_candidate_equally_often() -> None:
     counts = Counter[int]()
     generator = rng()
     for _ in range(600):
-        counts.update(select(name, probabilities=equal, batch_size=2, rng=generator).indices.tolist())
+        counts.update(
+            select("random", probabilities=np.full((6, 2), 0.5), batch_size=2, rng=generator).indices.tolist()
+        )
     # 600 draws of 2 out of 6: 200 each, standard deviation 11.5.
     assert all(140 < counts[row] < 260 for row in range(6)), counts
 

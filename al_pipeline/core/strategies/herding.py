@@ -1,0 +1,174 @@
+"""Herding: the batch that covers the candidates best under an RBF kernel, each counted by a weight, chosen greedily.
+
+Coverage of candidate j is its largest similarity to anything labeled or chosen; the objective is their weighted sum,
+which is monotone and submodular. Gains can only shrink as the batch grows, so a gain from before is an upper bound
+("lazy" greedy, Minoux 1978), and candidates are grouped by place: a choice changes the coverage of few groups, and only
+those groups' share of a gain is computed anew.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from al_pipeline.core.strategies.distances import SMALL, blocks, nearest, squared_distances, squared_norms, tensor
+from al_pipeline.core.strategies.query import Floats, Picks, Query
+
+# Rows of a group: its similarities to another group fit into the processor's cache.
+GROUP = 1024
+# Anchors of the groups: enough to tell clusters apart, looked for among so many rows.
+MOST_ANCHORS, ROWS_PER_ANCHOR, PROBE = 128, 400, 4000
+# How many candidates are brought up to date together, at first; then twice as many each time.
+FEW = 32
+# Gains that differ by less than rounding are equal: the first candidate in input order wins.
+EQUAL = {torch.float64: 1e-9, torch.float32: 2e-6}
+# A gain of which less than this share is an upper bound from before is as good as computed anew.
+SETTLED = {torch.float64: 1e-10, torch.float32: 2e-7}
+# Changes of coverage that cannot change any gain by more than this share of the best one are left for later.
+NOTHING = {torch.float64: 0.0, torch.float32: 1e-8}
+
+
+def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> Picks:
+    """Choose `query.batch_size` of `rows`, covering `rows`.
+
+    Parameters
+    ----------
+    query : Query
+        Its labeled embeddings cover before anything is chosen.
+    rows : int64 array, shape (r,)
+        Candidates, ascending, that are both to be covered and to choose from.
+    weights : float array, shape (r,)
+        What covering each is worth, at least 0.
+    radius : float
+        σ of the kernel exp(−d²/σ²).
+
+    Returns
+    -------
+    Picks
+        Scores are the gains in weighted coverage.
+    """
+    return _Herd(query, rows, weights, radius).choose()
+
+
+class _Herd:
+    def __init__(self, query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> None:
+        self.query, self.gamma = query, -1.0 / radius**2
+        every = len(rows) == query.n
+        double = len(rows) <= SMALL
+        x = tensor(query.embeddings if every else query.embeddings[rows], double=double)
+        order, self.groups = _cells(x)
+        self.x, self.rows = x[order], rows[order.cpu().numpy()]
+        self.norms = squared_norms(self.x)
+        self.weights = tensor(weights, double=double)[order]
+        self.covered = torch.zeros_like(self.norms)
+        labeled = query.labeled_embeddings
+        if labeled is not None and len(labeled):
+            distance, _ = nearest(self.x, self.norms, tensor(labeled, double=double))
+            self.covered = torch.exp(distance.mul_(self.gamma))
+        self.gains = self.x.new_zeros((len(self.x), len(self.groups)))
+        self.total = torch.full_like(self.norms, -torch.inf)
+        # When a group's coverage changed last, and when a candidate's gain from it was computed: after so many picks.
+        self.changed = torch.zeros(len(self.groups), dtype=torch.int32, device=self.x.device)
+        self.seen = torch.zeros((len(self.x), len(self.groups)), dtype=torch.int32, device=self.x.device)
+        self.open = torch.from_numpy(~np.isin(self.rows, query.taken)).to(self.x.device)
+
+    def _similarity(self, a: slice | Tensor, b: slice) -> Tensor:
+        distance = squared_distances(self.x[a], self.norms[a], self.x[b], self.norms[b])
+        return distance.mul_(self.gamma).exp_()
+
+    def _worth(self, similarity: Tensor, group: slice) -> Tensor:
+        """Return what each row of `similarity` would add to the coverage of a group."""
+        return torch.sub(similarity, self.covered[group]).clamp_(min=0) @ self.weights[group]
+
+    def choose(self) -> Picks:
+        for i, a in enumerate(self.groups):
+            for j in range(i, len(self.groups)):
+                b = self.groups[j]
+                similarity = self._similarity(a, b)
+                self.gains[a, j] = self._worth(similarity, b)
+                if j > i:
+                    # Similarity is symmetric: half of the products suffice.
+                    self.gains[b, i] = self._worth(similarity.T, a)
+        self.total = torch.where(self.open, self.gains.sum(dim=1), -torch.inf)
+
+        chosen: list[int] = []
+        scores: list[float] = []
+        while len(chosen) < self.query.batch_size:
+            place = self._best(len(chosen))
+            if place is None:
+                break
+            score = float(self.total[place])
+            self.total[place] = -torch.inf
+            if self.query.admit(int(self.rows[place])):
+                chosen.append(int(self.rows[place]))
+                scores.append(score)
+                self._cover(place, len(chosen), score)
+        return Picks(np.array(chosen, dtype=np.int64), np.array(scores))
+
+    def _best(self, now: int) -> int | None:
+        """Return the place of the largest gain, None when nothing is left."""
+        size = FEW
+        while True:
+            top = float(self.total.max())
+            if top == -np.inf:
+                return None
+            close = torch.nonzero(self.total >= top - EQUAL[self.x.dtype] * top).flatten()
+            stale = close[self._outdated(close).sum(dim=1) > SETTLED[self.x.dtype] * top]
+            if not len(stale):
+                break
+            best = torch.topk(self.total, min(size, len(self.total))).indices
+            best = best[torch.isfinite(self.total[best])]
+            self._update(torch.unique(torch.cat([best, stale[:size]])), now, top)
+            size *= 2
+        # The first in input order, wherever the grouping has put it.
+        return int(close[int(np.argmin(self.rows[close.cpu().numpy()]))])
+
+    def _outdated(self, places: Tensor) -> Tensor:
+        """Return the gains from groups whose coverage has changed since they were computed, shape (places, groups)."""
+        return torch.where(self.changed[None, :] > self.seen[places], self.gains[places], 0)
+
+    def _update(self, places: Tensor, now: int, top: float) -> None:
+        """Compute anew what matters of the gains from groups whose coverage has changed."""
+        for part in places.split(GROUP):
+            matters = self._outdated(part) > SETTLED[self.x.dtype] * top / len(self.groups)
+            for j in torch.nonzero(matters.any(dim=0)).flatten().tolist():
+                some, group = part[matters[:, j]], self.groups[j]
+                self.gains[some, j] = self._worth(self._similarity(some, group), group)
+                self.seen[some, j] = now
+            self.total[part] = self.gains[part].sum(dim=1)
+
+    def _cover(self, place: int, now: int, best: float) -> None:
+        """Add a choice to the coverage, and note which groups' coverage it changes."""
+        similarity = self._similarity(torch.tensor([place], device=self.x.device), slice(0, len(self.x)))[0]
+        gain = torch.sub(similarity, self.covered).clamp_(min=0) * self.weights
+        for j, group in enumerate(self.groups):
+            if float(gain[group].sum()) > NOTHING[self.x.dtype] * best:
+                self.covered[group] = torch.maximum(self.covered[group], similarity[group])
+                self.changed[j] = now
+
+
+def _cells(x: Tensor) -> tuple[Tensor, list[slice]]:
+    """Return an order of the rows in which neighbours stand together, and slices of it; they change no result.
+
+    Cells belong to anchors that are far from each other, so that a cluster, however many rows it has, is not split
+    between cells that also hold others.
+    """
+    if len(x) <= GROUP:
+        return torch.arange(len(x), device=x.device), list(blocks(len(x), GROUP))
+    probe = x[:: max(1, len(x) // PROBE)]
+    norms = squared_norms(probe)
+    anchors = [0]
+    closest = torch.full_like(norms, torch.inf)
+    while len(anchors) < min(MOST_ANCHORS, len(x) // ROWS_PER_ANCHOR):
+        last = slice(anchors[-1], anchors[-1] + 1)
+        closest = torch.minimum(closest, squared_distances(probe[last], norms[last], probe, norms)[0])
+        anchors.append(int(closest.argmax()))
+    _, which = nearest(x, squared_norms(x), probe[anchors])
+    ends = torch.bincount(which, minlength=len(anchors)).cumsum(0).tolist()
+    starts = [0, *ends[:-1]]
+    groups = [
+        slice(start + part.start, start + part.stop)
+        for start, end in zip(starts, ends, strict=True)
+        for part in blocks(end - start, GROUP)
+    ]
+    return torch.argsort(which, stable=True), groups
