@@ -29,8 +29,10 @@ class RoundSettings(BaseModel):
 
     strategy: str = Field(
         default="low_certainty",
-        description="Query strategy: low_certainty, high_certainty, low_high_certainty, mid_certainty or random. "
-        "A round whose checkpoint is not trained yet always draws at random.",
+        description="Query strategy: low_certainty, high_certainty, low_high_certainty, mid_certainty or random (the "
+        "paper's), margin, entropy, least_confidence, power_margin, k_center, typiclust, prob_cover, max_herding, "
+        "badge, cluster_margin, tcm, uncertainty_herding, or auto, which is the last one. While the checkpoint is not "
+        "trained yet, those that go by the features alone are used as they are, the others draw at random.",
     )
     batch_size: int = Field(default=8, ge=1, description="B: how many samples people are asked about per round.")
     sample_size: int | None = Field(
@@ -39,12 +41,29 @@ class RoundSettings(BaseModel):
         description="S: how many candidates are drawn at random and scored per round; null (in al.toml and the "
         "environment: all) scores the whole pool. The paper uses 2B, 4B, 5B and 10B.",
     )
-    balanced: bool = Field(default=False, description="Equal quotas per predicted class within the batch.")
+    balanced: bool = Field(
+        default=False,
+        description="Equal quotas per predicted class within the batch; for the strategies that rank candidates one by "
+        "one.",
+    )
+    explore: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the batch that is drawn at random whatever the strategy says; propensities are logged.",
+    )
+    dedup: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="The largest cosine similarity that the features of two samples of a batch may have: 0.95 keeps "
+        "near-duplicates apart; null (in al.toml and the environment: none) allows any.",
+    )
     seed: int = Field(default=0, ge=0, description="The one seed that all randomness of a round comes from.")
 
-    @field_validator("sample_size", mode="before")
+    @field_validator("sample_size", "dedup", mode="before")
     @classmethod
-    def _whole_pool(cls, value: Any) -> Any:
+    def _or_none(cls, value: Any) -> Any:
         return _none_if_said(value)
 
     @field_validator("strategy")
@@ -54,7 +73,24 @@ class RoundSettings(BaseModel):
 
         if value not in available():
             raise ValueError(f"unknown strategy {value!r}; choose one of {', '.join(sorted(available()))}")
+        if "passes" in available()[value].needs:
+            raise ValueError(
+                f"the strategy {value!r} needs several predictions per image, which a round does not make: choose "
+                "another one, or call al_pipeline.core.strategies.select with probabilities of several passes"
+            )
         return value
+
+    @model_validator(mode="after")
+    def _strategy_can_balance(self) -> "RoundSettings":
+        from al_pipeline.core.strategies import available
+
+        if self.balanced and not available()[self.strategy].balanced:
+            can = ", ".join(name for name, info in available().items() if info.balanced)
+            raise ValueError(
+                f"balanced = true does not go with the strategy {self.strategy!r}: set balanced to false, or choose "
+                f"one of {can}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_fits_sample(self) -> "RoundSettings":

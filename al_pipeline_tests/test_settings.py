@@ -18,7 +18,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_defaults_are_the_papers() -> None:
     settings = load_settings()
     assert settings.round == RoundSettings(
-        strategy="low_certainty", batch_size=8, sample_size=80, balanced=False, seed=0
+        strategy="low_certainty", batch_size=8, sample_size=80, balanced=False, explore=0.0, dedup=None, seed=0
     )
     assert (settings.training.architecture, settings.training.weights) == ("resnet18", "none")
     assert (settings.training.optimizer, settings.training.learning_rate) == ("adam", 1e-4)
@@ -57,6 +57,9 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
     ("variable", "value", "said"),
     [
         ("AL_ROUND__STRATEGY", "entropie", "low_certainty"),
+        ("AL_ROUND__STRATEGY", "bald", "several predictions per image, which a round does not make"),
+        ("AL_ROUND__EXPLORE", "1.5", "less than or equal to 1"),
+        ("AL_ROUND__DEDUP", "2", "less than or equal to 1"),
         ("AL_TRAINING__ARCHITECTURE", "vgg16", "resnet152"),
         ("AL_TRAINING__OPTIMIZER", "lbfgs", "adamw"),
         ("AL_ROUND__BATCH_SIZE", "0", "AL_ROUND__BATCH_SIZE"),

@@ -1,12 +1,19 @@
 """Features of samples, computed once per sample and set of weights, and kept in shards."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
+
+if TYPE_CHECKING:
+    from al_pipeline.core.model import Checkpoint
+
+# Images per shard: what a process that dies loses at most.
+SHARD = 1024
 
 
 class EmbeddingStore:
@@ -71,3 +78,37 @@ class EmbeddingStore:
         table = pd.concat([pd.read_parquet(shard) for shard in self._shards()])
         table = table.drop_duplicates("sample_id").set_index("sample_id")["vector"]
         return np.stack(list(table.loc[list(sample_ids)]))
+
+
+def embed_missing(
+    store: EmbeddingStore,
+    checkpoint: "Checkpoint",
+    uris: Mapping[str, str],
+    progress: Callable[[str], None] | None = None,
+) -> int:
+    """Compute and keep the features of the samples that have none yet.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        That of the checkpoint's weights and preprocessing.
+    checkpoint : Checkpoint
+    uris : mapping of str to str
+        Sample id to the path of its image.
+    progress : callable, optional
+        Called with a line after each shard.
+
+    Returns
+    -------
+    int
+        How many were computed.
+    """
+    from al_pipeline.core.predict import embed
+
+    missing = store.missing(uris)
+    for begin in range(0, len(missing), SHARD):
+        ids = missing[begin : begin + SHARD]
+        store.append(ids, embed(checkpoint, [uris[i] for i in ids]))
+        if progress is not None:
+            progress(f"{begin + len(ids)} of {len(missing)} new samples embedded")
+    return len(missing)

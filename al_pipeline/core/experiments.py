@@ -11,9 +11,9 @@ import pandas as pd
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluate import Evaluation, evaluate
 from al_pipeline.core.pool import select_split
-from al_pipeline.core.predict import predict
+from al_pipeline.core.predict import embed, predict
 from al_pipeline.core.rng import generator
-from al_pipeline.core.strategies import available, select
+from al_pipeline.core.strategies import available, cold_start, select
 from al_pipeline.core.train import TrainingOptions, train, untrained
 
 
@@ -57,7 +57,8 @@ def simulate(
 
     It is the real loop's own training, scoring and selection with the same random generators: with these settings and
     annotators who never err, the real loop asks about the same samples. Runs of one seed are paired. They share initial
-    weights and draws, and, until the first training, the batches too, which are random then.
+    weights and draws, and, until the first training, the batches too, which are random then (but for strategies that go
+    by the features alone).
 
     Parameters
     ----------
@@ -91,12 +92,17 @@ def simulate(
         A pool sample without a label, no holdout sample, an unknown or repeated strategy, a repeated seed, or sizes
         that do not fit.
     """
-    _check(strategies, seeds, batch_size, sample_size, rounds)
+    _check(strategies, seeds, batch_size, sample_size, balanced, rounds)
     pool, holdout = _known(manifest)
     rows = []
     for seed in seeds:
         # Strategies that have asked about the same samples so far are at the same point: it is computed once.
         turns: dict[frozenset[int], Turn] = {}
+        features = None
+        if any("embeddings" in available()[name].uses for name in strategies):
+            # Of the weights that training starts from, as in the real loop.
+            start = untrained(class_names, options, seed=seed, round_number=0).checkpoint
+            features = embed(start, pool["uri"].tolist())
         for strategy in strategies:
             labeled: list[int] = []
             for number in range(rounds):
@@ -111,17 +117,27 @@ def simulate(
                     progress(f"{strategy}, seed {seed}, round {number}: {len(labeled)} labels, accuracy {accuracy:.3f}")
                 if not len(turn.candidates):
                     break
-                labeled += _ask(turn, strategy, batch_size, balanced, seed, number)
+                labeled += _ask(turn, strategy, batch_size, balanced, seed, number, features, labeled)
     return pd.DataFrame(rows)
 
 
 def _check(
-    strategies: Sequence[str], seeds: Sequence[int], batch_size: int, sample_size: int | None, rounds: int
+    strategies: Sequence[str],
+    seeds: Sequence[int],
+    batch_size: int,
+    sample_size: int | None,
+    balanced: bool,
+    rounds: int,
 ) -> None:
     unknown = [name for name in strategies if name not in available()]
     if unknown or not strategies:
         wrong = f"unknown strategy {unknown[0]!r}" if unknown else "no strategy to simulate"
         raise InputError(f"{wrong}; choose from {', '.join(sorted(available()))}")
+    for name in strategies:
+        if "passes" in available()[name].needs:
+            raise InputError(f"the strategy {name!r} needs several predictions per image, which a round does not make")
+        if balanced and not available()[name].balanced:
+            raise InputError(f"the strategy {name!r} has no balanced form: leave it or balanced out")
     for what, values in (("strategies", list(strategies)), ("seeds", list(seeds))):
         if not values or len(set(values)) < len(values):
             raise InputError(f"{what} must be different from each other and at least one, not {values}")
@@ -175,11 +191,25 @@ def _turn(
     return Turn(checkpoint.info.trained, evaluation, candidates, probabilities, time.perf_counter() - began)
 
 
-def _ask(turn: Turn, strategy: str, batch_size: int, balanced: bool, seed: int, number: int) -> list[int]:
-    """Return the rows of the pool that the strategy asks about; at random while there is no model to trust."""
+def _ask(
+    turn: Turn,
+    strategy: str,
+    batch_size: int,
+    balanced: bool,
+    seed: int,
+    number: int,
+    features: npt.NDArray[np.float32] | None,
+    labeled: Sequence[int],
+) -> list[int]:
+    """Return the rows of the pool that the strategy asks about; without probabilities while there is no model."""
+    embeddings, known = None, None
+    if features is not None and "embeddings" in available()[strategy].uses:
+        embeddings, known = features[turn.candidates], features[sorted(labeled)]
     selection = select(
-        strategy if turn.trained else "random",
-        probabilities=turn.probabilities,
+        strategy if turn.trained else cold_start(strategy),
+        probabilities=turn.probabilities if turn.trained or embeddings is None else None,
+        embeddings=embeddings,
+        labeled_embeddings=known,
         batch_size=batch_size,
         rng=generator(seed, number, "query"),
         balanced=balanced and turn.trained,

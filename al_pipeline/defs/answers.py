@@ -21,9 +21,11 @@ def agreed_labels(ledger: "Ledger", class_names: list[str], min_votes: int, *, p
     return consensus(ledger.answers(purpose=purpose), class_names=class_names, min_votes=min_votes)
 
 
-def planned_before(ledger: "Ledger", number: int) -> set[str]:
-    """Return the samples that rounds before `number` have asked about and not withdrawn."""
+def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None) -> set[str]:
+    """Return the samples that rounds before `number` have asked about, for one purpose or any, and not withdrawn."""
     planned = ledger.planned()
+    if purpose is not None:
+        planned = planned[planned["purpose"] == purpose]
     earlier = planned["round"].map(round_number) < number
     return set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
 

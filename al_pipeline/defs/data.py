@@ -6,15 +6,11 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.pool import class_names, scan, select_split
+from al_pipeline.core.pool import scan, select_split
+from al_pipeline.defs.features import Features, classes_of
 from al_pipeline.defs.report import png_markdown
 from al_pipeline.defs.resources import Deployment
-from al_pipeline.settings import RoundSettings, Settings, TrainingSettings
-
-
-def classes_of(manifest: pd.DataFrame, settings: Settings) -> list[str]:
-    """Return the class names, configured or taken from the folders."""
-    return class_names(manifest, settings.classes, settings.images)
+from al_pipeline.settings import RoundSettings, TrainingSettings
 
 
 @dg.asset(group_name="data", kinds={"python"}, io_manager_key="tables")
@@ -67,29 +63,14 @@ def embeddings(
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """Features of every sample from the network's starting weights; only samples not seen before are computed."""
-    from al_pipeline.core.embeddings import EmbeddingStore
-    from al_pipeline.core.predict import embed
-    from al_pipeline.core.train import TrainingOptions, untrained
-
-    start = untrained(
-        classes_of(image_pool, deployment.settings),
-        TrainingOptions(**training.model_dump()),
-        seed=round_config.seed,
-        round_number=0,
-    ).checkpoint
-    store = EmbeddingStore(deployment.settings.artifacts / "embedding_store" / f"{start.hash}-{training.image_size}")
-    usable = image_pool[image_pool["split"] != "excluded"].set_index("sample_id")["uri"]
-    missing = store.missing(usable.index)
-    for begin in range(0, len(missing), 1024):
-        ids = missing[begin : begin + 1024]
-        store.append(ids, embed(start, usable.loc[ids].tolist()))
-        context.log.info("%d of %d new samples embedded", begin + len(ids), len(missing))
+    features = Features(image_pool, deployment, training, round_config.seed)
+    computed = features.complete(features.uris.index.tolist(), context.log)
     return dg.MaterializeResult(
         metadata={
-            "samples": len(usable),
-            "computed": len(missing),
-            "reused": len(usable) - len(missing),
-            "weights": f"{training.weights} ({start.hash})",
-            "store": dg.MetadataValue.path(str(store.folder)),
+            "samples": len(features.uris),
+            "computed": computed,
+            "reused": len(features.uris) - computed,
+            "weights": f"{training.weights} ({features.start.hash})",
+            "store": dg.MetadataValue.path(str(features.store.folder)),
         },
     )

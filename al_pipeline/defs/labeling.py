@@ -13,7 +13,7 @@ import pandas as pd
 from al_pipeline.core.consensus import Consensus, labels_hash
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.answers import agreed_labels
-from al_pipeline.defs.data import classes_of
+from al_pipeline.defs.features import classes_of
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import PolicySettings

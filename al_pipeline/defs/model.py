@@ -9,7 +9,7 @@ import pandas as pd
 from al_pipeline.core.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
 from al_pipeline.defs.answers import holdout_labels
-from al_pipeline.defs.data import classes_of
+from al_pipeline.defs.features import classes_of
 from al_pipeline.defs.io import CHECKPOINT, stored_rounds
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.report import (

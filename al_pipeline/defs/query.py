@@ -13,13 +13,14 @@ import pandas as pd
 from al_pipeline.core.pool import select_split
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
-from al_pipeline.core.strategies import certainty, select
+from al_pipeline.core.strategies import Selection, available, certainty, cold_start, select
 from al_pipeline.defs.answers import draw_holdout, labels_total, planned_before
+from al_pipeline.defs.features import Features
 from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.report import picture, score_histogram
 from al_pipeline.defs.resources import Deployment
-from al_pipeline.settings import PolicySettings, RoundSettings
+from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
 PLAN_COLUMNS = (
     "sample_id",
@@ -122,6 +123,7 @@ def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
     partitions_def=rounds,
     io_manager_key="tables",
     dagster_type=TABLE,
+    deps=["embeddings"],
     check_specs=[
         dg.AssetCheckSpec("unique", asset="query_batch", blocking=True),
         dg.AssetCheckSpec("disjoint_from_earlier_rounds", asset="query_batch", blocking=True),
@@ -132,6 +134,7 @@ def query_batch(
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
     policy: dg.ResourceParam[PolicySettings],
+    training: dg.ResourceParam[TrainingSettings],
     image_pool: pd.DataFrame,
     uncertainty_scores: pd.DataFrame,
 ) -> dg.MaterializeResult:
@@ -146,7 +149,13 @@ def query_batch(
         context.log.info("%s was planned before: its batch of %d is kept", context.partition_key, len(batch))
     else:
         size = min(round_config.batch_size, _labels_left(deployment, policy, number))
-        rows = choose(uncertainty_scores, round_config, size, number)
+        embeddings, asked = None, None
+        if _uses_embeddings(round_config) and size > 0 and len(uncertainty_scores):
+            features = Features(image_pool, deployment, training, round_config.seed)
+            embeddings = features.of(uncertainty_scores["sample_id"].tolist(), context.log)
+            known = planned_before(ledger, number, purpose="query").intersection(features.uris.index)
+            asked = features.of(sorted(known), context.log)
+        rows = choose(uncertainty_scores, round_config, size, number, embeddings, asked)
         if number == 0:
             rows += _holdout_rows(image_pool, deployment, round_config)
         batch = ledger.plan(context.partition_key, pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))
@@ -157,7 +166,7 @@ def query_batch(
     metadata: dict[str, Any] = {
         "samples": len(query),
         "holdout_samples": len(batch) - len(query),
-        "strategy": query["strategy"].iloc[0] if len(query) else "none: nothing is left to ask",
+        "strategy": ", ".join(query["strategy"].unique()) if len(query) else "none: nothing is left to ask",
         "seed": round_config.seed,
         "reused": reused,
         "checkpoint": str(query["checkpoint"].iloc[0]) if len(query) else "",
@@ -178,30 +187,44 @@ def query_batch(
     )
 
 
-def choose(scores: pd.DataFrame, config: RoundSettings, size: int, number: int) -> list[dict[str, Any]]:
+def choose(
+    scores: pd.DataFrame,
+    config: RoundSettings,
+    size: int,
+    number: int,
+    embeddings: np.ndarray | None = None,
+    asked: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
     """Return the plan rows of the query batch: at most `size` of the scored candidates.
 
-    Without a trained checkpoint there is nothing to be uncertain with, so the batch is drawn at random.
+    Without a trained checkpoint there is nothing to be uncertain with: a strategy that goes by the features alone is
+    used as it is, any other one gives way to a random draw.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        The asset `uncertainty_scores`.
+    config : RoundSettings
+    size : int
+    number : int
+        Of the round.
+    embeddings : float32 array, shape (n, d), optional
+        Features of the candidates, if the configuration uses them.
+    asked : float32 array, shape (m, d), optional
+        Features of the samples that earlier rounds have asked about: their neighbourhoods count as known.
     """
     size = min(size, len(scores))
     if size < 1:
         return []
-    trained = bool(scores["trained"].iloc[0])
-    strategy = config.strategy if trained else "random"
-    selection = select(
-        strategy,
-        probabilities=stack(scores["probabilities"], None),
-        batch_size=size,
-        rng=generator(config.seed, number, "query"),
-        balanced=config.balanced and trained,
-    )
+    selection = _select(scores, config, size, number, embeddings, asked)
+    strategies = np.where(selection.explored, "random", selection.strategy)
     chosen = scores.iloc[selection.indices]
     return [
         {
             "sample_id": row.sample_id,
             "purpose": "query",
             "rank": rank,
-            "strategy": strategy,
+            "strategy": str(strategy),
             "score": float(score),
             "propensity": float(propensity),
             "certainty": row.certainty,
@@ -210,10 +233,38 @@ def choose(scores: pd.DataFrame, config: RoundSettings, size: int, number: int) 
             "seed": config.seed,
             "checkpoint": row.checkpoint,
         }
-        for rank, (row, score, propensity) in enumerate(
-            zip(chosen.itertuples(), selection.scores, selection.propensities, strict=True)
+        for rank, (row, strategy, score, propensity) in enumerate(
+            zip(chosen.itertuples(), strategies, selection.scores, selection.propensities, strict=True)
         )
     ]
+
+
+def _select(
+    scores: pd.DataFrame,
+    config: RoundSettings,
+    size: int,
+    number: int,
+    embeddings: np.ndarray | None,
+    asked: np.ndarray | None,
+) -> Selection:
+    trained = bool(scores["trained"].iloc[0])
+    # An untrained network's probabilities say how many candidates there are, no more.
+    predicted = trained or embeddings is None
+    return select(
+        config.strategy if trained else cold_start(config.strategy),
+        probabilities=stack(scores["probabilities"], None) if predicted else None,
+        embeddings=embeddings,
+        labeled_embeddings=asked if asked is not None and len(asked) else None,
+        batch_size=size,
+        rng=generator(config.seed, number, "query"),
+        balanced=config.balanced and trained,
+        explore=config.explore,
+        dedup=config.dedup,
+    )
+
+
+def _uses_embeddings(config: RoundSettings) -> bool:
+    return config.dedup is not None or "embeddings" in available()[config.strategy].uses
 
 
 def stack(column: pd.Series, classes: int | None) -> np.ndarray:

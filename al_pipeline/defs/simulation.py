@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.defs.data import classes_of
+from al_pipeline.defs.features import classes_of
 from al_pipeline.defs.report import comparison_curve, picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings

@@ -8,7 +8,7 @@ import pytest
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.experiments import simulate
-from al_pipeline.core.predict import predict
+from al_pipeline.core.predict import embed, predict
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.core.train import TrainingOptions, train, untrained
@@ -97,6 +97,41 @@ def test_it_asks_and_trains_as_the_loop_does(manifest: pd.DataFrame, results: pd
     assert found["accuracy"].item() == pytest.approx(accuracy)
 
 
+def test_strategies_that_go_by_features_see_those_of_the_starting_weights(manifest: pd.DataFrame) -> None:
+    """Two rounds by hand: before there is a model the features alone decide, afterwards the labeled ones count too."""
+    pool = manifest[manifest["split"] == "pool"].sort_values("sample_id").reset_index(drop=True)
+    start = untrained(NAMES, OPTIONS, seed=0, round_number=0).checkpoint
+    features = embed(start, pool["uri"].tolist())
+    labeled: list[int] = []
+    for number in range(2):
+        left = [i for i in range(20) if i not in labeled]
+        drawn = [left[i] for i in generator(0, number, "draw").permutation(len(left))[:8]]
+        batch = select(
+            "k_center",
+            embeddings=features[drawn],
+            labeled_embeddings=features[sorted(labeled)],
+            batch_size=4,
+            rng=generator(0, number, "query"),
+        )
+        labeled += [drawn[i] for i in batch.indices]
+    told: list[tuple[int, ...]] = []
+
+    def spy(paths: list[str], labels: list[str], *args: Any, **kwargs: Any) -> Any:
+        told.append(tuple(sorted(pool.index[pool["uri"].isin(paths)])))
+        return train(paths, labels, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("al_pipeline.core.experiments.train", spy)
+        results = simulate(manifest, NAMES, **dict(PLAN, strategies=["k_center"]))
+    assert results["n_labels"].tolist() == [0, 4, 8]
+    assert told[-1] == tuple(sorted(labeled))
+
+
+@pytest.mark.parametrize("strategy", ["auto", "badge", "tcm", "margin"])
+def test_other_families_run_from_the_first_round_to_the_last(manifest: pd.DataFrame, strategy: str) -> None:
+    assert simulate(manifest, NAMES, **dict(PLAN, strategies=[strategy]))["n_labels"].tolist() == [0, 4, 8]
+
+
 def test_a_run_ends_when_everything_is_labeled(manifest: pd.DataFrame) -> None:
     plan = PLAN | {"strategies": ["random"], "seeds": [0], "batch_size": 15, "sample_size": None, "rounds": 9}
     assert simulate(manifest, NAMES, **plan)["n_labels"].tolist() == [0, 15, 20]
@@ -106,6 +141,8 @@ def test_a_run_ends_when_everything_is_labeled(manifest: pd.DataFrame) -> None:
     ("change", "message"),
     [
         ({"strategies": ["entropies"]}, "unknown strategy 'entropies'; choose from .*low_certainty"),
+        ({"strategies": ["bald"]}, "'bald' needs several predictions per image"),
+        ({"strategies": ["random", "k_center"], "balanced": True}, "'k_center' has no balanced form"),
         ({"strategies": []}, "no strategy to simulate"),
         ({"strategies": ["random", "random"]}, "strategies must be different"),
         ({"seeds": []}, "seeds must be different from each other and at least one"),

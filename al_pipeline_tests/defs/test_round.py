@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 
+from al_pipeline.core.rng import generator
+from al_pipeline.core.strategies import select
 from al_pipeline.defs.answers import draw_holdout, holdout_labels, planned_before
+from al_pipeline.defs.features import Features
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 
 BEFORE_PUSH = ["labeled_pool", "checkpoint", "evaluation", "uncertainty_scores", "query_batch"]
@@ -111,6 +115,51 @@ def test_the_first_round_draws_at_random_and_has_no_trained_model(scanned: World
     assert batch["predicted"].isna().all()
     assert metadata_of(result, "checkpoint")["trained"] is False
     assert checks_of(result)["labeled_pool.two_classes"] is False
+
+
+def test_strategies_that_go_by_features_use_those_of_the_starting_weights_and_what_was_asked_before(
+    world: World,
+) -> None:
+    """The features need not be there before: the round computes what is missing."""
+    world.materialize("image_pool")
+    config = {"strategy": "auto", "batch_size": 6, "seed": 3}
+    freeze(world, "r0000", per_class=0)
+    result = run_round(world, "r0000", round_config=config)
+    assert result.success, errors_of(result)
+    first = world.value("query_batch", "r0000")
+    # Without a model the default covers the candidates, which it can do without one.
+    assert set(first["strategy"]) == {"auto"}
+    assert (first["score"].diff().dropna() <= 1e-6).all()
+    freeze(world, "r0001", per_class=3)
+    result = run_round(world, "r0001", round_config=config)
+    assert result.success, errors_of(result)
+    batch, scores = world.value("query_batch", "r0001"), world.value("uncertainty_scores", "r0001")
+    features = Features(world.value("image_pool"), world.deployment, world.settings.training, seed=3)
+    ids = scores["sample_id"].tolist()
+    expected = select(
+        "uncertainty_herding",
+        probabilities=np.stack(list(scores["probabilities"])),
+        embeddings=features.store.load(ids),
+        labeled_embeddings=features.store.load(sorted(first["sample_id"])),
+        batch_size=6,
+        rng=generator(3, 1, "query"),
+    )
+    assert batch["sample_id"].tolist() == [ids[i] for i in expected.indices]
+    np.testing.assert_allclose(batch["score"], expected.scores)
+
+
+def test_a_share_of_the_batch_can_be_drawn_at_random_and_says_with_which_probability(scanned: World) -> None:
+    freeze(scanned, "r0001", per_class=3)
+    config = {"strategy": "margin", "batch_size": 8, "explore": 0.25, "dedup": 0.99999}
+    result = run_round(scanned, "r0001", round_config=config)
+    assert result.success, errors_of(result)
+    batch = scanned.value("query_batch", "r0001")
+    explored = batch["strategy"] == "random"
+    assert metadata_of(result, "query_batch")["strategy"] == "margin, random"
+    assert explored.sum() == 2
+    np.testing.assert_allclose(batch.loc[explored, "propensity"], 2 / len(scanned.value("uncertainty_scores", "r0001")))
+    assert batch.loc[~explored, "propensity"].isna().all()
+    assert batch.loc[explored, "score"].isna().all()
 
 
 def test_the_same_seed_and_labels_give_the_same_batch_and_another_seed_another(make_world: Any, tmp_path: Path) -> None:

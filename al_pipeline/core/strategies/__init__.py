@@ -13,7 +13,7 @@ from al_pipeline.core.strategies import certainty as _certainty  # noqa: F401 (r
 from al_pipeline.core.strategies import diversity as _diversity  # noqa: F401
 from al_pipeline.core.strategies import hybrid as _hybrid  # noqa: F401
 from al_pipeline.core.strategies import uncertainty as _uncertainty  # noqa: F401
-from al_pipeline.core.strategies.registry import StrategyInfo, available
+from al_pipeline.core.strategies.registry import StrategyInfo, available, cold_start
 from al_pipeline.core.strategies.selection import Selection, certainty, select
 
-__all__ = ["Selection", "StrategyInfo", "available", "certainty", "select"]
+__all__ = ["Selection", "StrategyInfo", "available", "certainty", "cold_start", "select"]

@@ -68,10 +68,11 @@ def cluster_margin(query: Query, *, pool: int = 10, clusters: int | None = None)
 @strategy(
     description="TypiClust while labels are few, margin from then on.",
     source="Doucet, Estermann, Aczel & Wattenhofer 2024, Bridging diversity and uncertainty in active learning",
-    needs=BOTH,
+    needs=("embeddings",),
+    uses=BOTH,
 )
 def tcm(query: Query, *, switch: int | None = None) -> Picks:
-    """Choose as `typiclust` with fewer than `switch` labels, else as `margin`.
+    """Choose as `typiclust` with fewer than `switch` labels, or without probabilities, else as `margin`.
 
     Parameters
     ----------
@@ -79,8 +80,11 @@ def tcm(query: Query, *, switch: int | None = None) -> Picks:
     switch : int, optional
         By default ten labels per class.
     """
-    classes = query.probabilities.shape[1]
-    at = LABELS_PER_CLASS * classes if switch is None else whole("switch", switch, 0)
+    at = None if switch is None else whole("switch", switch, 0)
+    if not query.has_probabilities:
+        return typiclust(query)
+    if at is None:
+        at = LABELS_PER_CLASS * query.probabilities.shape[1]
     labels = 0 if query.labeled_embeddings is None else len(query.labeled_embeddings)
     return typiclust(query) if labels < at else margin(query)
 
@@ -89,6 +93,7 @@ def tcm(query: Query, *, switch: int | None = None) -> Picks:
     description="The batch that covers best what the model is unsure about: one strategy for few and for many labels.",
     source="Bae, Oliveira & Sutherland 2025, Uncertainty herding: one active learning method for all label budgets",
     needs=("embeddings",),
+    uses=BOTH,
 )
 def uncertainty_herding(
     query: Query, *, radius: float | None = None, temperature: float = 1.0, candidates: int = 35_000
@@ -125,6 +130,7 @@ def uncertainty_herding(
     description="uncertainty_herding where there are embeddings, margin otherwise: the default for every budget.",
     source="docs/strategies.md",
     needs=(),
+    uses=BOTH,
 )
 def auto(query: Query) -> Picks:
     """Choose by what is known about the candidates."""

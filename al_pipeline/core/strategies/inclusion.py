@@ -41,7 +41,7 @@ def inclusion_probabilities(logarithms: Array, seats: int, rows: npt.NDArray[np.
         distributed (few seats) or all arrivals as normal with a correction for skewness (Volkova 1996; many seats).
     """
     n = len(logarithms)
-    if seats >= n:
+    if seats >= n or not len(rows):
         return np.ones(len(rows))
     # Who is far above the last seat is in, far below out: beyond that, how far makes no difference.
     last = np.partition(logarithms, n - seats)[n - seats]

@@ -111,7 +111,7 @@ class Query:
         dedup: float | None = None,
     ) -> None:
         self.n, self.batch_size, self.rng = n, batch_size, rng
-        self.samples, self.labeled_embeddings = samples, labeled_embeddings
+        self._samples, self.labeled_embeddings = samples, labeled_embeddings
         self._probabilities, self._embeddings = probabilities, embeddings
         self._dedup = dedup
         self._directions: list[npt.NDArray[np.float64]] = []
@@ -129,6 +129,13 @@ class Query:
         if self._probabilities is None:
             raise InputError("probabilities are missing: this strategy, or balanced=True, cannot do without them")
         return self._probabilities
+
+    @property
+    def samples(self) -> Floats:
+        """Class probabilities of several passes, shape (T, n, K)."""
+        if self._samples is None:
+            raise InputError("probabilities of several passes are missing: this strategy cannot do without them")
+        return self._samples
 
     @property
     def has_probabilities(self) -> bool:

@@ -10,7 +10,7 @@ from al_pipeline.core.strategies.query import Picks
 
 P = ParamSpec("P")
 
-NEEDS = frozenset({"probabilities", "embeddings"})
+NEEDS = frozenset({"probabilities", "passes", "embeddings"})
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class StrategyInfo:
     description : str
         One line.
     needs : frozenset of str
-        The inputs it cannot do without: ``"probabilities"``, ``"embeddings"``, both or none.
+        The inputs it cannot do without: ``"probabilities"``, ``"passes"`` (probabilities of several stochastic passes
+        or heads), ``"embeddings"``, or none.
+    uses : frozenset of str
+        These, and the inputs that it makes use of when they are given.
     source : str
         Where the method comes from.
     balanced : bool
@@ -31,6 +34,7 @@ class StrategyInfo:
 
     description: str
     needs: frozenset[str]
+    uses: frozenset[str]
     source: str
     balanced: bool
 
@@ -48,7 +52,12 @@ _registry: dict[str, Strategy] = {}
 
 
 def strategy(
-    *, description: str, source: str, needs: Iterable[str] = ("probabilities",), balanced: bool = False
+    *,
+    description: str,
+    source: str,
+    needs: Iterable[str] = ("probabilities",),
+    uses: Iterable[str] = (),
+    balanced: bool = False,
 ) -> Callable[[Callable[P, Picks]], Callable[P, Picks]]:
     """Register the decorated function as the query strategy of the same name.
 
@@ -59,10 +68,11 @@ def strategy(
     Raises
     ------
     InputError
-        The name is taken, or `needs` names something that `select` cannot supply.
+        The name is taken, or `needs` or `uses` name something that `select` cannot supply.
     """
     required = frozenset(needs)
-    if unknown := required - NEEDS:
+    used = required | frozenset(uses)
+    if unknown := used - NEEDS:
         raise InputError(f"a strategy cannot need {sorted(unknown)}; possible needs are {sorted(NEEDS)}")
 
     def register(pick: Callable[P, Picks]) -> Callable[P, Picks]:
@@ -74,7 +84,7 @@ def strategy(
             for parameter in inspect.signature(pick).parameters.values()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         )
-        _registry[name] = Strategy(StrategyInfo(description, required, source, balanced), pick, options)
+        _registry[name] = Strategy(StrategyInfo(description, required, used, source, balanced), pick, options)
         return pick
 
     return register
@@ -83,6 +93,14 @@ def strategy(
 def available() -> dict[str, StrategyInfo]:
     """Return every query strategy by name, in the order of registration."""
     return {name: entry.info for name, entry in _registry.items()}
+
+
+def cold_start(name: str) -> str:
+    """Return the strategy that chooses in the place of the named one while there is no model.
+
+    That is the strategy itself if it can do without probabilities, and `random` otherwise.
+    """
+    return "random" if "probabilities" in find(name, {}).info.needs else name
 
 
 def find(name: str, options: dict[str, Any]) -> Strategy:

@@ -10,10 +10,14 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.options import share, whole
 from al_pipeline.core.strategies.query import Floats, Indices, Picks, Query
-from al_pipeline.core.strategies.registry import Strategy, find
+from al_pipeline.core.strategies.registry import Strategy, cold_start, find
 
 # Softmax in half precision sums to one within about 1e-3.
 SUM_TOLERANCE = 1e-3
+PASSES = (
+    "probabilities of the shape (passes ≥ 2, candidates, classes): predict several times with dropout on, or with "
+    "several heads"
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,15 @@ class Selection:
         The probability of being drawn; NaN where the strategy is deterministic.
     explored : bool array, shape (b,)
         Which were drawn at random by `explore`: a simple random sample of all candidates.
+    strategy : str
+        The strategy that chose the others: the one asked for, or the one that stands in for it (see `select`).
     """
 
     indices: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float64]
     propensities: npt.NDArray[np.float64]
     explored: npt.NDArray[np.bool_]
+    strategy: str
 
     def __len__(self) -> int:
         """Return b."""
@@ -59,6 +66,9 @@ def select(
 
     The same inputs and generator state always give the same batch. Deterministic strategies give the same batch in
     whatever order the candidates stand; of equal utilities the first candidate wins.
+
+    Before there is a model (no `probabilities`) and a label (no `labeled_embeddings`), a strategy that cannot do
+    without probabilities draws at random: see `cold_start`.
 
     Parameters
     ----------
@@ -109,12 +119,15 @@ def select(
     e = None if embeddings is None else _features("embeddings", embeddings)
     labeled = None if labeled_embeddings is None else _features("labeled_embeddings", labeled_embeddings)
     dedup = None if dedup is None else _cosine(dedup)
-    _check_needs(name, entry, p, e, labeled, balanced, dedup)
+    if p is None and e is not None and (labeled is None or not len(labeled)) and cold_start(name) != name:
+        name, options = cold_start(name), {}
+        entry = find(name, options)
+    _check_needs(name, entry, p, samples, e, labeled, balanced, dedup)
 
     n = len(p) if p is not None else len(e) if e is not None else 0
     seats = min(seats, n)
     if n == 0:
-        return Selection(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_))
+        return Selection(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_), name)
 
     def query(size: int, excluded: Indices | None = None) -> Query:
         known = labeled
@@ -136,25 +149,25 @@ def select(
 
     arm = min(seats, int(np.floor(explore * seats + rng.random()))) if explore > 0 else 0
     if not arm:
-        return _selection(entry.pick(query(seats), **options), 0.0)
+        return _selection(entry.pick(query(seats), **options), 0.0, name)
     drawn = find("random", {}).pick(Query(n=n, batch_size=arm, rng=rng, embeddings=e, dedup=dedup)).indices
     chance = explore * seats / n
     if arm == seats:
-        return _explored(drawn, Picks(np.empty(0, np.int64), np.empty(0)), chance)
-    return _explored(drawn, entry.pick(query(seats - len(drawn), drawn), **options), chance)
+        return _explored(drawn, Picks(np.empty(0, np.int64), np.empty(0)), chance, name)
+    return _explored(drawn, entry.pick(query(seats - len(drawn), drawn), **options), chance, name)
 
 
-def _selection(picks: Picks, already: float) -> Selection:
+def _selection(picks: Picks, already: float, name: str) -> Selection:
     propensities = np.full(len(picks.indices), np.nan)
     if picks.propensities is not None:
         # In the batch by the random arm, or else by the strategy.
         propensities = already + (1 - already) * picks.propensities
-    return Selection(picks.indices, picks.scores, propensities, np.zeros(len(picks.indices), dtype=np.bool_))
+    return Selection(picks.indices, picks.scores, propensities, np.zeros(len(picks.indices), dtype=np.bool_), name)
 
 
-def _explored(drawn: Indices, picks: Picks, chance: float) -> Selection:
+def _explored(drawn: Indices, picks: Picks, chance: float, name: str) -> Selection:
     """Spread what was drawn at random evenly over the query order of the rest."""
-    rest = _selection(picks, chance)
+    rest = _selection(picks, chance, name)
     places = np.concatenate([_even(len(drawn)), _even(len(rest))])
     order = np.argsort(places, kind="stable")
     return Selection(
@@ -162,6 +175,7 @@ def _explored(drawn: Indices, picks: Picks, chance: float) -> Selection:
         np.concatenate([np.full(len(drawn), np.nan), rest.scores])[order],
         np.concatenate([np.full(len(drawn), chance), rest.propensities])[order],
         np.concatenate([np.ones(len(drawn), dtype=np.bool_), rest.explored])[order],
+        name,
     )
 
 
@@ -192,12 +206,14 @@ def _check_needs(
     name: str,
     entry: Strategy,
     p: Floats | None,
+    samples: Floats | None,
     e: Floats | None,
     labeled: Floats | None,
     balanced: bool,
     dedup: float | None,
 ) -> None:
-    given = {"probabilities": p is not None, "embeddings": e is not None}
+    passes = 0 if samples is None else len(samples)
+    given = {"probabilities": p is not None, "passes": passes > 1, "embeddings": e is not None}
     if balanced and not entry.info.balanced:
         raise InputError(f"the query strategy {name!r} has no balanced form: leave balanced=True out")
     wanted = dict.fromkeys(entry.info.needs, "")
@@ -205,7 +221,8 @@ def _check_needs(
     wanted |= {"embeddings": " with dedup"} if dedup is not None else {}
     for need, why in sorted(wanted.items()):
         if not given[need]:
-            raise InputError(f"the query strategy {name!r}{why} needs {need}")
+            what = PASSES if need == "passes" else need
+            raise InputError(f"the query strategy {name!r}{why} needs {what}")
     if p is None and e is None:
         raise InputError("select needs probabilities or embeddings: without either there are no candidates to choose")
     if p is not None and e is not None and len(p) != len(e):

@@ -3,11 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.certainty import certain
 from al_pipeline.core.strategies.options import at_least, whole
-from al_pipeline.core.strategies.query import Floats, Picks, Query
+from al_pipeline.core.strategies.query import Picks, Query
 from al_pipeline.core.strategies.registry import strategy
 
 # ln of a margin of 1 is −∞; a floor keeps such candidates possible, and last.
@@ -49,11 +48,12 @@ def least_confidence(query: Query) -> Picks:
 @strategy(
     description="The B candidates that the passes of a stochastic model disagree about most.",
     source="Houlsby et al. 2011, Bayesian active learning for classification and preference learning",
+    needs=("probabilities", "passes"),
     balanced=True,
 )
 def bald(query: Query) -> Picks:
     """Take the highest mutual information between label and weights, in nats; needs (T, n, K) probabilities."""
-    samples = stochastic(query, "bald")
+    samples = query.samples
 
     def information(start: int, stop: int) -> npt.NDArray[np.float64]:
         within = np.mean([utilities.entropy(one[start:stop]) for one in samples], axis=0)
@@ -65,6 +65,7 @@ def bald(query: Query) -> Picks:
 @strategy(
     description="A batch whose labels together tell most about the weights: BALD without its redundancy.",
     source="Kirsch, van Amersfoort & Gal 2019, BatchBALD",
+    needs=("probabilities", "passes"),
 )
 def batch_bald(query: Query, *, configurations: int = 10_000) -> Picks:
     """Choose greedily by the joint mutual information of the batch's labels and the weights.
@@ -80,8 +81,7 @@ def batch_bald(query: Query, *, configurations: int = 10_000) -> Picks:
     from al_pipeline.core.strategies.batch_bald import joint_information
 
     configurations = whole("configurations", configurations, 1)
-    samples = stochastic(query, "batch_bald")
-    return Picks(*joint_information(samples, query, configurations))
+    return Picks(*joint_information(query.samples, query, configurations))
 
 
 @strategy(
@@ -115,13 +115,3 @@ def power_margin(query: Query, *, power: float = 1.0) -> Picks:
     drawn = query.take(lambda start, stop: keys[start:stop], query.batch_size).indices
     chances = inclusion_probabilities(logarithms[free], len(drawn), np.searchsorted(free, drawn))
     return Picks(drawn, logarithms[drawn], chances)
-
-
-def stochastic(query: Query, name: str) -> Floats:
-    """Return the (T, n, K) probabilities, or say that they are needed."""
-    if query.samples is None or len(query.samples) < 2:
-        raise InputError(
-            f"the query strategy {name!r} needs probabilities of the shape (passes ≥ 2, candidates, classes): predict "
-            "several times with dropout on, or with several heads"
-        )
-    return query.samples

@@ -69,7 +69,7 @@ def prob_cover(x: Array, labeled: Array, radius: float, batch: int) -> tuple[lis
     """Yehuda et al. (2022), algorithm 1: most uncovered candidates within the radius first; returns rows and counts."""
     near = distances(x, x) <= radius
     np.fill_diagonal(near, True)
-    covered = (distances(x, labeled) <= radius).any(axis=1) if len(labeled) else np.zeros(len(x), dtype=bool)
+    covered = np.asarray((distances(x, labeled) <= radius).any(axis=1))
     open_ = np.ones(len(x), dtype=bool)
     rows: list[int] = []
     counts: list[float] = []
@@ -122,7 +122,7 @@ def batch_bald(samples: Array, batch: int) -> tuple[list[int], list[float]]:
             for labels in itertools.product(range(classes), repeat=len(rows))
         ]
         within = np.mean([sum(entropy(samples[t, row]) for row in rows) for t in range(passes)])
-        return entropy(np.array(joint)) - float(within)
+        return entropy(np.array(joint, dtype=np.float64)) - float(within)
 
     rows: list[int] = []
     gains: list[float] = []

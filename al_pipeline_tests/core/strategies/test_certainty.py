@@ -299,7 +299,19 @@ GOOD = np.array([[0.5, 0.5], [0.25, 0.75]])
             {"embeddings": np.zeros((2, 4)), "labeled_embeddings": np.zeros((5, 3))},
             "embeddings have 4 columns but labeled_embeddings have 3",
         ),
-        ({"probabilities": None, "embeddings": np.zeros((2, 4))}, "'low_certainty' needs probabilities"),
+        (
+            {"probabilities": None, "embeddings": np.zeros((2, 4)), "labeled_embeddings": np.zeros((1, 4))},
+            "'low_certainty' needs probabilities",
+        ),
+        ({"probabilities": None}, "'low_certainty' needs probabilities"),
+        ({"name": "k_center"}, "'k_center' needs embeddings"),
+        ({"dedup": 0.9}, "'low_certainty' with dedup needs embeddings"),
+        ({"dedup": 1.1}, "dedup must be a cosine similarity from -1 to 1, not 1.1"),
+        ({"dedup": "high"}, "dedup must be a cosine similarity from -1 to 1, not 'high'"),
+        ({"explore": 1.5}, "explore must be a number from 0 to 1, not 1.5"),
+        ({"explore": float("nan")}, "explore must be a number from 0 to 1, not nan"),
+        ({"probabilities": np.full((2, 2, 3, 2), 0.5)}, "or .passes, candidates, classes. of several passes, not"),
+        ({"probabilities": np.empty((0, 3, 2))}, "must have at least one pass"),
         (
             {"name": "random", "probabilities": None, "embeddings": np.zeros((2, 4)), "balanced": True},
             "'random' with balanced=True needs probabilities",
@@ -329,7 +341,7 @@ def test_the_papers_strategies_are_available_and_described() -> None:
     for name, info in available().items():
         assert info.description, name
         assert info.source, name
-        assert info.needs <= {"probabilities", "embeddings"}, name
+        assert info.needs <= info.uses <= {"probabilities", "passes", "embeddings"}, name
 
 
 def test_a_name_is_registered_once() -> None:

@@ -195,7 +195,7 @@ def test_the_order_of_the_candidates_does_not_matter(name: str) -> None:
     """But for true ties: of two candidates that would cover only each other, the first one is taken."""
     x, labeled = split(cloud(230, 8, seed=3), 30)
     p = rng(1).dirichlet(np.ones(3), 200)
-    options = {} if name == "k_center" else {"radius": 6.0}
+    options: dict[str, Any] = {} if name == "k_center" else {"radius": 6.0}
     order = rng(5).permutation(200)
     straight = select(
         name, probabilities=p, embeddings=x, labeled_embeddings=labeled, batch_size=20, rng=rng(), **options

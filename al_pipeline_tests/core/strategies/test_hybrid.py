@@ -1,5 +1,7 @@
 """BADGE, cluster-margin, TCM, uncertainty herding and the default against their definitions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -85,7 +87,7 @@ def test_cluster_margin_of_a_handful(n: int) -> None:
 def test_tcm_is_typiclust_until_there_are_ten_labels_per_class() -> None:
     p, x, labeled = dirichlet(90, 2), cloud(90, 4, seed=1), cloud(30, 4, seed=2)
 
-    def batch(name: str, labels: int, **options: int) -> list[int]:
+    def batch(name: str, labels: int, **options: Any) -> list[int]:
         return select(
             name, probabilities=p, embeddings=x, labeled_embeddings=labeled[:labels], batch_size=6, rng=rng(), **options
         ).indices.tolist()
@@ -142,7 +144,7 @@ def test_temperature_leaves_impossible_classes_impossible() -> None:
 def test_the_default_goes_by_what_there_is() -> None:
     p, x = dirichlet(60, 3), cloud(60, 4, seed=1)
 
-    def batch(name: str, **inputs: np.ndarray) -> list[int]:
+    def batch(name: str, **inputs: Any) -> list[int]:
         return select(name, batch_size=7, rng=rng(), **inputs).indices.tolist()
 
     assert batch("auto", probabilities=p, embeddings=x) == batch("uncertainty_herding", probabilities=p, embeddings=x)
@@ -159,6 +161,6 @@ def test_the_default_goes_by_what_there_is() -> None:
         ("tcm", {"switch": -1}, "switch must be a whole number of at least 0, not -1"),
     ],
 )
-def test_options_that_cannot_be_used_are_named(name: str, options: dict[str, float], message: str) -> None:
+def test_options_that_cannot_be_used_are_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         select(name, probabilities=dirichlet(9, 2), embeddings=cloud(9, 2, seed=0), batch_size=2, rng=rng(), **options)
