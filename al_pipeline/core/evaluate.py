@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from al_pipeline.core.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
+from al_pipeline.core.calibration import CalibrationBin, calibration
 from al_pipeline.core.errors import InputError
 
-CALIBRATION_BINS = 15
 CURVE_POINTS = 200
 # Beyond this many classes a curve each is unreadable and, at 200 points, megabytes: only the mean curve is kept.
 CURVE_CLASSES = 20
@@ -47,17 +47,6 @@ class ClassScore:
     support: int
     precision: float | None
     recall: float | None
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Predictions whose top probability lies in (low, high]."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -170,7 +159,7 @@ def evaluate(
     right = predicted == truth
     confusion = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(confusion, (truth, predicted), 1)
-    ece, calibration = _calibration(p.max(axis=1), right)
+    ece, bins = calibration(p.max(axis=1), right)
     roc_auc, note = _roc_auc(p, truth, names, seed)
     return Evaluation(
         n=len(p),
@@ -180,7 +169,7 @@ def evaluate(
         ece=ece,
         per_class=_per_class(confusion, names),
         confusion=confusion.tolist(),
-        calibration=calibration,
+        calibration=bins,
         roc=_roc_curves(p, truth, names),
         note=note,
     )
@@ -244,24 +233,6 @@ def _per_class(confusion: Integers, names: list[str]) -> list[ClassScore]:
         )
         for i, name in enumerate(names)
     ]
-
-
-def _calibration(confidence: Floats, right: npt.NDArray[np.bool_]) -> tuple[float, list[CalibrationBin]]:
-    """Return the expected calibration error (Guo et al. 2017, equation 3) and its bins."""
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, CALIBRATION_BINS - 1)
-    bins = [
-        CalibrationBin(
-            low=float(edges[i]),
-            high=float(edges[i + 1]),
-            count=int(inside.sum()),
-            confidence=float(confidence[inside].mean()),
-            accuracy=float(right[inside].mean()),
-        )
-        for i in np.unique(place)
-        if (inside := place == i).any()
-    ]
-    return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / len(right), bins
 
 
 def _roc_curves(p: Floats, truth: Integers, names: list[str]) -> list[RocCurve]:

@@ -10,6 +10,8 @@ from al_pipeline.core.strategies.query import Picks, Query
 
 # How many of the most promising candidates are brought up to date together, at first; then twice as many each time.
 FEW = 64
+# In pools up to this size it takes less time to update all than to find out whom.
+EAGER = 2048
 # So many near-ties are settled in double precision.
 TIES = 256
 
@@ -43,7 +45,8 @@ class _Centers:
         self.bound = torch.full_like(self.norms, torch.inf)
         self.seen = torch.zeros(len(self.x), dtype=torch.long, device=self.x.device)
         if labeled is not None and count:
-            self._add(tensor(labeled))
+            rows = tensor(labeled)
+            self._add(rows, squared_norms(rows))
             self.bound, _ = nearest(self.x, self.norms, self.centers[: self.k])
             self.seen[:] = self.k
         self.tolerance = rounding(torch.cat([self.norms, self.center_norms[: self.k]]))
@@ -61,12 +64,14 @@ class _Centers:
             if self.query.admit(row):
                 rows.append(row)
                 scores.append(score)
-                self._add(self.x[row : row + 1])
+                self._add(self.x[row], self.norms[row])
+                if len(self.x) <= EAGER:
+                    self._update_all()
         return Picks(np.array(rows, dtype=np.int64), np.array(scores))
 
-    def _add(self, rows: Tensor) -> None:
-        part = slice(self.k, self.k + len(rows))
-        self.centers[part], self.center_norms[part] = rows, squared_norms(rows)
+    def _add(self, rows: Tensor, norms: Tensor) -> None:
+        part = slice(self.k, self.k + norms.numel())
+        self.centers[part], self.center_norms[part] = rows, norms
         self.k = part.stop
 
     def _central(self) -> int:
@@ -103,6 +108,13 @@ class _Centers:
             closest = squared_distances(self.x[part], self.norms[part], fresh, fresh_norms).min(dim=1).values
             self.bound[part] = torch.minimum(self.bound[part], closest)
         self.seen[rows] = self.k
+
+    def _update_all(self) -> None:
+        """Compare all rows with the latest center."""
+        last = self.k - 1
+        distance = torch.mv(self.x, self.centers[last]).mul_(-2).add_(self.norms).add_(self.center_norms[last])
+        self.bound = torch.minimum(self.bound, distance.clamp_(min=0))
+        self.seen.fill_(self.k)
 
     def _distance(self, row: int) -> float:
         """Return the squared distance to the nearest center, in double precision."""

@@ -5,14 +5,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from al_pipeline.core.strategies.cells import cells
 from al_pipeline.core.strategies.clusters import kmeans
-from al_pipeline.core.strategies.distances import SMALL, blocks, nearest, squared_distances, squared_norms, tensor
+from al_pipeline.core.strategies.distances import SMALL, nearest, rounding, squared_distances, squared_norms, tensor
+from al_pipeline.core.strategies.projection import Projection
 from al_pipeline.core.strategies.query import Picks, Query
 
 # Purity is a share; that of so many candidates is known to a third of a percentage point.
 PURITY_SAMPLE = 5000
 # Neighbourhoods are unpacked from bits so many at a time.
 UNPACK = 256
+# Centers whose distances to all candidates are held together.
+CENTERS = 128
 
 
 def cover(query: Query, rows: npt.NDArray[np.int64], radius: float | None, purity: float, clusters: int) -> Picks:
@@ -35,88 +39,115 @@ def cover(query: Query, rows: npt.NDArray[np.int64], radius: float | None, purit
     Picks
         Scores are the numbers of newly covered candidates, 0 once everything is covered.
     """
-    x = tensor(query.embeddings if len(rows) == query.n else query.embeddings[rows], double=len(rows) <= SMALL)
+    double = len(rows) <= SMALL
+    x = tensor(query.embeddings if len(rows) == query.n else query.embeddings[rows], double=double)
+    order, groups = cells(x)
+    x, rows = x[order], rows[order.cpu().numpy()]
     norms = squared_norms(x)
+    projection = Projection(x, norms)
     if radius is None:
-        radius = pure_radius(x, norms, purity, clusters, query.rng)
-    uncovered = np.ones(len(rows), dtype=bool)
+        radius = pure_radius(x, norms, projection, purity, clusters, query.rng)
+    balls = _Balls(x, norms, projection, groups, radius)
+    uncovered = np.zeros(balls.width, dtype=bool)
+    uncovered[balls.slots] = True
     labeled = query.labeled_embeddings
     if labeled is not None and len(labeled):
-        distance, _ = nearest(x, norms, tensor(labeled, double=len(rows) <= SMALL))
-        uncovered = (distance > radius**2).cpu().numpy()
-    bits = _neighbours(x, norms, radius)
-    degrees = np.zeros(len(rows), dtype=np.int64)
-    _count(bits, np.flatnonzero(uncovered), degrees, 1)
-    degrees[np.isin(rows, query.taken)] = -1
+        distance, _ = nearest(x, norms, tensor(labeled, double=double))
+        uncovered[balls.slots] = (distance > radius**2).cpu().numpy()
+    row_of = np.full(balls.width, -1)
+    row_of[balls.slots] = rows
+    open_ = (row_of >= 0) & ~np.isin(row_of, query.taken)
+    degrees = balls.count(np.flatnonzero(uncovered))
 
     chosen: list[int] = []
     scores: list[float] = []
-    while len(chosen) < query.batch_size:
-        place = int(degrees.argmax())
-        degree = int(degrees[place])
-        if degree < 0:
-            break
-        # Everything below −1 stays there whatever is taken off.
-        degrees[place] = -len(rows) - 1
-        if not query.admit(int(rows[place])):
+    while len(chosen) < query.batch_size and open_.any():
+        degree = int(degrees[open_].max())
+        best = np.flatnonzero(open_ & (degrees == degree))
+        slot = best[np.argmin(row_of[best])]
+        open_[slot] = False
+        if not query.admit(int(row_of[slot])):
             continue
-        chosen.append(int(rows[place]))
+        chosen.append(int(row_of[slot]))
         scores.append(float(degree))
-        inside = np.unpackbits(bits[place], count=len(rows)).astype(bool)
-        newly = np.flatnonzero(inside & uncovered)
+        newly = np.flatnonzero(balls.inside(slot) & uncovered)
         uncovered[newly] = False
-        open_ = degrees >= 0
-        _count(bits, newly, degrees, -1)
-        degrees[~open_] = -len(rows) - 1
+        degrees -= balls.count(newly)
     return Picks(np.array(chosen, dtype=np.int64), np.array(scores))
 
 
-def pure_radius(x: Tensor, norms: Tensor, purity: float, clusters: int, rng: np.random.Generator) -> float:
+def pure_radius(
+    x: Tensor, norms: Tensor, projection: Projection, purity: float, clusters: int, rng: np.random.Generator
+) -> float:
     """Return the largest radius at which a share `purity` of the balls holds candidates of one k-means cluster only.
 
     A ball is pure up to the distance of its center to the nearest candidate of another cluster, so that the radius is a
-    quantile of these distances; no grid of radii is tried. Of large pools a seeded sample of centers is looked at.
+    quantile of these distances; no grid of radii is tried, and centers that bounds show to be beyond the quantile are
+    not looked at closely. Of large pools a seeded sample of centers is looked at.
     """
-    labels = torch.from_numpy(kmeans(x, min(clusters, len(x)), rng)[1]).to(x.device)
-    centers = torch.arange(len(x), device=x.device)
-    if len(x) > PURITY_SAMPLE:
-        drawn = np.sort(rng.choice(len(x), PURITY_SAMPLE, replace=False))
-        centers = torch.from_numpy(drawn).to(x.device)
-    others = []
-    for part in blocks(len(centers), 256):
-        some = centers[part]
-        distance = squared_distances(x[some], norms[some], x, norms)
-        distance[labels[some][:, None] == labels[None, :]] = torch.inf
-        others.append(distance.min(dim=1).values)
-    sorted_ = torch.cat(others).sqrt().sort().values.double().cpu().numpy()
-    impure = min(len(sorted_) - 1, int(np.floor((1 - purity) * len(sorted_) + 1e-9)))
-    if np.isinf(sorted_[impure]):
+    labels = torch.from_numpy(kmeans([x], min(clusters, len(x)), rng)).to(x.device)
+    drawn = np.arange(len(x)) if len(x) <= PURITY_SAMPLE else np.sort(rng.choice(len(x), PURITY_SAMPLE, replace=False))
+    centers = torch.from_numpy(drawn).to(x.device)
+    every = slice(0, len(x))
+    impure = min(len(drawn) - 1, int(np.floor((1 - purity) * len(drawn) + 1e-9)))
+
+    def to_others(some: Tensor, distance: Tensor) -> Tensor:
+        return distance.masked_fill_(labels[some][:, None] == labels[None, :], torch.inf).min(dim=1).values
+
+    least = torch.cat([to_others(some, projection.least(some, every)) for some in centers.split(CENTERS)])
+    least, by_least = least.sort()
+    found = x.new_empty(0)
+    for bounds, some in zip(least.split(CENTERS), centers[by_least].split(CENTERS), strict=True):
+        if len(found) > impure and float(bounds[0]) - rounding(norms) > float(found[impure]):
+            break
+        distance = to_others(some, squared_distances(x[some], norms[some], x, norms))
+        found = torch.cat([found, distance]).sort().values
+    if torch.isinf(found[impure]):
         # One cluster: every ball is pure.
         return float(2 * norms.max().sqrt())
-    return float(np.nextafter(sorted_[impure], 0) * (1 - 1e-6))
+    return float(np.nextafter(float(found[impure].double().sqrt()), 0) * (1 - 1e-6))
 
 
-def _neighbours(x: Tensor, norms: Tensor, radius: float) -> npt.NDArray[np.uint8]:
-    """Return who is within the radius of whom, a bit for each pair, shape (r, ⌈r/8⌉)."""
-    n = len(x)
-    bits = np.zeros((n, (n + 7) // 8), dtype=np.uint8)
-    for a in blocks(n):
-        for b in blocks(n):
-            if b.start < a.start:
-                continue
-            near = (squared_distances(x[a], norms[a], x[b], norms[b]) <= radius**2).cpu().numpy()
-            # Blocks start at multiples of 8, so that each has bytes of its own.
-            bits[a, b.start // 8 : (b.stop + 7) // 8] = np.packbits(near, axis=1)
-            if b.start > a.start:
-                bits[b, a.start // 8 : (a.stop + 7) // 8] = np.packbits(np.ascontiguousarray(near.T), axis=1)
-    every = np.arange(n)
-    # A candidate covers itself, whatever rounding says about a radius of almost 0.
-    bits[every, every // 8] |= (128 >> (every % 8)).astype(np.uint8)
-    return bits
+class _Balls:
+    """Who is within the radius of whom, a bit for each pair.
 
+    Each group of rows begins at a multiple of 8, so that its bits have bytes of their own: row i stands in slot
+    `slots[i]` of `width`, and slots of no row are near nobody.
+    """
 
-def _count(bits: npt.NDArray[np.uint8], of: npt.NDArray[np.int64], degrees: npt.NDArray[np.int64], sign: int) -> None:
-    """Add to (or take off) each degree how many of the rows `of` are near."""
-    for start in range(0, len(of), UNPACK):
-        near = np.unpackbits(bits[of[start : start + UNPACK]], axis=1, count=len(degrees))
-        degrees += sign * near.sum(axis=0, dtype=np.int64)
+    def __init__(self, x: Tensor, norms: Tensor, projection: Projection, groups: list[slice], radius: float) -> None:
+        starts = np.cumsum([0, *(-(-(group.stop - group.start) // 8) * 8 for group in groups)])
+        self.width = int(starts[-1])
+        self.slots = np.concatenate(
+            [np.arange(group.stop - group.start) + start for group, start in zip(groups, starts[:-1], strict=True)]
+        )
+        self._bits = np.zeros((self.width, self.width // 8), dtype=np.uint8)
+        places = [slice(s, s + group.stop - group.start) for s, group in zip(starts[:-1], groups, strict=True)]
+        apart = projection.apart(groups).clamp(min=0).tolist()
+        limit = radius**2 + rounding(norms)
+        for i, a in enumerate(groups):
+            for j in range(i, len(groups)):
+                b = groups[j]
+                if apart[i][j] ** 2 > limit or float(projection.least(a, b).min()) > limit:
+                    continue
+                near = (squared_distances(x[a], norms[a], x[b], norms[b]) <= radius**2).cpu().numpy()
+                self._put(places[i], places[j], near)
+                if j > i:
+                    self._put(places[j], places[i], np.ascontiguousarray(near.T))
+        # A candidate covers itself, whatever rounding says about a radius of almost 0.
+        self._bits[self.slots, self.slots // 8] |= (128 >> (self.slots % 8)).astype(np.uint8)
+
+    def _put(self, rows: slice, columns: slice, near: npt.NDArray[np.bool_]) -> None:
+        self._bits[rows, columns.start // 8 : (columns.stop + 7) // 8] = np.packbits(near, axis=1)
+
+    def inside(self, slot: int) -> npt.NDArray[np.bool_]:
+        """Return who is in the ball around one, shape (width,)."""
+        return np.unpackbits(self._bits[slot]).astype(bool)
+
+    def count(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return how many of some are in the ball around each, shape (width,)."""
+        total = np.zeros(self.width, dtype=np.int64)
+        for start in range(0, len(slots), UNPACK):
+            near = np.unpackbits(self._bits[slots[start : start + UNPACK]], axis=1)
+            total += near.sum(axis=0, dtype=np.uint16)
+        return total

@@ -11,7 +11,7 @@ from torch import Tensor
 # Rows of a block; two blocks' distances are then 16 MiB.
 BLOCK = 2048
 # Pools up to this size are computed in double precision, which costs nothing there.
-SMALL = 2048
+SMALL = 1024
 
 
 def tensor(values: npt.NDArray[np.floating], *, double: bool = False) -> Tensor:

@@ -42,33 +42,29 @@ def typiclust(query: Query, *, clusters: int = MOST_CLUSTERS, neighbours: int = 
     neighbours : int
         Over how many nearest neighbours of its cluster a candidate's typicality is taken.
     """
-    import torch
-
-    from al_pipeline.core.strategies.clusters import in_turns, kmeans, typicality
+    from al_pipeline.core.strategies.clusters import Ranked, in_turns, kmeans, rows_of, typicality
     from al_pipeline.core.strategies.distances import tensor
 
     most, neighbours = whole("clusters", clusters, 1), whole("neighbours", neighbours, 1)
-    x = tensor(query.embeddings)
     labeled = query.labeled_embeddings
     count = 0 if labeled is None else len(labeled)
-    both = x if labeled is None or not count else torch.cat([x, tensor(labeled)])
-    k = min(most, count + query.batch_size, len(both))
-    _, cluster = kmeans(both, k, query.rng)
+    # Candidates first, so that a row of theirs keeps its number.
+    parts = [tensor(query.embeddings)] if labeled is None or not count else [*map(tensor, (query.embeddings, labeled))]
+    k = min(most, count + query.batch_size, query.n + count)
+    cluster = kmeans(parts, k, query.rng)
     sizes, labels = np.bincount(cluster, minlength=k), np.bincount(cluster[query.n :], minlength=k)
     order = np.lexsort((-sizes, labels, sizes < SMALL_CLUSTER))
-    ranked: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
-    for label in order[sizes[order] > 0]:
-        members = np.flatnonzero(cluster == label)
-        values = typicality(both[torch.from_numpy(members).to(both.device)], neighbours)
+    order = order[sizes[order] > 0]
+
+    def rank(turn: int) -> Ranked:
+        members = np.flatnonzero(cluster == order[turn])
+        values = typicality(rows_of(parts, members), neighbours)
         own = members < query.n
         members, values = members[own], values[own]
         best = np.argsort(-values, kind="stable")
-        ranked.append((members[best], values[best]))
-        # A cluster more than the batch needs is there for near-duplicates that are passed over.
-        if len(ranked) > 2 * query.batch_size:
-            break
-    rows, scores = in_turns(query, ranked)
-    return Picks(np.array(rows, dtype=np.int64), np.array(scores))
+        return members[best], values[best]
+
+    return in_turns(query, len(order), rank)
 
 
 @strategy(

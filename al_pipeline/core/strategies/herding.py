@@ -11,13 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.distances import SMALL, blocks, nearest, squared_distances, squared_norms, tensor
+from al_pipeline.core.strategies.cells import GROUP, cells
+from al_pipeline.core.strategies.distances import SMALL, nearest, squared_distances, squared_norms, tensor
 from al_pipeline.core.strategies.query import Floats, Picks, Query
 
-# Rows of a group: its similarities to another group fit into the processor's cache.
-GROUP = 1024
-# Anchors of the groups: enough to tell clusters apart, looked for among so many rows.
-MOST_ANCHORS, ROWS_PER_ANCHOR, PROBE = 128, 400, 4000
 # How many candidates are brought up to date together, at first; then twice as many each time.
 FEW = 32
 # Gains that differ by less than rounding are equal: the first candidate in input order wins.
@@ -56,7 +53,7 @@ class _Herd:
         every = len(rows) == query.n
         double = len(rows) <= SMALL
         x = tensor(query.embeddings if every else query.embeddings[rows], double=double)
-        order, self.groups = _cells(x)
+        order, self.groups = cells(x)
         self.x, self.rows = x[order], rows[order.cpu().numpy()]
         self.norms = squared_norms(self.x)
         self.weights = tensor(weights, double=double)[order]
@@ -145,30 +142,3 @@ class _Herd:
             if float(gain[group].sum()) > NOTHING[self.x.dtype] * best:
                 self.covered[group] = torch.maximum(self.covered[group], similarity[group])
                 self.changed[j] = now
-
-
-def _cells(x: Tensor) -> tuple[Tensor, list[slice]]:
-    """Return an order of the rows in which neighbours stand together, and slices of it; they change no result.
-
-    Cells belong to anchors that are far from each other, so that a cluster, however many rows it has, is not split
-    between cells that also hold others.
-    """
-    if len(x) <= GROUP:
-        return torch.arange(len(x), device=x.device), list(blocks(len(x), GROUP))
-    probe = x[:: max(1, len(x) // PROBE)]
-    norms = squared_norms(probe)
-    anchors = [0]
-    closest = torch.full_like(norms, torch.inf)
-    while len(anchors) < min(MOST_ANCHORS, len(x) // ROWS_PER_ANCHOR):
-        last = slice(anchors[-1], anchors[-1] + 1)
-        closest = torch.minimum(closest, squared_distances(probe[last], norms[last], probe, norms)[0])
-        anchors.append(int(closest.argmax()))
-    _, which = nearest(x, squared_norms(x), probe[anchors])
-    ends = torch.bincount(which, minlength=len(anchors)).cumsum(0).tolist()
-    starts = [0, *ends[:-1]]
-    groups = [
-        slice(start + part.start, start + part.stop)
-        for start, end in zip(starts, ends, strict=True)
-        for part in blocks(end - start, GROUP)
-    ]
-    return torch.argsort(which, stable=True), groups

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from al_pipeline.core.calibration import tempered
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.diversity import kernel_radius, sample, typiclust
 from al_pipeline.core.strategies.options import positive, whole
-from al_pipeline.core.strategies.query import Floats, Picks, Query, best_of_blocks
+from al_pipeline.core.strategies.query import Picks, Query, best_of_blocks
 from al_pipeline.core.strategies.registry import strategy
 from al_pipeline.core.strategies.uncertainty import margin
 
@@ -61,8 +62,7 @@ def cluster_margin(query: Query, *, pool: int = 10, clusters: int | None = None)
     if len(rows) > 1:
         labels = AgglomerativeClustering(k, linkage="average").fit_predict(query.embeddings[rows])
     order = np.argsort(np.bincount(labels, minlength=k), kind="stable")
-    chosen, scores = in_turns(query, [(rows[labels == label], values[labels == label]) for label in order])
-    return Picks(np.array(chosen, dtype=np.int64), np.array(scores))
+    return in_turns(query, len(order), lambda turn: (rows[labels == order[turn]], values[labels == order[turn]]))
 
 
 @strategy(
@@ -135,13 +135,3 @@ def uncertainty_herding(
 def auto(query: Query) -> Picks:
     """Choose by what is known about the candidates."""
     return uncertainty_herding(query) if query.has_embeddings else margin(query)
-
-
-def tempered(probabilities: Floats, temperature: float) -> Floats:
-    """Return softmax(ln p / temperature), shape (n, K)."""
-    if temperature == 1:
-        return probabilities
-    with np.errstate(divide="ignore"):
-        logits = np.log(probabilities.astype(np.float64)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.strategies import Selection, clusters, cover, diversity, herding, select
+from al_pipeline.core.strategies import Selection, cells, centers, clusters, cover, diversity, herding, select
+from al_pipeline.core.strategies.projection import Projection
 from al_pipeline_tests.core.strategies import references
 from al_pipeline_tests.core.strategies.pools import cloud, grids
 
@@ -81,8 +82,9 @@ def test_greedy_picks_of_300_candidates(
     if single:
         for module in (herding, cover):
             monkeypatch.setattr(module, "SMALL", 0)
-        monkeypatch.setattr(herding, "GROUP", 48)
-        monkeypatch.setattr(herding, "ROWS_PER_ANCHOR", 40)
+        monkeypatch.setattr(centers, "EAGER", 0)
+        monkeypatch.setattr(cells, "GROUP", 48)
+        monkeypatch.setattr(cells, "ROWS_PER_ANCHOR", 40)
     x, labeled = split(cloud(300 + labels, d, seed), labels)
     x64, labeled64 = x.astype(float), labeled.astype(float)
     assert chosen("k_center", x, labeled, 80).indices.tolist() == references.k_center(x64, labeled64, 80)
@@ -107,7 +109,7 @@ def test_typiclust_serves_the_clusters_as_the_paper_does(labels: int, batch: int
     x, labeled = split(cloud(270 + labels, 8, seed=4), labels)
     both = np.concatenate([x, labeled])
     count = min(500, labels + batch, len(both))
-    _, assigned = clusters.kmeans(torch.from_numpy(both), count, rng(7))
+    assigned = clusters.kmeans([torch.from_numpy(x), torch.from_numpy(labeled)], count, rng(7))
     expected = references.typiclust(both.astype(float), assigned, len(x), batch, 20, small=5)
     assert chosen("typiclust", x, labeled, batch).indices.tolist() == expected
 
@@ -131,9 +133,10 @@ def test_typiclust_goes_to_the_clusters_without_a_label_first() -> None:
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 0.95, 1.0])
 def test_the_pure_radius_is_the_largest_one_of_that_purity(wanted: float) -> None:
     x = cloud(200, 3, seed=8).astype(float)
-    assigned = clusters.kmeans(torch.from_numpy(x), 5, rng(2))[1]
+    assigned = clusters.kmeans([torch.from_numpy(x)], 5, rng(2))
     norms = torch.from_numpy((x**2).sum(axis=1))
-    radius = cover.pure_radius(torch.from_numpy(x), norms, wanted, 5, rng(2))
+    projection = Projection(torch.from_numpy(x), norms)
+    radius = cover.pure_radius(torch.from_numpy(x), norms, projection, wanted, 5, rng(2))
     assert references.purity(x, assigned, radius) >= wanted
     assert references.purity(x, assigned, radius * 1.00001) < wanted
 

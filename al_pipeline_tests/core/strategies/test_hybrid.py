@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.strategies import hybrid, select
+from al_pipeline.core.strategies import select
 from al_pipeline_tests.core.strategies import references
 from al_pipeline_tests.core.strategies.pools import cloud, grids
 
@@ -133,12 +133,6 @@ def test_a_model_that_is_sure_of_everything_still_gives_a_batch() -> None:
     p = np.eye(3)[np.arange(30) % 3]
     found = select("uncertainty_herding", probabilities=p, embeddings=cloud(30, 4, seed=1), batch_size=9, rng=rng())
     assert len(set(found.indices.tolist())) == 9
-
-
-def test_temperature_leaves_impossible_classes_impossible() -> None:
-    p = np.array([[0.8, 0.2, 0.0], [1.0, 0.0, 0.0]])
-    np.testing.assert_allclose(hybrid.tempered(p, 0.5), [[16 / 17, 1 / 17, 0], [1, 0, 0]])
-    np.testing.assert_array_equal(hybrid.tempered(p, 1.0), p)
 
 
 def test_the_default_goes_by_what_there_is() -> None:
