@@ -118,7 +118,7 @@ def start_loop(stack: Stack, loop: Loop, console: Console) -> None:
         console.print("Launching the job [bold]setup[/bold]: scan the images, create the Label Studio project …")
         stack.api.wait(stack.api.launch("setup"))
     if loop.newest() is None:
-        console.print("Launching [bold]round r0000[/bold]: it draws the first batch at random …")
+        console.print("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
         stack.api.add_partition("rounds", round_key(0))
         stack.api.wait(stack.api.launch("round", partition=round_key(0)))
 

@@ -15,10 +15,10 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_defaults_are_the_papers() -> None:
+def test_defaults_are_the_papers_but_for_the_strategy() -> None:
     settings = load_settings()
     assert settings.round == RoundSettings(
-        strategy="low_certainty", batch_size=8, sample_size=80, balanced=False, explore=0.0, dedup=None, seed=0
+        strategy="auto", batch_size=8, sample_size=80, balanced=False, explore=0.0, dedup=None, seed=0
     )
     assert (settings.training.architecture, settings.training.weights) == ("resnet18", "none")
     assert (settings.training.optimizer, settings.training.learning_rate) == ("adam", 1e-4)
@@ -62,6 +62,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_ROUND__DEDUP", "2", "less than or equal to 1"),
         ("AL_TRAINING__ARCHITECTURE", "vgg16", "resnet152"),
         ("AL_TRAINING__OPTIMIZER", "lbfgs", "adamw"),
+        ("AL_ROUND__BALANCED", "true", "balanced = true does not go with the strategy 'auto'"),
         ("AL_ROUND__BATCH_SIZE", "0", "AL_ROUND__BATCH_SIZE"),
         ("AL_ROUND__BATCH_SIZE", "500", "batch_size 500 is larger than sample_size 80"),
         ("AL_POLICY__MIN_FRACTION", "1.5", "AL_POLICY__MIN_FRACTION"),

@@ -150,7 +150,7 @@ def check_labels(
 ) -> Iterator[dg.AssetCheckResult]:
     """Look that nothing of the holdout is trained on, every label is a class, and there are two to tell apart.
 
-    Without two classes the round goes on, untrained and at random.
+    Without two classes the round goes on with an untrained checkpoint.
     """
     holdout = set(manifest.loc[manifest["split"] == "holdout", "sample_id"])
     holdout |= set(planned.loc[planned["purpose"] == "holdout", "sample_id"])

@@ -47,7 +47,7 @@ def checkpoint(
     """The ResNet trained on this round's labeled pool, from the configured weights anew.
 
     While people have named fewer than two classes there is nothing to learn: the checkpoint is the untrained network,
-    says so, and the round draws its batch at random.
+    says so, and the batch is chosen without predictions.
     """
     began = time.monotonic()
     from al_pipeline.core.train import TrainingOptions, train, untrained

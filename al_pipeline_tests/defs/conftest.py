@@ -81,7 +81,7 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
         defaults: dict[str, Any] = {
             "home": tmp_path / "home",
             "images": images,
-            "round": {"batch_size": 4, "sample_size": None},
+            "round": {"strategy": "low_certainty", "batch_size": 4, "sample_size": None},
             "training": {"image_size": 32, "epochs": 2},
         }
         settings = load_settings(**defaults | overrides)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies import Selection, available, cold_start, select
@@ -44,6 +45,19 @@ def test_a_batch_is_unique_complete_and_fixed_by_the_seed(name: str) -> None:
         for field in ("indices", "scores", "propensities", "explored"):
             np.testing.assert_array_equal(getattr(one, field), getattr(again, field))
         assert one.strategy == name
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_number_of_threads_does_not_matter(name: str) -> None:
+    x, before = cloud(1500, 48, seed=1), torch.get_num_threads()
+    try:
+        batches = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            batches.append(chosen(name, x).indices.tolist())
+    finally:
+        torch.set_num_threads(before)
+    assert batches[0] == batches[1]
 
 
 @pytest.mark.parametrize("name", EVERY)
