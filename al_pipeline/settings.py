@@ -29,11 +29,11 @@ class RoundSettings(BaseModel):
 
     strategy: str = Field(
         default="auto",
-        description="Query strategy: auto (uncertainty_herding: covers the pool where the model is unsure); the paper's "
-        "low_certainty, high_certainty, low_high_certainty, mid_certainty, random; or margin, entropy, "
-        "least_confidence, power_margin, k_center, typiclust, prob_cover, max_herding, badge, cluster_margin, tcm. While "
-        "the checkpoint is not trained yet, those that go by the features alone are used as they are, others draw at "
-        "random.",
+        description="Query strategy: auto (uncertainty_herding, which covers the pool where the model is unsure); the "
+        "paper's low_certainty, high_certainty, low_high_certainty, mid_certainty, random; or margin, entropy, "
+        "least_confidence, power_margin, k_center, typiclust, prob_cover, max_herding, badge, cluster_margin, tcm. "
+        "While the checkpoint is not trained yet, those that go by the features alone are used as they are, others "
+        "draw at random.",
     )
     batch_size: int = Field(default=8, ge=1, description="B: how many samples people are asked about per round.")
     sample_size: int | None = Field(

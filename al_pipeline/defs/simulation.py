@@ -19,7 +19,9 @@ from al_pipeline.settings import RoundSettings, TrainingSettings
 class SimulationConfig(dg.Config):
     """What to compare."""
 
-    strategies: list[str] = Field(default=["low_certainty", "random"], description="Query strategies to compare.")
+    strategies: list[str] = Field(
+        default=["auto", "low_certainty", "random"], description="Query strategies to compare."
+    )
     seeds: int = Field(default=3, ge=1, description="Paired repetitions: every strategy starts from the same batch.")
     rounds: int = Field(default=5, ge=2, description="Rounds per repetition, the random start included.")
 
