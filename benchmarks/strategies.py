@@ -101,9 +101,7 @@ def compared(most: int) -> Iterator[tuple[object, ...]]:
                 theirs = run([peers, "-m", "benchmarks.strategies_peer"], task | {"peer": "small-text"})
                 yield _row(label, n, "small-text", theirs, ours, _same(ours, theirs), None)
             if name == "max_herding":
-                task["name"] = "uncertainty_herding"
-                ours = run([sys.executable, "-m", "benchmarks.strategies_ours"], task)
-                theirs = run([peers, "-m", "benchmarks.strategies_peer"], task | {"peer": SKACTIVEML, "name": name})
+                ours = run([sys.executable, "-m", "benchmarks.strategies_ours"], task | {"name": "uncertainty_herding"})
                 yield _row("uncertainty_herding", n, "its MaxHerding", theirs, ours, "it has none", bar)
 
 
