@@ -59,24 +59,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="pools of 2,000 and 10,000 only")
     parser.add_argument("--cuda", action="store_true", help="our calls once more on the GPU: time and picks")
+    parser.add_argument("--only", metavar="STRATEGY", help="one strategy")
     arguments = parser.parse_args()
     most = 10_000 if arguments.quick else 10_000_000
     columns = ("strategy", "pool", "peer", "its CPU s", "+MiB", "our CPU s", "+MiB", "×", "same picks", "bar")
-    _table("Against other libraries", columns, compared(most))
+    _table("Against other libraries", columns, compared(most, arguments.only))
     if not arguments.quick:
         columns = ("strategy", "pool", "CPU s", "bar", "+MiB", "bar", "input MiB")
-        _table("On larger pools", columns, alone())
-        _table("k-means of TypiClust, pool of 50,000", ("", SKACTIVEML, "ours"), quality())
+        _table("On larger pools", columns, alone(arguments.only))
+    if not arguments.quick and arguments.only in (None, "typiclust"):
+        _table("Clusters of TypiClust, pool of 50,000, three seeds", ("", SKACTIVEML, "ours"), quality())
     if arguments.cuda:
         _table("On the GPU", ("strategy", "pool", "CPU s of one thread", "GPU wall s", "same picks"), on_gpu())
 
 
-def compared(most: int) -> Iterator[tuple[object, ...]]:
+def compared(most: int, only: str | None) -> Iterator[tuple[object, ...]]:
     """Yield a row per strategy, pool and peer."""
     peers = peers_python()
     for name, classes, sizes in COMPARED:
         for n, bar in sizes.items():
-            if n > most:
+            if n > most or only not in (None, name):
                 continue
             task: dict[str, Any] = {"name": name, "n": n, "classes": classes}
             label = f"{name}, {classes} classes" if name == "badge" else name
@@ -105,9 +107,11 @@ def compared(most: int) -> Iterator[tuple[object, ...]]:
                 yield _row("uncertainty_herding", n, "its MaxHerding", theirs, ours, "it has none", bar)
 
 
-def alone() -> Iterator[tuple[object, ...]]:
+def alone(only: str | None) -> Iterator[tuple[object, ...]]:
     """Yield a row per call on a large pool."""
     for name, task, seconds, mib in ALONE:
+        if only not in (None, name):
+            continue
         ours = run([sys.executable, "-m", "benchmarks.strategies_ours"], {"name": name} | task)
         extra = ", ".join(
             f"{key}={value}" for key, value in (task.get("options", {}) | {"b": task.get("batch", BATCH)}).items()
@@ -125,20 +129,19 @@ def alone() -> Iterator[tuple[object, ...]]:
 
 def quality() -> Iterator[tuple[object, ...]]:
     """Yield how good the clusters of both arms are, and how well their batches cover the pool."""
-    task = {"name": "typiclust", "n": 50_000, "classes": 2}
-    found = run([sys.executable, "-m", "benchmarks.strategies_quality"], task)
-    ours = run([sys.executable, "-m", "benchmarks.strategies_ours"], task)
-    theirs = run([peers_python(), "-m", "benchmarks.strategies_peer"], task | {"peer": SKACTIVEML})
-    spread = run(
-        [sys.executable, "-m", "benchmarks.strategies_quality"],
-        {"picks": [theirs["picks"], ours["picks"]], "n": 50_000},
-    )
-    yield ("silhouette of the 200 clusters (more is better)", *(f"{value:.4f}" for value in found["silhouette"]))
-    yield ("mean squared distance to the center (less)", *(f"{value:.4f}" for value in found["inertia"]))
-    yield (
-        "mean distance to the nearest of batch and labeled (less)",
-        *(f"{value:.4f}" for value in spread["coverage"]),
-    )
+    task: dict[str, Any] = {"name": "typiclust", "n": 50_000, "classes": 2}
+    measured: list[dict[str, list[float]]] = []
+    for seed in range(SEED, SEED + 3):
+        ours = run([sys.executable, "-m", "benchmarks.strategies_ours"], task | {"seed": seed})
+        theirs = run([peers_python(), "-m", "benchmarks.strategies_peer"], task | {"peer": SKACTIVEML, "seed": seed})
+        picks = {"n": task["n"], "seed": seed, "picks": [theirs["picks"], ours["picks"]]}
+        measured.append(run([sys.executable, "-m", "benchmarks.strategies_quality"], picks))
+    for title, key in (
+        ("silhouette of the 200 clusters (more is better)", "silhouette"),
+        ("mean squared distance to the center (less)", "inertia"),
+        ("mean distance to the nearest of batch and labeled (less)", "coverage"),
+    ):
+        yield title, *(", ".join(f"{one[key][arm]:.4f}" for one in measured) for arm in range(2))
 
 
 def on_gpu() -> Iterator[tuple[object, ...]]:

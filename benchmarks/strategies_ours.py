@@ -22,7 +22,7 @@ def main() -> None:
     def generator(candidates: int) -> np.random.Generator:
         """The peer's own stream of random numbers where picks are compared draw by draw."""
         if not task.get("peers_stream"):
-            return np.random.default_rng(SEED)
+            return np.random.default_rng(task.get("seed", SEED))
         seed = (np.random.RandomState(SEED).randint(1, 2**31) * (candidates + 1)) % 2**31
         return np.random.Generator(np.random.RandomState(seed)._bit_generator)  # type: ignore[attr-defined]
 

@@ -67,7 +67,7 @@ def choose(name: str, x: Array, labeled: Array, p: Array, options: dict[str, Any
         picks = cover.query(every, y, **batch)
         return picks, {"radius": float(cover.delta_max_)}
     if name == "typiclust":
-        return TypiClust(random_state=SEED).query(every, y, **batch), {}
+        return TypiClust(random_state=options.get("seed", SEED)).query(every, y, **batch), {}
     if name == "badge":
         return Badge(random_state=SEED).query(every, y, Given(p), fit_clf=False, **batch), {}
     strategy = UncertaintySampling(method="margin_sampling", random_state=SEED)
@@ -109,7 +109,7 @@ def main() -> None:
             return greedy_coreset(
                 every, rows[: len(x)], rows[len(x) :], BATCH, distance_metric="euclidean", normalized=True
             )
-        picks, said = choose(name, x, labeled, p, task.get("options", {}))
+        picks, said = choose(name, x, labeled, p, {"seed": task["seed"]} if "seed" in task else task.get("options", {}))
         more.update(said)
         return picks
 

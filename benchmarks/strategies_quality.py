@@ -10,31 +10,25 @@ from sklearn.metrics import silhouette_score
 
 from al_pipeline.core.strategies.clusters import kmeans
 from al_pipeline.core.strategies.distances import nearest, squared_norms
-from benchmarks.pools import BATCH, LABELED, SEED, pool
+from benchmarks.pools import BATCH, LABELED, pool
 
 
 def main() -> None:
-    """Compare clusterings, or, given picks, what these cover."""
+    """Compare the clusterings and what the batches cover."""
     task = json.loads(sys.argv[1])
     x, labeled = pool(task["n"])
-    rows = torch.from_numpy(x)
-    if "picks" in task:
-        found = [
-            float(
-                nearest(rows, squared_norms(rows), torch.from_numpy(np.concatenate([labeled, x[picks]])))[0]
-                .sqrt()
-                .mean()
-            )
-            for picks in task["picks"]
-        ]
-        json.dump({"coverage": found}, sys.stdout)
-        return
-    both = np.concatenate([x, labeled])
+    rows, both = torch.from_numpy(x), np.concatenate([x, labeled])
+    norms = squared_norms(rows)
+    coverage = [
+        float(nearest(rows, norms, torch.from_numpy(np.concatenate([labeled, x[picks]])))[0].sqrt().mean())
+        for picks in task["picks"]
+    ]
     # As scikit-activeml's TypiClust does it, and as ours does.
-    theirs = KMeans(LABELED + BATCH, random_state=SEED).fit_predict(both)
-    ours = kmeans([rows, torch.from_numpy(labeled)], LABELED + BATCH, np.random.default_rng(SEED))
+    theirs = KMeans(LABELED + BATCH, random_state=task["seed"]).fit_predict(both)
+    ours = kmeans([rows, torch.from_numpy(labeled)], LABELED + BATCH, np.random.default_rng(task["seed"]))
     silhouette = [float(silhouette_score(both, labels, sample_size=5000, random_state=0)) for labels in (theirs, ours)]
-    json.dump({"silhouette": silhouette, "inertia": [_inertia(both, labels) for labels in (theirs, ours)]}, sys.stdout)
+    inertia = [_inertia(both, labels) for labels in (theirs, ours)]
+    json.dump({"silhouette": silhouette, "inertia": inertia, "coverage": coverage}, sys.stdout)
 
 
 def _inertia(x: np.ndarray, labels: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """k-means for the strategies: seeded, and fitted on a sample of large pools; and what is typical of a cluster."""
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,43 +10,45 @@ from torch import Tensor
 from al_pipeline.core.strategies.distances import SMALL, blocks, nearest, squared_distances, squared_norms
 from al_pipeline.core.strategies.query import Picks, Query
 
-# Centers are found on so many rows of each cluster; all rows then improve them in a few steps.
-ROWS_PER_CLUSTER, STEPS = 25, 3
-FIT_STEPS = 10
+# Of each cluster so many rows are clustered; all rows then improve the centers in a few steps.
+ROWS_PER_CLUSTER, STEPS, LAST_STEPS = 250, 8, 2
+# And among so many the first centers are looked for.
+SEED_ROWS_PER_CLUSTER = 50
 
 
 def kmeans(parts: Sequence[Tensor], clusters: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Return the cluster of every row of the parts, one part after the other, shape (n,).
 
-    Lloyd's algorithm from k-means++ (Arthur & Vassilvitskii 2007). Of large pools both are run on a random sample, and
-    three steps on all rows follow.
+    Lloyd's algorithm from greedy k-means++ (Arthur & Vassilvitskii 2007). Of large pools a random sample is clustered,
+    and two steps on all rows follow.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
     n = sum(len(part) for part in parts)
     size = max(ROWS_PER_CLUSTER * clusters, 1000)
-    chosen = np.arange(n) if size >= n else np.sort(rng.choice(n, size, replace=False))
-    sample = rows_of(parts, chosen)
-    seeds = sample[_seeds(sample, clusters, rng)]
-    with warnings.catch_warnings():
-        # Fewer distinct rows than clusters: some stay empty, and that is fine.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fit = KMeans(clusters, n_init=1, max_iter=FIT_STEPS, init=seeds.cpu().numpy()).fit(sample.cpu().numpy())
     if size >= n:
-        return fit.labels_.astype(np.int64)
-    centers = torch.from_numpy(fit.cluster_centers_).to(sample)
+        return _lloyd(parts, _seeds(rows_of(parts, np.arange(n)), clusters, rng), STEPS)[1]
+    sample = rows_of(parts, np.sort(rng.choice(n, size, replace=False)))
+    centers, _ = _lloyd([sample], _seeds(sample, clusters, rng), STEPS)
+    return _lloyd(parts, centers, LAST_STEPS)[1]
+
+
+def _lloyd(parts: Sequence[Tensor], centers: Tensor, steps: int) -> tuple[Tensor, npt.NDArray[np.int64]]:
+    """Move centers to the means of their rows, at most so many times; return them and the rows' clusters."""
     norms = [squared_norms(part) for part in parts]
-    for _ in range(STEPS):
-        sums, counts = torch.zeros_like(centers), centers.new_zeros(clusters)
+    labels: list[Tensor] = []
+    for step in range(steps + 1):
+        before, labels = labels, []
         for part, lengths in zip(parts, norms, strict=True):
-            labels = nearest(part, lengths, centers)[1]
-            sums.index_add_(0, labels, part)
-            counts += torch.bincount(labels, minlength=clusters)
+            labels.append(nearest(part, lengths, centers)[1])
+        settled = bool(before) and all(torch.equal(one, other) for one, other in zip(before, labels, strict=True))
+        if step == steps or settled:
+            break
+        sums, counts = torch.zeros_like(centers), centers.new_zeros(len(centers))
+        for part, own in zip(parts, labels, strict=True):
+            sums.index_add_(0, own, part)
+            counts += torch.bincount(own, minlength=len(centers))
         # An empty cluster keeps its center.
         centers = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centers)
-    labels = [nearest(part, lengths, centers)[1] for part, lengths in zip(parts, norms, strict=True)]
-    return torch.cat(labels).cpu().numpy()
+    return centers, torch.cat(labels).cpu().numpy()
 
 
 def rows_of(parts: Sequence[Tensor], rows: npt.NDArray[np.int64]) -> Tensor:
@@ -60,18 +61,26 @@ def rows_of(parts: Sequence[Tensor], rows: npt.NDArray[np.int64]) -> Tensor:
     return torch.cat(found)
 
 
-def _seeds(x: Tensor, clusters: int, rng: np.random.Generator) -> list[int]:
-    """Return the rows that k-means starts from: each drawn ∝ its squared distance to the nearest one before."""
-    norms = squared_norms(x)
+def _seeds(x: Tensor, clusters: int, rng: np.random.Generator) -> Tensor:
+    """Return the centers that Lloyd's algorithm starts from, shape (clusters, d), found among a sample of the rows.
+
+    Each is the best of a few rows drawn ∝ their squared distance to the nearest center before.
+    """
+    size = SEED_ROWS_PER_CLUSTER * clusters
+    if size < len(x):
+        x = x[torch.from_numpy(np.sort(rng.choice(len(x), size, replace=False))).to(x.device)]
+    norms, trials = squared_norms(x), 2 + int(np.log(clusters))
     rows = [int(rng.integers(len(x)))]
-    closest = torch.full_like(norms, torch.inf)
+    closest = squared_distances(x[rows], norms[rows], x, norms)[0]
     while len(rows) < clusters:
-        last = slice(rows[-1], rows[-1] + 1)
-        closest = torch.minimum(closest, squared_distances(x[last], norms[last], x, norms)[0])
         until = np.cumsum(closest.cpu().numpy(), dtype=np.float64)
-        # Once every row coincides with a seed, the last row is as good as any.
-        rows.append(min(int(np.searchsorted(until, rng.random() * until[-1], side="right")), len(x) - 1))
-    return rows
+        # Once every row coincides with a center, the last row is as good as any.
+        drawn = np.minimum(np.searchsorted(until, rng.random(trials) * until[-1], side="right"), len(x) - 1)
+        tried = torch.minimum(squared_distances(x[drawn], norms[drawn], x, norms), closest)
+        best = int(tried.sum(dim=1, dtype=torch.float64).argmin())
+        rows.append(int(drawn[best]))
+        closest = tried[best]
+    return x[rows]
 
 
 def typicality(x: Tensor, neighbours: int) -> npt.NDArray[np.float64]:

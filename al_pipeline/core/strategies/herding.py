@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from al_pipeline.core.strategies.cells import GROUP, cells
-from al_pipeline.core.strategies.distances import SMALL, nearest, squared_distances, squared_norms, tensor
+from al_pipeline.core.strategies.distances import nearest, squared_distances, squared_norms, tensor
 from al_pipeline.core.strategies.query import Floats, Picks, Query
 
+# Pools up to this size are computed in double precision: gains that nearly tie are told apart.
+SMALL = 2048
 # How many candidates are brought up to date together, at first; then twice as many each time.
 FEW = 32
 # Gains that differ by less than rounding are equal: the first candidate in input order wins.
