@@ -56,6 +56,12 @@ class CheckpointInfo:
         Number of labels seen.
     temperature : float
         Logits are divided by it before the softmax.
+    mode : str
+        ``finetune``: the whole network was trained; ``head``: the classifier alone; empty if untrained.
+    backbone_hash : str
+        `backbone_hash` of the state: with an embedding store of the same backbone no image need be looked at.
+    semi_supervised : str
+        How unlabeled samples were used: ``none`` or the name of the method.
     versions : dict
         Library versions that made it.
     """
@@ -73,6 +79,9 @@ class CheckpointInfo:
     trained: bool
     n_labels: int
     temperature: float = 1.0
+    mode: str = ""
+    backbone_hash: str = ""
+    semi_supervised: str = "none"
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -203,6 +212,11 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def backbone_hash(state: Mapping[str, Tensor]) -> str:
+    """Return the `state_hash` of everything that features depend on: all but the classifier and the batch counters."""
+    return state_hash({k: v for k, v in state.items() if k not in HEAD and not k.endswith("num_batches_tracked")})
 
 
 def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int) -> nn.Module:
