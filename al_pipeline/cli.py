@@ -1,4 +1,4 @@
-"""The command `al`: demo · up · annotate · status · export · doctor · migrate."""
+"""The command `al`: demo · up · annotate · status · export · predict · export-model · doctor · migrate."""
 
 import os
 import signal
@@ -29,6 +29,9 @@ Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything 
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of images, flat or in class folders.")]
 DagsterPort = Annotated[int | None, typer.Option("--dagster-port", help="Port of the Dagster UI.")]
 StudioPort = Annotated[int | None, typer.Option("--label-studio-port", help="Port of Label Studio.")]
+CheckpointName = Annotated[
+    str, typer.Option("--checkpoint", help="A round (r0007), latest, or the path of a .safetensors checkpoint.")
+]
 
 
 class Format(StrEnum):
@@ -37,6 +40,13 @@ class Format(StrEnum):
     csv = "csv"
     parquet = "parquet"
     json = "json"
+
+
+class ModelFormat(StrEnum):
+    """File formats of `al export-model`."""
+
+    onnx = "onnx"
+    torchscript = "torchscript"
 
 
 @contextmanager
@@ -224,6 +234,76 @@ def export(
         else:
             labels.to_json(output, orient="records", lines=False, date_format="iso", indent=1)
         console.print(f"{len(labels)} answers written to {output}")
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images, or one image.")],
+    checkpoint: CheckpointName = "latest",
+    output: Annotated[Path, typer.Option("--output", help="Table to write: .csv or .parquet.")] = Path(
+        "predictions.csv"
+    ),
+    home: Home = None,
+) -> None:
+    """Predict every image in a folder with a checkpoint, and write a table of probabilities."""
+    from rich.progress import Progress
+
+    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.offline import find_checkpoint, predict_folder
+
+    with told_plainly():
+        model = Checkpoint.load(find_checkpoint(configure(home).artifacts, checkpoint))
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("Images", total=None)
+            outcome = predict_folder(
+                model, folder, output, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            )
+        if not model.info.trained:
+            console.print(
+                "[yellow]Warning:[/yellow] this checkpoint is untrained: its answers are chance", soft_wrap=True
+            )
+        rate = outcome.predicted / outcome.seconds
+        console.print(f"{outcome.predicted} images in {outcome.seconds:.1f} s, {rate:.0f} per second; predicted:")
+        for name, count in outcome.counts.items():
+            console.print(f"  {count:>8} {escape(name)}", soft_wrap=True)
+        if outcome.failed:
+            path, reason = next(iter(outcome.failed.items()))
+            console.print(
+                f"[yellow]Warning:[/yellow] {len(outcome.failed)} of {outcome.files} files could not be read; the "
+                f"column error says why. The first is {escape(path)}: {escape(reason)}",
+                soft_wrap=True,
+            )
+        console.print(f"{outcome.files} rows written to {escape(str(output))}", soft_wrap=True)
+
+
+@app.command()
+def export_model(
+    output: Annotated[Path | None, typer.Argument(help="File to write; named after the round by default.")] = None,
+    checkpoint: CheckpointName = "latest",
+    file_format: Annotated[
+        ModelFormat | None, typer.Option("--format", help="By default from the file's name (.onnx, .pt), else onnx.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Write a checkpoint as ONNX or TorchScript: pixels in, probabilities out; checked before it is left there."""
+    from al_pipeline.core.export import SUFFIXES, export_model
+    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.core.rounds import round_key
+    from al_pipeline.offline import find_checkpoint
+
+    with told_plainly():
+        kinds = {suffix: kind for kind, suffix in SUFFIXES.items()}
+        kind = file_format.value if file_format else kinds.get(output.suffix.lower()) if output else "onnx"
+        if kind is None:
+            raise InputError(f"{output}: the format is not clear from the name; add --format onnx or torchscript")
+        model = Checkpoint.load(find_checkpoint(configure(home).artifacts, checkpoint))
+        exported = export_model(model, output or Path(round_key(model.info.round) + SUFFIXES[kind]), kind)
+        console.print(
+            f"Checkpoint {model.hash} of round {round_key(model.info.round)} written as {kind} to "
+            f"{escape(str(exported.path))}, {exported.bytes / 1e6:.0f} MB. Its probabilities differ from ours by "
+            f"{exported.difference:.0e} at most.",
+            soft_wrap=True,
+        )
 
 
 @app.command()

@@ -31,7 +31,8 @@ class RoundSettings(BaseModel):
         default="auto",
         description="Query strategy: auto (uncertainty_herding, which covers the pool where the model is unsure); the "
         "paper's low_certainty, high_certainty, low_high_certainty, mid_certainty, random; or margin, entropy, "
-        "least_confidence, power_margin, k_center, typiclust, prob_cover, max_herding, badge, cluster_margin, tcm. "
+        "least_confidence, power_margin, bald, batch_bald, k_center, typiclust, prob_cover, max_herding, badge, "
+        "cluster_margin, tcm. "
         "While the checkpoint is not trained yet, those that go by the features alone are used as they are, others "
         "draw at random.",
     )
@@ -74,11 +75,6 @@ class RoundSettings(BaseModel):
 
         if value not in available():
             raise ValueError(f"unknown strategy {value!r}; choose one of {', '.join(sorted(available()))}")
-        if "passes" in available()[value].needs:
-            raise ValueError(
-                f"the strategy {value!r} needs several predictions per image, which a round does not make: choose "
-                "another one, or call al_pipeline.core.strategies.select with probabilities of several passes"
-            )
         return value
 
     @model_validator(mode="after")
@@ -108,6 +104,12 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    mode: str = Field(
+        default="auto",
+        description="finetune trains the whole network (the paper's way); head trains the classifier alone, on cached "
+        "features of the given weights, in seconds; auto is head with given weights on a CPU or with fewer than 10 "
+        "labels per class, else finetune.",
+    )
     architecture: str = Field(
         default="resnet18", description="resnet18, resnet34, resnet50, resnet101 or resnet152 (torchvision)."
     )
@@ -117,20 +119,50 @@ class TrainingSettings(BaseModel):
         "torchvision), or the path of a .safetensors or .pt state dict in torchvision's layout.",
     )
     image_size: int = Field(default=64, ge=16, le=1024, description="Side in pixels of the square the network sees.")
-    epochs: int = Field(default=30, ge=1, description="Passes over the labeled pool.")
+    epochs: int = Field(default=30, ge=1, description="Passes over the labeled pool, at most.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Step size of the optimizer; the paper's is 1e-4.")
     optimizer: str = Field(default="adam", description="adam (the paper's), adamw or sgd.")
+    schedule: str = Field(default="constant", description="constant or one_cycle.")
     batch_size: int = Field(default=16, ge=2, description="Images per gradient step.")
+    warm_start: bool = Field(
+        default=False, description="Fine-tune from the last round's checkpoint instead of from the weights."
+    )
+    validation: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of the labels held out of fine-tuning, to keep its best epoch and to fit the temperature.",
+    )
+    patience: int = Field(
+        default=0, ge=0, description="Epochs without a better validation loss that end fine-tuning; 0 never does."
+    )
+    class_weights: bool = Field(default=False, description="Weigh classes by the inverse of their number of labels.")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="Largest norm of a gradient; null (in al.toml and the environment: none): any."
+    )
+    precision: str = Field(
+        default="auto",
+        description="float32, bfloat16 or float16 (CUDA); auto is bfloat16 where the hardware multiplies it.",
+    )
+    augmentation: str = Field(
+        default="none", description="none, crop, or crop_flip (mirrored too: not for digits, letters or signs)."
+    )
+    semi_supervised: str = Field(
+        default="none", description="Learn from unlabeled samples too: none, pseudo_label, fixmatch, label_propagation."
+    )
+    confidence: float = Field(default=0.95, ge=0.5, le=1, description="Least probability of a guessed label.")
 
-    @field_validator("architecture")
+    @field_validator("clip_norm", mode="before")
     @classmethod
-    def _known_architecture(cls, value: str) -> str:
-        return _one_of("architecture", value, ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"))
+    def _or_none(cls, value: Any) -> Any:
+        return _none_if_said(value)
 
-    @field_validator("optimizer")
-    @classmethod
-    def _known_optimizer(cls, value: str) -> str:
-        return _one_of("optimizer", value, ("adam", "adamw", "sgd"))
+    @model_validator(mode="after")
+    def _usable(self) -> "TrainingSettings":
+        from al_pipeline.core.options import TrainingOptions
+
+        TrainingOptions(**self.model_dump())
+        return self
 
 
 class PolicySettings(BaseModel):
@@ -187,6 +219,14 @@ class Settings(BaseSettings):
         default=0.2, ge=0, le=1, description="Share of broken image files above which the pool is refused."
     )
 
+    cache_gb: float = Field(
+        default=4.0, ge=0, description="Bound on the cache of decoded images in AL_HOME/cache; 0 decodes every time."
+    )
+    embeddings: str | None = Field(
+        default=None,
+        description="Where features are kept: a folder, or any of fsspec's URLs (s3://…); in AL_HOME by default.",
+    )
+
     database_url: SecretStr | None = Field(
         default=None, description="SQLAlchemy URL of the ledger; SQLite in AL_HOME by default."
     )
@@ -222,6 +262,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "images",
+        "embeddings",
         "database_url",
         "label_studio_url",
         "label_studio_public_url",
@@ -280,6 +321,16 @@ class Settings(BaseSettings):
         return self.home.resolve() / "artifacts"
 
     @property
+    def embedding_store(self) -> str:
+        """Folder or URL of the features."""
+        return self.embeddings or str(self.artifacts / "embedding_store")
+
+    @property
+    def image_cache(self) -> Path:
+        """Folder of decoded images; it can be deleted at any time."""
+        return self.home.resolve() / "cache" / "images"
+
+    @property
     def published_images(self) -> Path:
         """Folder of the images that Label Studio serves, named by sample id.
 
@@ -297,12 +348,6 @@ class Settings(BaseSettings):
 def _none_if_said(value: Any) -> Any:
     """Return None for the words that stand for it where there is no null: TOML and environment variables."""
     return None if isinstance(value, str) and value.lower() in {"", "all", "none", "null"} else value
-
-
-def _one_of(what: str, value: str, valid: tuple[str, ...]) -> str:
-    if value not in valid:
-        raise ValueError(f"unknown {what} {value!r}; choose one of {', '.join(valid)}")
-    return value
 
 
 def load_settings(**overrides: Any) -> Settings:

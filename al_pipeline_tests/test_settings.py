@@ -57,7 +57,10 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
     ("variable", "value", "said"),
     [
         ("AL_ROUND__STRATEGY", "entropie", "low_certainty"),
-        ("AL_ROUND__STRATEGY", "bald", "several predictions per image, which a round does not make"),
+        ("AL_TRAINING__MODE", "head", "mode head learns from the features of given weights, and weights are none"),
+        ("AL_TRAINING__PRECISION", "int8", "unknown precision 'int8'; choose one of auto, float32"),
+        ("AL_TRAINING__PATIENCE", "3", "patience 3 needs a validation share"),
+        ("AL_CACHE_GB", "-1", "AL_CACHE_GB"),
         ("AL_ROUND__EXPLORE", "1.5", "less than or equal to 1"),
         ("AL_ROUND__DEDUP", "2", "less than or equal to 1"),
         ("AL_TRAINING__ARCHITECTURE", "vgg16", "resnet152"),

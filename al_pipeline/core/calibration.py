@@ -4,12 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from al_pipeline.core.errors import InputError
 
 BINS = 15
 # Temperatures that are tried: 0.05 to 20 in steps of 3 percent.
 TEMPERATURES = np.exp(np.linspace(np.log(0.05), np.log(20), 203))
+# Standard deviation of ln T before any prediction is seen: three in four models within a factor of 1.4 of calibrated.
+PRIOR = 0.3
 
 
 @dataclass(frozen=True)
@@ -105,3 +109,27 @@ def best_temperature(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> flo
     errors = np.array([calibration(tempered(p, t).max(axis=1), right)[0] for t in TEMPERATURES])
     best = TEMPERATURES[errors <= errors.min() + 1e-12]
     return float(best[np.abs(np.log(best)).argmin()])
+
+
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Return the most probable temperature of predictions for labeled samples, 0.05 to 20.
+
+    It minimises the log loss (Guo et al. 2017, section 4.2) plus (ln T)² / 2σ², σ = `PRIOR`: a dozen samples that are
+    all predicted right would otherwise ask for a temperature of 0. With a hundred the prior hardly matters. Give it
+    predictions for samples that the model was not trained on.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (n, K)
+    labels : array_like of int, shape (n,)
+        True classes, 0 to K − 1.
+    """
+    values, truth = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    own = values[np.arange(len(values)), truth]
+
+    def loss(log_temperature: float) -> float:
+        inverse = np.exp(-log_temperature)
+        return float((logsumexp(inverse * values, axis=1) - inverse * own).sum() + (log_temperature / PRIOR) ** 2 / 2)
+
+    limits = (float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[-1])))
+    return float(np.exp(minimize_scalar(loss, bounds=limits, method="bounded").x))

@@ -190,10 +190,10 @@ class EmbeddingStore:
         return len(missing)
 
     def _tables(self, columns: list[str] | None) -> Iterator[pa.Table]:
-        # Where there is no folder yet, some of fsspec's places raise and others list nothing.
+        # Where there is no folder yet, places differ: an error of one kind or another, or an empty list.
         try:
             shards = sorted(path for path in self.folder.iterdir() if path.name.endswith(".parquet"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for shard in shards:
             try:

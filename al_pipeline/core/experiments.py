@@ -10,11 +10,14 @@ import pandas as pd
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluate import Evaluation, evaluate
+from al_pipeline.core.head import PASSES, head_passes
+from al_pipeline.core.model import Checkpoint
+from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.pool import select_split
-from al_pipeline.core.predict import embed, predict
+from al_pipeline.core.predict import embed, predict, predict_features
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import available, cold_start, select
-from al_pipeline.core.train import TrainingOptions, train, untrained
+from al_pipeline.core.train import Unlabeled, train, untrained
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Turn:
     candidates : int64 array, shape (S,)
         Rows of the pool that were drawn.
     probabilities : float64 array, shape (S, K)
+    passes : float64 array, shape (T, S, K), optional
+        Predictions of an ensemble of heads, if a strategy needs them.
     seconds : float
         Training, evaluation and scoring.
     """
@@ -37,7 +42,25 @@ class Turn:
     evaluation: Evaluation
     candidates: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
+    passes: npt.NDArray[np.float64] | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class _World:
+    """What a seed's runs share: samples with answers, and their features under the starting weights."""
+
+    pool: pd.DataFrame
+    holdout: pd.DataFrame
+    class_names: Sequence[str]
+    options: TrainingOptions
+    seed: int
+    features: npt.NDArray[np.float32] | None
+    holdout_features: npt.NDArray[np.float32] | None
+
+    def rows(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32] | None:
+        """Return the features of some rows of the pool, if there are any."""
+        return None if self.features is None else self.features[np.asarray(rows, dtype=np.int64)]
 
 
 def simulate(
@@ -94,22 +117,19 @@ def simulate(
     """
     _check(strategies, seeds, batch_size, sample_size, balanced, rounds)
     pool, holdout = _known(manifest)
+    with_passes = any("passes" in available()[name].needs for name in strategies)
     rows = []
     for seed in seeds:
         # Strategies that have asked about the same samples so far are at the same point: it is computed once.
         turns: dict[frozenset[int], Turn] = {}
-        features = None
-        if any("embeddings" in available()[name].uses for name in strategies):
-            # Of the weights that training starts from, as in the real loop.
-            start = untrained(class_names, options, seed=seed, round_number=0).checkpoint
-            features = embed(start, pool["uri"].tolist())
+        world = _world(pool, holdout, class_names, options, seed, strategies)
         for strategy in strategies:
             labeled: list[int] = []
             for number in range(rounds):
                 point = frozenset(labeled)
                 if point not in turns:
                     size = sample_size if number + 1 < rounds else 0
-                    turns[point] = _turn(pool, holdout, class_names, labeled, options, seed, number, size)
+                    turns[point] = _turn(world, labeled, number, size, with_passes)
                 turn = turns[point]
                 rows.append(_row(strategy, seed, number, len(labeled), turn))
                 if progress is not None:
@@ -117,7 +137,7 @@ def simulate(
                     progress(f"{strategy}, seed {seed}, round {number}: {len(labeled)} labels, accuracy {accuracy:.3f}")
                 if not len(turn.candidates):
                     break
-                labeled += _ask(turn, strategy, batch_size, balanced, seed, number, features, labeled)
+                labeled += _ask(world, turn, strategy, batch_size, balanced, number, labeled)
     return pd.DataFrame(rows)
 
 
@@ -134,8 +154,6 @@ def _check(
         wrong = f"unknown strategy {unknown[0]!r}" if unknown else "no strategy to simulate"
         raise InputError(f"{wrong}; choose from {', '.join(sorted(available()))}")
     for name in strategies:
-        if "passes" in available()[name].needs:
-            raise InputError(f"the strategy {name!r} needs several predictions per image, which a round does not make")
         if balanced and not available()[name].balanced:
             raise InputError(f"the strategy {name!r} has no balanced form: leave it or balanced out")
     for what, values in (("strategies", list(strategies)), ("seeds", list(seeds))):
@@ -164,54 +182,102 @@ def _known(manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pool, holdout
 
 
-def _turn(
+def _world(
     pool: pd.DataFrame,
     holdout: pd.DataFrame,
     class_names: Sequence[str],
-    labeled: Sequence[int],
     options: TrainingOptions,
     seed: int,
-    number: int,
-    sample_size: int | None,
-) -> Turn:
+    strategies: Sequence[str],
+) -> _World:
+    """Embed what a head or a strategy goes by, with the weights that training starts from, as in the real loop."""
+    head = options.weights != "none" and options.mode != "finetune"
+    by_features = head or any("embeddings" in available()[name].uses for name in strategies)
+    if not by_features:
+        return _World(pool, holdout, class_names, options, seed, None, None)
+    start = untrained(class_names, options, seed=seed, round_number=0).checkpoint
+    features = embed(start, pool["uri"].tolist())
+    tests = embed(start, holdout["uri"].tolist()) if head else None
+    return _World(pool, holdout, class_names, options, seed, features, tests)
+
+
+def _turn(world: _World, labeled: Sequence[int], number: int, sample_size: int | None, with_passes: bool) -> Turn:
     """Train on the labeled rows of the pool, test, draw candidates and predict them."""
     began = time.perf_counter()
-    known = pool.iloc[list(labeled)]
+    names, seed = world.class_names, world.seed
+    known = world.pool.iloc[list(labeled)]
+    unlabeled = np.setdiff1d(np.arange(len(world.pool)), np.asarray(labeled, dtype=np.int64))
     if known["label"].nunique() >= 2:
-        paths, labels = known["uri"].tolist(), known["label"].tolist()
-        checkpoint = train(paths, labels, class_names, options, seed=seed, round_number=number).checkpoint
+        checkpoint = train(
+            known["uri"].tolist(),
+            known["label"].tolist(),
+            names,
+            world.options,
+            seed=seed,
+            round_number=number,
+            features=world.rows(labeled),
+            unlabeled=Unlabeled(world.pool["uri"].iloc[unlabeled].tolist(), world.rows(unlabeled)),
+        ).checkpoint
     else:
-        checkpoint = untrained(class_names, options, seed=seed, round_number=number).checkpoint
-    tested = predict(checkpoint, holdout["uri"].tolist())
-    evaluation = evaluate(tested, holdout["label"].tolist(), class_names, seed=seed)
-    unlabeled = np.setdiff1d(np.arange(len(pool)), np.asarray(labeled, dtype=np.int64))
+        checkpoint = untrained(names, world.options, seed=seed, round_number=number).checkpoint
+    tested = _predicted(checkpoint, world.holdout, world.holdout_features)
+    evaluation = evaluate(tested, world.holdout["label"].tolist(), names, seed=seed)
     order = generator(seed, number, "draw").permutation(len(unlabeled))
     candidates = unlabeled[order[:sample_size]]
-    probabilities = predict(checkpoint, pool["uri"].iloc[candidates].tolist())
-    return Turn(checkpoint.info.trained, evaluation, candidates, probabilities, time.perf_counter() - began)
+    probabilities = _predicted(checkpoint, world.pool.iloc[candidates], world.rows(candidates))
+    passes = None
+    if with_passes and checkpoint.info.trained and len(candidates):
+        passes = _passes(world, checkpoint, labeled, candidates, number)
+    seconds = time.perf_counter() - began
+    return Turn(checkpoint.info.trained, evaluation, candidates, probabilities, passes, seconds)
+
+
+def _predicted(
+    checkpoint: Checkpoint, samples: pd.DataFrame, features: npt.NDArray[np.float32] | None
+) -> npt.NDArray[np.float64]:
+    """Return class probabilities, from the features if the checkpoint's backbone is theirs."""
+    if features is not None and checkpoint.info.mode == "head":
+        return predict_features(checkpoint, features)
+    return predict(checkpoint, samples["uri"].tolist())
+
+
+def _passes(
+    world: _World, checkpoint: Checkpoint, labeled: Sequence[int], candidates: npt.NDArray[np.int64], number: int
+) -> npt.NDArray[np.float64]:
+    """Return the predictions of an ensemble of heads on the checkpoint's features, shape (T, S, K)."""
+    head = checkpoint.info.mode == "head"
+    known, asked = (
+        features if head and features is not None else embed(checkpoint, world.pool["uri"].iloc[rows].tolist())
+        for rows, features in ((list(labeled), world.rows(labeled)), (candidates, world.rows(candidates)))
+    )
+    names = list(world.class_names)
+    targets = np.array([names.index(label) for label in world.pool["label"].iloc[list(labeled)]])
+    rng = generator(world.seed, number, "passes")
+    return head_passes(known, targets, len(names), asked, passes=PASSES, rng=rng)
 
 
 def _ask(
+    world: _World,
     turn: Turn,
     strategy: str,
     batch_size: int,
     balanced: bool,
-    seed: int,
     number: int,
-    features: npt.NDArray[np.float32] | None,
     labeled: Sequence[int],
 ) -> list[int]:
     """Return the rows of the pool that the strategy asks about; without probabilities while there is no model."""
     embeddings, known = None, None
-    if features is not None and "embeddings" in available()[strategy].uses:
-        embeddings, known = features[turn.candidates], features[sorted(labeled)]
+    if "embeddings" in available()[strategy].uses:
+        embeddings, known = world.rows(turn.candidates), world.rows(sorted(labeled))
+    passes = turn.passes if "passes" in available()[strategy].needs else None
+    predicted = turn.probabilities if passes is None else passes
     selection = select(
         strategy if turn.trained else cold_start(strategy),
-        probabilities=turn.probabilities if turn.trained or embeddings is None else None,
+        probabilities=predicted if turn.trained or embeddings is None else None,
         embeddings=embeddings,
         labeled_embeddings=known,
         batch_size=batch_size,
-        rng=generator(seed, number, "query"),
+        rng=generator(world.seed, number, "query"),
         balanced=balanced and turn.trained,
     )
     return turn.candidates[selection.indices].tolist()

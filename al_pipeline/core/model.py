@@ -17,8 +17,8 @@ import torchvision
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import CheckpointError, InputError
+from al_pipeline.core.options import check_architecture
 
-ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 # Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -35,7 +35,7 @@ class CheckpointInfo:
     Attributes
     ----------
     architecture : str
-        One of `ARCHITECTURES`.
+        One of `options.ARCHITECTURES`.
     class_names : tuple of str
         Names of the network's outputs, in order.
     image_size : int
@@ -225,7 +225,7 @@ def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int
     Parameters
     ----------
     architecture : str
-        One of `ARCHITECTURES`.
+        One of `options.ARCHITECTURES`.
     n_classes : int
         At least 2.
     weights : str
@@ -253,12 +253,6 @@ def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int
     if state is not None:
         _load_backbone(model, architecture, state, weights)
     return model
-
-
-def check_architecture(architecture: str) -> None:
-    """Raise InputError, listing the valid ones, unless the architecture is known."""
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
 
 
 def device() -> torch.device:

@@ -8,21 +8,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from al_pipeline.core.images import iter_blocks
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.head import head_logits, softmax
+from al_pipeline.core.image_cache import CachedImages, image_blocks
+from al_pipeline.core.memory import halving
 from al_pipeline.core.model import Checkpoint, device, normalize
 
 # Images per forward pass. Blocks are whole multiples of it, so that an image meets the same neighbours, and the
-# arithmetic takes the same order, however large the blocks are.
-BATCH = 64
+# arithmetic takes the same order, however large the blocks are. A GPU wants more at a time.
+BATCH, GPU_BATCH = 64, 256
 
 
-def predict(checkpoint: Checkpoint, paths: Sequence[str | Path], *, block: int = 256) -> npt.NDArray[np.float64]:
+def predict(
+    checkpoint: Checkpoint, images: Sequence[str | Path] | CachedImages, *, block: int = 256
+) -> npt.NDArray[np.float64]:
     """Return class probabilities: the softmax of the logits over the checkpoint's temperature.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-    paths : sequence of length n
+    images : sequence of paths, or CachedImages, of length n
     block : int
         Images decoded ahead; bounds the memory and does not change a bit of the result. Rounded up to a multiple of
         `BATCH`.
@@ -30,18 +35,49 @@ def predict(checkpoint: Checkpoint, paths: Sequence[str | Path], *, block: int =
     Returns
     -------
     float64 array, shape (n, K)
-        In the order of `paths`; rows sum to 1.
+        In the order of `images`; rows sum to 1.
 
     Raises
     ------
     ImageError
         An image cannot be decoded.
+    OutOfMemoryError
+        Not even one image fits into memory.
     """
-    logits = _forward(checkpoint.model(), checkpoint, paths, block, width=len(checkpoint.info.class_names))
-    return torch.softmax(logits.double() / checkpoint.info.temperature, dim=1).numpy()
+    logits = _forward(checkpoint.model(), checkpoint, images, block, width=len(checkpoint.info.class_names))
+    return softmax(logits, checkpoint.info.temperature)
 
 
-def embed(checkpoint: Checkpoint, paths: Sequence[str | Path], *, block: int = 256) -> npt.NDArray[np.float32]:
+def predict_features(checkpoint: Checkpoint, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return class probabilities from features of the checkpoint's own backbone: no image is looked at.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    features : float32 array, shape (n, d)
+        `embed` of a checkpoint with the same `backbone_hash`.
+
+    Returns
+    -------
+    float64 array, shape (n, K)
+
+    Raises
+    ------
+    InputError
+        The features have another width.
+    """
+    weight, bias = checkpoint.state["fc.weight"].numpy(), checkpoint.state["fc.bias"].numpy()
+    if features.ndim != 2 or features.shape[1] != weight.shape[1]:
+        raise InputError(
+            f"features of shape {features.shape} are not of this checkpoint's {checkpoint.info.architecture}, whose "
+            f"classifier sees {weight.shape[1]}: embed the images with its backbone"
+        )
+    return softmax(head_logits(features, weight, bias), checkpoint.info.temperature)
+
+
+def embed(
+    checkpoint: Checkpoint, images: Sequence[str | Path] | CachedImages, *, block: int = 256
+) -> npt.NDArray[np.float32]:
     """Return the penultimate features, what the classifier sees: float32, shape (n, d), d = 512 for ResNet-18 and -34.
 
     Parameters are those of `predict`; class names play no part.
@@ -49,25 +85,43 @@ def embed(checkpoint: Checkpoint, paths: Sequence[str | Path], *, block: int = 2
     model = checkpoint.model()
     width = checkpoint.state["fc.weight"].shape[1]
     model.fc = nn.Identity()
-    return _forward(model, checkpoint, paths, block, width=width).numpy()
+    return _forward(model, checkpoint, images, block, width=width)
 
 
 def _forward(
-    model: nn.Module, checkpoint: Checkpoint, paths: Sequence[str | Path], block: int, *, width: int
-) -> Tensor:
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    images: Sequence[str | Path] | CachedImages,
+    block: int,
+    *,
+    width: int,
+) -> npt.NDArray[np.float32]:
     info, place = checkpoint.info, device()
     model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    outputs = torch.empty((len(paths), width), dtype=torch.float32)
+    outputs = np.empty((len(images), width), dtype=np.float32)
+    size = BATCH if place.type == "cpu" else GPU_BATCH
     with torch.inference_mode():
-        for start, pixels in _batches(paths, info.image_size, block):
-            inputs = normalize(pixels.to(place), info.mean, info.std)
-            outputs[start : start + len(pixels)] = model(inputs).cpu()
+        for start, pixels in _batches(images, info.image_size, block, size):
+
+            def run(step: int, pixels: Tensor = pixels) -> Tensor:
+                parts = [
+                    model(normalize(part.to(place, non_blocking=True), info.mean, info.std))
+                    for part in pixels.split(step)
+                ]
+                return torch.cat(parts).cpu()
+
+            result, worked = halving(run, size, smallest=1, what="prediction")
+            # What was too much for one batch is too much for the next.
+            size = min(size, worked)
+            outputs[start : start + len(pixels)] = result.numpy()
     return outputs
 
 
-def _batches(paths: Sequence[str | Path], size: int, block: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield start and pixels of batches of `BATCH` images, the last one smaller."""
-    whole = -(-max(1, block) // BATCH) * BATCH
-    for start, pixels in iter_blocks(paths, size, block=whole):
-        for offset in range(0, len(pixels), BATCH):
-            yield start + offset, torch.from_numpy(pixels[offset : offset + BATCH])
+def _batches(
+    images: Sequence[str | Path] | CachedImages, size: int, block: int, batch: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield start and pixels of batches, the last one smaller."""
+    whole = -(-max(1, block) // batch) * batch
+    for start, pixels in image_blocks(images, size, block=whole):
+        for offset in range(0, len(pixels), batch):
+            yield start + offset, torch.from_numpy(pixels[offset : offset + batch])

@@ -1,91 +1,53 @@
 """Training: from labeled images to a checkpoint, the same one every time."""
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from al_pipeline.core.errors import ALError, InputError
-from al_pipeline.core.images import iter_blocks
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.finetune import Examples, Fit, finetune
+from al_pipeline.core.head import fit_head
+from al_pipeline.core.image_cache import CachedImages, image_blocks
 from al_pipeline.core.model import (
     MEAN,
     STD,
     Checkpoint,
     CheckpointInfo,
+    backbone_hash,
     build,
-    check_architecture,
     device,
-    normalize,
     state_hash,
     versions,
 )
+from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.predict import embed, predict
 from al_pipeline.core.rng import generator, torch_seed
-from al_pipeline.core.small_maps import use_small_maps
+from al_pipeline.core.semi_supervised import MOST_FEATURES, MOST_IMAGES, Guesses, confident, propagated, self_trained
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-}
-# Plain SGD crawls on a ResNet; this is the momentum it was published with (He et al. 2016, section 3.4).
-SGD_MOMENTUM = 0.9
-
-
-class TrainingError(ALError):
-    """Training that ran off: its loss is no longer a number."""
+Images = Sequence[str | Path] | CachedImages
+Features = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
-    """How a checkpoint is trained; the defaults are the paper's where it speaks (ResNet-18, untrained, Adam, 1e-4).
+class Unlabeled:
+    """Samples for the semi-supervised arms.
 
     Attributes
     ----------
-    architecture : str
-        One of `model.ARCHITECTURES`.
-    weights : str
-        What training starts from: ``none``, ``imagenet`` or a path (see `model.build`).
-    image_size : int
-        Side in pixels of the square the network sees, 16 to 1024.
-    epochs : int
-        Passes over the labeled pool.
-    learning_rate : float
-    optimizer : str
-        One of `OPTIMIZERS`.
-    batch_size : int
-        Images per gradient step, at least 2: batch normalisation needs company.
-
-    Raises
-    ------
-    InputError
-        A value cannot be used.
+    images : sequence of paths, or CachedImages
+    features : float32 array, shape (n, d), optional
+        Of the starting weights; computed where they are needed and not given.
     """
 
-    architecture: str = "resnet18"
-    weights: str = "none"
-    image_size: int = 64
-    epochs: int = 30
-    learning_rate: float = 1e-4
-    optimizer: str = "adam"
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        check_architecture(self.architecture)
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"unknown optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
-        for name, low, high in (("image_size", 16, 1024), ("epochs", 1, 10_000), ("batch_size", 2, 10_000)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise InputError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise InputError(f"learning_rate must be above 0 and finite, not {self.learning_rate!r}")
+    images: Images
+    features: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -96,20 +58,34 @@ class TrainingResult:
     ----------
     checkpoint : Checkpoint
     losses : list of float
-        Mean cross-entropy (nats) of every epoch; empty if untrained.
+        Mean cross-entropy (nats) of every epoch of fine-tuning; empty otherwise.
     seconds : float
         Wall-clock time, decoding included.
     n_parameters : int
+    fit : Fit, optional
+        The rest of what there is to say about fine-tuning.
+    regularization : float, optional
+        C of a head, on features with a mean squared norm of 1; `folds` of cross-validation chose it, or none did.
+    folds : int
+    n_guessed : int
+        Unlabeled samples that were learned from with guessed labels.
+    unseen : tuple of str
+        Classes without a label: they are never predicted by a head, and hardly by a fine-tuned network.
     """
 
     checkpoint: Checkpoint
     losses: list[float]
     seconds: float
     n_parameters: int
+    fit: Fit | None = None
+    regularization: float | None = None
+    folds: int = 0
+    n_guessed: int = 0
+    unseen: tuple[str, ...] = field(default=())
 
 
 def train(
-    paths: Sequence[str | Path],
+    images: Images,
     labels: Sequence[str],
     class_names: Sequence[str],
     options: TrainingOptions,
@@ -117,6 +93,9 @@ def train(
     seed: int,
     round_number: int,
     labels_hash: str = "",
+    features: Features | None = None,
+    unlabeled: Unlabeled | None = None,
+    previous: Checkpoint | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
     """Train on labeled images with cross-entropy, from the configured weights anew.
@@ -126,7 +105,8 @@ def train(
 
     Parameters
     ----------
-    paths, labels : sequences of length n
+    images : sequence of paths, or CachedImages, length n
+    labels : sequence of length n
         The labeled pool; at least two classes.
     class_names : sequence of str, length K
         Names of the outputs; labels must be among them.
@@ -135,6 +115,12 @@ def train(
         Initial weights and shuffles are drawn from generators of these two.
     labels_hash : str
         Kept in the checkpoint's provenance.
+    features : float32 array, shape (n, d), optional
+        Of the starting weights (`embed` of `untrained`); a head then needs no image.
+    unlabeled : Unlabeled, optional
+        What the semi-supervised arms learn from, too; they need it.
+    previous : Checkpoint, optional
+        Where a warm start starts; without one it starts from the configured weights.
     progress : callable, optional
         Called after every epoch with its number (from 1) and its loss.
 
@@ -146,26 +132,33 @@ def train(
         An image cannot be decoded.
     TrainingError
         The loss became infinite or NaN.
+    OutOfMemoryError
+        Not even two images fit into memory.
     """
     began = time.perf_counter()
-    targets = _targets(paths, labels, class_names)
-    pixels = _decode(paths, options.image_size)
-    order = _canonical(pixels, targets)
-    images, classes = torch.from_numpy(pixels[order]), torch.from_numpy(targets[order])
-    model = _start(class_names, options, seed, round_number)
-    rng = generator(seed, round_number, "train")
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        losses = _fit(model, images.to(device()), classes.to(device()), options, rng, progress)
-    return _result(
-        model,
-        class_names,
-        options,
-        seed,
-        round_number,
+    task = _Task(images, _targets(len(images), labels, class_names), class_names, options, seed, round_number, features)
+    if options.semi_supervised != "none" and (unlabeled is None or not len(unlabeled.images)):
+        raise InputError(
+            f"semi_supervised {options.semi_supervised} learns from unlabeled samples too, and none were given: "
+            "set training.semi_supervised to none"
+        )
+    counts = np.bincount(task.targets)
+    mode = options.resolve_mode(int(counts[counts > 0].min()), device().type)
+    result = task.head(unlabeled) if mode == "head" else task.finetune(unlabeled, previous, progress)
+    seen = set(labels)
+    info = replace(
+        result.checkpoint.info,
+        mode=mode,
         labels_hash=labels_hash,
-        losses=losses,
-        n=len(order),
-        began=began,
+        trained=True,
+        n_labels=len(labels),
+        semi_supervised=options.semi_supervised,
+    )
+    return replace(
+        result,
+        checkpoint=Checkpoint(info, result.checkpoint.state),
+        seconds=time.perf_counter() - began,
+        unseen=tuple(name for name in class_names if name not in seen),
     )
 
 
@@ -173,15 +166,194 @@ def untrained(class_names: Sequence[str], options: TrainingOptions, *, seed: int
     """Return the checkpoint that `train` would start from, marked as untrained."""
     began = time.perf_counter()
     model = _start(class_names, options, seed, round_number)
-    return _result(model, class_names, options, seed, round_number, labels_hash="", losses=[], n=0, began=began)
+    return _result(model, class_names, options, seed, round_number, began=began)
 
 
-def batches(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
-    """Cut an order into batches of `size`; a last single joins its neighbour, as batch normalisation cannot take it."""
-    cuts = list(range(size, len(order), size))
-    if cuts and len(order) - cuts[-1] == 1:
-        cuts.pop()
-    return np.split(order, cuts)
+class _Task:
+    """What is to be learned, by either mode."""
+
+    def __init__(
+        self,
+        images: Images,
+        targets: npt.NDArray[np.int64],
+        class_names: Sequence[str],
+        options: TrainingOptions,
+        seed: int,
+        round_number: int,
+        features: Features | None,
+    ) -> None:
+        self.images, self.targets, self.class_names, self.options = images, targets, class_names, options
+        self.seed, self.round_number = seed, round_number
+        self._features = features
+        self.model = _start(class_names, options, seed, round_number)
+
+    def head(self, unlabeled: Unlabeled | None) -> TrainingResult:
+        """Fit the classifier on features of the starting weights."""
+        features, classes = self.features(self.images, self._features), len(self.class_names)
+        if len(features) != len(self.targets):
+            raise InputError(f"there are {len(self.targets)} labels but {len(features)} features: give one per label")
+        order = _canonical([row.tobytes() for row in features], self.targets)
+        features, targets = features[order], self.targets[order]
+        weights = np.ones(len(targets))
+        guesses = None if unlabeled is None else self.guesses(features, targets, unlabeled)
+        if guesses is not None:
+            found, rows = guesses
+            features = np.concatenate([features, rows])
+            targets = np.concatenate([targets, found.targets])
+            weights = np.concatenate([weights, found.weights])
+        head = fit_head(
+            features,
+            targets,
+            classes,
+            seed=torch_seed(self.seed, self.round_number, "head"),
+            sample_weight=weights,
+            balanced=self.options.class_weights,
+        )
+        with torch.no_grad():
+            self.model.fc.weight.copy_(torch.from_numpy(head.weight))  # type: ignore[union-attr, operator]
+            self.model.fc.bias.copy_(torch.from_numpy(head.bias))  # type: ignore[union-attr, operator]
+        result = self.result(head.temperature)
+        n_guessed = 0 if guesses is None else len(guesses[0])
+        return replace(result, regularization=head.regularization, folds=head.folds, n_guessed=n_guessed)
+
+    def finetune(
+        self, unlabeled: Unlabeled | None, previous: Checkpoint | None, progress: Callable[[int, float], None] | None
+    ) -> TrainingResult:
+        """Train the whole network."""
+        pixels = decoded(self.images, self.options.image_size)
+        order = _canonical([image.data for image in pixels], self.targets)
+        examples = self.examples(torch.from_numpy(pixels[order]), self.targets[order])
+        arm, extra, n_guessed = self.options.semi_supervised, None, 0
+        if arm != "none" and unlabeled is not None:
+            rows = self.some(len(unlabeled.images), MOST_IMAGES)
+            images = _chosen(unlabeled.images, rows)
+            if arm == "fixmatch":
+                extra = torch.from_numpy(decoded(images, self.options.image_size))
+            else:
+                guesses = self.guessed_images(unlabeled, rows, examples, order, progress)
+                n_guessed = len(guesses)
+                examples = self.with_guesses(examples, _chosen(images, guesses.rows), guesses)
+        self.warm_up(previous)
+        fit = self.fit(examples, extra, progress)
+        return replace(self.result(fit.temperature), losses=fit.losses, fit=fit, n_guessed=n_guessed)
+
+    def fit(
+        self, examples: Examples, unlabeled: Tensor | None, progress: Callable[[int, float], None] | None
+    ) -> Fit:
+        rng = generator(self.seed, self.round_number, "train")
+        return finetune(
+            self.model, examples, self.options, rng, place=device(), unlabeled=unlabeled, progress=progress
+        )
+
+    def guesses(
+        self, features: Features, targets: npt.NDArray[np.int64], unlabeled: Unlabeled
+    ) -> tuple[Guesses, Features] | None:
+        """Return guessed labels by features, and the features they belong to."""
+        if self.options.semi_supervised == "none":
+            return None
+        rows = self.some(len(unlabeled.images), MOST_FEATURES)
+        given = None if unlabeled.features is None else unlabeled.features[rows]
+        others = self.features(_chosen(unlabeled.images, rows), given)
+        classes, threshold = len(self.class_names), self.options.confidence
+        if self.options.semi_supervised == "label_propagation":
+            found = propagated(features, targets, others, classes, threshold)
+        else:
+            seed = torch_seed(self.seed, self.round_number, "head")
+            found = self_trained(features, targets, others, classes, threshold, seed=seed)
+        return found, others[found.rows]
+
+    def guessed_images(
+        self,
+        unlabeled: Unlabeled,
+        rows: npt.NDArray[np.int64],
+        examples: Examples,
+        order: npt.NDArray[np.int64],
+        progress: Callable[[int, float], None] | None,
+    ) -> Guesses:
+        """Return guessed labels of images: by features, or by a first fine-tuned network."""
+        if self.options.semi_supervised == "label_propagation":
+            features = self.features(self.images, self._features)[order]
+            given = None if unlabeled.features is None else unlabeled.features[rows]
+            others = self.features(_chosen(unlabeled.images, rows), given)
+            targets, classes = self.targets[order], len(self.class_names)
+            return propagated(features, targets, others, classes, self.options.confidence)
+        fit = self.fit(examples, None, progress)
+        first = self.result(fit.temperature).checkpoint
+        self.model = _start(self.class_names, self.options, self.seed, self.round_number)
+        return confident(predict(first, _chosen(unlabeled.images, rows)), self.options.confidence)
+
+    def examples(self, images: Tensor, targets: npt.NDArray[np.int64]) -> Examples:
+        if not self.options.class_weights:
+            return Examples(images, torch.from_numpy(targets))
+        counts = np.bincount(targets)
+        weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return Examples(images, torch.from_numpy(targets), torch.from_numpy(weights[targets].astype(np.float32)))
+
+    def with_guesses(self, examples: Examples, images: Images, guesses: Guesses) -> Examples:
+        if not len(guesses):
+            return examples
+        added = torch.from_numpy(decoded(images, self.options.image_size))
+        known = examples.weights if examples.weights is not None else torch.ones(len(examples))
+        return Examples(
+            torch.cat([examples.images, added]),
+            torch.cat([examples.targets, torch.from_numpy(guesses.targets)]),
+            torch.cat([known, torch.from_numpy(guesses.weights.astype(np.float32))]),
+        )
+
+    def features(self, images: Images, given: Features | None) -> Features:
+        return given if given is not None else embed(self.result(1.0).checkpoint, images)
+
+    def some(self, n: int, most: int) -> npt.NDArray[np.int64]:
+        """Return the rows of at most so many unlabeled samples, at random."""
+        if n <= most:
+            return np.arange(n)
+        return np.sort(generator(self.seed, self.round_number, "unlabeled").choice(n, size=most, replace=False))
+
+    def warm_up(self, previous: Checkpoint | None) -> None:
+        """Take the weights of the last round; the classifier too, row by row of the classes that it knew."""
+        if previous is None or not self.options.warm_start or not previous.info.trained:
+            return
+        info = previous.info
+        if info.architecture != self.options.architecture:
+            raise InputError(
+                f"a warm start of {self.options.architecture} cannot take the weights of round {info.round}, a "
+                f"{info.architecture}: set training.warm_start to false or training.architecture back"
+            )
+        state = dict(self.model.state_dict())
+        state |= {name: value for name, value in previous.state.items() if not name.startswith("fc.")}
+        known = {name: row for row, name in enumerate(info.class_names)}
+        rows = [(i, known[name]) for i, name in enumerate(self.class_names) if name in known]
+        for name in ("fc.weight", "fc.bias"):
+            state[name] = state[name].clone()
+            state[name][[new for new, _ in rows]] = previous.state[name][[old for _, old in rows]]
+        self.model.load_state_dict(state)
+
+    def result(self, temperature: float) -> TrainingResult:
+        return _result(
+            self.model,
+            self.class_names,
+            self.options,
+            self.seed,
+            self.round_number,
+            began=time.perf_counter(),
+            temperature=temperature,
+        )
+
+
+def decoded(images: Images, size: int) -> npt.NDArray[np.uint8]:
+    """Return all images as one array, shape (n, size, size, 3)."""
+    pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
+    for start, block in image_blocks(images, size):
+        pixels[start : start + len(block)] = block
+    return pixels
+
+
+def _chosen(images: Images, rows: npt.NDArray[np.int64]) -> Images:
+    if isinstance(images, CachedImages):
+        return replace(
+            images, sample_ids=[images.sample_ids[i] for i in rows], paths=[images.paths[i] for i in rows]
+        )
+    return [images[i] for i in rows]
 
 
 def _start(class_names: Sequence[str], options: TrainingOptions, seed: int, round_number: int) -> nn.Module:
@@ -189,9 +361,9 @@ def _start(class_names: Sequence[str], options: TrainingOptions, seed: int, roun
     return build(options.architecture, len(class_names), weights=options.weights, seed=start)
 
 
-def _targets(paths: Sequence[str | Path], labels: Sequence[str], class_names: Sequence[str]) -> npt.NDArray[np.int64]:
-    if len(paths) != len(labels):
-        raise InputError(f"there are {len(paths)} images but {len(labels)} labels: training needs one label per image")
+def _targets(n_images: int, labels: Sequence[str], class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+    if n_images != len(labels):
+        raise InputError(f"there are {n_images} images but {len(labels)} labels: training needs one label per image")
     number = {name: i for i, name in enumerate(class_names)}
     outside = sorted({str(label) for label in labels if label not in number})
     if outside:
@@ -208,55 +380,10 @@ def _targets(paths: Sequence[str | Path], labels: Sequence[str], class_names: Se
     return np.array([number[label] for label in labels], dtype=np.int64)
 
 
-def _decode(paths: Sequence[str | Path], size: int) -> npt.NDArray[np.uint8]:
-    pixels = np.empty((len(paths), size, size, 3), dtype=np.uint8)
-    for start, block in iter_blocks(paths, size):
-        pixels[start : start + len(block)] = block
-    return pixels
-
-
-def _canonical(pixels: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _canonical(contents: Sequence[bytes | memoryview], targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return an order of the samples that follows from their content alone."""
-    digests = [hashlib.sha256(image.data).digest() for image in pixels]
-    return np.array(sorted(range(len(pixels)), key=lambda i: (digests[i], targets[i])), dtype=np.int64)
-
-
-def _fit(
-    model: nn.Module,
-    images: torch.Tensor,
-    targets: torch.Tensor,
-    options: TrainingOptions,
-    rng: np.random.Generator,
-    progress: Callable[[int, float], None] | None,
-) -> list[float]:
-    """Run the epochs and return their mean losses; the model is trained in place."""
-    model.to(images.device).train()
-    if images.device.type == "cpu":
-        use_small_maps(model)
-    extra = {"momentum": SGD_MOMENTUM} if options.optimizer == "sgd" else {}
-    # Fused: one pass over the parameters. At a few dozen images per step the update would else be half of the time.
-    optimizer = OPTIMIZERS[options.optimizer](model.parameters(), lr=options.learning_rate, fused=True, **extra)
-    losses: list[float] = []
-    for epoch in range(1, options.epochs + 1):
-        total = 0.0
-        for batch in batches(rng.permutation(len(targets)), options.batch_size):
-            rows = torch.from_numpy(batch).to(images.device)
-            optimizer.zero_grad(set_to_none=True)
-            # Training is faster with channels first, unlike prediction (measured with AVX2).
-            inputs = normalize(images[rows], MEAN, STD).contiguous()
-            loss = nn.functional.cross_entropy(model(inputs), targets[rows])
-            loss.backward()
-            optimizer.step()
-            total += float(loss.detach()) * len(batch)
-        losses.append(total / len(targets))
-        if not math.isfinite(losses[-1]):
-            raise TrainingError(
-                f"The loss became {losses[-1]} in epoch {epoch} of {options.epochs} with {options.optimizer} at "
-                f"learning_rate {options.learning_rate}: lower training.learning_rate"
-            )
-        if progress is not None:
-            progress(epoch, losses[-1])
-    return losses
+    digests = [hashlib.sha256(content).digest() for content in contents]
+    return np.array(sorted(range(len(digests)), key=lambda i: (digests[i], targets[i])), dtype=np.int64)
 
 
 def _result(
@@ -266,10 +393,8 @@ def _result(
     seed: int,
     round_number: int,
     *,
-    labels_hash: str,
-    losses: list[float],
-    n: int,
     began: float,
+    temperature: float = 1.0,
 ) -> TrainingResult:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     info = CheckpointInfo(
@@ -280,16 +405,18 @@ def _result(
         std=STD,
         weights=options.weights,
         weights_hash=state_hash(state),
-        labels_hash=labels_hash,
+        labels_hash="",
         seed=seed,
         round=round_number,
-        trained=n > 0,
-        n_labels=n,
+        trained=False,
+        n_labels=0,
+        temperature=temperature,
+        backbone_hash=backbone_hash(state),
         versions=versions(),
     )
     return TrainingResult(
         checkpoint=Checkpoint(info, state),
-        losses=losses,
+        losses=[],
         seconds=time.perf_counter() - began,
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
     )

@@ -7,7 +7,7 @@ import pandas as pd
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.pool import scan, select_split
-from al_pipeline.defs.features import Features, classes_of
+from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.report import png_markdown
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
@@ -63,14 +63,14 @@ def embeddings(
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """Features of every sample from the network's starting weights; only samples not seen before are computed."""
-    features = Features(image_pool, deployment, training, round_config.seed)
-    computed = features.complete(features.uris.index.tolist(), context.log)
+    samples = Samples(image_pool, deployment, training, round_config.seed)
+    computed = samples.complete(list(samples.uris), context.log)
     return dg.MaterializeResult(
         metadata={
-            "samples": len(features.uris),
+            "samples": len(samples.uris),
             "computed": computed,
-            "reused": len(features.uris) - computed,
-            "weights": f"{training.weights} ({features.start.hash})",
-            "store": dg.MetadataValue.path(str(features.store.folder)),
+            "reused": len(samples.uris) - computed,
+            "weights": f"{training.weights} ({samples.start.info.backbone_hash[:16]})",
+            "store": dg.MetadataValue.path(str(samples.store.folder)),
         },
     )

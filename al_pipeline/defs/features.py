@@ -1,17 +1,22 @@
-"""Features of samples under the weights that a round starts from: cached, and computed where they are missing."""
+"""What the network sees in each sample: decoded once, embedded once, kept where every round finds it."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.pool import class_names
+from al_pipeline.core.pool import class_names, select_split
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import Settings, TrainingSettings
 
 if TYPE_CHECKING:
+    from al_pipeline.core.image_cache import CachedImages
     from al_pipeline.core.model import Checkpoint
+
+# Features do not depend on the classes.
+ANY_CLASSES = ("0", "1")
 
 
 def classes_of(manifest: pd.DataFrame, settings: Settings) -> list[str]:
@@ -19,8 +24,8 @@ def classes_of(manifest: pd.DataFrame, settings: Settings) -> list[str]:
     return class_names(manifest, settings.classes, settings.images)
 
 
-class Features:
-    """What the network sees in each image before any training.
+class Samples:
+    """Images and features of samples under the weights that a round starts from.
 
     Parameters
     ----------
@@ -34,23 +39,61 @@ class Features:
     """
 
     def __init__(self, manifest: pd.DataFrame, deployment: Deployment, training: TrainingSettings, seed: int) -> None:
+        from upath import UPath
+
         from al_pipeline.core.embeddings import EmbeddingStore
+        from al_pipeline.core.image_cache import PREPROCESSING, ImageCache
         from al_pipeline.core.train import TrainingOptions, untrained
 
-        names = classes_of(manifest, deployment.settings)
+        settings = deployment.settings
+        usable = manifest[manifest["split"] != "excluded"]
+        #: Sample ids of the pool, not of the holdout.
+        self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
+        self.uris: Mapping[str, str] = dict(zip(usable["sample_id"], usable["uri"], strict=True))
         options = TrainingOptions(**training.model_dump())
-        self.start: Checkpoint = untrained(names, options, seed=seed, round_number=0).checkpoint
-        folder = f"{self.start.hash}-{training.image_size}"
-        self.store: EmbeddingStore = EmbeddingStore(deployment.settings.artifacts / "embedding_store" / folder)
-        self.uris: pd.Series = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
+        self.start: Checkpoint = untrained(ANY_CLASSES, options, seed=seed, round_number=0).checkpoint
+        folder = f"{self.start.info.backbone_hash[:16]}-{training.image_size}-v{PREPROCESSING}"
+        self.store: EmbeddingStore = EmbeddingStore(UPath(settings.embedding_store) / folder)
+        self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
 
-    def complete(self, sample_ids: list[str], log: dg.DagsterLogManager) -> int:
+    def images(self, sample_ids: Sequence[str]) -> "CachedImages":
+        """Return the images of samples, decoded once."""
+        from al_pipeline.core.image_cache import CachedImages
+
+        return CachedImages(self._cache, list(sample_ids), [self.uris[i] for i in sample_ids])
+
+    def complete(self, sample_ids: Sequence[str], log: dg.DagsterLogManager) -> int:
         """Compute the features that are missing; return how many were."""
-        from al_pipeline.core.embeddings import embed_missing
+        return self.store.complete(sample_ids, self._embed, log.info)
 
-        return embed_missing(self.store, self.start, self.uris.loc[sample_ids].to_dict(), log.info)
+    def features(self, sample_ids: Sequence[str], log: dg.DagsterLogManager) -> np.ndarray:
+        """Return the features of samples in the order given, shape (n, d), float32; what is missing is computed."""
+        return self.store.get(sample_ids, self._embed, log.info)[0]
 
-    def of(self, sample_ids: list[str], log: dg.DagsterLogManager) -> np.ndarray:
-        """Return the features of samples in the order given, shape (n, d), float32."""
-        self.complete(sample_ids, log)
-        return self.store.load(sample_ids)
+    def predict(self, checkpoint: "Checkpoint", sample_ids: Sequence[str], log: dg.DagsterLogManager) -> np.ndarray:
+        """Return class probabilities, shape (n, K): from the features, if the checkpoint's backbone is the start's."""
+        from al_pipeline.core.predict import predict, predict_features
+
+        if len(sample_ids) and self.has_backbone_of(checkpoint) and checkpoint.info.mode == "head":
+            return predict_features(checkpoint, self.features(sample_ids, log))
+        return predict(checkpoint, self.images(sample_ids))
+
+    def features_under(
+        self, checkpoint: "Checkpoint", sample_ids: Sequence[str], log: dg.DagsterLogManager
+    ) -> np.ndarray:
+        """Return the features of samples under a checkpoint's own backbone, shape (n, d), float32."""
+        from al_pipeline.core.predict import embed
+
+        if self.has_backbone_of(checkpoint):
+            return self.features(sample_ids, log)
+        return embed(checkpoint, self.images(sample_ids))
+
+    def has_backbone_of(self, checkpoint: "Checkpoint") -> bool:
+        """Tell whether a checkpoint's features are those of the starting weights."""
+        same = checkpoint.info.backbone_hash == self.start.info.backbone_hash
+        return same and checkpoint.info.image_size == self.start.info.image_size
+
+    def _embed(self, sample_ids: Sequence[str]) -> np.ndarray:
+        from al_pipeline.core.predict import embed
+
+        return embed(self.start, self.images(sample_ids))

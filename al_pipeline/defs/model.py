@@ -1,27 +1,25 @@
-"""The model group: what was learned from the labels so far, and how good it is on samples it never saw."""
+"""The model group: what was learned from the labels so far."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from al_pipeline.core.consensus import labels_hash
-from al_pipeline.core.rounds import round_number
-from al_pipeline.defs.answers import holdout_labels
-from al_pipeline.defs.features import classes_of
-from al_pipeline.defs.io import CHECKPOINT, stored_rounds
+from al_pipeline.core.rng import generator
+from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.defs.features import Samples, classes_of
+from al_pipeline.defs.io import CHECKPOINT
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.report import (
-    confusion_matrix,
-    learning_curve_picture,
-    loss_curve,
-    picture,
-    reliability,
-    roc_curve,
-)
+from al_pipeline.defs.report import loss_curve, picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.core.train import TrainingOptions, TrainingResult, Unlabeled
 
 
 @dg.asset(
@@ -46,51 +44,41 @@ def checkpoint(
 ) -> dg.MaterializeResult:
     """The ResNet trained on this round's labeled pool, from the configured weights anew.
 
-    While people have named fewer than two classes there is nothing to learn: the checkpoint is the untrained network,
-    says so, and the batch is chosen without predictions.
+    The whole network, or its classifier alone on features computed before (`mode` in the metadata). While people have
+    named fewer than two classes there is nothing to learn: the checkpoint is the untrained network, says so, and the
+    batch is chosen without predictions.
     """
     began = time.monotonic()
-    from al_pipeline.core.train import TrainingOptions, train, untrained
+    from al_pipeline.core.train import TrainingOptions, untrained
 
     import_seconds = time.monotonic() - began
-    number = round_number(context.partition_key)
     options = TrainingOptions(**training.model_dump())
     names = classes_of(image_pool, deployment.settings)
     learned = sorted(labeled_pool["label"].unique())
     if len(learned) >= 2:
-        uris = image_pool[image_pool["split"] == "pool"].set_index("sample_id")["uri"]
-        result = train(
-            uris.loc[labeled_pool["sample_id"]].tolist(),
-            labeled_pool["label"].tolist(),
-            names,
-            options,
-            seed=round_config.seed,
-            round_number=number,
-            labels_hash=labels_hash(labeled_pool),
-        )
+        samples = Samples(image_pool, deployment, training, round_config.seed)
+        result = _train(context, deployment, samples, labeled_pool, names, options, round_config.seed)
     else:
         context.log.info("%d classes are labeled: the network stays untrained in this round", len(learned))
+        number = round_number(context.partition_key)
         result = untrained(names, options, seed=round_config.seed, round_number=number)
 
     info = result.checkpoint.info
-    metadata: dict[str, Any] = {
-        "trained": info.trained,
-        "labels": len(labeled_pool),
-        "classes_seen": len(learned),
-        "seconds": round(result.seconds, 2),
-        "import_seconds": round(import_seconds, 2),
-        "parameters": result.n_parameters,
-        "architecture": info.architecture,
-        "weights": info.weights,
-        "checkpoint": result.checkpoint.hash,
-    }
-    if result.losses:
-        metadata["final_loss"] = round(result.losses[-1], 5)
-        metadata["loss_curve"] = picture(loss_curve(result.losses), "loss per epoch")
     finite = all(bool(tensor.isfinite().all()) for tensor in result.checkpoint.state.values())
     return dg.MaterializeResult(
         value=result.checkpoint,
-        metadata=metadata,
+        metadata={
+            "trained": info.trained,
+            "labels": len(labeled_pool),
+            "classes_seen": len(learned),
+            "seconds": round(result.seconds, 2),
+            "import_seconds": round(import_seconds, 2),
+            "parameters": result.n_parameters,
+            "architecture": info.architecture,
+            "weights": info.weights,
+            "checkpoint": result.checkpoint.hash,
+            **_training_metadata(result),
+        },
         check_results=[
             dg.AssetCheckResult(check_name="finite_weights", passed=finite),
             dg.AssetCheckResult(
@@ -102,96 +90,84 @@ def checkpoint(
     )
 
 
-# People wait for the batch, nobody for the figures: what is measured runs after what is pushed.
-LATER = {"dagster/priority": "-1"}
-
-
-@dg.asset(group_name="model", kinds={"scikitlearn"}, partitions_def=rounds, io_manager_key="documents", op_tags=LATER)
-def evaluation(
+def _train(
     context: dg.AssetExecutionContext,
-    deployment: dg.ResourceParam[Deployment],
-    round_config: dg.ResourceParam[RoundSettings],
-    image_pool: pd.DataFrame,
-    checkpoint: Any,
-) -> dg.MaterializeResult[dict[str, Any]]:
-    """Accuracy, ROC-AUC and calibration with 95 % intervals, on the holdout alone."""
-    from al_pipeline.core.evaluate import evaluate
-    from al_pipeline.core.predict import predict
+    deployment: Deployment,
+    samples: Samples,
+    labeled_pool: pd.DataFrame,
+    names: list[str],
+    options: "TrainingOptions",
+    seed: int,
+) -> "TrainingResult":
+    """Train on the labeled pool, with features where the mode or the semi-supervised arm goes by them."""
+    from al_pipeline.core.model import device
+    from al_pipeline.core.train import train
 
-    names = list(checkpoint.info.class_names)
-    holdout = holdout_labels(image_pool, deployment.ledger, names, deployment.settings.policy.min_votes)
-    began = time.monotonic()
-    probabilities = predict(checkpoint, holdout["uri"].tolist())
-    seconds = time.monotonic() - began
-    result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed)
-    metadata: dict[str, Any] = {
-        "seconds": round(seconds, 2),
-        "holdout_samples": result.n,
-        "labels": checkpoint.info.n_labels,
-        "trained": checkpoint.info.trained,
-    }
-    if result.note:
-        metadata["note"] = result.note
-        context.log.info(result.note)
-    if result.accuracy is not None:
-        metadata |= {
-            "accuracy": result.accuracy.value,
-            "accuracy_95": f"{result.accuracy.low:.3f} to {result.accuracy.high:.3f} (Wilson)",
-            "ece": result.ece,
-            "confusion_matrix": picture(confusion_matrix(result), "confusion matrix"),
-            "calibration": picture(reliability(result), "reliability"),
-        }
-    if result.roc_auc is not None:
-        metadata |= {
-            "roc_auc": result.roc_auc.value,
-            "roc_auc_95": f"{result.roc_auc.low:.3f} to {result.roc_auc.high:.3f}",
-            "roc_curve": picture(roc_curve(result), "ROC"),
-        }
-    document = {
-        "round": context.partition_key,
-        "checkpoint": checkpoint.hash,
-        "trained": checkpoint.info.trained,
-        "n_labels": checkpoint.info.n_labels,
-        "evaluation": result.to_json(),
-    }
-    return dg.MaterializeResult(value=document, metadata=metadata)
-
-
-@dg.asset(
-    group_name="model",
-    kinds={"matplotlib"},
-    io_manager_key="tables",
-    op_tags=LATER,
-    deps=[evaluation],
-)
-def learning_curve(deployment: dg.ResourceParam[Deployment]) -> dg.MaterializeResult[pd.DataFrame]:
-    """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals."""
-    from al_pipeline.core.evaluate import Evaluation
-
-    rows = []
-    for key, document in stored_rounds(deployment.settings.artifacts / "evaluation").items():
-        result = Evaluation.from_json(document["evaluation"])
-        row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": result.n}
-        for name, interval in (("accuracy", result.accuracy), ("roc_auc", result.roc_auc)):
-            row[name] = interval.value if interval else None
-            row[f"{name}_low"] = interval.low if interval else None
-            row[f"{name}_high"] = interval.high if interval else None
-        rows.append(row)
-    curve = pd.DataFrame(rows)
-    png = learning_curve_picture(curve)
-    path = deployment.settings.home.resolve() / "learning_curve.png"
-    path.write_bytes(png)
-    return dg.MaterializeResult(
-        value=curve,
-        metadata={
-            "rounds": len(curve),
-            "learning_curve": picture(png, "learning curve"),
-            "picture": dg.MetadataValue.path(str(path)),
-            "table": dg.MetadataValue.table(
-                [
-                    dg.TableRecord({k: (round(v, 4) if isinstance(v, float) else v) for k, v in row.items()})
-                    for row in rows
-                ]
-            ),
-        },
+    number = round_number(context.partition_key)
+    ids = labeled_pool["sample_id"].tolist()
+    mode = options.resolve_mode(int(labeled_pool["label"].value_counts().min()), device().type)
+    by_features = mode == "head" or options.semi_supervised == "label_propagation"
+    return train(
+        samples.images(ids),
+        labeled_pool["label"].tolist(),
+        names,
+        options,
+        seed=seed,
+        round_number=number,
+        labels_hash=labels_hash(labeled_pool),
+        features=samples.features(ids, context.log) if by_features else None,
+        unlabeled=_unlabeled(context, samples, options, set(ids), number, seed, by_features),
+        previous=_previous(deployment, number) if options.warm_start else None,
     )
+
+
+def _unlabeled(
+    context: dg.AssetExecutionContext,
+    samples: Samples,
+    options: "TrainingOptions",
+    labeled: set[str],
+    number: int,
+    seed: int,
+    by_features: bool,
+) -> "Unlabeled | None":
+    """Return random unlabeled samples of the pool for the semi-supervised arms; None if they are off."""
+    if options.semi_supervised == "none":
+        return None
+    from al_pipeline.core.semi_supervised import MOST_FEATURES
+    from al_pipeline.core.train import Unlabeled
+
+    others = sorted(set(samples.pool) - labeled)
+    rng = generator(seed, number, "unlabeled pool")
+    chosen = [others[i] for i in np.sort(rng.permutation(len(others))[:MOST_FEATURES])]
+    return Unlabeled(samples.images(chosen), samples.features(chosen, context.log) if by_features else None)
+
+
+def _previous(deployment: Deployment, number: int) -> "Checkpoint | None":
+    """Return the checkpoint of the round before, if there is one."""
+    from al_pipeline.core.model import Checkpoint
+
+    path = deployment.settings.artifacts / "checkpoint" / f"{round_key(number - 1)}.safetensors" if number else None
+    return Checkpoint.load(path) if path is not None and path.exists() else None
+
+
+def _training_metadata(result: "TrainingResult") -> dict[str, Any]:
+    """Return what the UI shows about the training, where there was any."""
+    info = result.checkpoint.info
+    if not info.trained:
+        return {}
+    metadata: dict[str, Any] = {"mode": info.mode, "temperature": round(info.temperature, 3)}
+    if result.unseen:
+        metadata["classes_without_labels"] = ", ".join(result.unseen)
+    if info.semi_supervised != "none":
+        metadata |= {"semi_supervised": info.semi_supervised, "guessed_labels": result.n_guessed}
+    if result.regularization is not None:
+        chosen = f"chosen by {result.folds}-fold cross-validation" if result.folds else "too few labels to choose it"
+        metadata["regularization"] = f"C = {result.regularization:g}, {chosen}"
+    if result.fit is not None:
+        metadata |= {
+            "final_loss": round(result.losses[-1], 5),
+            "loss_curve": picture(loss_curve(result.losses, result.fit.validation_losses), "loss per epoch"),
+            "epochs": f"{len(result.losses)}, the weights of epoch {result.fit.kept_epoch} are kept",
+            "batch_size": result.fit.batch_size,
+        }
+    return metadata

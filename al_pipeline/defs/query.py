@@ -4,7 +4,7 @@
 # pyright: reportCallIssue=false
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
@@ -15,12 +15,15 @@ from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.core.strategies import Selection, available, certainty, cold_start, select
 from al_pipeline.defs.answers import draw_holdout, labels_total, planned_before
-from al_pipeline.defs.features import Features
+from al_pipeline.defs.features import Samples
 from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.report import picture, score_histogram
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from al_pipeline.core.model import Checkpoint
 
 PLAN_COLUMNS = (
     "sample_id",
@@ -60,11 +63,18 @@ def draw_candidates(
 
 
 @dg.op
-def predict_candidates(context: dg.OpExecutionContext, candidates: pd.DataFrame, checkpoint: Any) -> pd.DataFrame:
+def predict_candidates(
+    context: dg.OpExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    round_config: dg.ResourceParam[RoundSettings],
+    training: dg.ResourceParam[TrainingSettings],
+    image_pool: pd.DataFrame,
+    candidates: pd.DataFrame,
+    checkpoint: Any,
+) -> pd.DataFrame:
     """Predict the candidates with the round's checkpoint: softmax over the classes."""
-    from al_pipeline.core.predict import predict
-
-    probabilities = predict(checkpoint, candidates["uri"].tolist())
+    samples = Samples(image_pool, deployment, training, round_config.seed)
+    probabilities = samples.predict(checkpoint, candidates["sample_id"].tolist(), context.log)
     context.log.info("%d candidates predicted with %s", len(candidates), checkpoint.hash)
     return candidates.assign(probabilities=list(probabilities))
 
@@ -113,7 +123,7 @@ def score_candidates(
 def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
     """How unsure the round's checkpoint is about S random unlabeled samples: draw, predict, score."""
     candidates = draw_candidates(image_pool)
-    scores, check = score_candidates(candidates, predict_candidates(candidates, checkpoint), checkpoint)
+    scores, check = score_candidates(candidates, predict_candidates(image_pool, candidates, checkpoint), checkpoint)
     return {"result": scores, "uncertainty_scores_finite_and_covering": check}
 
 
@@ -136,6 +146,8 @@ def query_batch(
     policy: dg.ResourceParam[PolicySettings],
     training: dg.ResourceParam[TrainingSettings],
     image_pool: pd.DataFrame,
+    labeled_pool: pd.DataFrame,
+    checkpoint: Any,
     uncertainty_scores: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """The samples that people are asked about, in query order; written once, before anything is sent.
@@ -149,13 +161,17 @@ def query_batch(
         context.log.info("%s was planned before: its batch of %d is kept", context.partition_key, len(batch))
     else:
         size = min(round_config.batch_size, _labels_left(deployment, policy, number))
-        embeddings, asked = None, None
-        if _uses_embeddings(round_config) and size > 0 and len(uncertainty_scores):
-            features = Features(image_pool, deployment, training, round_config.seed)
-            embeddings = features.of(uncertainty_scores["sample_id"].tolist(), context.log)
-            known = planned_before(ledger, number, purpose="query").intersection(features.uris.index)
-            asked = features.of(sorted(known), context.log)
-        rows = choose(uncertainty_scores, round_config, size, number, embeddings, asked)
+        embeddings, asked, passes = None, None, None
+        if _needs_samples(round_config) and size > 0 and len(uncertainty_scores):
+            samples = Samples(image_pool, deployment, training, round_config.seed)
+            ids = uncertainty_scores["sample_id"].tolist()
+            if _uses_embeddings(round_config):
+                embeddings = samples.features(ids, context.log)
+                known = planned_before(ledger, number, purpose="query").intersection(samples.uris)
+                asked = samples.features(sorted(known), context.log)
+            if _needs_passes(round_config) and checkpoint.info.trained:
+                passes = _passes(context, samples, checkpoint, labeled_pool, ids, round_config.seed)
+        rows = choose(uncertainty_scores, round_config, size, number, embeddings, asked, passes)
         if number == 0:
             rows += _holdout_rows(image_pool, deployment, round_config)
         batch = ledger.plan(context.partition_key, pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))
@@ -194,6 +210,7 @@ def choose(
     number: int,
     embeddings: np.ndarray | None = None,
     asked: np.ndarray | None = None,
+    passes: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Return the plan rows of the query batch: at most `size` of the scored candidates.
 
@@ -212,11 +229,13 @@ def choose(
         Features of the candidates, if the configuration uses them.
     asked : float32 array, shape (m, d), optional
         Features of the samples that earlier rounds have asked about: their neighbourhoods count as known.
+    passes : float64 array, shape (T, n, K), optional
+        Predictions of an ensemble, for the strategies that go by its disagreement.
     """
     size = min(size, len(scores))
     if size < 1:
         return []
-    selection = _select(scores, config, size, number, embeddings, asked)
+    selection = _select(scores, config, size, number, embeddings, asked, passes)
     strategies = np.where(selection.explored, "random", selection.strategy)
     chosen = scores.iloc[selection.indices]
     return [
@@ -246,13 +265,14 @@ def _select(
     number: int,
     embeddings: np.ndarray | None,
     asked: np.ndarray | None,
+    passes: np.ndarray | None,
 ) -> Selection:
     trained = bool(scores["trained"].iloc[0])
     # An untrained network's probabilities say how many candidates there are, no more.
     predicted = trained or embeddings is None
     return select(
         config.strategy if trained else cold_start(config.strategy),
-        probabilities=stack(scores["probabilities"], None) if predicted else None,
+        probabilities=(stack(scores["probabilities"], None) if passes is None else passes) if predicted else None,
         embeddings=embeddings,
         labeled_embeddings=asked if asked is not None and len(asked) else None,
         batch_size=size,
@@ -265,6 +285,36 @@ def _select(
 
 def _uses_embeddings(config: RoundSettings) -> bool:
     return config.dedup is not None or "embeddings" in available()[config.strategy].uses
+
+
+def _needs_passes(config: RoundSettings) -> bool:
+    return "passes" in available()[config.strategy].needs
+
+
+def _needs_samples(config: RoundSettings) -> bool:
+    return _uses_embeddings(config) or _needs_passes(config)
+
+
+def _passes(
+    context: dg.AssetExecutionContext,
+    samples: Samples,
+    checkpoint: "Checkpoint",
+    labeled_pool: pd.DataFrame,
+    candidates: list[str],
+    seed: int,
+) -> np.ndarray:
+    """Return the predictions of an ensemble of heads on the checkpoint's features, shape (T, n, K)."""
+    from al_pipeline.core.head import PASSES, head_passes
+
+    names = list(checkpoint.info.class_names)
+    return head_passes(
+        samples.features_under(checkpoint, labeled_pool["sample_id"].tolist(), context.log),
+        np.array([names.index(label) for label in labeled_pool["label"]]),
+        len(names),
+        samples.features_under(checkpoint, candidates, context.log),
+        passes=PASSES,
+        rng=generator(seed, round_number(context.partition_key), "passes"),
+    )
 
 
 def stack(column: pd.Series, classes: int | None) -> np.ndarray:

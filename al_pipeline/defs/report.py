@@ -42,11 +42,15 @@ def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(png_markdown(png, alt))
 
 
-def loss_curve(losses: Sequence[float]) -> bytes:
-    """Draw the mean cross-entropy (nats) of every epoch."""
+def loss_curve(losses: Sequence[float], validation: Sequence[float] = ()) -> bytes:
+    """Draw the mean cross-entropy (nats) of every epoch, in training and on the validation share if there is one."""
     figure, axes = _canvas("Training loss")
     epochs = np.arange(1, len(losses) + 1)
     axes.plot(epochs, losses, color=COLORS[0], linewidth=2, marker="o" if len(losses) < 40 else "", markersize=4)
+    if validation:
+        axes.get_lines()[0].set_label("training")
+        axes.plot(epochs, validation, color=COLORS[1], linewidth=2, label="validation")
+        _legend(axes)
     axes.set(xlabel="epoch", ylabel="cross-entropy", xlim=(0.5, len(losses) + 0.5))
     axes.set_ylim(bottom=0)
     _whole_numbers(axes)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.calibration import TEMPERATURES, best_temperature, calibration, tempered
+from al_pipeline.core.calibration import TEMPERATURES, best_temperature, fit_temperature, calibration, tempered
 from al_pipeline.core.errors import InputError
 
 
@@ -56,3 +56,18 @@ def test_no_temperature_that_is_tried_is_better(seed: int, n: int, classes: int)
 def test_input_that_cannot_be_used_is_named(p: list, labels: list, message: str) -> None:
     with pytest.raises(InputError, match=message):
         best_temperature(p, labels)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_what_scaled_the_logits(factor: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (50_000, 3))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (np.cumsum(probabilities, axis=1) < rng.random((50_000, 1))).sum(axis=1)
+    assert fit_temperature(factor * logits, labels) == pytest.approx(factor, rel=0.03)
+
+
+def test_a_handful_of_right_predictions_does_not_freeze_the_temperature() -> None:
+    """Without a prior the best temperature of predictions that are all right is 0."""
+    logits = np.array([[3.0, 0.0], [0.0, 3.0]] * 4)
+    assert 0.6 < fit_temperature(logits, [0, 1] * 4) < 1

@@ -1,5 +1,7 @@
 """A simulation is the loop itself, with paired starts and the same result every time."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,30 @@ def test_it_asks_and_trains_as_the_loop_does(manifest: pd.DataFrame, results: pd
     assert found["accuracy"].item() == pytest.approx(accuracy)
 
 
+def test_bald_goes_by_the_disagreement_of_an_ensemble_on_the_checkpoints_features(manifest: pd.DataFrame) -> None:
+    found = simulate(manifest, NAMES, **PLAN | {"seeds": [0], "strategies": ["random", "bald"], "rounds": 3})
+    bald = found[found["strategy"] == "bald"]
+    assert bald["n_labels"].tolist() == [0, 4, 8]
+    assert not np.allclose(bald["ece"], found[found["strategy"] == "random"]["ece"])
+
+
+def test_given_weights_are_learned_from_by_a_head(manifest: pd.DataFrame, tmp_path: Path) -> None:
+    """The last round by hand: a head on features of the pool, its predictions from features of the holdout."""
+    weights = tmp_path / "start.safetensors"
+    untrained(NAMES, OPTIONS, seed=5, round_number=0).checkpoint.save(weights)
+    options = replace(OPTIONS, weights=str(weights))
+    plan = PLAN | {"seeds": [0], "strategies": ["random"], "rounds": 6, "batch_size": 4, "options": options}
+    found = simulate(manifest, NAMES, **plan).iloc[-1]
+    pool, holdout = (manifest[manifest["split"] == split] for split in ("pool", "holdout"))
+    assert found["n_labels"] == len(pool)
+    result = train(pool["uri"].tolist(), pool["label"].tolist(), NAMES, options, seed=0, round_number=5)
+    assert result.checkpoint.info.mode == "head"
+    right = predict(result.checkpoint, holdout["uri"].tolist()).argmax(axis=1) == [
+        NAMES.index(label) for label in holdout["label"]
+    ]
+    assert found["accuracy"] == pytest.approx(right.mean())
+
+
 def test_strategies_that_go_by_features_see_those_of_the_starting_weights(manifest: pd.DataFrame) -> None:
     """Two rounds by hand: before there is a model the features alone decide, afterwards the labeled ones count too."""
     pool = manifest[manifest["split"] == "pool"].sort_values("sample_id").reset_index(drop=True)
@@ -141,7 +167,6 @@ def test_a_run_ends_when_everything_is_labeled(manifest: pd.DataFrame) -> None:
     ("change", "message"),
     [
         ({"strategies": ["entropies"]}, "unknown strategy 'entropies'; choose from .*low_certainty"),
-        ({"strategies": ["bald"]}, "'bald' needs several predictions per image"),
         ({"strategies": ["random", "k_center"], "balanced": True}, "'k_center' has no balanced form"),
         ({"strategies": []}, "no strategy to simulate"),
         ({"strategies": ["random", "random"]}, "strategies must be different"),

@@ -11,7 +11,7 @@ import pytest
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.defs.answers import draw_holdout, holdout_labels, planned_before
-from al_pipeline.defs.features import Features
+from al_pipeline.defs.features import Samples
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 
 BEFORE_PUSH = ["labeled_pool", "checkpoint", "evaluation", "uncertainty_scores", "query_batch"]
@@ -134,7 +134,7 @@ def test_strategies_that_go_by_features_use_those_of_the_starting_weights_and_wh
     result = run_round(world, "r0001", round_config=config)
     assert result.success, errors_of(result)
     batch, scores = world.value("query_batch", "r0001"), world.value("uncertainty_scores", "r0001")
-    features = Features(world.value("image_pool"), world.deployment, world.settings.training, seed=3)
+    features = Samples(world.value("image_pool"), world.deployment, world.settings.training, seed=3)
     ids = scores["sample_id"].tolist()
     expected = select(
         "uncertainty_herding",

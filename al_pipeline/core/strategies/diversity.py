@@ -112,7 +112,7 @@ def prob_cover(
     source="Bae, Noh & Sutherland 2024, Generalized coverage for more robust low-budget active learning",
     needs=FEATURES,
 )
-def max_herding(query: Query, *, radius: float | None = None, candidates: int = 35_000) -> Picks:
+def max_herding(query: Query, *, radius: float | None = None, candidates: int = 20_000) -> Picks:
     """See `herding.herd`, every candidate counting the same.
 
     Parameters

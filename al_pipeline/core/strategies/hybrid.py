@@ -96,7 +96,7 @@ def tcm(query: Query, *, switch: int | None = None) -> Picks:
     uses=BOTH,
 )
 def uncertainty_herding(
-    query: Query, *, radius: float | None = None, temperature: float = 1.0, candidates: int = 35_000
+    query: Query, *, radius: float | None = None, temperature: float = 1.0, candidates: int = 20_000
 ) -> Picks:
     """Cover the candidates under an RBF kernel, each weighted by its uncertainty U = 1 − (p₁ − p₂).
 

@@ -1,0 +1,171 @@
+"""The evaluation of the model group: how good each round's checkpoint is, on samples it never saw."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from al_pipeline.defs.answers import holdout_labels
+from al_pipeline.defs.features import Samples
+from al_pipeline.defs.holdout import HoldoutPredictions, prequential_accuracies
+from al_pipeline.defs.io import stored_rounds
+from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.report import confusion_matrix, learning_curve_picture, picture, reliability, roc_curve
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import RoundSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from al_pipeline.core.compare import Comparison
+    from al_pipeline.core.evaluate import Evaluation
+
+
+# People wait for the batch, nobody for the figures: what is measured runs after what is pushed.
+LATER = {"dagster/priority": "-1"}
+
+
+@dg.asset(group_name="model", kinds={"scikitlearn"}, partitions_def=rounds, io_manager_key="documents", op_tags=LATER)
+def evaluation(
+    context: dg.AssetExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    round_config: dg.ResourceParam[RoundSettings],
+    training: dg.ResourceParam[TrainingSettings],
+    image_pool: pd.DataFrame,
+    checkpoint: Any,
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """Accuracy, ROC-AUC and calibration with 95 % intervals, on the holdout alone; better or worse than last round."""
+    from al_pipeline.core.compare import holdout_advice
+    from al_pipeline.core.evaluate import evaluate
+
+    names = list(checkpoint.info.class_names)
+    holdout = holdout_labels(image_pool, deployment.ledger, names, deployment.settings.policy.min_votes)
+    samples = Samples(image_pool, deployment, training, round_config.seed)
+    began = time.monotonic()
+    probabilities = samples.predict(checkpoint, holdout["sample_id"].tolist(), context.log)
+    seconds = time.monotonic() - began
+    result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed)
+    kept = HoldoutPredictions(deployment.settings.artifacts / "holdout_predictions")
+    kept.write(context.partition_key, holdout, probabilities, names)
+    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, names, round_config.seed)
+    metadata: dict[str, Any] = {
+        "seconds": round(seconds, 2),
+        "holdout_samples": result.n,
+        "labels": checkpoint.info.n_labels,
+        "trained": checkpoint.info.trained,
+    }
+    if result.note:
+        metadata["note"] = result.note
+        context.log.info(result.note)
+    if result.accuracy is not None:
+        metadata |= {
+            "accuracy": result.accuracy.value,
+            "accuracy_95": f"{result.accuracy.low:.3f} to {result.accuracy.high:.3f} (Wilson)",
+            "ece": result.ece,
+            "confusion_matrix": picture(confusion_matrix(result), "confusion matrix"),
+            "calibration": picture(reliability(result), "reliability"),
+            "per_class": _per_class(result),
+        }
+        advice = holdout_advice(result.n, result.accuracy.value)
+        if advice is not None:
+            metadata["holdout_size"] = advice
+    if result.roc_auc is not None:
+        metadata |= {
+            "roc_auc": result.roc_auc.value,
+            "roc_auc_95": f"{result.roc_auc.low:.3f} to {result.roc_auc.high:.3f}",
+            "roc_curve": picture(roc_curve(result), "ROC"),
+        }
+    if comparison is not None:
+        metadata |= _compared(comparison)
+    document = {
+        "round": context.partition_key,
+        "checkpoint": checkpoint.hash,
+        "trained": checkpoint.info.trained,
+        "n_labels": checkpoint.info.n_labels,
+        "evaluation": result.to_json(),
+        "comparison": None if comparison is None else comparison.to_json(),
+    }
+    return dg.MaterializeResult(value=document, metadata=metadata)
+
+
+@dg.asset(
+    group_name="model",
+    kinds={"matplotlib"},
+    io_manager_key="tables",
+    op_tags=LATER,
+    deps=[evaluation],
+)
+def learning_curve(
+    deployment: dg.ResourceParam[Deployment], round_config: dg.ResourceParam[RoundSettings]
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals.
+
+    `prequential` is what the answers to a round's own batch say about the checkpoint that chose it, before it learned
+    from them; only where samples were drawn with known probability (`explore`, or a random strategy).
+    """
+    from al_pipeline.core.evaluate import Evaluation
+
+    prequential = prequential_accuracies(deployment, round_config.seed)
+
+    rows = []
+    for key, document in stored_rounds(deployment.settings.artifacts / "evaluation").items():
+        result = Evaluation.from_json(document["evaluation"])
+        row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": result.n}
+        scores = {"accuracy": result.accuracy, "roc_auc": result.roc_auc, "prequential": prequential.get(key)}
+        for name, interval in scores.items():
+            row[name] = interval.value if interval else None
+            row[f"{name}_low"] = interval.low if interval else None
+            row[f"{name}_high"] = interval.high if interval else None
+        rows.append(row)
+    curve = pd.DataFrame(rows)
+    png = learning_curve_picture(curve)
+    path = deployment.settings.home.resolve() / "learning_curve.png"
+    path.write_bytes(png)
+    return dg.MaterializeResult(
+        value=curve,
+        metadata={
+            "rounds": len(curve),
+            "learning_curve": picture(png, "learning curve"),
+            "picture": dg.MetadataValue.path(str(path)),
+            "table": dg.MetadataValue.table(
+                [
+                    dg.TableRecord({k: (round(v, 4) if isinstance(v, float) else v) for k, v in row.items()})
+                    for row in rows
+                ]
+            ),
+        },
+    )
+
+
+def _per_class(result: "Evaluation") -> dg.TableMetadataValue:
+    """Return precision and recall of each class as a table."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "class": score.name,
+                    "samples": score.support,
+                    "precision": None if score.precision is None else round(score.precision, 4),
+                    "recall": None if score.recall is None else round(score.recall, 4),
+                }
+            )
+            for score in result.per_class
+        ],
+        schema=dg.TableSchema(
+            [
+                dg.TableColumn("class", "string"),
+                dg.TableColumn("samples", "int"),
+                dg.TableColumn("precision", "float"),
+                dg.TableColumn("recall", "float"),
+            ]
+        ),
+    )
+
+
+def _compared(comparison: "Comparison") -> dict[str, Any]:
+    """Return what changed since the round before, in words."""
+    lines = {"note_on_last_round": comparison.note} if comparison.note else {}
+    for name, difference in (("accuracy", comparison.accuracy), ("roc_auc", comparison.roc_auc)):
+        if difference is not None:
+            span = f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+            lines[f"{name}_since_last_round"] = f"{span}: {difference.verdict}"
+    return lines

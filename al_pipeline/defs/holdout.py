@@ -1,0 +1,87 @@
+"""Predictions for the holdout, kept per round so that two rounds can be compared sample by sample."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.defs.answers import agreed_labels
+from al_pipeline.defs.io import write_whole
+from al_pipeline.defs.resources import Deployment
+
+if TYPE_CHECKING:
+    from al_pipeline.core.compare import Comparison
+    from al_pipeline.core.evaluate import Interval
+
+
+@dataclass(frozen=True)
+class HoldoutPredictions:
+    """A folder of one Parquet file per round.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    folder: Path
+
+    def write(self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]) -> None:
+        """Keep a round's probabilities, shape (n, K), for the samples of the holdout."""
+        frame = pd.DataFrame(probabilities, columns=names).assign(sample_id=holdout["sample_id"].to_numpy())
+        write_whole(self._path(key), lambda file: frame.to_parquet(file, index=False))
+
+    def compare_with_previous(
+        self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str], seed: int
+    ) -> "Comparison | None":
+        """Compare with the round before, on the samples that both predicted; None if there is none to compare with."""
+        from al_pipeline.core.compare import compare
+
+        number = round_number(key)
+        path = self._path(round_key(number - 1)) if number else None
+        if path is None or not path.exists():
+            return None
+        before = pd.read_parquet(path).set_index("sample_id")
+        shared = holdout["sample_id"].isin(before.index).to_numpy()
+        # Another set of classes asks another question: there is nothing to compare.
+        if set(before.columns) != set(names) or not shared.any():
+            return None
+        previous = before.loc[holdout.loc[shared, "sample_id"], names].to_numpy()
+        labels = holdout.loc[shared, "label"].tolist()
+        return compare(previous, probabilities[shared], labels, names, seed=seed)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.parquet"
+
+
+def prequential_accuracies(deployment: Deployment, seed: int) -> "dict[str, Interval]":
+    """Return, per round, the accuracy of its checkpoint on the unlabeled pool, from the answers to its own batch.
+
+    Only samples drawn with a known probability count, and only once their answers are there.
+    """
+    from al_pipeline.core.prequential import prequential_accuracy
+
+    planned = deployment.ledger.planned()
+    drawn = planned[(planned["purpose"] == "query") & planned["propensity"].notna() & planned["predicted"].notna()]
+    if drawn.empty:
+        return {}
+    min_votes = deployment.settings.policy.min_votes
+    names = sorted(set(drawn["predicted"]))
+    answers = deployment.ledger.answers(purpose="query")
+    names = sorted(set(names) | set(answers["value"].dropna()))
+    labels = agreed_labels(deployment.ledger, names, min_votes, purpose="query").labels.set_index("sample_id")["label"]
+    found = {}
+    for key, batch in drawn.groupby("round"):
+        known = batch[batch["sample_id"].isin(labels.index)]
+        scores = deployment.settings.artifacts / "uncertainty_scores" / f"{key}.parquet"
+        # A random member without an answer would leave a hole that is not random: skipped images are the hard ones.
+        if len(known) < len(batch) or not scores.exists():
+            continue
+        hits = known["predicted"].to_numpy() == labels.loc[known["sample_id"]].to_numpy()
+        candidates = len(pd.read_parquet(scores, columns=["sample_id"]))
+        interval = prequential_accuracy(hits, known["propensity"].to_numpy(float), candidates, seed=seed)
+        if interval is not None:
+            found[str(key)] = interval
+    return found

@@ -1,0 +1,237 @@
+"""Prediction outside of the loop: a folder of any size, a stored checkpoint, one table of the outcome."""
+
+import os
+import re
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.export import whole_file
+from al_pipeline.core.images import default_workers, open_rgb
+from al_pipeline.core.model import Checkpoint
+from al_pipeline.core.pool import SUFFIXES, _walk
+from al_pipeline.core.predict import predict
+
+# Images whose outcome is in memory at a time, a multiple of the blocks that `predict` decodes ahead. Between two chunks
+# nothing is decoded ahead and the network is built anew: together well under a tenth of the time of one chunk.
+CHUNK = 1024
+TABLES = (".csv", ".parquet")
+ROUND = re.compile(r"r[0-9]{4}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a folder.
+
+    Attributes
+    ----------
+    files : int
+        All files with the suffix of an image.
+    failed : dict of str to str
+        Those that could not be read, relative to the folder, with why.
+    counts : dict of str to int
+        Images per predicted class, in the order of the checkpoint.
+    seconds : float
+        From the first image to the whole table.
+    """
+
+    files: int
+    failed: dict[str, str]
+    counts: dict[str, int]
+    seconds: float
+
+    @property
+    def predicted(self) -> int:
+        """Number of images with a prediction."""
+        return self.files - len(self.failed)
+
+
+def find_checkpoint(artifacts: Path, name: str) -> Path:
+    """Return the file of a checkpoint by its round, as ``latest``, or by its own path.
+
+    Parameters
+    ----------
+    artifacts : Path
+        `Settings.artifacts`.
+    name : str
+        ``latest`` (the highest round stored), a round's key (``r0007``), or the path of a .safetensors file.
+
+    Raises
+    ------
+    InputError
+        No such round is stored, or the name is neither.
+    """
+    folder = artifacts / "checkpoint"
+    stored = sorted(path.stem for path in folder.glob("*.safetensors") if ROUND.fullmatch(path.stem))
+    if name in stored:
+        return folder / f"{name}.safetensors"
+    path = Path(name).expanduser()
+    if name != "latest" and not ROUND.fullmatch(name) and (path.suffix == ".safetensors" or path.exists()):
+        return path
+    if not stored:
+        raise InputError(
+            f"There is no checkpoint {name!r}: no round is stored in {folder}. Name the folder of a loop that has run "
+            "(--home, AL_HOME), or the path of a .safetensors file"
+        )
+    if name == "latest":
+        return folder / f"{stored[-1]}.safetensors"
+    rounds = ", ".join(stored) if len(stored) <= 10 else f"{stored[0]} to {stored[-1]}, {len(stored)} in all"
+    raise InputError(
+        f"There is no checkpoint {name!r} in {folder}. Stored are {rounds}: choose one, or latest, or the path of a "
+        ".safetensors file; --home names another loop's folder"
+    )
+
+
+def predict_folder(
+    checkpoint: Checkpoint, root: Path, output: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Outcome:
+    """Predict every image in a folder, recursively, and write one table: a row per file, in the order of the paths.
+
+    The columns are ``path`` (relative to `root`), ``predicted``, ``probability`` (of the predicted class), one
+    ``p_<class>`` per class, and ``error``: empty, or why the file could not be read; then the others are empty. Hidden
+    files and files without the suffix of an image are ignored, as in the pool.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    root : Path
+        A folder, or one image of any suffix.
+    output : Path
+        A .csv or .parquet file, replaced only by a whole one.
+    progress : callable, optional
+        Called with the number of files done and of all files.
+
+    Raises
+    ------
+    InputError
+        `root` is missing or holds no images, none of them can be read, or `output` is no kind of table.
+    ExportError
+        The table cannot be written.
+    """
+    if output.suffix.lower() not in TABLES:
+        raise InputError(f"{output}: the table is written as {' or '.join(TABLES)}: give the file such a name")
+    folder, found = _find(root)
+    names = checkpoint.info.class_names
+    failed: dict[str, str] = {}
+    counts = Counter[str]()
+    began = time.perf_counter()
+    with whole_file(output, "The predictions") as temporary, _table(temporary, output.suffix.lower(), names) as write:
+        for start in range(0, len(found), CHUNK):
+            chunk = found[start : start + CHUNK]
+            frame = _frame(checkpoint, folder, chunk)
+            write(frame)
+            counts.update(frame["predicted"].dropna())
+            failed.update(frame.loc[frame["error"].notna(), ["path", "error"]].itertuples(index=False, name=None))
+            if progress is not None:
+                progress(start + len(chunk), len(found))
+        if len(failed) == len(found):
+            path, reason = next(iter(failed.items()))
+            raise InputError(
+                f"{root}: none of its {len(found)} image file{'s' * (len(found) != 1)} can be read, so nothing is "
+                f"written; the first is {path}: {reason}"
+            )
+    seconds = time.perf_counter() - began
+    return Outcome(len(found), failed, {name: counts[name] for name in names}, seconds)
+
+
+def _find(root: Path) -> tuple[Path, list[tuple[PurePath, str | None]]]:
+    """Return a folder and the files in it, each with what is known to be wrong with it, if anything."""
+    if not root.exists():
+        raise InputError(f"There is no folder or image {root}: check the path")
+    if not root.is_dir():
+        return root.parent, [(PurePath(root.name), None)]
+    found = sorted(_walk(root), key=lambda item: item[0].parts)
+    if not found:
+        raise InputError(
+            f"{root} holds no images (files named {' '.join(sorted(f'*{s}' for s in SUFFIXES))}, in any folder below "
+            "it): check the path"
+        )
+    return root, found
+
+
+def _frame(checkpoint: Checkpoint, folder: Path, chunk: Sequence[tuple[PurePath, str | None]]) -> pd.DataFrame:
+    """Return the table's rows of some files."""
+    names = np.array(checkpoint.info.class_names, dtype=object)
+    probabilities, errors = _predict(checkpoint, [folder / path for path, _ in chunk], [error for _, error in chunk])
+    fine = np.array([error is None for error in errors])
+    predicted = np.full(len(chunk), None, dtype=object)
+    predicted[fine] = names[probabilities[fine].argmax(axis=1)]
+    columns = {
+        # What is not UTF-8 in a name survives in no table.
+        "path": [os.fsencode(path.as_posix()).decode(errors="backslashreplace") for path, _ in chunk],
+        "predicted": predicted,
+        "probability": probabilities.max(axis=1),
+    }
+    columns |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(names)}
+    return pd.DataFrame(columns | {"error": np.array(errors, dtype=object)})
+
+
+def _predict(
+    checkpoint: Checkpoint, paths: Sequence[Path], errors: Sequence[str | None]
+) -> tuple[npt.NDArray[np.float32], list[str | None]]:
+    """Return probabilities, NaN where there is an error, and the errors with those that came up."""
+    probabilities = np.full((len(paths), len(checkpoint.info.class_names)), np.nan, dtype=np.float32)
+    errors = [error or _no_file(path) for path, error in zip(paths, errors, strict=True)]
+    while readable := [i for i, error in enumerate(errors) if error is None]:
+        try:
+            probabilities[readable] = predict(checkpoint, [paths[i] for i in readable])
+            break
+        except ImageError:
+            # Damaged files are rare: only a chunk that has one is decoded twice.
+            found = _damage([paths[i] for i in readable], checkpoint.info.image_size)
+            if not any(found):
+                raise
+            for i, error in zip(readable, found, strict=True):
+                errors[i] = error
+    return probabilities, errors
+
+
+def _no_file(path: Path) -> str | None:
+    try:
+        # Opening a pipe would wait for whoever writes to it.
+        return None if stat.S_ISREG(path.stat().st_mode) else "not a regular file"
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _damage(paths: Sequence[Path], size: int) -> list[str | None]:
+    """Return why each file cannot be decoded, None for those that can."""
+
+    def reason(path: Path) -> str | None:
+        try:
+            open_rgb(path, at_least=2 * size)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(default_workers()) as pool:
+        return list(pool.map(reason, paths))
+
+
+@contextmanager
+def _table(path: Path, suffix: str, class_names: Sequence[str]) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Open a table; what is yielded appends rows to it."""
+    if suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield lambda frame: frame.to_csv(file, index=False, header=file.tell() == 0)
+        return
+    # Said here, because the first rows may hold nothing but empty values.
+    schema = pa.schema(
+        [("path", pa.string()), ("predicted", pa.string()), ("probability", pa.float32())]
+        + [(f"p_{name}", pa.float32()) for name in class_names]
+        + [("error", pa.string())]
+    )
+    with pq.ParquetWriter(path, schema) as writer:
+        yield lambda frame: writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))

@@ -1,0 +1,224 @@
+"""An exported file gives what `predict` gives, says what it is, and is whole, checked or not there."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.export import (
+    EXTRA_FILE,
+    FORMATS,
+    SUFFIXES,
+    Exported,
+    ExportError,
+    check_exported,
+    describe,
+    export_model,
+    whole_file,
+)
+from al_pipeline.core.images import decode
+from al_pipeline.core.model import Checkpoint
+from al_pipeline.core.predict import predict
+from al_pipeline.core.train import TrainingOptions, untrained
+from al_pipeline_tests.core.pictures import draw
+from al_pipeline_tests.core.test_model import file_size_limit
+
+NAMES = ("grüner Wald", "dark horse", "寿司", "d", "e")
+# Runs an exported file without this project: what it is given and what comes back are .npy files.
+CONSUMER = """
+import json, sys, numpy, torch
+extra = {sys.argv[4]: ""}
+model = torch.jit.load(sys.argv[1], _extra_files=extra)
+assert not [name for name in sys.modules if name.startswith(("al_pipeline", "torchvision"))]
+with torch.inference_mode():
+    numpy.save(sys.argv[3], model(torch.from_numpy(numpy.load(sys.argv[2]))).numpy())
+print(json.dumps(json.loads(extra[sys.argv[4]])))
+"""
+Make = Callable[[int, str], tuple[Checkpoint, Exported]]
+
+
+def small(classes: int, temperature: float = 2.5) -> Checkpoint:
+    """Return a network whose answers differ from image to image, and not too much for a temperature to show."""
+    options = TrainingOptions(image_size=16)
+    checkpoint = untrained(NAMES[:classes], options, seed=classes, round_number=7).checkpoint
+    return replace(checkpoint, info=replace(checkpoint.info, temperature=temperature))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Seven real files, of other shapes than the network's and of three formats."""
+    folder = tmp_path_factory.mktemp("images")
+    paths = [Path(path) for path in draw(folder, ["black", "gray", "white", "black", "white"])]
+    rng = np.random.default_rng(3)
+    for name, mode in (("wide.jpg", "RGB"), ("gray.gif", "L")):
+        pixels = np.linspace(0, 255, 60 * 40 * 3).reshape(40, 60, 3) * rng.uniform(0.3, 1, 3)
+        Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(folder / name)
+        paths.append(folder / name)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Return a function that exports once per number of classes and format: the ONNX exporter takes seconds."""
+    done: dict[tuple[int, str], tuple[Checkpoint, Exported]] = {}
+
+    def made(classes: int, file_format: str) -> tuple[Checkpoint, Exported]:
+        if (classes, file_format) not in done:
+            checkpoint = small(classes)
+            path = tmp_path_factory.mktemp("models") / f"r0007{SUFFIXES[file_format]}"
+            done[classes, file_format] = checkpoint, export_model(checkpoint, path, file_format)
+        return done[classes, file_format]
+
+    return made
+
+
+def pixels_of(paths: list[Path]) -> npt.NDArray[np.uint8]:
+    return np.stack([decode(path, 16) for path in paths])
+
+
+def largest(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> float:
+    assert one.shape == other.shape
+    return float(np.abs(one - other).max())
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_checkpoints_of_these_tests_can_tell_right_from_wrong(classes: int, images: list[Path]) -> None:
+    probabilities = predict(small(classes), images)
+    assert np.ptp(probabilities, axis=0).max() > 0.01
+    assert largest(probabilities, predict(small(classes, temperature=1), images)) > 0.01
+
+
+@pytest.mark.parametrize("n", [1, 7])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_onnxruntime_gives_our_probabilities(make: Make, images: list[Path], classes: int, n: int) -> None:
+    checkpoint, exported = make(classes, "onnx")
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    theirs = np.asarray(session.run(["probabilities"], {"pixels": pixels_of(images[:n])})[0])
+    assert theirs.dtype == np.float32
+    assert largest(theirs, predict(checkpoint, images[:n])) < 1e-4
+
+
+@pytest.mark.parametrize("n", [1, 7])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_torchscript_gives_our_probabilities_without_our_code(
+    make: Make, images: list[Path], classes: int, n: int, tmp_path: Path
+) -> None:
+    checkpoint, exported = make(classes, "torchscript")
+    np.save(tmp_path / "in.npy", pixels_of(images[:n]))
+    arguments = [exported.path, tmp_path / "in.npy", tmp_path / "out.npy", EXTRA_FILE]
+    # In another folder, where Python does not find this project beside itself.
+    told = subprocess.run(
+        [sys.executable, "-c", CONSUMER, *map(str, arguments)], cwd=tmp_path, capture_output=True, timeout=120
+    )
+    assert told.returncode == 0, told.stderr.decode()
+    assert json.loads(told.stdout) == describe(checkpoint)
+    assert largest(np.load(tmp_path / "out.npy"), predict(checkpoint, images[:n])) < 1e-4
+
+
+def test_a_file_says_what_it_is(make: Make) -> None:
+    checkpoint, exported = make(5, "onnx")
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata == describe(checkpoint)
+    assert json.loads(metadata["class_names"]) == list(NAMES)
+    assert (metadata["image_size"], metadata["round"], metadata["temperature"]) == ("16", "7", "2.5")
+    assert metadata["checkpoint"] == checkpoint.hash
+    (pixels,) = session.get_inputs()
+    assert (pixels.name, pixels.type, pixels.shape[1:]) == ("pixels", "tensor(uint8)", [16, 16, 3])
+
+
+def test_an_onnx_file_tells_no_paths_of_this_machine(make: Make) -> None:
+    data = make(2, "onnx")[1].path.read_bytes()
+    assert b"forward" not in data
+    assert str(Path(__file__).parents[2]).encode() not in data
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_is_reported_is_true_of_the_file(make: Make, file_format: str) -> None:
+    exported = make(2, file_format)[1]
+    assert exported.bytes == exported.path.stat().st_size
+    assert 0 < exported.difference < 1e-5
+    assert [path.name for path in exported.path.parent.iterdir()] == [exported.path.name]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_another_checkpoint_is_told_from_the_exported_one(make: Make, file_format: str) -> None:
+    checkpoint, exported = make(2, file_format)
+    assert check_exported(exported.path, file_format, checkpoint) < 1e-5
+    with pytest.raises(ExportError, match=r"differs from checkpoint .* more than 0\.0001"):
+        check_exported(exported.path, file_format, small(2, temperature=2.6))
+    mean = (0.5, 0.456, 0.406)
+    with pytest.raises(ExportError, match="differs"):
+        check_exported(exported.path, file_format, replace(checkpoint, info=replace(checkpoint.info, mean=mean)))
+
+
+def test_a_model_that_gives_no_numbers_is_not_left_behind(tmp_path: Path) -> None:
+    checkpoint = small(2)
+    broken = replace(checkpoint, state=checkpoint.state | {"fc.bias": torch.tensor([0.0, torch.nan])})
+    (tmp_path / "model.pt").write_text("older")
+    with pytest.raises(ExportError, match="by nan"):
+        export_model(broken, tmp_path / "model.pt", "torchscript")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
+
+
+def test_an_unknown_format_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'tflite': choose onnx or torchscript"):
+        export_model(small(2), tmp_path / "model.tflite", "tflite")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_is_named_with_the_remedy(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ExportError, match=rf"package {package},.*al_pipeline\[export\].*--format torchscript"):
+        export_model(small(2), tmp_path / "model.onnx", "onnx")
+    assert not list(tmp_path.iterdir())
+    assert export_model(small(2), tmp_path / "model.pt", "torchscript").path.exists()
+
+
+def test_a_full_disk_keeps_the_older_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_text("older")
+    with file_size_limit(1 << 20), pytest.raises(ExportError, match=rf"{path} could not be written.*Make room"):
+        export_model(small(2), path, "torchscript")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
+
+
+def test_a_folder_that_is_a_file_and_a_file_that_is_a_folder_are_errors_with_the_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ExportError, match=r"file/model\.pt could not be written"):
+        export_model(small(2), tmp_path / "file" / "model.pt", "torchscript")
+    with pytest.raises(ExportError, match=r"folder could not be written: it is a folder"):
+        export_model(small(2), tmp_path / "folder", "torchscript")
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_file_can_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with whole_file(tmp_path / "whole", "The file") as temporary:
+        temporary.write_text("content")
+    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_interrupted_file_is_none(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with whole_file(tmp_path / "whole", "The file") as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,267 @@
+"""Every choice of fine-tuning does what it says, and the same seed gives the same weights in any process."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from al_pipeline.core.augment import augmented, strong, weak
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.finetune import Examples, compute_precision, finetune, validation_split
+from al_pipeline.core.model import Checkpoint
+from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.predict import embed, predict, predict_features
+from al_pipeline.core.train import TrainingResult, Unlabeled, train, untrained
+from al_pipeline_tests.core.pictures import draw
+
+NAMES = ("black", "gray", "white")
+LABELS = ["black", "gray", "white"] * 4
+QUICK = TrainingOptions(image_size=16, epochs=2, learning_rate=1e-3, batch_size=6)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return draw(tmp_path_factory.mktemp("pool"), LABELS)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return draw(tmp_path_factory.mktemp("others"), LABELS * 2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def weights(paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Weights that have seen such pictures before."""
+    options = replace(QUICK, epochs=10)
+    path = tmp_path_factory.mktemp("weights") / "start.safetensors"
+    train(paths, LABELS, NAMES, options, seed=9, round_number=0).checkpoint.save(path)
+    return str(path)
+
+
+def fit(paths: list[str], labels: list[str] = LABELS, *, more: dict[str, Any] | None = None, **options: Any):
+    return train(paths, labels, NAMES, replace(QUICK, **options), seed=3, round_number=1, **(more or {}))
+
+
+def test_a_tiny_set_is_learned_by_heart(paths: list[str]) -> None:
+    result = fit(paths, epochs=12)
+    assert (predict(result.checkpoint, paths).argmax(axis=1) == [NAMES.index(label) for label in LABELS]).all()
+
+
+def test_the_same_seed_gives_the_same_bits_in_fresh_processes(paths: list[str], weights: str) -> None:
+    program = f"""
+import json, sys
+from al_pipeline.core.train import TrainingOptions, train
+paths, labels = json.loads(sys.argv[1])
+for mode in ("finetune", "head"):
+    options = TrainingOptions(image_size=16, epochs=1, batch_size=6, mode=mode, weights={weights!r},
+                              augmentation="crop", validation=0.25)
+    print(train(paths, labels, {NAMES!r}, options, seed=3, round_number=1).checkpoint.info.weights_hash)
+"""
+    command = [sys.executable, "-c", program, json.dumps([paths, LABELS])]
+    first, second = (
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(2)
+    )
+    assert first == second
+    assert len(set(first)) == 2
+
+
+def test_a_head_is_written_into_an_ordinary_resnet(paths: list[str], others: list[str], weights: str) -> None:
+    result = fit(paths, mode="head", weights=weights)
+    start = untrained(NAMES, replace(QUICK, weights=weights), seed=0, round_number=0).checkpoint
+    info = result.checkpoint.info
+    assert info.mode == "head"
+    assert info.backbone_hash == start.info.backbone_hash
+    np.testing.assert_allclose(
+        predict(result.checkpoint, others), predict_features(result.checkpoint, embed(start, others)), atol=1e-5
+    )
+    assert (predict(result.checkpoint, paths).argmax(axis=1) == [NAMES.index(label) for label in LABELS]).all()
+
+
+def test_a_head_needs_no_image_where_features_are_given(paths: list[str], weights: str) -> None:
+    start = untrained(NAMES, replace(QUICK, weights=weights), seed=0, round_number=0).checkpoint
+    gone = [f"{path}.gone" for path in paths]
+    result = fit(gone, mode="head", weights=weights, more={"features": embed(start, paths)})
+    assert result.checkpoint.hash == fit(paths, mode="head", weights=weights).checkpoint.hash
+
+
+@pytest.mark.parametrize(
+    ("options", "fewest", "device", "expected"),
+    [
+        ({}, 100, "cpu", "finetune"),
+        ({"weights": "x.pt"}, 100, "cpu", "head"),
+        ({"weights": "x.pt"}, 100, "cuda", "finetune"),
+        ({"weights": "x.pt"}, 9, "cuda", "head"),
+        ({"weights": "x.pt", "semi_supervised": "fixmatch"}, 9, "cpu", "finetune"),
+        ({"weights": "x.pt", "warm_start": True}, 9, "cpu", "finetune"),
+        ({"weights": "x.pt", "mode": "finetune"}, 9, "cpu", "finetune"),
+    ],
+)
+def test_auto_chooses_the_mode(options: dict[str, Any], fewest: int, device: str, expected: str) -> None:
+    assert TrainingOptions(**options).resolve_mode(fewest, device) == expected
+
+
+def test_with_a_validation_share_the_best_epoch_is_kept_and_the_temperature_fitted(paths: list[str]) -> None:
+    result = fit(paths, epochs=12, validation=0.25, patience=3, learning_rate=3e-3)
+    assert result.fit is not None
+    losses = result.fit.validation_losses
+    assert result.fit.kept_epoch == 1 + int(np.argmin(losses))
+    assert len(losses) <= result.fit.kept_epoch + 3
+    assert result.checkpoint.info.temperature == result.fit.temperature != 1
+
+
+def test_a_validation_share_never_takes_the_last_label_of_a_class() -> None:
+    targets = np.array([0] * 20 + [1] * 5 + [2])
+    learned, held = validation_split(targets, 0.4, np.random.default_rng(0))
+    assert sorted([*learned, *held]) == list(range(26))
+    assert np.bincount(targets[held], minlength=3).tolist() == [8, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "one_cycle", "optimizer": "adamw"},
+        {"clip_norm": 1e-6},
+        {"class_weights": True},
+        {"augmentation": "crop_flip"},
+        {"precision": "bfloat16"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_each_option_changes_the_weights_and_still_learns_the_same_every_time(
+    paths: list[str], options: dict[str, Any]
+) -> None:
+    labels = LABELS[:-1] + ["black"]
+    plain, first, second = (fit(paths, labels, epochs=1, **more) for more in ({}, options, options))
+    assert plain.checkpoint.hash != first.checkpoint.hash
+    assert first.checkpoint.hash == second.checkpoint.hash
+    assert all(np.isfinite(first.losses))
+
+
+def test_clipping_holds_the_weights_back(paths: list[str]) -> None:
+    start = untrained(NAMES, QUICK, seed=3, round_number=1).checkpoint.state["fc.weight"]
+    far, near = (
+        float((fit(paths, optimizer="sgd", **more).checkpoint.state["fc.weight"] - start).norm())
+        for more in ({}, {"clip_norm": 1e-3})
+    )
+    assert 0 < near < far / 10
+
+
+def test_the_processor_chooses_the_precision() -> None:
+    cpu = torch.device("cpu")
+    expected = torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    assert compute_precision("auto", cpu) == expected
+    assert compute_precision("bfloat16", cpu) == torch.bfloat16
+
+
+def test_augmented_images_are_new_and_torchs_generator_is_left_alone() -> None:
+    images = torch.arange(9 * 16 * 16 * 3).reshape(9, 16, 16, 3).remainder(251).to(torch.uint8)
+    state = torch.random.get_rng_state()
+    for augment in (weak("crop", 16), weak("crop_flip", 16), strong(16)):
+        assert augment is not None
+        first, second = (augmented(images, augment, np.random.default_rng(seed)) for seed in (0, 0))
+        assert first.shape == images.shape
+        assert first.dtype == torch.uint8
+        assert torch.equal(first, second)
+        assert not torch.equal(first, images)
+        assert not torch.equal(first, augmented(images, augment, np.random.default_rng(1)))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert weak("none", 16) is None
+
+
+def test_a_warm_start_goes_on_where_the_last_round_ended(paths: list[str]) -> None:
+    cold = fit(paths)
+    warm = fit(paths, warm_start=True, more={"previous": cold.checkpoint})
+    assert warm.losses[0] < cold.losses[0]
+    # Without a last round it is a cold one.
+    assert fit(paths, warm_start=True).checkpoint.hash == cold.checkpoint.hash
+
+
+def test_a_class_that_is_new_gets_a_row_of_its_own(paths: list[str]) -> None:
+    known = [label for label in LABELS if label != "gray"]
+    some = [path for path, label in zip(paths, LABELS, strict=True) if label != "gray"]
+    before = train(some, known, ("black", "white"), QUICK, seed=3, round_number=0).checkpoint
+    result = fit(paths, warm_start=True, epochs=12, more={"previous": before})
+    assert result.checkpoint.info.class_names == NAMES
+    assert (predict(result.checkpoint, paths).argmax(axis=1) == [NAMES.index(label) for label in LABELS]).mean() > 0.6
+    assert result.unseen == ()
+    assert fit(some, known).unseen == ("gray",)
+
+
+def test_another_architecture_cannot_be_started_from(paths: list[str]) -> None:
+    before = fit(paths).checkpoint
+    other = Checkpoint(replace(before.info, architecture="resnet34"), before.state)
+    with pytest.raises(InputError, match=r"a warm start of resnet18 .* round 1, a resnet34.*training\.warm_start"):
+        fit(paths, warm_start=True, more={"previous": other})
+
+
+@pytest.mark.parametrize(
+    ("arm", "mode"),
+    [
+        ("pseudo_label", "finetune"),
+        ("pseudo_label", "head"),
+        ("label_propagation", "finetune"),
+        ("label_propagation", "head"),
+        ("fixmatch", "finetune"),
+    ],
+)
+def test_unlabeled_samples_are_learned_from(
+    paths: list[str], others: list[str], weights: str, arm: str, mode: str
+) -> None:
+    options = {"mode": mode, "weights": weights, "semi_supervised": arm, "confidence": 0.6, "epochs": 1}
+    results: list[TrainingResult] = [
+        fit(paths, **options, more={"unlabeled": Unlabeled(others[:n])}) for n in (12, 12, 3)
+    ]
+    assert results[0].checkpoint.info.semi_supervised == arm
+    assert results[0].checkpoint.hash == results[1].checkpoint.hash
+    assert results[0].checkpoint.hash != results[2].checkpoint.hash
+    if arm != "fixmatch":
+        assert 0 < results[0].n_guessed <= 12
+
+
+def test_semi_supervised_learning_without_unlabeled_samples_is_refused(paths: list[str]) -> None:
+    with pytest.raises(InputError, match=r"pseudo_label learns from unlabeled samples too, and none were given"):
+        fit(paths, semi_supervised="pseudo_label")
+
+
+def test_features_and_labels_must_be_as_many(paths: list[str], weights: str) -> None:
+    with pytest.raises(InputError, match="12 labels but 5 features"):
+        fit(paths, mode="head", weights=weights, more={"features": np.ones((5, 512), np.float32)})
+
+
+def test_features_of_another_network_are_refused(paths: list[str], weights: str) -> None:
+    checkpoint = fit(paths, mode="head", weights=weights).checkpoint
+    with pytest.raises(InputError, match=r"features of shape \(2, 2048\) are not of this checkpoint's resnet18"):
+        predict_features(checkpoint, np.ones((2, 2048), np.float32))
+
+
+class LittleMemory(torch.nn.Module):
+    """A classifier on a device that holds no more than eight images at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classify = torch.nn.Linear(3, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.classify(images.mean(dim=(2, 3)))
+
+
+def test_when_memory_runs_out_the_batch_is_halved_and_training_starts_anew() -> None:
+    images = torch.randint(0, 255, (40, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    examples = Examples(images, torch.arange(40) % 2)
+    model = LittleMemory()
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    states = []
+    for batch_size in (32, 8):
+        model.load_state_dict(start)
+        options = replace(QUICK, batch_size=batch_size)
+        found = finetune(model, examples, options, np.random.default_rng(0), place=torch.device("cpu"))
+        assert found.batch_size == 8
+        states.append(model.classify.weight.detach().clone())
+    assert torch.equal(*states)
