@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def prediction(photos: Photos) -> None:
             return len(ready)
 
         def cold(images: CachedImages = images, checkpoint=checkpoint) -> int:
-            return len(predict(checkpoint, images.paths))
+            return len(predict(checkpoint, [str(path) for path in images.paths]))
 
         def cached(images: CachedImages = images, checkpoint=checkpoint) -> int:
             return len(predict(checkpoint, images))
@@ -141,57 +142,61 @@ def prediction(photos: Photos) -> None:
 def finetuning(photos: Photos) -> None:
     """Fine-tune with our loop and with a bare one on ready tensors."""
     rows = []
-    for size, count, batch in ((224, 32, 16), (64, 256, 16)):
-        options = photos.options(size, mode="finetune", epochs=1, batch_size=batch)
+    place, epochs, batch = device(), 3, 16
+    for size, count in ((224, 32), (64, 256)):
+        options = photos.options(size, mode="finetune", epochs=epochs, batch_size=batch)
         step = -(-len(photos.paths) // count)
         paths, labels = photos.paths[::step][:count], photos.labels[::step][:count]
-        place = device()
         images = CachedImages(ImageCache(photos.place / "cache" / f"warm-{size}", 4 << 30), photos.ids[:count], paths)
         pixels = np.concatenate([block for _, block in iter_blocks(paths, size)])
         inputs = normalize(torch.from_numpy(pixels).to(place), MEAN, STD).contiguous()
         targets = torch.tensor([CLASSES.index(label) for label in labels], device=place)
         model = build("resnet18", 2, weights=str(photos.weights), seed=0).to(place).train()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-        epochs = 3
-
-        def bare(
-            model: nn.Module = model,
-            inputs: torch.Tensor = inputs,
-            targets: torch.Tensor = targets,
-            optimizer: torch.optim.Optimizer = optimizer,
-            batch: int = batch,
-        ) -> int:
-            for _ in range(epochs):
-                for begin in range(0, len(inputs), batch):
-                    optimizer.zero_grad(set_to_none=True)
-                    part = slice(begin, begin + batch)
-                    nn.functional.cross_entropy(model(inputs[part]), targets[part]).backward()
-                    optimizer.step()
-            return epochs * len(inputs)
-
-        longer = TrainingOptions(**{**vars(options), "epochs": epochs})
-        seconds: list[float] = []
-
-        def ours(images: CachedImages = images, labels: list[str] = labels, longer=longer) -> int:
-            # The epochs alone: decoding, building and hashing are paid once per round, not per step.
-            moments: list[float] = []
-            train(
-                images, labels, CLASSES, longer, seed=0, round_number=1,
-                progress=lambda epoch, loss: moments.append(time.perf_counter()),
-            )
-            seconds.append((moments[-1] - moments[0]) / (epochs - 1))
-            return len(labels)
-
+        ours = partial(seconds_per_epoch, images, labels, options)
+        bare = partial(bare_seconds_per_epoch, model, inputs, targets, optimizer, batch, epochs)
         ours()
-        seconds.clear()
+        bare()
         rates: dict[str, list[float]] = {"bare": [], "ours": []}
         for _ in range(REPEATS):
-            rates["bare"] += in_turns({"bare": bare}, 1)["bare"]
-            ours()
-            rates["ours"].append(count / seconds[-1])
+            rates["bare"].append(count / bare())
+            rates["ours"].append(count / ours())
         for name, bar in (("bare", ""), ("ours", "≥ 0.92")):
             rows.append((size, name, f"{statistics.median(rates[name]):.1f}", ratios(rates, name), bar))
     print_table("Fine-tuning, images per second", ("px", "way", "images/s", "of the bare loop", "bar"), rows)
+
+
+def seconds_per_epoch(images: CachedImages, labels: list[str], options: TrainingOptions) -> float:
+    """Train; return the seconds of an epoch. Decoding, building and hashing are paid once per round, not per step."""
+    moments: list[float] = []
+
+    def note(epoch: int, loss: float) -> None:
+        moments.append(time.perf_counter())
+
+    train(images, labels, CLASSES, options, seed=0, round_number=1, progress=note)
+    return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+
+def bare_seconds_per_epoch(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    batch: int,
+    epochs: int,
+) -> float:
+    """Run forward, backward and step on ready tensors; return the seconds of an epoch after the first."""
+    moments = []
+    for _ in range(epochs):
+        for begin in range(0, len(inputs), batch):
+            optimizer.zero_grad(set_to_none=True)
+            part = slice(begin, begin + batch)
+            nn.functional.cross_entropy(model(inputs[part]), targets[part]).backward()
+            optimizer.step()
+        if inputs.is_cuda:
+            torch.cuda.synchronize()
+        moments.append(time.perf_counter())
+    return (moments[-1] - moments[0]) / (len(moments) - 1)
 
 
 def round_latency(photos: Photos) -> None:

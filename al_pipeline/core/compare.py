@@ -214,12 +214,14 @@ def _paired(gains: float, losses: float, n: float) -> Difference:
 def _roc_auc(before: Floats, after: Floats, truth: Integers, support: Integers) -> Difference:
     """Return the difference of (mean) areas, by placements.
 
-    The covariance of DeLong, DeLong & Clarke-Pearson (1988): the area is a mean over samples of each class, so the
-    difference varies as the per-sample differences do within classes. The mean over classes is as well, each sample
-    counting for its own class and against the others. The quantile is Student's, with the degrees of freedom of Welch
-    (1947): a class of ten samples says little about its variance.
+    The covariance of DeLong, DeLong & Clarke-Pearson (1988): an area is a mean over the samples of each class, so the
+    difference varies as the samples' own differences do within classes. The same holds for the mean over classes. The
+    quantile is Student's with Welch's (1947) degrees of freedom: ten samples of a class say little about its variance.
 
-    At n = 100 with one class of 10 % SIMULATED. Areas above 0.98 are another matter: ...
+    Simulated with areas up to 0.95: at n = 300 it covered 94.8 % and 94.9 %, the percentile bootstrap 93.6 % and
+    94.0 %; with a class of ten samples out of 100, 89.0 % and 94.9 % against 87.2 % and 90.8 %. Where hardly a pair is
+    out of order (areas above 0.98, n below 100) a small true difference is missed too often by either. Equal models are
+    called different less often than in one case of twenty even there.
     """
     (old, share_old), (new, share_new) = _placements(before, truth, support), _placements(after, truth, support)
     change, value = share_new - share_old, round(new - old, 12)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -159,7 +160,7 @@ class EmbeddingStore:
         if found.all():
             return vectors, 0
         computed = self.complete(sample_ids, compute, progress)
-        absent = np.flatnonzero(~found)
+        absent: list[int] = np.flatnonzero(~found).tolist()
         added = self.load([sample_ids[i] for i in absent])
         if not found.any():
             return added, computed
@@ -209,7 +210,7 @@ class EmbeddingStore:
         reason = str(error).strip().split("\n")[0]
         log.warning("The embeddings in %s are damaged (%s): they are set aside and computed again", shard, reason)
         with contextlib.suppress(OSError):
-            shard.rename(shard.with_name(f"{shard.name}.damaged"))
+            _rename(shard, f"{shard.name}.damaged")
 
     def _write(self, name: str, data: bytes) -> None:
         try:
@@ -217,7 +218,7 @@ class EmbeddingStore:
             temporary = self.folder / f".{name}.{uuid4().hex}"
             try:
                 temporary.write_bytes(data)
-                temporary.rename(self.folder / name)
+                _rename(temporary, name)
             except BaseException:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
@@ -227,3 +228,9 @@ class EmbeddingStore:
                 f"The embeddings could not be stored in {self.folder}: {error.strerror or error}. Make room, or mend "
                 "the folder's permissions (AL_EMBEDDINGS); what was stored before is unchanged"
             ) from error
+
+
+def _rename(path: Path | UPath, name: str) -> None:
+    # The types know of a target in the same place only for each kind by itself.
+    target: Any = path.with_name(name)
+    path.rename(target)

@@ -200,9 +200,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(place.type, enabled=self.precision == torch.float16)
         self.weak = weak(options.augmentation, options.image_size)
 
-    def fit(
-        self, labeled: Examples, unlabeled: Tensor | None, progress: Callable[[int, float], None] | None
-    ) -> Fit:
+    def fit(self, labeled: Examples, unlabeled: Tensor | None, progress: Callable[[int, float], None] | None) -> Fit:
         """Run the epochs; the model keeps the weights of the last one, or of the best on the validation share."""
         options, fit = self.options, Fit()
         learned, held = validation_split(labeled.targets.numpy(), options.validation, self.rng)

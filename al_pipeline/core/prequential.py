@@ -141,7 +141,7 @@ def prequential_accuracy(hits: npt.ArrayLike, propensities: npt.ArrayLike, n_can
         return None
     # Drawing without replacement: M of N simple draws tell as much as this many of an endless pool.
     simple = size / (1 - size / n_candidates) if size < n_candidates else np.inf
-    if np.ptp(chance) <= ROUNDING:
+    if np.ptp(chance) <= ROUNDING * chance.max():
         return _wilson(1 - float(right.mean()), simple)
     misses = ~right / (n_candidates * chance)
     error = min(1.0, float(misses.sum()))
@@ -158,7 +158,9 @@ def _wilson(error: float, draws: float) -> Interval:
     square = float(norm.ppf((1 + CONFIDENCE) / 2)) ** 2 / draws
     middle = (accuracy + square / 2) / (1 + square)
     half = np.sqrt(square * error * accuracy + square**2 / 4) / (1 + square)
-    return Interval(accuracy, float(min(accuracy, middle - half)), float(max(accuracy, middle + half)))
+    # At shares of 0 and 1 rounding would lead out of 0..1, or past the value.
+    low, high = max(0.0, min(accuracy, middle - half)), min(1.0, max(accuracy, middle + half))
+    return Interval(accuracy, float(low), float(high))
 
 
 def _probabilities(what: str, values: npt.ArrayLike, n_candidates: int) -> Floats:

@@ -65,7 +65,7 @@ def self_trained(
     threshold : float
     seed : int
     """
-    guesses = Guesses(*(np.empty(0, dtype) for dtype in (np.int64, np.int64, np.float64)))
+    guesses = Guesses(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
     for _ in range(TURNS):
         head = fit_head(
             np.concatenate([features, unlabeled[guesses.rows]]),
@@ -87,9 +87,7 @@ def self_trained(
     return guesses
 
 
-def propagated(
-    features: Vectors, targets: Integers, unlabeled: Vectors, n_classes: int, threshold: float
-) -> Guesses:
+def propagated(features: Vectors, targets: Integers, unlabeled: Vectors, n_classes: int, threshold: float) -> Guesses:
     """Return labels that spread along the neighbourhoods of the features (Zhou et al. 2004, by scikit-learn).
 
     Parameters are those of `self_trained`. Features are compared by direction (cosine).

@@ -237,13 +237,9 @@ class _Task:
         fit = self.fit(examples, extra, progress)
         return replace(self.result(fit.temperature), losses=fit.losses, fit=fit, n_guessed=n_guessed)
 
-    def fit(
-        self, examples: Examples, unlabeled: Tensor | None, progress: Callable[[int, float], None] | None
-    ) -> Fit:
+    def fit(self, examples: Examples, unlabeled: Tensor | None, progress: Callable[[int, float], None] | None) -> Fit:
         rng = generator(self.seed, self.round_number, "train")
-        return finetune(
-            self.model, examples, self.options, rng, place=device(), unlabeled=unlabeled, progress=progress
-        )
+        return finetune(self.model, examples, self.options, rng, place=device(), unlabeled=unlabeled, progress=progress)
 
     def guesses(
         self, features: Features, targets: npt.NDArray[np.int64], unlabeled: Unlabeled
@@ -350,9 +346,7 @@ def decoded(images: Images, size: int) -> npt.NDArray[np.uint8]:
 
 def _chosen(images: Images, rows: npt.NDArray[np.int64]) -> Images:
     if isinstance(images, CachedImages):
-        return replace(
-            images, sample_ids=[images.sample_ids[i] for i in rows], paths=[images.paths[i] for i in rows]
-        )
+        return replace(images, sample_ids=[images.sample_ids[i] for i in rows], paths=[images.paths[i] for i in rows])
     return [images[i] for i in rows]
 
 

@@ -46,7 +46,7 @@ def evaluation(
     result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed)
     kept = HoldoutPredictions(deployment.settings.artifacts / "holdout_predictions")
     kept.write(context.partition_key, holdout, probabilities, names)
-    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, names, round_config.seed)
+    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, names)
     metadata: dict[str, Any] = {
         "seconds": round(seconds, 2),
         "holdout_samples": result.n,
@@ -94,9 +94,7 @@ def evaluation(
     op_tags=LATER,
     deps=[evaluation],
 )
-def learning_curve(
-    deployment: dg.ResourceParam[Deployment], round_config: dg.ResourceParam[RoundSettings]
-) -> dg.MaterializeResult[pd.DataFrame]:
+def learning_curve(deployment: dg.ResourceParam[Deployment]) -> dg.MaterializeResult[pd.DataFrame]:
     """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals.
 
     `prequential` is what the answers to a round's own batch say about the checkpoint that chose it, before it learned
@@ -104,7 +102,7 @@ def learning_curve(
     """
     from al_pipeline.core.evaluate import Evaluation
 
-    prequential = prequential_accuracies(deployment, round_config.seed)
+    prequential = prequential_accuracies(deployment)
 
     rows = []
     for key, document in stored_rounds(deployment.settings.artifacts / "evaluation").items():

@@ -34,7 +34,7 @@ class HoldoutPredictions:
         write_whole(self._path(key), lambda file: frame.to_parquet(file, index=False))
 
     def compare_with_previous(
-        self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str], seed: int
+        self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]
     ) -> "Comparison | None":
         """Compare with the round before, on the samples that both predicted; None if there is none to compare with."""
         from al_pipeline.core.compare import compare
@@ -50,38 +50,39 @@ class HoldoutPredictions:
             return None
         previous = before.loc[holdout.loc[shared, "sample_id"], names].to_numpy()
         labels = holdout.loc[shared, "label"].tolist()
-        return compare(previous, probabilities[shared], labels, names, seed=seed)
+        return compare(previous, probabilities[shared], labels, names)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.parquet"
 
 
-def prequential_accuracies(deployment: Deployment, seed: int) -> "dict[str, Interval]":
+def prequential_accuracies(deployment: Deployment) -> "dict[str, Interval]":
     """Return, per round, the accuracy of its checkpoint on the unlabeled pool, from the answers to its own batch.
 
-    Only samples drawn with a known probability count, and only once their answers are there.
+    Only samples that were drawn with a known probability count, and only once all of them are answered: leaving out
+    who was skipped would leave out the hard ones.
     """
     from al_pipeline.core.prequential import prequential_accuracy
 
     planned = deployment.ledger.planned()
-    drawn = planned[(planned["purpose"] == "query") & planned["propensity"].notna() & planned["predicted"].notna()]
-    if drawn.empty:
+    batches = planned[(planned["purpose"] == "query") & planned["predicted"].notna()]
+    answers = deployment.ledger.answers(purpose="query")
+    names = sorted({*batches["predicted"], *answers["value"].dropna()})
+    if batches.empty or not names:
         return {}
     min_votes = deployment.settings.policy.min_votes
-    names = sorted(set(drawn["predicted"]))
-    answers = deployment.ledger.answers(purpose="query")
-    names = sorted(set(names) | set(answers["value"].dropna()))
     labels = agreed_labels(deployment.ledger, names, min_votes, purpose="query").labels.set_index("sample_id")["label"]
     found = {}
-    for key, batch in drawn.groupby("round"):
-        known = batch[batch["sample_id"].isin(labels.index)]
+    for key, batch in batches.groupby("round"):
+        # What `explore` added is a sample of its own; without it a strategy that draws made the whole batch.
+        explored = batch[batch["strategy"] == "random"]
+        drawn = explored if len(explored) else batch
         scores = deployment.settings.artifacts / "uncertainty_scores" / f"{key}.parquet"
-        # A random member without an answer would leave a hole that is not random: skipped images are the hard ones.
-        if len(known) < len(batch) or not scores.exists():
+        if drawn["propensity"].isna().any() or not drawn["sample_id"].isin(labels.index).all() or not scores.exists():
             continue
-        hits = known["predicted"].to_numpy() == labels.loc[known["sample_id"]].to_numpy()
+        hits = drawn["predicted"].to_numpy() == labels.loc[drawn["sample_id"]].to_numpy()
         candidates = len(pd.read_parquet(scores, columns=["sample_id"]))
-        interval = prequential_accuracy(hits, known["propensity"].to_numpy(float), candidates, seed=seed)
+        interval = prequential_accuracy(hits, drawn["propensity"].to_numpy(float), candidates)
         if interval is not None:
             found[str(key)] = interval
     return found

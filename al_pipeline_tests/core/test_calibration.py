@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.calibration import TEMPERATURES, best_temperature, fit_temperature, calibration, tempered
+from al_pipeline.core.calibration import TEMPERATURES, best_temperature, calibration, fit_temperature, tempered
 from al_pipeline.core.errors import InputError
 
 

@@ -1,6 +1,5 @@
 """The head is scikit-learn's logistic regression, written into the ResNet without a loss."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +10,9 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.head import WITHOUT_VALIDATION, fit_head, head_logits, head_passes, softmax
 
 
-def clouds(n: int, classes: int, width: int = 32, *, apart: float = 2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def clouds(
+    n: int, classes: int, width: int = 32, *, apart: float = 2.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Return n points around one centre per class."""
     rng = np.random.default_rng(seed)
     targets = np.arange(n) % classes
@@ -39,8 +40,9 @@ def test_fewer_samples_than_dimensions_give_the_same_solution() -> None:
     head = fit_head(features, targets, 2, seed=0)
     reference = LogisticRegression(C=head.regularization, tol=1e-8, max_iter=5000).fit(scaled(features), targets)
     others, _ = clouds(50, 2, width=300, apart=0.3, seed=4)
-    center, scale = features.mean(axis=0, dtype=np.float64), np.sqrt(
-        ((features - features.mean(axis=0)).astype(np.float64) ** 2).sum(axis=1).mean()
+    center, scale = (
+        features.mean(axis=0, dtype=np.float64),
+        np.sqrt(((features - features.mean(axis=0)).astype(np.float64) ** 2).sum(axis=1).mean()),
     )
     expected = reference.predict_proba((others.astype(np.float64) - center) / scale)
     np.testing.assert_allclose(softmax(head_logits(others, head.weight, head.bias)), expected, atol=1e-4)
