@@ -21,7 +21,7 @@ from al_pipeline.core.errors import ImageError, InputError
 from al_pipeline.core.export import whole_file
 from al_pipeline.core.images import default_workers, open_rgb
 from al_pipeline.core.model import Checkpoint
-from al_pipeline.core.pool import SUFFIXES, _walk
+from al_pipeline.core.pool import SUFFIXES, walk
 from al_pipeline.core.predict import predict
 
 # Images whose outcome is in memory at a time, a multiple of the blocks that `predict` decodes ahead. Between two chunks
@@ -152,7 +152,7 @@ def _find(root: Path) -> tuple[Path, list[tuple[PurePath, str | None]]]:
         raise InputError(f"There is no folder or image {root}: check the path")
     if not root.is_dir():
         return root.parent, [(PurePath(root.name), None)]
-    found = sorted(_walk(root), key=lambda item: item[0].parts)
+    found = sorted(walk(root), key=lambda item: item[0].parts)
     if not found:
         raise InputError(
             f"{root} holds no images (files named {' '.join(sorted(f'*{s}' for s in SUFFIXES))}, in any folder below "

@@ -249,7 +249,7 @@ def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _network(architecture, n_classes)
-        _initialize(model)
+        _initialize(model, filters=state is None)
     if state is not None:
         _load_backbone(model, architecture, state, weights)
     return model
@@ -282,14 +282,16 @@ def _network(architecture: str, n_classes: int) -> nn.Module:
     return model.to_empty(device="cpu")
 
 
-def _initialize(model: nn.Module) -> None:
+def _initialize(model: nn.Module, *, filters: bool) -> None:
     """Give a ResNet the values that training starts from: those of He et al. (2015), as torchvision does.
 
-    torchvision itself draws every convolution twice, torch's default first, which is most of the time it takes.
+    torchvision itself draws every convolution twice, torch's default first, which is most of the time it takes. Without
+    `filters` they are left to be loaded.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if filters:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d | nn.Linear):
             module.reset_parameters()
 

@@ -170,7 +170,7 @@ def _find(root: Path) -> list[_Found]:
     if not root.is_dir():
         raise InputError(f"{root} (AL_IMAGES) is a file: give the folder that holds the images")
     root = root.resolve()
-    paths = dict(sorted(_walk(root), key=lambda item: item[0].parts))
+    paths = dict(sorted(walk(root), key=lambda item: item[0].parts))
     splits = _split_folders([path for path, problem in paths.items() if problem is None])
     found = [_place(root, path, problem, splits) for path, problem in paths.items()]
     if not found:
@@ -181,7 +181,7 @@ def _find(root: Path) -> list[_Found]:
     return found
 
 
-def _walk(root: Path) -> Iterator[tuple[PurePath, str | None]]:
+def walk(root: Path) -> Iterator[tuple[PurePath, str | None]]:
     """Yield the files with an image's suffix, relative to `root`, and the folders that cannot be listed, with why."""
     problems: list[OSError] = []
     seen: set[str] = set()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from al_pipeline.core.compare import Comparison
     from al_pipeline.core.evaluate import Interval
 
+# A class may have any name, also that of another column.
+PREFIX = "p_"
+
 
 @dataclass(frozen=True)
 class HoldoutPredictions:
@@ -30,14 +33,17 @@ class HoldoutPredictions:
 
     def write(self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]) -> None:
         """Keep a round's probabilities, shape (n, K), for the samples of the holdout."""
-        frame = pd.DataFrame(probabilities, columns=names).assign(sample_id=holdout["sample_id"].to_numpy())
+        frame = pd.DataFrame(probabilities, columns=_columns(names)).assign(sample_id=holdout["sample_id"].to_numpy())
         write_whole(self._path(key), lambda file: frame.to_parquet(file, index=False))
 
     def compare_with_previous(
         self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]
     ) -> "Comparison | None":
-        """Compare with the round before, on the samples that both predicted; None if there is none to compare with."""
-        from al_pipeline.core.compare import compare
+        """Compare with the round before, on the samples that both predicted; None if there is none to compare with.
+
+        Where the classes differ, the comparison says so and has no figures: the question was another one.
+        """
+        from al_pipeline.core.compare import Comparison, compare
 
         number = round_number(key)
         path = self._path(round_key(number - 1)) if number else None
@@ -45,10 +51,17 @@ class HoldoutPredictions:
             return None
         before = pd.read_parquet(path).set_index("sample_id")
         shared = holdout["sample_id"].isin(before.index).to_numpy()
-        # Another set of classes asks another question: there is nothing to compare.
-        if set(before.columns) != set(names) or not shared.any():
+        if not shared.any():
             return None
-        previous = before.loc[holdout.loc[shared, "sample_id"], names].to_numpy()
+        columns = _columns(names)
+        if set(before.columns) != set(columns):
+            before_names = sorted(column.removeprefix(PREFIX) for column in before.columns)
+            return Comparison(
+                n=0,
+                note=f"no comparison with the last round, whose classes were {', '.join(before_names)}, "
+                f"not {', '.join(sorted(names))}",
+            )
+        previous = before.loc[holdout.loc[shared, "sample_id"], columns].to_numpy()
         labels = holdout.loc[shared, "label"].tolist()
         return compare(previous, probabilities[shared], labels, names)
 
@@ -86,3 +99,7 @@ def prequential_accuracies(deployment: Deployment) -> "dict[str, Interval]":
         if interval is not None:
             found[str(key)] = interval
     return found
+
+
+def _columns(names: list[str]) -> list[str]:
+    return [PREFIX + name for name in names]

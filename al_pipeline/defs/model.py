@@ -159,7 +159,10 @@ def _training_metadata(result: "TrainingResult") -> dict[str, Any]:
     if result.unseen:
         metadata["classes_without_labels"] = ", ".join(result.unseen)
     if info.semi_supervised != "none":
-        metadata |= {"semi_supervised": info.semi_supervised, "guessed_labels": result.n_guessed}
+        metadata["semi_supervised"] = info.semi_supervised
+        # FixMatch guesses anew in every step.
+        if info.semi_supervised != "fixmatch":
+            metadata["guessed_labels"] = result.n_guessed
     if result.regularization is not None:
         chosen = f"chosen by {result.folds}-fold cross-validation" if result.folds else "too few labels to choose it"
         metadata["regularization"] = f"C = {result.regularization:g}, {chosen}"

@@ -87,7 +87,9 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
         settings = load_settings(**defaults | overrides)
         folder = tmp_path / f"dagster{len(opened)}"
         folder.mkdir()
-        instance = dg.DagsterInstance.local_temp(str(folder))
+        # The event log that dagster.yaml names.
+        log = {"module": "al_pipeline.event_log", "class": "OpenEventLog", "config": {"base_dir": str(folder)}}
+        instance = dg.DagsterInstance.local_temp(str(folder), overrides={"event_log_storage": log})
         opened.append(instance)
         return World(settings, build(settings), instance)
 
@@ -100,3 +102,10 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
 def world(make_world: Any) -> World:
     """The usual world."""
     return make_world()
+
+
+@pytest.fixture
+def scanned(world: World) -> World:
+    """A world whose images are scanned."""
+    assert world.materialize("image_pool", "embeddings").success
+    return world

@@ -6,70 +6,13 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pandas as pd
-import pytest
 
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.defs.answers import draw_holdout, holdout_labels, planned_before
 from al_pipeline.defs.features import Samples
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
-
-BEFORE_PUSH = ["labeled_pool", "checkpoint", "evaluation", "uncertainty_scores", "query_batch"]
-
-
-def freeze(world: World, key: str, per_class: int) -> pd.DataFrame:
-    """Freeze labels of a round, as if people had given them, so that nothing has to be pulled."""
-    pool = world.value("image_pool").query("split == 'pool'").groupby("label").head(per_class)
-    rows = pd.DataFrame(
-        {
-            "sample_id": pool["sample_id"],
-            "label": pool["label"],
-            "votes": 1,
-            "n_votes": 1,
-            "weight": 1.0,
-            "annotation_ids": "1",
-            "first_round": "r0000",
-        }
-    )
-    return world.deployment.ledger.snapshot(key, rows)
-
-
-def run_round(world: World, key: str, **resources: dict[str, Any]) -> dg.ExecuteInProcessResult:
-    """Run a round up to its query batch."""
-    if not world.instance.has_dynamic_partition("rounds", key):
-        world.instance.add_dynamic_partitions("rounds", [key])
-    return world.defs.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=world.instance,
-        partition_key=key,
-        asset_selection=[dg.AssetKey(name) for name in BEFORE_PUSH],
-        run_config={"resources": {name: {"config": config} for name, config in resources.items()}},
-        raise_on_error=False,
-    )
-
-
-@pytest.fixture
-def scanned(world: World) -> World:
-    """A world whose images are scanned."""
-    assert world.materialize("image_pool", "embeddings").success
-    return world
-
-
-def errors_of(result: dg.ExecuteInProcessResult) -> str:
-    """Return what failed and why."""
-    return "\n".join(
-        f"{event.step_key}: {event.event_specific_data.error.to_string()}"  # type: ignore[union-attr]
-        for event in result.all_events
-        if event.is_step_failure
-    )
-
-
-def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
-    return {f"{e.asset_key.to_user_string()}.{e.check_name}": e.passed for e in result.get_asset_check_evaluations()}
-
-
-def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    [event] = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(asset)]
-    return {name: value.value for name, value in event.materialization.metadata.items()}
+from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
 
 
 def test_a_round_trains_scores_and_chooses_and_shows_what_matters(scanned: World) -> None:

@@ -1,0 +1,58 @@
+"""Run a round up to its query batch, and look at what it shows."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from al_pipeline_tests.defs.conftest import World
+
+BEFORE_PUSH = ["labeled_pool", "checkpoint", "evaluation", "uncertainty_scores", "query_batch"]
+
+
+def freeze(world: World, key: str, per_class: int) -> pd.DataFrame:
+    """Freeze labels of a round, as if people had given them, so that nothing has to be pulled."""
+    pool = world.value("image_pool").query("split == 'pool'").groupby("label").head(per_class)
+    rows = pd.DataFrame(
+        {
+            "sample_id": pool["sample_id"],
+            "label": pool["label"],
+            "votes": 1,
+            "n_votes": 1,
+            "weight": 1.0,
+            "annotation_ids": "1",
+            "first_round": "r0000",
+        }
+    )
+    return world.deployment.ledger.snapshot(key, rows)
+
+
+def run_round(world: World, key: str, **resources: dict[str, Any]) -> dg.ExecuteInProcessResult:
+    """Run a round up to its query batch."""
+    if not world.instance.has_dynamic_partition("rounds", key):
+        world.instance.add_dynamic_partitions("rounds", [key])
+    return world.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=world.instance,
+        partition_key=key,
+        asset_selection=[dg.AssetKey(name) for name in BEFORE_PUSH],
+        run_config={"resources": {name: {"config": config} for name, config in resources.items()}},
+        raise_on_error=False,
+    )
+
+
+def errors_of(result: dg.ExecuteInProcessResult) -> str:
+    """Return what failed and why."""
+    return "\n".join(
+        f"{event.step_key}: {event.event_specific_data.error.to_string()}"  # type: ignore[union-attr]
+        for event in result.all_events
+        if event.is_step_failure
+    )
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {f"{e.asset_key.to_user_string()}.{e.check_name}": e.passed for e in result.get_asset_check_evaluations()}
+
+
+def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    [event] = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(asset)]
+    return {name: value.value for name, value in event.materialization.metadata.items()}

@@ -1,0 +1,220 @@
+"""Rounds use the learning engine: decode and embed once, learn as configured, and say how good the figures are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from al_pipeline.core import image_cache, images
+from al_pipeline.core.model import Checkpoint
+from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.predict import predict
+from al_pipeline.core.train import untrained
+from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
+from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Weights to start from: even random filters tell gray from green."""
+    path = tmp_path_factory.mktemp("weights") / "start.safetensors"
+    untrained(["0", "1"], TrainingOptions(image_size=32), seed=5, round_number=0).checkpoint.save(path)
+    return str(path)
+
+
+@pytest.fixture
+def given(make_world: Callable[..., World], weights: str) -> World:
+    """A world with weights to start from, scanned."""
+    world = make_world(training={"image_size": 32, "epochs": 2, "weights": weights})
+    assert world.materialize("image_pool", "embeddings").success
+    return world
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every file that is decoded for the network from now on."""
+    files: list[str] = []
+    decode = images.decode
+
+    def noted(path: Any, size: int) -> np.ndarray:
+        files.append(str(path))
+        return decode(path, size)
+
+    monkeypatch.setattr(image_cache, "decode", noted)
+    monkeypatch.setattr(images, "decode", noted)
+    return files
+
+
+def done(world: World, key: str, *, per_class: int = 3, **resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Run a round and return the metadata of its assets."""
+    freeze(world, key, per_class=per_class)
+    result = run_round(world, key, **resources)
+    assert result.success, errors_of(result)
+    return {name: metadata_of(result, name) for name in ("checkpoint", "evaluation", "query_batch")}
+
+
+def checkpoint(world: World, key: str) -> Checkpoint:
+    return Checkpoint.load(world.settings.artifacts / "checkpoint" / f"{key}.safetensors")
+
+
+def test_with_given_weights_a_round_learns_a_head_and_runs_no_network(
+    given: World, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("a round on features that are there needs no convolution")
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", never)
+    shown = done(given, "r0001", per_class=1)
+    assert shown["checkpoint"]["mode"] == "head"
+    assert "too few labels" in shown["checkpoint"]["regularization"]
+    assert not decoded
+    assert "5-fold" in done(given, "r0002", per_class=6)["checkpoint"]["regularization"]
+    monkeypatch.undo()
+    # What is predicted from features is what the checkpoint says about the images.
+    scores = given.value("uncertainty_scores", "r0001")
+    expected = predict(checkpoint(given, "r0001"), scores["uri"].tolist())
+    np.testing.assert_allclose(np.stack(list(scores["probabilities"])), expected, atol=1e-5)
+
+
+def test_a_round_that_fine_tunes_decodes_each_image_once(given: World, decoded: list[str], tmp_path: Path) -> None:
+    """The embeddings asset has decoded them before."""
+    shown = done(given, "r0001", training={"mode": "finetune"})
+    assert shown["checkpoint"]["mode"] == "finetune"
+    assert shown["checkpoint"]["loss_curve"].startswith("![")
+    assert not decoded
+    write_images(tmp_path / "images", 1, seed=99)
+    given.materialize("image_pool")
+    assert len(done(given, "r0002", training={"mode": "finetune"})["checkpoint"]["checkpoint"]) == 16
+    assert sorted(Path(path).name for path in decoded) == sorted(f"{name} 99-0.png" for name in CLASSES)
+
+
+def test_evaluation_tells_each_class_what_a_larger_holdout_would_tell_and_whether_it_is_better(given: World) -> None:
+    first = done(given, "r0000", per_class=0)["evaluation"]
+    assert "accuracy_since_last_round" not in first
+    shown = done(given, "r0001", per_class=6)["evaluation"]
+    table = [record.data for record in shown["per_class"].records]
+    assert [(row["class"], row["samples"]) for row in table] == [(name, 6) for name in CLASSES]
+    assert "labels" in shown["holdout_size"]
+    for figure in ("accuracy", "roc_auc"):
+        assert shown[f"{figure}_since_last_round"].endswith(("better", "worse", "no difference shown"))
+    gained = shown["accuracy"] - first["accuracy"]
+    assert shown["accuracy_since_last_round"].startswith(f"{gained:+.3f} (")
+
+
+def test_a_new_class_between_rounds_is_learned_and_reported(given: World, tmp_path: Path) -> None:
+    done(given, "r0001", per_class=3)
+    for split, seed in (("pool", 7), ("holdout", 8)):
+        write_images(tmp_path / "new", 4, seed=seed, split=split)
+        (tmp_path / "new" / split / CLASSES[0]).rename(tmp_path / "images" / split / "owl")
+    given.materialize("image_pool")
+    shown = done(given, "r0002", per_class=3)
+    assert checkpoint(given, "r0002").info.class_names == (*CLASSES, "owl")
+    assert shown["evaluation"]["note_on_last_round"].endswith(
+        "whose classes were dark horse, grüner Wald, not dark horse, grüner Wald, owl"
+    )
+
+
+def test_a_class_that_nobody_has_labeled_yet_is_reported(given: World, tmp_path: Path) -> None:
+    write_images(tmp_path / "new", 4, seed=7)
+    (tmp_path / "new" / "pool" / CLASSES[0]).rename(tmp_path / "images" / "pool" / "owl")
+    given.materialize("image_pool")
+    rows = freeze(given, "r0003", per_class=3).query("label != 'owl'")
+    given.deployment.ledger.snapshot("r0001", rows)
+    result = run_round(given, "r0001")
+    assert result.success, errors_of(result)
+    assert metadata_of(result, "checkpoint")["classes_without_labels"] == "owl"
+    scores = given.value("uncertainty_scores", "r0001")
+    assert set(scores["predicted"]) <= set(CLASSES)
+
+
+@pytest.mark.parametrize(("strategy", "mode"), [("bald", "head"), ("batch_bald", "finetune")])
+def test_strategies_that_go_by_disagreement_ask_an_ensemble_of_heads(given: World, strategy: str, mode: str) -> None:
+    shown = done(given, "r0001", round_config={"strategy": strategy}, training={"mode": mode})
+    assert shown["query_batch"]["strategy"] == strategy
+    batch = given.value("query_batch", "r0001")
+    assert len(batch) == 4
+    assert (batch["score"] >= 0).all()
+    assert batch["score"].max() > 0
+
+
+def test_training_can_go_on_from_the_last_round(given: World) -> None:
+    options = {"mode": "finetune", "warm_start": True, "epochs": 1, "learning_rate": 1e-6}
+    done(given, "r0001", training=options | {"learning_rate": 1e-3, "epochs": 4})
+    done(given, "r0002", training=options)
+    done(given, "r0003", training=options | {"warm_start": False})
+    first, warm, cold = (checkpoint(given, key).state["conv1.weight"] for key in ("r0001", "r0002", "r0003"))
+    assert (warm - first).abs().max() < 1e-4 < (cold - first).abs().max()
+
+
+@pytest.mark.parametrize(
+    ("arm", "mode"),
+    [
+        ("pseudo_label", "head"),
+        ("label_propagation", "finetune"),
+        ("fixmatch", "finetune"),
+    ],
+)
+def test_unlabeled_images_can_be_guessed_and_the_number_is_shown(given: World, arm: str, mode: str) -> None:
+    options = {"mode": mode, "semi_supervised": arm, "confidence": 0.5}
+    shown = done(given, "r0001", training=options)["checkpoint"]
+    assert shown["semi_supervised"] == arm
+    # Of two classes, one always has that much; FixMatch guesses anew in every step.
+    assert shown.get("guessed_labels") == (None if arm == "fixmatch" else 18)
+    assert shown["labels"] == 6
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody said about a sample."""
+
+    sample_id: str
+    value: str
+    annotation_id: int
+    round: str = "r0000"
+    annotator: str = "anna"
+    cancelled: bool = False
+    lead_time: float | None = None
+    created_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    updated_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def task_id(self) -> int:
+        return self.annotation_id
+
+
+def answer(world: World, key: str) -> pd.DataFrame:
+    """Have a round's batch answered truly; return it with the truth."""
+    batch = world.value("query_batch", key).merge(world.value("image_pool")[["sample_id", "label"]], on="sample_id")
+    ledger = world.deployment.ledger
+    number = len(ledger.answers())
+    events = [
+        Answer(row.sample_id, row.label, number + i, round=key) for i, row in enumerate(batch.itertuples(), start=1)
+    ]
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    ledger.record_pushed(key, {event.sample_id: event.task_id for event in events}, moment)
+    ledger.append(events, moment)
+    return batch
+
+
+def test_the_random_part_of_a_batch_is_an_honest_estimate_beside_the_holdout(given: World) -> None:
+    done(given, "r0001", round_config={"strategy": "low_certainty", "batch_size": 12, "explore": 0.5})
+    result = given.run("draw_learning_curve")
+    before = given.value("learning_curve").set_index("round")
+    assert before["prequential"].isna().all(), "nobody has answered yet"
+    batch = answer(given, "r0001")
+    result = given.run("draw_learning_curve")
+    assert result.success
+    curve = given.value("learning_curve").set_index("round")
+    drawn = batch[batch["strategy"] == "random"]
+    assert len(drawn) == 6
+    value = curve.loc["r0001", "prequential"]
+    assert value == pytest.approx((drawn["predicted"] == drawn["label"]).mean())
+    assert curve.loc["r0001", "prequential_low"] < value <= curve.loc["r0001", "prequential_high"] <= 1
+    assert curve.loc["r0001", "accuracy"] == metadata_of(run_round(given, "r0001"), "evaluation")["accuracy"]
