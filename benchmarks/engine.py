@@ -110,7 +110,7 @@ def ratios(rates: dict[str, list[float]], name: str, base: str = "bare") -> str:
 def prediction(photos: Photos) -> None:
     """Predict with and without the cache, beside the bare network on a ready tensor."""
     rows = []
-    for size, count in ((224, 192), (64, 1024)):
+    for size, count, repeats in ((224, 192, 7), (64, 1024, 9)):
         checkpoint = untrained(CLASSES, photos.options(size), seed=0, round_number=0).checkpoint
         warm = photos.cached(f"warm-{size}")
         images = CachedImages(warm.cache, warm.sample_ids[:count], warm.paths[:count])
@@ -133,7 +133,7 @@ def prediction(photos: Photos) -> None:
 
         cached()
         bare()
-        rates = in_turns({"bare": bare, "cached": cached, "cold": cold})
+        rates = in_turns({"bare": bare, "cached": cached, "cold": cold}, repeats)
         for name, bar in (("bare", ""), ("cached", "≥ 0.92"), ("cold", "≥ 0.8" if size == 224 else "")):
             rows.append((size, name, f"{statistics.median(rates[name]):.1f}", ratios(rates, name), bar))
     print_table("Prediction, images per second", ("px", "way", "images/s", "of the bare forward pass", "bar"), rows)
@@ -146,7 +146,8 @@ def finetuning(photos: Photos) -> None:
     for size, count in ((224, 32), (64, 256)):
         options = photos.options(size, mode="finetune", epochs=epochs, batch_size=batch)
         step = -(-len(photos.paths) // count)
-        paths, labels = photos.paths[::step][:count], photos.labels[::step][:count]
+        paths, labels = photos.paths[::step], photos.labels[::step]
+        count = len(paths)
         images = CachedImages(ImageCache(photos.place / "cache" / f"warm-{size}", 4 << 30), photos.ids[:count], paths)
         pixels = np.concatenate([block for _, block in iter_blocks(paths, size)])
         inputs = normalize(torch.from_numpy(pixels).to(place), MEAN, STD).contiguous()

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from al_pipeline.core.errors import ImageError
-from al_pipeline.core.model import MEAN, STD, Checkpoint
-from al_pipeline.core.predict import BATCH, embed, predict
+from al_pipeline.core.model import MEAN, STD, Checkpoint, build
+from al_pipeline.core.predict import BATCH, _fold_batch_norms, embed, predict
 from al_pipeline.core.train import TrainingOptions, untrained
 from al_pipeline_tests.core.pictures import draw
 
@@ -73,3 +74,19 @@ def test_a_broken_image_is_an_error_not_a_made_up_row(checkpoint: Checkpoint, tm
     broken.write_bytes(b"not a picture")
     with pytest.raises(ImageError):
         predict(checkpoint, [*draw(tmp_path, ["black"]), str(broken)])
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_folded_batch_norms_change_nothing_but_the_time(architecture: str) -> None:
+    torch.manual_seed(0)
+    model = build(architecture, 3, seed=0).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    pixels = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = model(pixels)
+        _fold_batch_norms(model)
+        torch.testing.assert_close(model(pixels), expected, rtol=1e-4, atol=1e-5)
+    assert not [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
