@@ -22,7 +22,7 @@ up: setup ## Label Studio and Dagster on your own images and settings
 	$(AL) up $(ARGS)
 
 test: setup ## All set-up, then the tests
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 lint: setup ## What CI checks beside the tests
 	.venv/bin/ruff check .
@@ -35,7 +35,7 @@ lock: $(UV) ## Make requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock
 
 bench: setup ## Every benchmark, one after the other
-	for b in location rounds strategies budgets; do .venv/bin/python -m benchmarks.$$b || exit 1; done
+	for b in location rounds strategies engine budgets guesses; do .venv/bin/python -m benchmarks.$$b || exit 1; done
 
 clean: ## Remove the environment (not .al, where your labels are)
 	rm -rf .venv .uv

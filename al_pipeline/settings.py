@@ -276,6 +276,14 @@ class Settings(BaseSettings):
         # An empty variable is how .env files and Compose say "not set".
         return None if value == "" else value
 
+    @field_validator("embeddings")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        # It is shown in the UI and in errors.
+        if value is not None and "://" in value and "@" in value.split("://", 1)[1].split("/")[0]:
+            raise ValueError("an address with a key in it: leave the key out, and set it the way the service asks for")
+        return value
+
     @field_validator("classes", mode="before")
     @classmethod
     def _split_classes(cls, value: Any) -> Any:

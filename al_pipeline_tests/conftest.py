@@ -11,8 +11,22 @@ from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.processes import ServiceError, free_port
 
+# Markers of the tests that share servers, or need the machine's time as people would have it.
+SERVERS = ("labelstudio", "e2e", "browser")
 # The first start installs Label Studio and migrates its database.
 FIRST_START = 600.0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers (pytest-xdist): one has all tests with servers, the others take file by file."""
+    if not hasattr(config, "workerinput"):
+        return
+    with_servers = [item for item in items if any(item.get_closest_marker(name) for name in SERVERS)]
+    for item in items:
+        group = "servers" if item in with_servers else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    # First, since they take longest.
+    items.sort(key=lambda item: item not in with_servers)
 
 
 @pytest.fixture(scope="session")

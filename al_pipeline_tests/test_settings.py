@@ -57,6 +57,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
     ("variable", "value", "said"),
     [
         ("AL_ROUND__STRATEGY", "entropie", "low_certainty"),
+        ("AL_EMBEDDINGS", "s3://key:secret@bucket/features", "an address with a key in it"),
         ("AL_TRAINING__MODE", "head", "mode head learns from the features of given weights, and weights are none"),
         ("AL_TRAINING__PRECISION", "int8", "unknown precision 'int8'; choose one of auto, float32"),
         ("AL_TRAINING__PATIENCE", "3", "patience 3 needs a validation share"),

@@ -7,11 +7,14 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.errors import InputError
 from al_pipeline.core.pool import class_names, select_split
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import Settings, TrainingSettings
 
 if TYPE_CHECKING:
+    from upath import UPath
+
     from al_pipeline.core.image_cache import CachedImages
     from al_pipeline.core.model import Checkpoint
 
@@ -39,8 +42,6 @@ class Samples:
     """
 
     def __init__(self, manifest: pd.DataFrame, deployment: Deployment, training: TrainingSettings, seed: int) -> None:
-        from upath import UPath
-
         from al_pipeline.core.embeddings import EmbeddingStore
         from al_pipeline.core.image_cache import PREPROCESSING, ImageCache
         from al_pipeline.core.train import TrainingOptions, untrained
@@ -53,7 +54,7 @@ class Samples:
         options = TrainingOptions(**training.model_dump())
         self.start: Checkpoint = untrained(ANY_CLASSES, options, seed=seed, round_number=0).checkpoint
         folder = f"{self.start.info.backbone_hash[:16]}-{training.image_size}-v{PREPROCESSING}"
-        self.store: EmbeddingStore = EmbeddingStore(UPath(settings.embedding_store) / folder)
+        self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
 
     def images(self, sample_ids: Sequence[str]) -> "CachedImages":
@@ -97,3 +98,18 @@ class Samples:
         from al_pipeline.core.predict import embed
 
         return embed(self.start, self.images(sample_ids))
+
+
+def _place(url: str) -> "UPath":
+    """Return a folder of any kind, or say what is needed to use it."""
+    from upath import UPath
+
+    try:
+        path = UPath(url)
+        _ = path.fs
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"embeddings cannot be kept in {url} ({error}): install the package that fsspec needs for it (s3fs for "
+            "s3, gcsfs for gcs), or set AL_EMBEDDINGS to a folder"
+        ) from error
+    return path

@@ -133,6 +133,24 @@ def test_a_class_that_nobody_has_labeled_yet_is_reported(given: World, tmp_path:
     assert set(scores["predicted"]) <= set(CLASSES)
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/features", "nowhere://bucket/features"])
+def test_a_place_for_features_that_cannot_be_used_is_named(make_world: Callable[..., World], url: str) -> None:
+    world = make_world(embeddings=url)
+    world.materialize("image_pool")
+    freeze(world, "r0001", per_class=1)
+    told = errors_of(run_round(world, "r0001"))
+    assert f"embeddings cannot be kept in {url}" in told
+    assert "AL_EMBEDDINGS" in told
+
+
+def test_features_can_be_kept_elsewhere(make_world: Callable[..., World], tmp_path: Path, weights: str) -> None:
+    url = f"file://{tmp_path}/elsewhere"
+    world = make_world(embeddings=url, training={"image_size": 32, "weights": weights})
+    assert world.materialize("image_pool", "embeddings").success
+    assert done(world, "r0001")["checkpoint"]["mode"] == "head"
+    assert list((tmp_path / "elsewhere").rglob("*.parquet"))
+
+
 @pytest.mark.parametrize(("strategy", "mode"), [("bald", "head"), ("batch_bald", "finetune")])
 def test_strategies_that_go_by_disagreement_ask_an_ensemble_of_heads(given: World, strategy: str, mode: str) -> None:
     shown = done(given, "r0001", round_config={"strategy": strategy}, training={"mode": mode})
