@@ -22,7 +22,7 @@ up: setup ## Label Studio and Dagster on your own images and settings
 	$(AL) up $(ARGS)
 
 test: setup ## All set-up, then the tests
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	.venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
 lint: setup ## What CI checks beside the tests
 	.venv/bin/ruff check .

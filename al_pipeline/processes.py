@@ -66,6 +66,8 @@ class Service:
     env : mapping, optional
         The child's whole environment; ours by default.
     cwd : Path, optional
+    port : int, optional
+        Where it is to listen: another server that answers there is not taken for this one.
     """
 
     def __init__(
@@ -77,8 +79,9 @@ class Service:
         health: Callable[[], bool],
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        port: int | None = None,
     ) -> None:
-        self.name, self.argv, self.log, self.health = name, list(argv), log, health
+        self.name, self.argv, self.log, self.health, self.port = name, list(argv), log, health, port
         self.env, self.cwd = dict(os.environ if env is None else env), cwd
         self.process: subprocess.Popen[bytes] | None = None
         self._family: list[psutil.Process] = []
@@ -104,10 +107,11 @@ class Service:
         Raises
         ------
         ServiceError
-            The process ended or did not answer within `timeout` seconds; the end of its log is in the message.
+            The process ended, did not answer within `timeout` seconds, or listens elsewhere than it was told to; the
+            end of its log is in the message.
         """
         began = time.monotonic()
-        while not self.health():
+        while not (self.health() and self._listens()):
             waited = time.monotonic() - began
             if self.process is not None and (code := self.process.poll()) is not None:
                 raise ServiceError(f"{self.name} ended with exit code {code} before it was ready. {self.log_tail()}")
@@ -115,6 +119,24 @@ class Service:
                 raise ServiceError(f"{self.name} did not answer within {timeout:.0f} s. {self.log_tail()}")
             time.sleep(0.25)
         return time.monotonic() - began
+
+    def _listens(self) -> bool:
+        """Say whether the process itself listens on its port, not somebody else."""
+        if self.port is None or self.process is None:
+            return True
+        ports = set[int]()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.process.pid)
+            for process in [parent, *parent.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    found = process.net_connections(kind="tcp")
+                    ports |= {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN and each.laddr}
+        if ports and self.port not in ports:
+            raise ServiceError(
+                f"{self.name} listens on port {min(ports)} instead of {self.port}, which another program took while it "
+                "was starting: start again"
+            )
+        return self.port in ports
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the last lines of the log with its path, for an error message."""

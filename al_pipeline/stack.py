@@ -92,9 +92,9 @@ class Stack:
         # Threads that spin while they wait slow training five-fold when a server needs the same cores.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-        def service(name: str, *arguments: str, health: Callable[[], bool]) -> Service:
+        def service(name: str, *arguments: str, health: Callable[[], bool], port: int | None = None) -> Service:
             log = self.logs / f"{name.lower().replace(' ', '-')}.log"
-            return Service(name, [sys.executable, "-m", *arguments], log=log, health=health, env=environment)
+            return Service(name, [sys.executable, "-m", *arguments], log=log, health=health, env=environment, port=port)
 
         code = ["--host", HOST, "--port", str(code_port), "--module-name", f"{LOCATION}.definitions"]
         return [
@@ -107,6 +107,7 @@ class Stack:
                 "Dagster web server",
                 *("dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)),
                 health=lambda: answers(f"{self.dagster_url}/server_info") and self.api.loaded(),
+                port=port,
             ),
             service(
                 "Dagster daemon",

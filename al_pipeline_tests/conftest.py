@@ -3,30 +3,45 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.processes import ServiceError, free_port
 
-# Markers of the tests that share servers, or need the machine's time as people would have it.
-SERVERS = ("labelstudio", "e2e", "browser")
+# Files of tests that share servers, or need the machine's time as people would have it.
+SERVERS = tuple(
+    f"al_pipeline_tests/{name}"
+    for name in ("labelstudio/", "defs/test_labeling.py", "test_end_to_end.py", "test_code_server.py")
+)
 # The first start installs Label Studio and migrates its database.
 FIRST_START = 600.0
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+class FileByFile(LoadScopeScheduling):
     """With several workers (pytest-xdist): one has all tests with servers, the others take file by file."""
-    if not hasattr(config, "workerinput"):
-        return
-    with_servers = [item for item in items if any(item.get_closest_marker(name) for name in SERVERS)]
-    for item in items:
-        group = "servers" if item in with_servers else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    # First, since they take longest.
-    items.sort(key=lambda item: item not in with_servers)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "servers" if with_servers(nodeid) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
+    """Replace the choices of --dist."""
+    return FileByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several workers the tests with servers begin, since they take longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not with_servers(item.nodeid))
+
+
+def with_servers(nodeid: str) -> bool:
+    """Say whether a test is in a file of tests with servers."""
+    return nodeid.startswith(SERVERS)
 
 
 @pytest.fixture(scope="session")

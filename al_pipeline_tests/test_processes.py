@@ -71,3 +71,30 @@ def test_a_server_with_a_page_answers_and_a_closed_port_does_not(tmp_path: Path)
     finally:
         web.stop()
     assert not answers(url)
+
+
+def test_another_server_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:
+    foreign, elsewhere = free_port(), free_port()
+
+    def server(port: int) -> Service:
+        return Service(
+            "thing",
+            [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path), str(port)],
+            log=tmp_path / "thing.log",
+            health=lambda: answers(f"http://127.0.0.1:{foreign}/"),
+            port=foreign,
+        )
+
+    first, late, moved = server(foreign), server(foreign), server(elsewhere)
+    try:
+        first.start()
+        first.wait_ready(20)
+        late.start()
+        with pytest.raises(ServiceError, match=r"exit code 1(?s:.)*in use"):
+            late.wait_ready(20)
+        moved.start()
+        with pytest.raises(ServiceError, match=f"listens on port {elsewhere} instead of {foreign}"):
+            moved.wait_ready(20)
+    finally:
+        for each in (first, late, moved):
+            each.stop()

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from al_pipeline.core.errors import InputError
 
@@ -124,6 +122,10 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     labels : array_like of int, shape (n,)
         True classes, 0 to K − 1.
     """
+    # Here, because the code location imports this module and is to load fast.
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
     values, truth = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     own = values[np.arange(len(values)), truth]
 

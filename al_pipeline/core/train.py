@@ -30,6 +30,7 @@ from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.predict import embed, predict
 from al_pipeline.core.rng import generator, torch_seed
 from al_pipeline.core.semi_supervised import MOST_FEATURES, MOST_IMAGES, Guesses, confident, propagated, self_trained
+from al_pipeline.core.warm_start import take_over
 
 Images = Sequence[str | Path] | CachedImages
 Features = npt.NDArray[np.float32]
@@ -233,7 +234,8 @@ class _Task:
                 guesses = self.guessed_images(unlabeled, rows, examples, order, progress)
                 n_guessed = len(guesses)
                 examples = self.with_guesses(examples, _chosen(images, guesses.rows), guesses)
-        self.warm_up(previous)
+        if previous is not None and self.options.warm_start and previous.info.trained:
+            take_over(self.model, previous, self.class_names, self.options.architecture)
         fit = self.fit(examples, extra, progress)
         return replace(self.result(fit.temperature), losses=fit.losses, fit=fit, n_guessed=n_guessed)
 
@@ -304,25 +306,6 @@ class _Task:
         if n <= most:
             return np.arange(n)
         return np.sort(generator(self.seed, self.round_number, "unlabeled").choice(n, size=most, replace=False))
-
-    def warm_up(self, previous: Checkpoint | None) -> None:
-        """Take the weights of the last round; the classifier too, row by row of the classes that it knew."""
-        if previous is None or not self.options.warm_start or not previous.info.trained:
-            return
-        info = previous.info
-        if info.architecture != self.options.architecture:
-            raise InputError(
-                f"a warm start of {self.options.architecture} cannot take the weights of round {info.round}, a "
-                f"{info.architecture}: set training.warm_start to false or training.architecture back"
-            )
-        state = dict(self.model.state_dict())
-        state |= {name: value for name, value in previous.state.items() if not name.startswith("fc.")}
-        known = {name: row for row, name in enumerate(info.class_names)}
-        rows = [(i, known[name]) for i, name in enumerate(self.class_names) if name in known]
-        for name in ("fc.weight", "fc.bias"):
-            state[name] = state[name].clone()
-            state[name][[new for new, _ in rows]] = previous.state[name][[old for _, old in rows]]
-        self.model.load_state_dict(state)
 
     def result(self, temperature: float) -> TrainingResult:
         return _result(

@@ -70,6 +70,7 @@ class LocalLabelStudio:
             log=log,
             health=lambda: answers(f"{self.url}/health"),
             env=self._environment(data_dir),
+            port=port,
         )
 
     @property

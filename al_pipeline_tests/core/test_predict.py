@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
+from al_pipeline.core import image_cache, images
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.model import MEAN, STD, Checkpoint, build
 from al_pipeline.core.predict import BATCH, _fold_batch_norms, embed, predict
@@ -46,6 +47,21 @@ def test_the_size_of_the_blocks_changes_no_bit(checkpoint: Checkpoint, paths: li
     expected = predict(checkpoint, paths)
     for block in (1, BATCH + 1):
         assert np.array_equal(predict(checkpoint, paths, block=block), expected)
+
+
+@pytest.mark.parametrize(("batch", "workers"), [(1, 5), (7, 1)])
+def test_neither_batch_size_nor_workers_nor_the_cache_change_a_prediction(
+    checkpoint: Checkpoint, paths: list[str], tmp_path: Path, batch: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = predict(checkpoint, paths)
+    for module in (images, image_cache):
+        monkeypatch.setattr(module, "default_workers", lambda: workers)
+    monkeypatch.setattr("al_pipeline.core.predict.BATCH", batch)
+    np.testing.assert_allclose(predict(checkpoint, paths), expected, atol=1e-5)
+    ids = [f"{i:032x}" for i in range(len(paths))]
+    cached = image_cache.CachedImages(image_cache.ImageCache(tmp_path / "cache", 1 << 30), ids, paths)
+    for _ in ("cold", "warm"):
+        np.testing.assert_allclose(predict(checkpoint, cached), expected, atol=1e-5)
 
 
 def test_the_temperature_softens_and_keeps_the_ranking(checkpoint: Checkpoint, paths: list[str]) -> None:
