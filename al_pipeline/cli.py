@@ -1,21 +1,19 @@
-"""The command `al`: demo · up · annotate · status · export · predict · export-model · doctor · migrate."""
+"""The command `al`: demo · up · annotate · status · export · ledger · predict · export-model · doctor · migrate."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from al_pipeline.core.errors import ALError, InputError
-from al_pipeline.settings import Settings, load_settings
+from al_pipeline.cli_common import Home, Images, configure, console, told_plainly
+from al_pipeline.cli_ledger import ledger_commands
+from al_pipeline.core.errors import InputError
 
 app = typer.Typer(
     help="Image active learning with people in the loop.",
@@ -23,10 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console(highlight=False)
 
-Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of images, flat or in class folders.")]
 DagsterPort = Annotated[int | None, typer.Option("--dagster-port", help="Port of the Dagster UI.")]
 StudioPort = Annotated[int | None, typer.Option("--label-studio-port", help="Port of Label Studio.")]
 CheckpointName = Annotated[
@@ -47,31 +42,6 @@ class ModelFormat(StrEnum):
 
     onnx = "onnx"
     torchscript = "torchscript"
-
-
-@contextmanager
-def told_plainly() -> Iterator[None]:
-    """Show an error on purpose as its sentence, without a traceback; Ctrl-C ends with the usual code."""
-    try:
-        yield
-    except ALError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def configure(home: Path | None, images: Path | None = None) -> Settings:
-    """Read the settings, with what the command line says above everything; child processes see the same."""
-    if home is not None:
-        os.environ["AL_HOME"] = str(home.resolve())
-    if images is not None:
-        os.environ["AL_IMAGES"] = str(images.resolve())
-    settings = load_settings()
-    os.environ["AL_HOME"] = str(settings.home.resolve())
-    if settings.images is not None:
-        os.environ["AL_IMAGES"] = str(settings.images.resolve())
-    return load_settings()
 
 
 def end_on_signals() -> None:
@@ -234,6 +204,9 @@ def export(
         else:
             labels.to_json(output, orient="records", lines=False, date_format="iso", indent=1)
         console.print(f"{len(labels)} answers written to {output}")
+
+
+app.add_typer(ledger_commands, name="ledger")
 
 
 @app.command()

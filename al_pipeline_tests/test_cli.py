@@ -1,8 +1,10 @@
 """The command line: plain errors with a remedy, and what can be asked without servers."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from al_pipeline.cli import app
@@ -104,3 +106,36 @@ def test_the_demo_does_not_delete_a_folder_that_is_none(tmp_path: Path) -> None:
     assert code == 1
     assert "was not made by `al demo`" in told
     assert (tmp_path / "work" / "thesis.txt").exists()
+
+
+def test_labels_are_brought_along_and_the_ledger_is_verified(tmp_path: Path) -> None:
+    images = tmp_path / "photos"
+    for name, shade in (("muffin", 40), ("chihuahua", 200)):
+        (images / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(images / name / "1.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\nmuffin/1.png,muffin\nchihuahua/1.png,chihuahua\n")
+    code, told = run("ledger", "import", str(table))
+    assert code == 1
+    assert "add --images DIR" in told
+    code, told = run("ledger", "import", str(table), "--images", str(images))
+    assert code == 0
+    assert "2 labels are new, 0 changed, 0 were there already" in told
+    code, told = run("ledger", "verify")
+    assert code == 0
+    assert "2 annotation events" in told
+    assert "No problem was found" in told
+    with sqlite3.connect(tmp_path / ".al" / "ledger.sqlite3") as connection:
+        connection.execute("UPDATE annotation_events SET created_at = '2090-01-01 00:00:00'")
+    code, told = run("ledger", "verify")
+    assert code == 1
+    assert "was changed before it was made" in told
+    assert "2 problems. Nothing was changed" in told
+
+
+@pytest.mark.parametrize(("name", "text", "said"), [("x.txt", "", ".csv or .parquet"), ("x.csv", "", "cannot be read")])
+def test_a_file_that_is_no_table_of_labels_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    code, told = run("ledger", "import", str(tmp_path / name), "--images", str(tmp_path))
+    assert code == 1
+    assert said in told

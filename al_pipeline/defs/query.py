@@ -49,7 +49,7 @@ def draw_candidates(
 ) -> pd.DataFrame:
     """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about."""
     number = round_number(context.partition_key)
-    asked = planned_before(deployment.ledger, number)
+    asked = planned_before(deployment.ledger, number) | deployment.ledger.imported()
     if number == 0:
         asked |= set(draw_holdout(image_pool, deployment.settings.holdout_size, round_config.seed))
     # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
@@ -167,7 +167,8 @@ def query_batch(
             ids = uncertainty_scores["sample_id"].tolist()
             if _uses_embeddings(round_config):
                 embeddings = samples.features(ids, context.log)
-                known = planned_before(ledger, number, purpose="query").intersection(samples.uris)
+                known = planned_before(ledger, number, purpose="query") | ledger.imported()
+                known &= set(samples.uris)
                 asked = samples.features(sorted(known), context.log)
             if _needs_passes(round_config) and checkpoint.info.trained:
                 passes = _passes(context, samples, checkpoint, labeled_pool, ids, round_config.seed)

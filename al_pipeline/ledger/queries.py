@@ -5,14 +5,15 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from al_pipeline.ledger.frames import ANSWERS, EXPORT
-from al_pipeline.ledger.schema import annotation_events, planned_tasks, samples
+from al_pipeline.ledger.schema import IMPORTED, annotation_events, planned_tasks, samples
 
 
 def current_answers(*, until: datetime | None = None, purpose: str | None = None) -> sa.Select[tuple]:
     """Select the latest state of every annotation, pulled until that moment, with the purpose of its sample.
 
     The columns are those of `frames.ANSWERS`. A sample is holdout if the images say so; else its purpose is that of
-    the task that asks about it now, or else of the (withdrawn) task that was answered.
+    the task that asks about it now, or else of the (withdrawn) task that was answered. Labels that people brought along
+    are answers to a query.
     """
     columns = _with_purpose(until)
     query = sa.select(*(columns.c[name] for name in ANSWERS)).order_by(columns.c.sample_id, columns.c.annotation_id)
@@ -67,8 +68,9 @@ def _with_purpose(until: datetime | None) -> sa.Subquery:
         known = known.where(event.c.pulled_at <= until)
     latest = known.subquery()
     live, asked = planned_tasks.alias("live"), planned_tasks.alias("asked")
+    brought = sa.case((latest.c.source == IMPORTED, "query"))
     purpose = sa.case(
-        (samples.c.split == "holdout", "holdout"), else_=sa.func.coalesce(live.c.purpose, asked.c.purpose)
+        (samples.c.split == "holdout", "holdout"), else_=sa.func.coalesce(live.c.purpose, asked.c.purpose, brought)
     ).label("purpose")
     return (
         sa.select(*(latest.c[name] for name in ANSWERS if name != "purpose"), purpose)

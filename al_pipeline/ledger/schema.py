@@ -7,6 +7,8 @@ import sqlalchemy as sa
 
 # The newest migration; a test compares it with the migrations' own head.
 REVISION = "0001"
+# Source of the labels that people brought along (`ledger.imports`).
+IMPORTED = "import"
 
 
 class UTCDateTime(sa.TypeDecorator[datetime]):

@@ -18,6 +18,7 @@ from al_pipeline.ledger.database import LedgerConflictError, LedgerError, connec
 from al_pipeline.ledger.frames import aware
 from al_pipeline.ledger.guards import refuse_unknown, refuse_unplannable, refuse_unregistered
 from al_pipeline.ledger.schema import (
+    IMPORTED,
     annotation_events,
     label_snapshots,
     planned_rounds,
@@ -82,6 +83,11 @@ class Ledger:
         query = sa.select(sa.func.count()).select_from(samples).where(samples.c.split == split)
         with transaction(self._engine, write=False) as connection:
             return connection.execute(query).scalar_one()
+
+    def uris(self) -> dict[str, str]:
+        """Return where each sample's image is."""
+        with transaction(self._engine, write=False) as connection:
+            return dict(connection.execute(sa.select(samples.c.sample_id, samples.c.uri)).tuples().all())
 
     def plan(self, round_key: str, rows: pd.DataFrame) -> pd.DataFrame:
         """Store the batch of a round, once: a round that is planned already keeps and returns what it has.
@@ -303,9 +309,9 @@ class Ledger:
         """Return the samples with a task, answered or not: they are not asked about again."""
         return self._ids(sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.withdrawn_at.is_(None)))
 
-    def ever_planned(self) -> set[str]:
-        """Return the samples that any round has planned, withdrawn ones too."""
-        return self._ids(sa.select(planned_tasks.c.sample_id).distinct())
+    def imported(self) -> set[str]:
+        """Return the samples with a label that people brought along."""
+        return self._ids(sa.select(annotation_events.c.sample_id).where(annotation_events.c.source == IMPORTED))
 
     def round_counts(self, round_key: str, min_votes: int = 1, class_names: Iterable[str] | None = None) -> RoundCounts:
         """Return how far a round is.

@@ -9,8 +9,9 @@ import pandas as pd
 
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
-from al_pipeline.defs.answers import draw_holdout, holdout_labels, planned_before
+from al_pipeline.defs.answers import agreed_labels, draw_holdout, holdout_labels, planned_before
 from al_pipeline.defs.features import Samples
+from al_pipeline.ledger.imports import import_labels
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
 
@@ -135,6 +136,20 @@ def test_later_rounds_never_ask_again(scanned: World) -> None:
         assert not batch & asked
         asked |= batch
     assert planned_before(scanned.deployment.ledger, 4) == asked
+
+
+def test_samples_whose_labels_people_brought_along_are_trained_on_and_not_asked(scanned: World) -> None:
+    pool = scanned.value("image_pool").query("split == 'pool'").groupby("label").head(4)
+    import_labels(scanned.deployment.ledger, pool[["sample_id", "label"]], CLASSES, origin="labels.csv")
+    agreed = agreed_labels(scanned.deployment.ledger, list(CLASSES), 1, purpose="query").labels
+    assert len(agreed) == 8
+    scanned.deployment.ledger.snapshot("r0000", agreed)
+    result = run_round(scanned, "r0000", round_config={"batch_size": 16, "sample_size": None})
+    assert result.success, errors_of(result)
+    assert metadata_of(result, "checkpoint")["trained"] is True
+    batch = scanned.value("query_batch", "r0000")
+    assert len(batch) == 16
+    assert not set(batch["sample_id"]) & set(pool["sample_id"])
 
 
 def test_the_last_batch_is_smaller_and_an_empty_pool_gives_an_empty_one(scanned: World) -> None:

@@ -1,0 +1,158 @@
+"""A check of the whole ledger: whether everything in it can be, and every label can be traced to who gave it when."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+import sqlalchemy as sa
+
+from al_pipeline.core.consensus import labels_hash
+from al_pipeline.ledger.database import connect, migrate, transaction
+from al_pipeline.ledger.schema import (
+    annotation_events,
+    label_snapshots,
+    planned_rounds,
+    planned_tasks,
+    samples,
+    snapshot_labels,
+)
+
+# An annotation: whose sample, what answers it had, and when each was pulled.
+Known = dict[int, list[tuple[str | None, str | None, datetime]]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at and what is wrong.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        Rows per kind: samples, rounds, tasks, events, snapshots, labels.
+    problems : list of str
+        A sentence each; empty if all is well.
+    """
+
+    counts: dict[str, int]
+    problems: list[str]
+
+
+def verify(url: str) -> Report:
+    """Check the invariants of a ledger; nothing but its schema is brought up to date.
+
+    Parameters
+    ----------
+    url : str
+        As of `Ledger`.
+
+    Raises
+    ------
+    InputError, LedgerError
+        It cannot be opened.
+
+    Notes
+    -----
+    Whatever the database's own constraints promise is checked too: a file may have been edited, or copied while it was
+    written to.
+    """
+    engine = connect(url)
+    try:
+        migrate(engine)
+        with transaction(engine, write=False) as connection:
+            problems = [
+                *_storage(connection),
+                *_tasks(connection),
+                *_events(connection),
+                *_snapshots(connection),
+            ]
+            tables = {
+                "samples": samples,
+                "rounds": planned_rounds,
+                "tasks": planned_tasks,
+                "annotation events": annotation_events,
+                "snapshots": label_snapshots,
+                "labels in snapshots": snapshot_labels,
+            }
+            counts = {name: _count(connection, table) for name, table in tables.items()}
+    finally:
+        engine.dispose()
+    return Report(counts, problems)
+
+
+def _storage(connection: sa.Connection) -> Iterator[str]:
+    if connection.dialect.name != "sqlite":
+        return
+    for (line,) in connection.exec_driver_sql("PRAGMA integrity_check(20)"):
+        if line != "ok":
+            yield f"the database file is damaged: {line}"
+    for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20):
+        yield f"row {row} of {table} speaks of something that is not in {parent}"
+
+
+def _tasks(connection: sa.Connection) -> Iterator[str]:
+    task = planned_tasks.c
+    live = sa.select(task.sample_id, sa.func.count()).where(task.withdrawn_at.is_(None)).group_by(task.sample_id)
+    for sample, count in connection.execute(live.having(sa.func.count() > 1)):
+        yield f"sample {sample} has {count} tasks at once"
+    half = sa.select(task.round, task.sample_id).where(task.task_id.is_(None) != task.pushed_at.is_(None))
+    for key, sample in connection.execute(half):
+        yield f"{key}: the task of sample {sample} has a task id or a time of its push, but not both"
+
+
+def _events(connection: sa.Connection) -> Iterator[str]:
+    event = annotation_events.c
+    unknown = (
+        sa.select(event.annotation_id, event.sample_id, event.source)
+        .outerjoin(samples, samples.c.sample_id == event.sample_id)
+        .where(event.sample_id.is_not(None), samples.c.sample_id.is_(None))
+    )
+    for annotation, sample, source in connection.execute(unknown):
+        yield f"annotation {annotation} of {source} is about sample {sample}, which is not in the ledger"
+    moved = (
+        sa.select(event.source, event.annotation_id)
+        .group_by(event.source, event.annotation_id)
+        .having(sa.func.count(event.sample_id.distinct()) > 1)
+    )
+    for source, annotation in connection.execute(moved):
+        yield f"annotation {annotation} of {source} is about more than one sample"
+    early = sa.select(event.source, event.annotation_id).where(event.updated_at < event.created_at)
+    for source, annotation in connection.execute(early):
+        yield f"annotation {annotation} of {source} was changed before it was made"
+
+
+def _snapshots(connection: sa.Connection) -> Iterator[str]:
+    known: Known = defaultdict(list)
+    event = annotation_events.c
+    for annotation, *state in connection.execute(
+        sa.select(event.annotation_id, event.sample_id, event.value, event.pulled_at)
+    ):
+        known[annotation].append(tuple(state))
+    asked_blind = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.purpose == "holdout")
+    of_holdout = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
+    holdout = set(connection.execute(asked_blind).scalars()) | set(connection.execute(of_holdout).scalars())
+    for key, created, digest in connection.execute(
+        sa.select(label_snapshots.c.round, label_snapshots.c.created_at, label_snapshots.c.labels_hash)
+    ).all():
+        label = snapshot_labels.c
+        rows = connection.execute(
+            sa.select(label.sample_id, label.label, label.votes, label.n_votes, label.annotation_ids).where(
+                label.round == key
+            )
+        ).all()
+        if labels_hash(pd.DataFrame(rows, columns=["sample_id", "label", "votes", "n_votes", "ids"])) != digest:
+            yield f"{key}: the labels are not those that were frozen: their hash differs"
+        for sample, value, votes, n_votes, ids in rows:
+            if sample in holdout:
+                yield f"{key}: sample {sample} is of the holdout, and was trained on"
+            named = [int(part) for part in ids.split(",")]
+            if len(named) != votes or not votes <= n_votes < 2 * votes:
+                yield f"{key}: sample {sample} has {votes} of {n_votes} votes, from {len(named)} annotations"
+            for annotation in named:
+                if not any(state[:2] == (sample, value) and state[2] <= created for state in known.get(annotation, [])):
+                    yield f"{key}: no annotation {annotation} had said {value!r} of sample {sample} by then"
+
+
+def _count(connection: sa.Connection, table: sa.Table) -> int:
+    return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
