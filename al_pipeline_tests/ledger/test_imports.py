@@ -1,6 +1,6 @@
 """Labels that people bring along are labels like others: once each, traced, and all or none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import pytest
@@ -23,7 +23,7 @@ def ledger(url: str) -> Iterator[Ledger]:
     ledger.close()
 
 
-def load(ledger: Ledger, **columns: list[str | None]) -> Imported:
+def load(ledger: Ledger, **columns: Sequence[str | None]) -> Imported:
     return import_labels(ledger, pd.DataFrame(columns), CLASSES, origin="labels.csv")
 
 
