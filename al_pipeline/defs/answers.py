@@ -30,13 +30,20 @@ def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None)
     return set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
 
 
-def labels_total(ledger: "Ledger", min_votes: int, *, before: str | None = None) -> int:
-    """Return how many samples have enough votes in the ledger, without the holdout; only of rounds before `before`."""
-    answers = ledger.answers(purpose="query")
-    votes = answers[~answers["cancelled"].astype(bool) & answers["value"].notna()]
-    if before is not None:
-        votes = votes[votes["round"] != before]
-    return int((votes.groupby("sample_id")["annotator"].nunique() >= min_votes).sum())
+def answered_samples(ledger: "Ledger", key: str, min_votes: int) -> dict[str, bool]:
+    """Return the samples of a round that people have dealt with, as far as pulled: True for a label, False for a skip.
+
+    What the ledger holds is known even when Label Studio has lost it.
+    """
+    answers = ledger.answers(round_key=key)
+    given = answers[answers["cancelled"].astype(bool) | answers["value"].notna()]
+    counts = (
+        given.assign(vote=given["value"].notna())
+        .groupby("sample_id")
+        .agg(people=("annotator", "nunique"), votes=("vote", "sum"))
+    )
+    done = counts[counts["people"] >= min_votes]
+    return {str(sample): bool(votes >= min_votes) for sample, votes in done["votes"].items()}
 
 
 def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:

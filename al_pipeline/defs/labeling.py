@@ -4,22 +4,20 @@
 # pyright: reportCallIssue=false
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.consensus import Consensus, labels_hash
-from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.core.rounds import round_number
 from al_pipeline.defs.answers import agreed_labels
 from al_pipeline.defs.features import classes_of
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.pulling import pull, withdraw_deleted
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import PolicySettings
 
-# Pulls look back this far behind the newest change seen: servers' clocks differ and requests overtake each other.
-PULL_OVERLAP = timedelta(minutes=5)
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 PULL_RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
 
@@ -56,43 +54,11 @@ def pull_annotations(context: dg.OpExecutionContext, deployment: dg.ResourcePara
     if ledger.has_snapshot(context.partition_key):
         context.log.info("The labeled pool of %s is frozen: nothing is pulled for it", context.partition_key)
         return 0
-    project_id = deployment.project_id(context.run_id)
-    new = pull(deployment, project_id)
-    gone = withdraw_deleted(deployment, project_id, round_number(context.partition_key))
+    key, client, project_id = context.partition_key, deployment.label_studio, deployment.project_id(context.run_id)
+    new = pull(ledger, client, project_id, round_key=key)
+    gone = withdraw_deleted(ledger, client, project_id, round_number(key))
     context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone))
     return new
-
-
-def pull(deployment: Deployment, project_id: int) -> int:
-    """Append the annotations changed since the last pull to the ledger and return how many events are new."""
-    ledger, client = deployment.ledger, deployment.label_studio
-    source = f"{client.url} project {project_id}"
-    seen = ledger.watermark(source)
-    events = client.annotations(project_id, updated_since=seen - PULL_OVERLAP if seen else None)
-    new = ledger.append(events, pulled_at=datetime.now(UTC), source=source)
-    newest = max((event.updated_at for event in events), default=None)
-    if newest is not None and (seen is None or newest > seen):
-        ledger.set_watermark(source, newest)
-    return new
-
-
-def withdraw_deleted(deployment: Deployment, project_id: int, number: int) -> list[str]:
-    """Withdraw the unanswered tasks of the round before `number` that people deleted in Label Studio.
-
-    A sample that was answered keeps its label, deleted task or not. When every task of the round is gone the project
-    was reset, not tidied up, and nothing is withdrawn.
-    """
-    if number == 0:
-        return []
-    key, ledger = round_key(number - 1), deployment.ledger
-    planned = ledger.planned(key)
-    open_tasks = set(planned.loc[planned["pushed_at"].notna(), "sample_id"]) & ledger.in_flight()
-    if not open_tasks:
-        return []
-    present = {task.sample_id for task in deployment.label_studio.tasks(project_id, key)}
-    gone = sorted(open_tasks - present) if present else []
-    ledger.withdraw(key, gone, datetime.now(UTC))
-    return gone
 
 
 @dg.op

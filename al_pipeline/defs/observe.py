@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 import dagster as dg
+import pandas as pd
 from dagster import DagsterRunStatus as Status
 
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, round_key, round_number
-from al_pipeline.defs.answers import labels_total
+from al_pipeline.defs.answers import answered_samples
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import PolicySettings
@@ -100,11 +101,17 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
     planned = ledger.planned(key)
     asked = set(planned["sample_id"])
     tasks = deployment.label_studio.tasks(deployment.project_id(), key) if asked else []
-    present = [task for task in tasks if task.sample_id in asked]
-    labeled = {task.sample_id for task in present if task.annotations >= policy.min_votes}
-    skipped = {task.sample_id for task in present if task.cancelled} - labeled
-    missing = asked - {task.sample_id for task in present}
+    labeled = {task.sample_id for task in tasks if task.annotations >= policy.min_votes} & asked
+    skipped = ({task.sample_id for task in tasks if task.cancelled} & asked) - labeled
+    missing = asked - {task.sample_id for task in tasks}
+    if missing:
+        # An answer that was pulled is known, whatever became of its task.
+        known = answered_samples(ledger, key, policy.min_votes)
+        labeled |= {sample for sample in missing if known.get(sample) is True}
+        skipped |= {sample for sample in missing if known.get(sample) is False}
+        missing -= known.keys()
     query = set(planned.loc[planned["purpose"] == "query", "sample_id"])
+    opened_at = planned["pushed_at"].max()
     return Facts(
         RoundStatus(
             round_number=number,
@@ -114,10 +121,10 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
             labeled=len(labeled),
             skipped=len(skipped),
             withdrawn=len(missing),
-            opened_at=ledger.round_counts(key).opened_at,
+            opened_at=None if pd.isna(opened_at) else opened_at.to_pydatetime(),
             unlabeled_left=max(0, ledger.count_samples("pool") - len(ledger.asked())),
             # The newest round's answers are counted where they are; the ledger gets them when the next round pulls.
-            labels_total=labels_total(ledger, policy.min_votes, before=key) + len(labeled & query),
+            labels_total=ledger.count_labels(policy.min_votes, but=key) + len(labeled & query),
         ),
         counts={
             "round": key,

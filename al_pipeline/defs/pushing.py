@@ -5,16 +5,20 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import round_number
-from al_pipeline.defs.answers import planned_before
+from al_pipeline.defs.answers import answered_samples, planned_before
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
+
+if TYPE_CHECKING:
+    from al_pipeline.labelstudio.client import LabelStudio
+    from al_pipeline.ledger import Ledger
 
 POOL = "label_studio"
 
@@ -35,6 +39,10 @@ def reconcile_tasks(
     from al_pipeline.labelstudio.push import reconcile
 
     refuse_bad_batch(deployment, context.partition_key, query_batch)
+    if len(query_batch):
+        key, project_id = context.partition_key, deployment.project_id(context.run_id)
+        min_votes = deployment.settings.policy.min_votes
+        query_batch = to_ask(deployment.ledger, deployment.label_studio, project_id, key, query_batch, min_votes)
     uris = image_pool[image_pool["split"] != "excluded"].set_index("sample_id")["uri"]
     folder = deployment.settings.published_images
     names = [publish(uris.loc[i], i, folder) for i in query_batch["sample_id"]]
@@ -42,6 +50,8 @@ def reconcile_tasks(
         project_id = deployment.project_id(context.run_id)
         found = reconcile(deployment.label_studio, project_id, context.partition_key, list(query_batch["sample_id"]))
         context.log.info("%d of %d tasks exist already", len(found.existing), len(query_batch))
+        if found.foreign:
+            context.log.warning("Tasks %s of this round ask about something nobody planned", found.foreign[:10])
     return query_batch.assign(image=names)
 
 
@@ -85,7 +95,9 @@ def verify_tasks(
     metadata: dict[str, Any] = {"tasks": len(batch), "dagster/row_count": len(batch)}
     if len(batch):
         project_id = deployment.project_id(context.run_id)
-        tasks = verify(deployment.label_studio, project_id, context.partition_key, list(batch["sample_id"]))
+        found = verify(deployment.label_studio, project_id, context.partition_key, list(batch["sample_id"]))
+        tasks = found.existing
+        metadata["answered_twice"] = len(found.answered_twice)
         metadata["label_here"] = dg.MetadataValue.url(deployment.project_url(project_id))
         metadata["purposes"] = dg.MetadataValue.json({k: int(v) for k, v in batch["purpose"].value_counts().items()})
     deployment.ledger.record_pushed(context.partition_key, tasks, datetime.now(UTC))
@@ -110,6 +122,26 @@ def labeling_tasks(query_batch: pd.DataFrame, image_pool: pd.DataFrame) -> Any:
     batch = import_tasks(reconcile_tasks(query_batch, image_pool))
     tasks, check = verify_tasks(batch)
     return {"result": tasks, "labeling_tasks_exactly_the_batch": check}
+
+
+def to_ask(
+    ledger: "Ledger", client: "LabelStudio", project_id: int, key: str, batch: pd.DataFrame, min_votes: int
+) -> pd.DataFrame:
+    """Return the part of a batch that needs tasks; all of it, unless the round was pushed before.
+
+    What people have answered is in the ledger, and they are not asked again when Label Studio lost its tasks. A sample
+    that was withdrawn from this round may be asked about by another one by now.
+    """
+    from al_pipeline.labelstudio.push import reconcile
+
+    planned = ledger.planned()
+    elsewhere = planned[(planned["round"] != key) & planned["withdrawn_at"].isna()]
+    batch = batch[~batch["sample_id"].isin(elsewhere["sample_id"])]
+    settled = answered_samples(ledger, key, min_votes)
+    if not settled:
+        return batch
+    there = reconcile(client, project_id, key, list(batch["sample_id"])).existing
+    return batch[batch["sample_id"].isin(there) | ~batch["sample_id"].isin(settled)]
 
 
 def refuse_bad_batch(deployment: Deployment, key: str, batch: pd.DataFrame) -> None:

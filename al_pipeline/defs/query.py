@@ -14,7 +14,7 @@ from al_pipeline.core.pool import select_split
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.core.strategies import Selection, available, certainty, cold_start, select
-from al_pipeline.defs.answers import draw_holdout, labels_total, planned_before
+from al_pipeline.defs.answers import draw_holdout, planned_before
 from al_pipeline.defs.features import Samples
 from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.partitions import rounds
@@ -331,7 +331,7 @@ def _labels_left(deployment: Deployment, policy: PolicySettings, number: int) ->
         return 0
     if policy.label_budget is None:
         return 2**31
-    return max(0, policy.label_budget - labels_total(deployment.ledger, policy.min_votes))
+    return max(0, policy.label_budget - deployment.ledger.count_labels(policy.min_votes))
 
 
 def _holdout_rows(manifest: pd.DataFrame, deployment: Deployment, config: RoundSettings) -> list[dict[str, Any]]:

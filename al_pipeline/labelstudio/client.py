@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from al_pipeline.core.errors import InputError
@@ -18,9 +19,11 @@ from al_pipeline.labelstudio.events import (
     AnnotationEvent,
     ProjectCounts,
     ServerInfo,
+    TaskAnswers,
     TaskStatus,
     moment,
     parse_annotation,
+    parse_task,
 )
 from al_pipeline.labelstudio.tasks import choice
 
@@ -33,6 +36,7 @@ __all__ = [
     "LabelStudioUnavailableError",
     "ProjectCounts",
     "ServerInfo",
+    "TaskAnswers",
     "TaskStatus",
 ]
 
@@ -40,6 +44,9 @@ IMPORT_CHUNK = 250
 # Tasks per request: with their annotations one takes up to 8 ms of a busy server, without them 1 ms.
 PAGE, PAGE_WITH_ANNOTATIONS = 1000, 250
 # Naming the fields halves the server's time; a name counts for the task and for its annotations alike.
+COUNTERS = (
+    "id,task_number,num_tasks_with_annotations,finished_task_number,total_annotations_number,skipped_annotations_number"
+)
 TASK_FIELDS = "id,data,total_annotations,cancelled_annotations,updated_at"
 ANNOTATION_FIELDS = (
     "id,data,annotations,result,completed_by,was_cancelled,ground_truth,lead_time,created_at,updated_at,"
@@ -76,6 +83,11 @@ class LabelStudio:
     def url(self) -> str:
         """The server's address, without a slash at its end."""
         return self._connection.url
+
+    @property
+    def connection(self) -> Connection:
+        """What requests go through, for the modules beside this one."""
+        return self._connection
 
     @property
     def secret(self) -> str:
@@ -180,33 +192,35 @@ class LabelStudio:
         )
 
     def project_counts(self, project_id: int) -> ProjectCounts:
-        """Return the project's counters."""
-        p = self._connection.read(f"count in project {project_id}", lambda: self._projects().get(id=project_id))
-        return ProjectCounts(
-            tasks=p.task_number or 0,
-            labeled=p.num_tasks_with_annotations or 0,
-            finished=p.finished_task_number or 0,
-            annotations=p.total_annotations_number or 0,
-            skipped=p.skipped_annotations_number or 0,
-        )
+        """Return the project's counters, and the server's time."""
+
+        def count() -> ProjectCounts:
+            answer = self._connection.request(f"api/projects/{project_id}/", {"include": COUNTERS})
+            found = answer.json()
+            return ProjectCounts(
+                tasks=int(found["task_number"]),
+                labeled=int(found["num_tasks_with_annotations"]),
+                finished=int(found["finished_task_number"]),
+                annotations=int(found["total_annotations_number"]),
+                skipped=int(found["skipped_annotations_number"]),
+                at=parsedate_to_datetime(answer.headers["date"]),
+            )
+
+        return self._connection.read(f"count in project {project_id}", count)
 
     def tasks(self, project_id: int, round_key: str | None = None) -> list[TaskStatus]:
         """Return the project's tasks, of one round or all, by id, with their counts of answers."""
         filters = [] if round_key is None else [_item("data.round", "equal", "String", round_key)]
-        return [
-            TaskStatus(
-                task_id=int(task["id"]),
-                sample_id=str(task["data"].get("sample_id")),
-                round=str(task["data"].get("round")),
-                annotations=int(task["total_annotations"]),
-                cancelled=int(task["cancelled_annotations"]),
-                updated_at=moment(task["updated_at"]),
-            )
-            for task in self._all_tasks(project_id, filters, PAGE, fields="task_only", include=TASK_FIELDS)
-        ]
+        pages = self._pages(project_id, filters, PAGE, fields="task_only", include=TASK_FIELDS)
+        return [parse_task(task) for page in pages for task in page]
 
     def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[AnnotationEvent]:
-        """Return the annotations, skips too, of all tasks that changed after a moment, or of all tasks.
+        """Return the annotations, skips too, of all tasks that changed after a moment, or of all tasks."""
+        pages = self.answers(project_id, updated_since=updated_since)
+        return [event for page in pages for task in page for event in task.annotations]
+
+    def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
+        """Yield the tasks that changed after a moment, or all, page by page, with all annotations that each has.
 
         Parameters
         ----------
@@ -225,13 +239,20 @@ class LabelStudio:
                 raise InputError(f"updated_since {updated_since} has no time zone: pass an aware datetime")
             since = updated_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             filters.append(_item("updated_at", "greater", "Datetime", since))
-        return [
-            parse_annotation(raw, task_id=int(task["id"]), data=task["data"], annotator=self._annotator(raw))
-            for task in self._all_tasks(
-                project_id, filters, PAGE_WITH_ANNOTATIONS, fields="all", include=ANNOTATION_FIELDS
-            )
-            for raw in task["annotations"]
-        ]
+        for page in self._pages(project_id, filters, PAGE_WITH_ANNOTATIONS, fields="all", include=ANNOTATION_FIELDS):
+            yield [
+                TaskAnswers(
+                    task_id=int(task["id"]),
+                    updated_at=moment(task["updated_at"]),
+                    annotations=[
+                        parse_annotation(
+                            raw, task_id=int(task["id"]), data=task["data"], annotator=self._annotator(raw)
+                        )
+                        for raw in task["annotations"]
+                    ],
+                )
+                for task in page
+            ]
 
     def import_tasks(self, project_id: int, payloads: Sequence[dict[str, Any]]) -> list[int]:
         """Create tasks and return their ids. Sent once: after a timeout look what arrived before sending again."""
@@ -257,6 +278,27 @@ class LabelStudio:
                 self._connection.read(f"delete task {task_id}", delete)
             except LabelStudioNotFoundError:
                 continue
+
+    def delete_unanswered(self, task_ids: Sequence[int]) -> list[int]:
+        """Delete those of these tasks that nobody has answered or skipped; return which.
+
+        Each is looked at just before: what people did is never deleted with a task.
+        """
+        deleted: list[int] = []
+        for task_id in task_ids:
+            path, params = f"api/tasks/{task_id}/", {"include": TASK_FIELDS}
+
+            def look(path: str = path, params: dict[str, str] = params) -> TaskStatus:
+                return parse_task(self._connection.json(path, params))
+
+            try:
+                task = self._connection.read(f"read task {task_id}", look)
+            except LabelStudioNotFoundError:
+                continue
+            if not task.answers:
+                self.delete_tasks([task_id])
+                deleted.append(task_id)
+        return deleted
 
     def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0) -> int:
         """Answer a task with a class, or skip it with None; returns the annotation's id."""
@@ -306,10 +348,10 @@ class LabelStudio:
             "set AL_LABEL_STUDIO_IMAGES to its path on Label Studio's machine"
         )
 
-    def _all_tasks(
+    def _pages(
         self, project_id: int, filters: list[dict[str, Any]], size: int, **options: Any
-    ) -> Iterator[dict[str, Any]]:
-        """Yield tasks as JSON, by id, page by page.
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield pages of tasks as JSON, by id.
 
         Each page starts behind the last id seen: with page numbers, a task deleted meanwhile would move another one
         out of sight, and it would be created a second time.
@@ -318,7 +360,7 @@ class LabelStudio:
         while True:
             query = _query([*filters, _item("id", "greater", "Number", last)], order="tasks:id")
             tasks = self._page(project_id, query, page_size=size, **options)
-            yield from tasks
+            yield tasks
             if len(tasks) < size:
                 return
             last = int(tasks[-1]["id"])

@@ -127,11 +127,15 @@ class Connection:
 
         The SDK would build a model of every task and annotation, which takes seconds for thousands.
         """
+        return self.request(path, params).json()
+
+    def request(self, path: str, params: Mapping[str, Any] | None = None) -> httpx.Response:
+        """Return the answer of a path of the API; call it inside of `read`."""
         from label_studio_sdk.core.api_error import ApiError
 
         answer = self.get(f"{self.url}/{path}", params)
         if answer.is_success:
-            return answer.json()
+            return answer
         try:
             body = answer.json()
         except JSONDecodeError:

@@ -17,13 +17,14 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class ProjectCounts:
-    """A project's own counters."""
+    """A project's own counters; `at` is the server's time."""
 
     tasks: int
     labeled: int
     finished: int
     annotations: int
     skipped: int
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class TaskStatus:
     annotations: int
     cancelled: int
     updated_at: datetime
+
+    @property
+    def answers(self) -> int:
+        """Answers and skips: what somebody has done."""
+        return self.annotations + self.cancelled
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,16 @@ class AnnotationEvent:
     created_at: datetime
     updated_at: datetime
     raw: dict[str, Any]
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class TaskAnswers:
+    """One task and all annotations that it has."""
+
+    task_id: int
+    updated_at: datetime
+    annotations: list[AnnotationEvent]
 
 
 def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any], annotator: str) -> AnnotationEvent:
@@ -79,6 +95,18 @@ def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any],
         created_at=moment(raw["created_at"]),
         updated_at=moment(raw["updated_at"]),
         raw=raw,
+    )
+
+
+def parse_task(raw: dict[str, Any]) -> TaskStatus:
+    """Return the status of a task's JSON."""
+    return TaskStatus(
+        task_id=int(raw["id"]),
+        sample_id=str(raw["data"].get("sample_id")),
+        round=str(raw["data"].get("round")),
+        annotations=int(raw["total_annotations"]),
+        cancelled=int(raw["cancelled_annotations"]),
+        updated_at=moment(raw["updated_at"]),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.errors import LabelStudioError
+from al_pipeline.labelstudio.events import TaskStatus
 
 
 @dataclass(frozen=True)
@@ -16,32 +17,44 @@ class Reconciliation:
     Attributes
     ----------
     existing : dict
-        sample_id → task id, for planned samples that have exactly one task or several (then the first).
+        sample_id → task id, for planned samples that have a task. Of several it is the first that people have
+        answered, or else the first.
     missing : list of str
         Planned samples without a task, in the order of the plan.
-    double : dict
-        sample_id → all its task ids, where there is more than one.
+    copies : list of int
+        Tasks that nobody has answered and that ask what another task of the round asks.
+    answered_twice : dict
+        sample_id → its task ids, where people have answered several: their votes are counted together.
     foreign : list of int
         Tasks of the round that ask about something that was not planned.
     """
 
     existing: dict[str, int]
     missing: list[str]
-    double: dict[str, list[int]]
+    copies: list[int]
+    answered_twice: dict[str, list[int]]
     foreign: list[int]
 
 
 def reconcile(client: LabelStudio, project_id: int, round_key: str, planned: Sequence[str]) -> Reconciliation:
     """Compare the plan with what the project holds for the round."""
-    tasks: dict[str, list[int]] = defaultdict(list)
+    tasks: dict[str, list[TaskStatus]] = defaultdict(list)
     for task in client.tasks(project_id, round_key):
-        tasks[task.sample_id].append(task.task_id)
+        tasks[task.sample_id].append(task)
     wanted = set(planned)
+    chosen = {sample: min(found, key=lambda task: (not task.answers, task.task_id)) for sample, found in tasks.items()}
+    answered = {sample: sorted(task.task_id for task in found if task.answers) for sample, found in tasks.items()}
     return Reconciliation(
-        existing={sample: min(tasks[sample]) for sample in planned if sample in tasks},
+        existing={sample: chosen[sample].task_id for sample in planned if sample in tasks},
         missing=[sample for sample in planned if sample not in tasks],
-        double={sample: sorted(ids) for sample, ids in tasks.items() if len(ids) > 1 and sample in wanted},
-        foreign=sorted(i for sample, ids in tasks.items() if sample not in wanted for i in ids),
+        copies=sorted(
+            task.task_id
+            for sample in wanted & tasks.keys()
+            for task in tasks[sample]
+            if not task.answers and task is not chosen[sample]
+        ),
+        answered_twice={sample: ids for sample, ids in answered.items() if len(ids) > 1 and sample in wanted},
+        foreign=sorted(task.task_id for sample, found in tasks.items() if sample not in wanted for task in found),
     )
 
 
@@ -50,20 +63,23 @@ def import_missing(client: LabelStudio, project_id: int, payloads: Sequence[dict
     client.import_tasks(project_id, payloads)
 
 
-def verify(client: LabelStudio, project_id: int, round_key: str, planned: Sequence[str]) -> dict[str, int]:
-    """Return sample_id → task id of the whole batch.
+def verify(client: LabelStudio, project_id: int, round_key: str, planned: Sequence[str]) -> Reconciliation:
+    """Return what the project holds once the batch is whole; copies that nobody has answered are withdrawn first.
 
     Raises
     ------
     LabelStudioError
-        A planned sample has no task, or more than one.
+        A planned sample has no task.
     """
     found = reconcile(client, project_id, round_key, planned)
-    if found.missing or found.double:
+    if found.copies:
+        client.delete_unanswered(found.copies)
+        # Somebody may have answered one meanwhile: then it is no copy any more, and stays.
+        found = reconcile(client, project_id, round_key, planned)
+    if found.missing or found.copies:
         raise LabelStudioError(
             f"Project {project_id} at {client.url} does not hold exactly the batch of {round_key}: "
-            f"{len(found.missing)} tasks are missing (first: {found.missing[:3]}), {len(found.double)} samples have "
-            f"several tasks (first: {list(found.double.items())[:3]}). Re-execute labeling_tasks for missing ones; "
-            "delete the unanswered copy of a double one in Label Studio"
+            f"{len(found.missing)} tasks are missing (first: {found.missing[:3]}) and {len(found.copies)} are there "
+            f"twice (first: {found.copies[:3]}). Re-execute labeling_tasks"
         )
-    return found.existing
+    return found

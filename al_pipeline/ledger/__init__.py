@@ -3,6 +3,13 @@
 from al_pipeline.core.consensus import labels_hash
 from al_pipeline.ledger.database import LedgerError
 from al_pipeline.ledger.store import Ledger
-from al_pipeline.ledger.types import AnnotationEvent, RoundCounts
+from al_pipeline.ledger.types import AnnotationEvent, KnownAnnotation, Watermark
 
-__all__ = ["AnnotationEvent", "Ledger", "LedgerError", "RoundCounts", "labels_hash"]
+__all__ = [
+    "AnnotationEvent",
+    "KnownAnnotation",
+    "Ledger",
+    "LedgerError",
+    "Watermark",
+    "labels_hash",
+]

@@ -47,6 +47,7 @@ class _Event:
     # Labels that were there before the loop count from its first round on.
     round: str = "r0000"
     cancelled: bool = False
+    deleted: bool = False
     lead_time: float | None = None
 
     @property

@@ -1,21 +1,26 @@
 """The ledger's views: what people's answers are now, with what was planned about the sample."""
 
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from al_pipeline.ledger.frames import ANSWERS, EXPORT
 from al_pipeline.ledger.schema import IMPORTED, annotation_events, planned_tasks, samples
+from al_pipeline.ledger.types import KnownAnnotation
 
 
-def current_answers(*, until: datetime | None = None, purpose: str | None = None) -> sa.Select[tuple]:
-    """Select the latest state of every annotation, pulled until that moment, with the purpose of its sample.
+def current_answers(
+    *, until: datetime | None = None, purpose: str | None = None, round_key: str | None = None
+) -> sa.Select[tuple]:
+    """Select the latest state of every annotation that stands, pulled until that moment, with its sample's purpose.
 
     The columns are those of `frames.ANSWERS`. A sample is holdout if the images say so; else its purpose is that of
     the task that asks about it now, or else of the (withdrawn) task that was answered. Labels that people brought along
     are answers to a query.
     """
-    columns = _with_purpose(until)
+    columns = _with_purpose(until, round_key)
     query = sa.select(*(columns.c[name] for name in ANSWERS)).order_by(columns.c.sample_id, columns.c.annotation_id)
     return query if purpose is None else query.where(columns.c.purpose == purpose)
 
@@ -25,7 +30,7 @@ def export() -> sa.Select[tuple]:
 
     The columns are those of `frames.EXPORT`. Skips, and answers that were changed later, are not labels.
     """
-    answers = _with_purpose(None)
+    answers = _with_purpose(None, None)
     newest = sa.func.row_number().over(
         partition_by=[answers.c.sample_id, answers.c.annotator],
         order_by=[answers.c.updated_at.desc(), answers.c.annotation_id.desc()],
@@ -50,23 +55,66 @@ def export() -> sa.Select[tuple]:
 
 def in_flight() -> sa.Select[tuple[str]]:
     """Select the samples with a task that nobody has answered yet; an empty answer is none."""
-    answered = (
-        sa.select(annotation_events.c.id)
-        .where(annotation_events.c.sample_id == planned_tasks.c.sample_id)
-        .where(annotation_events.c.cancelled | annotation_events.c.value.is_not(None))
+    asked = planned_tasks.c.withdrawn_at.is_(None)
+    event = _latest(annotation_events.c.sample_id.in_(sa.select(planned_tasks.c.sample_id).where(asked)))
+    answered = sa.select(event.c.sample_id).where(
+        event.c.newest == 1, ~event.c.deleted, event.c.cancelled | event.c.value.is_not(None)
     )
-    return sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.withdrawn_at.is_(None), ~answered.exists())
+    return sa.select(planned_tasks.c.sample_id).where(asked, planned_tasks.c.sample_id.not_in(answered))
 
 
-def _with_purpose(until: datetime | None) -> sa.Subquery:
+def latest_states(source: str, task_ids: Sequence[int]) -> sa.Select[tuple]:
+    """Select the latest state of every annotation of some tasks, those that were taken back too."""
+    event = _latest(annotation_events.c.source == source, annotation_events.c.task_id.in_(task_ids))
+    return sa.select(*(event.c[field.name] for field in fields(KnownAnnotation))).where(event.c.newest == 1)
+
+
+def standing(source: str) -> sa.Select[tuple[int, int]]:
+    """Select how many answers and how many skips of a source stand."""
+    event = _latest(annotation_events.c.source == source)
+    return sa.select(
+        sa.func.sum(sa.case((event.c.cancelled, 0), else_=1)), sa.func.sum(sa.case((event.c.cancelled, 1), else_=0))
+    ).where(event.c.newest == 1, ~event.c.deleted)
+
+
+def labels(min_votes: int, *, but: str | None = None) -> sa.Select[tuple[int]]:
+    """Select how many samples have votes of that many people, without the holdout and the samples of a round."""
+    answers = _with_purpose(None, None)
+    votes = (
+        sa.select(answers.c.sample_id)
+        .where(answers.c.purpose == "query", ~answers.c.cancelled, answers.c.value.is_not(None))
+        .group_by(answers.c.sample_id)
+        .having(sa.func.count(answers.c.annotator.distinct()) >= min_votes)
+    )
+    if but is not None:
+        theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == but)
+        votes = votes.where(answers.c.sample_id.not_in(theirs))
+    return sa.select(sa.func.count()).select_from(votes.subquery())
+
+
+def _latest(*conditions: sa.ColumnElement[bool]) -> sa.Subquery:
+    """Select events with ``newest``: 1 for the latest state of each annotation.
+
+    A server that was set back to an older state gives the same ids out again: the moment of its making tells one
+    annotation from another with its id.
+    """
     event = annotation_events
     newest = sa.func.row_number().over(
-        partition_by=[event.c.source, event.c.annotation_id], order_by=[event.c.updated_at.desc(), event.c.id.desc()]
+        partition_by=[event.c.source, event.c.annotation_id, event.c.created_at],
+        order_by=[event.c.updated_at.desc(), event.c.id.desc()],
     )
-    known = sa.select(event, newest.label("newest")).where(event.c.sample_id.is_not(None))
+    return sa.select(event, newest.label("newest")).where(*conditions).subquery()
+
+
+def _with_purpose(until: datetime | None, round_key: str | None) -> sa.Subquery:
+    event = annotation_events
+    conditions: list[sa.ColumnElement[bool]] = [event.c.sample_id.is_not(None)]
     if until is not None:
-        known = known.where(event.c.pulled_at <= until)
-    latest = known.subquery()
+        conditions.append(event.c.pulled_at <= until)
+    if round_key is not None:
+        theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == round_key)
+        conditions.append(event.c.sample_id.in_(theirs))
+    latest = _latest(*conditions)
     live, asked = planned_tasks.alias("live"), planned_tasks.alias("asked")
     brought = sa.case((latest.c.source == IMPORTED, "query"))
     purpose = sa.case(
@@ -78,6 +126,6 @@ def _with_purpose(until: datetime | None) -> sa.Subquery:
         .outerjoin(samples, samples.c.sample_id == latest.c.sample_id)
         .outerjoin(live, (live.c.sample_id == latest.c.sample_id) & live.c.withdrawn_at.is_(None))
         .outerjoin(asked, (asked.c.sample_id == latest.c.sample_id) & (asked.c.round == latest.c.round))
-        .where(latest.c.newest == 1)
+        .where(latest.c.newest == 1, ~latest.c.deleted)
         .subquery()
     )

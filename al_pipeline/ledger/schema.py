@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # The newest migration; a test compares it with the migrations' own head.
-REVISION = "0001"
+REVISION = "0002"
 # Source of the labels that people brought along (`ledger.imports`).
 IMPORTED = "import"
 
@@ -104,9 +104,13 @@ annotation_events = sa.Table(
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("pulled_at", UTCDateTime, nullable=False),
     sa.Column("raw", sa.JSON, nullable=False),
+    # Somebody took the answer back: it stays here, and is no answer any more.
+    sa.Column("deleted", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("first_seen_round", RoundKey),
     # Pulling the same state of an annotation again adds nothing.
     sa.UniqueConstraint("source", "annotation_id", "updated_at", name="uq_annotation_events_state"),
     sa.Index("ix_annotation_events_sample_id", "sample_id"),
+    sa.Index("ix_annotation_events_task", "source", "task_id"),
 )
 
 label_snapshots = sa.Table(
@@ -135,4 +139,7 @@ watermarks = sa.Table(
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", UTCDateTime, nullable=False),
+    sa.Column("pulled_at", UTCDateTime),
+    sa.Column("answers_over", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("skips_over", sa.Integer, nullable=False, server_default="0"),
 )

@@ -31,22 +31,43 @@ class AnnotationEvent(Protocol):
     def updated_at(self) -> datetime: ...
     @property
     def raw(self) -> Mapping[str, Any]: ...
+    @property
+    def deleted(self) -> bool: ...
 
 
 @dataclass(frozen=True)
-class RoundCounts:
-    """How far a round is, as the ledger knows it; labeled, skipped and withdrawn are disjoint.
+class Watermark:
+    """How far a source of annotations has been pulled.
 
     Attributes
     ----------
-    planned, labeled, skipped, withdrawn : int
-        All tasks; those with enough votes (disputed ones too: people have answered); those skipped; those withdrawn.
-    opened_at : datetime or None
-        When its last task was pushed.
+    until : datetime
+        Whatever changed up to this moment, by the source's clock, is in the ledger.
+    pulled_at : datetime or None
+        When that was, by our clock.
+    answers_over, skips_over : int
+        By how many the ledger had more than the source counted, after everything was read: those of deleted tasks.
     """
 
-    planned: int
-    labeled: int
-    skipped: int
-    withdrawn: int
-    opened_at: datetime | None
+    until: datetime
+    pulled_at: datetime | None = None
+    answers_over: int = 0
+    skips_over: int = 0
+
+
+@dataclass(frozen=True)
+class KnownAnnotation:
+    """The latest state of an annotation that the ledger knows."""
+
+    annotation_id: int
+    task_id: int
+    sample_id: str | None
+    round: str | None
+    annotator: str
+    value: str | None
+    cancelled: bool
+    lead_time: float | None
+    created_at: datetime
+    updated_at: datetime
+    raw: Mapping[str, Any]
+    deleted: bool

@@ -197,6 +197,7 @@ class Answer:
     round: str = "r0000"
     annotator: str = "anna"
     cancelled: bool = False
+    deleted: bool = False
     lead_time: float | None = None
     created_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     updated_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)

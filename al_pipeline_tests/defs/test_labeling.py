@@ -7,8 +7,8 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from al_pipeline.defs.labeling import withdraw_deleted
 from al_pipeline.defs.observe import observe
+from al_pipeline.defs.pulling import withdraw_deleted
 from al_pipeline.defs.pushing import BatchError
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
@@ -144,7 +144,7 @@ def test_a_task_deleted_by_people_is_withdrawn_and_its_image_returns_to_the_pool
     planned = deployment.ledger.planned("r0000")
     withdrawn = planned[planned["withdrawn_at"].notna()]
     assert withdrawn["sample_id"].tolist() == [tasks[0].sample_id]
-    assert withdraw_deleted(deployment, deployment.project_id(), 1) == []
+    assert withdraw_deleted(deployment.ledger, deployment.label_studio, deployment.project_id(), 1) == []
     assert observe(world.instance, deployment, world.settings.policy).status.unlabeled_left == before - 4 + 1
 
 
@@ -154,7 +154,7 @@ def test_a_round_whose_tasks_are_all_gone_is_stalled_and_nothing_is_withdrawn(wo
     tasks = deployment.label_studio.tasks(deployment.project_id(), "r0000")
     deployment.label_studio.delete_tasks([task.task_id for task in tasks])
     assert "all of its 4 tasks are missing" in reason(tick(world))
-    assert withdraw_deleted(deployment, deployment.project_id(), 1) == []
+    assert withdraw_deleted(deployment.ledger, deployment.label_studio, deployment.project_id(), 1) == []
 
 
 def test_a_batch_that_was_asked_about_before_is_not_pushed_even_by_a_run_of_its_own(world: World) -> None:

@@ -215,12 +215,12 @@ def test_long_lists_come_whole_page_by_page(project: Project, monkeypatch: pytes
 def test_a_task_deleted_while_the_list_is_read_hides_no_other(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "PAGE", 4)
     expected = list(project.add(10).values())
-    listing = project.client._all_tasks(project.id, [], 4, fields="task_only")
-    seen = [next(listing)["id"]]
+    monkeypatch.setattr(client_module, "PAGE_WITH_ANNOTATIONS", 4)
+    listing = project.client.answers(project.id)
+    seen = [task.task_id for task in next(listing)]
     project.client.delete_tasks(expected[1:3])
-    seen += [task["id"] for task in listing]
+    seen += [task.task_id for page in listing for task in page]
     assert set(expected) - set(expected[1:3]) <= set(seen)
 
 

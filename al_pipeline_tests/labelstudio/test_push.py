@@ -3,7 +3,7 @@
 import pytest
 
 from al_pipeline.labelstudio.client import LabelStudio, LabelStudioError, LabelStudioUnavailableError
-from al_pipeline.labelstudio.push import import_missing, reconcile, verify
+from al_pipeline.labelstudio.push import Reconciliation, import_missing, reconcile, verify
 from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline_tests.labelstudio.conftest import Project
 from al_pipeline_tests.labelstudio.servers import Answer, Request, answering, forward
@@ -18,12 +18,12 @@ def push(project: Project, client: LabelStudio | None = None) -> dict[str, int]:
     client = client or project.client
     missing = reconcile(client, project.id, "r0000", PLAN).missing
     import_missing(client, project.id, project.payloads(missing))
-    return verify(client, project.id, "r0000", PLAN)
+    return verify(client, project.id, "r0000", PLAN).existing
 
 
 def test_a_new_batch_is_all_missing_then_all_there(project: Project) -> None:
     found = reconcile(project.client, project.id, "r0000", PLAN)
-    assert (found.existing, found.missing, found.double, found.foreign) == ({}, PLAN, {}, [])
+    assert found == Reconciliation(existing={}, missing=PLAN, copies=[], answered_twice={}, foreign=[])
     tasks = push(project)
     assert list(tasks) == PLAN
     assert {task.sample_id: task.task_id for task in project.client.tasks(project.id)} == tasks
@@ -81,14 +81,30 @@ def test_a_deleted_task_is_missing_until_somebody_asks_for_it_again(project: Pro
     }
 
 
-def test_a_doubled_task_is_reported_and_the_first_one_counts(project: Project) -> None:
+@pytest.mark.parametrize("answered", ["none", "first", "copy", "both"])
+def test_of_a_doubled_task_the_unanswered_copy_goes_and_no_answer_is_lost(project: Project, answered: str) -> None:
+    tasks = push(project)
+    first = tasks[PLAN[1]]
+    (copy,) = project.client.import_tasks(project.id, project.payloads([PLAN[1]]))
+    for task in {"none": [], "first": [first], "copy": [copy], "both": [first, copy]}[answered]:
+        project.client.annotate(task, project.class_names[0])
+    before = len(project.client.annotations(project.id))
+    found = verify(project.client, project.id, "r0000", PLAN)
+    assert found.existing == tasks | {PLAN[1]: copy if answered == "copy" else first}
+    assert found.answered_twice == ({PLAN[1]: [first, copy]} if answered == "both" else {})
+    left = {task.task_id for task in project.client.tasks(project.id) if task.sample_id == PLAN[1]}
+    assert left == {"none": {first}, "first": {first}, "copy": {copy}, "both": {first, copy}}[answered]
+    assert len(project.client.annotations(project.id)) == before
+
+
+def test_a_copy_that_is_answered_while_we_look_is_not_deleted(project: Project) -> None:
     tasks = push(project)
     (copy,) = project.client.import_tasks(project.id, project.payloads([PLAN[1]]))
     found = reconcile(project.client, project.id, "r0000", PLAN)
-    assert found.existing == tasks
-    assert found.double == {PLAN[1]: [tasks[PLAN[1]], copy]}
-    with pytest.raises(LabelStudioError, match=f"1 samples have several tasks.*{copy}"):
-        verify(project.client, project.id, "r0000", PLAN)
+    assert found.copies == [copy]
+    project.client.annotate(copy, None)
+    assert project.client.delete_unanswered([copy, 999_999_999]) == []
+    assert verify(project.client, project.id, "r0000", PLAN).existing == tasks | {PLAN[1]: copy}
 
 
 def test_tasks_of_other_rounds_are_not_looked_at(project: Project) -> None:
@@ -105,4 +121,4 @@ def test_a_task_that_nobody_planned_is_told_and_does_no_harm(project: Project) -
 def test_an_empty_plan_needs_nothing(project: Project) -> None:
     assert reconcile(project.client, project.id, "r0000", []).missing == []
     import_missing(project.client, project.id, [])
-    assert verify(project.client, project.id, "r0000", []) == {}
+    assert verify(project.client, project.id, "r0000", []).existing == {}

@@ -58,6 +58,7 @@ class Event:
     round: str | None = "r0000"
     annotator: str = "ann"
     cancelled: bool = False
+    deleted: bool = False
     updated_at: datetime = START
     task_id: int = 1
     lead_time: float | None = 2.5

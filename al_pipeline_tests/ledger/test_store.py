@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from al_pipeline.core.consensus import consensus, labels_hash
 from al_pipeline.core.errors import InputError
-from al_pipeline.ledger import Ledger, LedgerError
+from al_pipeline.ledger import Ledger, LedgerError, Watermark
 from al_pipeline_tests.ledger.builders import START, Event, manifest, moment, plan_rows, sample
 
 
@@ -195,8 +195,8 @@ def test_moments_come_back_as_the_same_moments_whatever_their_zone(ledger: Ledge
     at = datetime(2025, 3, 1, 1, 2, 3, 456789, tzinfo=zone)
     ledger.append([Event(1, sample(1), "cat", updated_at=at)], at)
     assert ledger.answers()["updated_at"].tolist() == [at]
-    ledger.set_watermark("pull", at)
-    assert ledger.watermark("pull") == at
+    ledger.set_watermark("pull", Watermark(at))
+    assert ledger.watermark("pull") == Watermark(at)
 
 
 def test_a_moment_without_a_zone_is_refused(ledger: Ledger) -> None:
@@ -204,15 +204,15 @@ def test_a_moment_without_a_zone_is_refused(ledger: Ledger) -> None:
     with pytest.raises(InputError, match="aware datetimes only"):
         ledger.append([Event(1, sample(1), "cat", updated_at=naive)], moment(1))
     with pytest.raises(InputError, match="aware datetimes only"):
-        ledger.set_watermark("pull", naive)
+        ledger.set_watermark("pull", Watermark(naive))
 
 
 def test_a_watermark_is_none_until_it_is_set_and_then_the_last_value(ledger: Ledger) -> None:
     assert ledger.watermark("pull") is None
-    ledger.set_watermark("pull", moment(1))
-    ledger.set_watermark("pull", moment(2))
-    ledger.set_watermark("other", moment(3))
-    assert ledger.watermark("pull") == moment(2)
+    ledger.set_watermark("pull", Watermark(moment(1)))
+    ledger.set_watermark("pull", Watermark(moment(2), moment(5), -1, 2))
+    ledger.set_watermark("other", Watermark(moment(3)))
+    assert ledger.watermark("pull") == Watermark(moment(2), moment(5), -1, 2)
 
 
 def test_the_purpose_of_an_answer_is_that_of_its_sample(ledger: Ledger) -> None:
@@ -249,31 +249,6 @@ def test_in_flight_means_asked_and_not_answered(ledger: Ledger) -> None:
     assert ledger.in_flight() == {sample(3), sample(4)}
     assert ledger.asked() == {sample(1), sample(2), sample(3), sample(4)}
     assert set(ledger.planned()["sample_id"]) == {sample(number) for number in (1, 2, 3, 4, 5)}
-
-
-def test_round_counts_say_how_far_a_round_is(ledger: Ledger) -> None:
-    ledger.plan("r0000", plan_rows(1, 2, 3, 4, 5))
-    ledger.plan("r0001", plan_rows(6))
-    ledger.record_pushed("r0000", {sample(number): number for number in (1, 2, 3, 4, 5)}, moment(3))
-    ledger.withdraw("r0000", [sample(5)], moment(4))
-    ledger.append(
-        [
-            Event(1, sample(1), "cat"),
-            Event(2, sample(1), "dog", annotator="bob"),
-            Event(3, sample(2), "fish"),
-            Event(4, sample(3), None, cancelled=True),
-            Event(5, sample(5), "cat"),
-            Event(6, sample(6), "cat", round="r0001"),
-        ],
-        moment(5),
-    )
-    counts = ledger.round_counts("r0000")
-    assert (counts.planned, counts.labeled, counts.skipped, counts.withdrawn) == (5, 2, 1, 1)
-    assert counts.opened_at == moment(3)
-    assert ledger.round_counts("r0000", class_names=["cat", "dog"]).labeled == 1
-    assert ledger.round_counts("r0000", min_votes=2).labeled == 1
-    assert ledger.round_counts("r0001").opened_at is None
-    assert ledger.round_counts("r0002").planned == 0
 
 
 def agreed(ledger: Ledger) -> pd.DataFrame:

@@ -1,0 +1,160 @@
+"""Pull what people did from Label Studio into the ledger: only what changed, and nothing is missed for it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from al_pipeline.core.rounds import round_number
+from al_pipeline.ledger.types import Watermark
+
+if TYPE_CHECKING:
+    from al_pipeline.labelstudio.client import LabelStudio
+    from al_pipeline.labelstudio.events import AnnotationEvent, ProjectCounts, TaskAnswers
+    from al_pipeline.ledger import KnownAnnotation, Ledger
+
+# Pulls look back this far behind the newest change seen: servers' clocks differ and requests overtake each other.
+OVERLAP = timedelta(minutes=5)
+# People may answer while we read. Then the counts before and after differ, and what is new is read once more.
+TRIES = 3
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def source_of(client: "LabelStudio", project_id: int) -> str:
+    """Return the name under which the ledger keeps a project's annotations: ids are unique within a server only."""
+    return f"{client.url} project {project_id}"
+
+
+def pull(ledger: "Ledger", client: "LabelStudio", project_id: int, *, round_key: str | None = None) -> int:
+    """Append what people did since the last pull to the ledger and return how many events are new.
+
+    Only tasks that changed since the last pull are read. Then the project's own counters are compared with what the
+    ledger holds, and if they tell of something that was missed, everything is read. A pull may be killed anywhere and
+    run again, also by two at once: what is stored stays, what is not is read again.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    client : LabelStudio
+    project_id : int
+    round_key : str, optional
+        The round that pulls.
+
+    Raises
+    ------
+    LabelStudioError
+        Label Studio could not be read; what was read before is stored.
+    """
+    source, new = source_of(client, project_id), 0
+    for _ in range(TRIES):
+        mark, started = ledger.watermark(source), datetime.now(UTC)
+        before = client.project_counts(project_id)
+        more, newest = _read(ledger, client, project_id, _since(mark, before, started), round_key)
+        over, after = _over(ledger, source, before), client.project_counts(project_id)
+        quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
+        if quiet and mark is not None and over != (mark.answers_over, mark.skips_over):
+            again, newest = _read(ledger, client, project_id, None, round_key)
+            more, over = more + again, _over(ledger, source, after)
+        new += more
+        # Never later than the server's own time: when its clock is set back, new changes are stamped with that.
+        until = min(newest or (mark.until if mark else NEVER), before.at)
+        if not quiet:
+            # Nothing can be concluded from these counts; those of before stay to be compared with.
+            over = (mark.answers_over, mark.skips_over) if mark else (0, 0)
+        ledger.set_watermark(source, Watermark(until, started, *over))
+        if quiet:
+            break
+    return new
+
+
+def _since(mark: Watermark | None, counts: "ProjectCounts", now: datetime) -> datetime | None:
+    """Return the moment, by the server's clock, from which changes are read; None for all there are."""
+    if mark is None:
+        return None
+    elapsed = max(timedelta(0), now - (mark.pulled_at or now))
+    return min(mark.until, counts.at - elapsed) - OVERLAP
+
+
+def _over(ledger: "Ledger", source: str, counts: "ProjectCounts") -> tuple[int, int]:
+    answers, skips = ledger.count_annotations(source)
+    return answers - counts.annotations, skips - counts.skipped
+
+
+def _read(
+    ledger: "Ledger", client: "LabelStudio", project_id: int, since: datetime | None, round_key: str | None
+) -> tuple[int, datetime | None]:
+    """Append what changed, page by page; return how many events are new, and the moment of the newest change."""
+    source, new, newest = source_of(client, project_id), 0, None
+    for page in client.answers(project_id, updated_since=since):
+        events: list[Any] = [event for task in page for event in task.annotations]
+        events += taken_back(page, ledger.known_annotations(source, [task.task_id for task in page]))
+        new += ledger.append(events, datetime.now(UTC), source=source, round_key=round_key)
+        newest = max([task.updated_at for task in page] + ([newest] if newest else []), default=None)
+    return new, newest
+
+
+def taken_back(page: "list[TaskAnswers]", known: "list[KnownAnnotation]") -> "list[AnnotationEvent]":
+    """Return an event for each annotation that somebody has deleted from a task that is still there.
+
+    The task has changed since the annotation did. A server that was set back to an older state shows a task without
+    the annotation too, but one that has not changed since: that is a loss, not a deletion, and the answer stays.
+
+    Parameters
+    ----------
+    page : list of TaskAnswers
+        Tasks, and all annotations they have.
+    known : list of KnownAnnotation
+        What the ledger knows of these tasks.
+    """
+    from al_pipeline.labelstudio.events import AnnotationEvent
+
+    present = {(event.annotation_id, event.created_at) for task in page for event in task.annotations}
+    changed = {task.task_id: task.updated_at for task in page}
+    return [
+        AnnotationEvent(
+            annotation_id=event.annotation_id,
+            task_id=event.task_id,
+            sample_id=event.sample_id,
+            round=event.round,
+            annotator=event.annotator,
+            value=event.value,
+            cancelled=event.cancelled,
+            lead_time=event.lead_time,
+            created_at=event.created_at,
+            updated_at=changed[event.task_id],
+            raw={"deleted": True},
+            deleted=True,
+        )
+        for event in known
+        if not event.deleted
+        and (event.annotation_id, event.created_at) not in present
+        and changed[event.task_id] > event.updated_at
+    ]
+
+
+def withdraw_deleted(
+    ledger: "Ledger", client: "LabelStudio", project_id: int, before: int, now: datetime | None = None
+) -> list[str]:
+    """Withdraw unanswered tasks that people deleted in Label Studio; return their samples.
+
+    A sample that was answered keeps its label, deleted task or not. When every task of a round is gone the project
+    was reset, not tidied up, and nothing of that round is withdrawn.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    client : LabelStudio
+    project_id : int
+    before : int
+        Rounds with a smaller number are looked at.
+    now : datetime, optional
+    """
+    planned, open_samples = ledger.planned(), ledger.in_flight()
+    waiting = planned[planned["pushed_at"].notna() & planned["sample_id"].isin(open_samples)]
+    withdrawn: list[str] = []
+    for key, rows in waiting.groupby("round"):
+        if round_number(str(key)) >= before:
+            continue
+        present = {task.sample_id for task in client.tasks(project_id, str(key))}
+        gone = sorted(set(rows["sample_id"]) - present) if present else []
+        ledger.withdraw(str(key), gone, now or datetime.now(UTC))
+        withdrawn += gone
+    return withdrawn

@@ -1,0 +1,190 @@
+"""What the ledger tells: plans, answers, labels, counts. Nothing here writes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from al_pipeline.ledger import frames, queries
+from al_pipeline.ledger.database import connect, migrate, shown, transaction
+from al_pipeline.ledger.frames import aware
+from al_pipeline.ledger.guards import CHUNK
+from al_pipeline.ledger.schema import (
+    IMPORTED,
+    annotation_events,
+    label_snapshots,
+    planned_rounds,
+    planned_tasks,
+    samples,
+    snapshot_labels,
+    watermarks,
+)
+from al_pipeline.ledger.types import KnownAnnotation, Watermark
+
+
+class Views:
+    """The reading half of `Ledger`; every method is one transaction.
+
+    Parameters
+    ----------
+    url : str
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = connect(url)
+        migrate(self._engine)
+
+    def __repr__(self) -> str:
+        """Return the URL without its password."""
+        return f"{type(self).__name__}({shown(self._engine.url)!r})"
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._engine.dispose()
+
+    def count_samples(self, split: str) -> int:
+        """Return how many samples of a split, ``"pool"`` or ``"holdout"``, are registered."""
+        query = sa.select(sa.func.count()).select_from(samples).where(samples.c.split == split)
+        with transaction(self._engine, write=False) as connection:
+            return connection.execute(query).scalar_one()
+
+    def uris(self) -> dict[str, str]:
+        """Return where each sample's image is."""
+        with transaction(self._engine, write=False) as connection:
+            return dict(connection.execute(sa.select(samples.c.sample_id, samples.c.uri)).tuples().all())
+
+    def planned(self, round_key: str | None = None) -> pd.DataFrame:
+        """Return the planned tasks of a round, or of all: `plan`'s columns and ``round`` (first), ``planned_at,
+        task_id, pushed_at, withdrawn_at``.
+        """
+        with transaction(self._engine, write=False) as connection:
+            return self._planned(connection, round_key)
+
+    def is_planned(self, round_key: str) -> bool:
+        """Say whether the round has a plan; it may be empty."""
+        return self._exists(planned_rounds, round_key)
+
+    def watermark(self, name: str) -> Watermark | None:
+        """Return how far a source was pulled, None if it never was."""
+        mark = watermarks.c
+        query = sa.select(mark.value, mark.pulled_at, mark.answers_over, mark.skips_over).where(mark.name == name)
+        with transaction(self._engine, write=False) as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Watermark(*row)
+
+    def answers(
+        self, until: datetime | None = None, *, purpose: str | None = None, round_key: str | None = None
+    ) -> pd.DataFrame:
+        """Return the latest state of every annotation, one row each; `core.consensus` makes labels of them.
+
+        Parameters
+        ----------
+        until : datetime, optional
+            Only what was pulled up to this moment.
+        purpose : str, optional
+            Only answers about samples of this purpose, for example ``"query"``.
+        round_key : str, optional
+            Only answers about the samples that this round's tasks ask about.
+
+        Returns
+        -------
+        DataFrame
+            ``sample_id, purpose, round, annotation_id, task_id, annotator, value, cancelled, lead_time, created_at,
+            updated_at, pulled_at, source``; ``purpose`` is None for a sample that was never planned. Answers that
+            people took back are left out.
+        """
+        moment = None if until is None else aware(until)
+        query = queries.current_answers(until=moment, purpose=purpose, round_key=round_key)
+        return self._frame(query, frames.ANSWERS)
+
+    def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[KnownAnnotation]:
+        """Return the latest known state of every annotation of some tasks, those that were taken back too."""
+        found: list[KnownAnnotation] = []
+        with transaction(self._engine, write=False) as connection:
+            for start in range(0, len(task_ids), CHUNK):
+                query = queries.latest_states(source, task_ids[start : start + CHUNK])
+                found += [KnownAnnotation(**row) for row in connection.execute(query).mappings()]
+        return found
+
+    def count_annotations(self, source: str) -> tuple[int, int]:
+        """Return how many answers and how many skips of a source stand, as Label Studio would count them."""
+        with transaction(self._engine, write=False) as connection:
+            answers, skips = connection.execute(queries.standing(source)).one()
+        return int(answers or 0), int(skips or 0)
+
+    def count_labels(self, min_votes: int = 1, *, but: str | None = None) -> int:
+        """Return how many samples have enough votes, without the holdout, and without those asked about in `but`."""
+        with transaction(self._engine, write=False) as connection:
+            return connection.execute(queries.labels(min_votes, but=but)).scalar_one()
+
+    def frozen_labels(self, round_key: str) -> pd.DataFrame:
+        """Return what a round trained on, by sample id; empty if it has no snapshot."""
+        query = (
+            sa.select(*(snapshot_labels.c[name] for name in frames.SNAPSHOT))
+            .where(snapshot_labels.c.round == round_key)
+            .order_by(snapshot_labels.c.sample_id)
+        )
+        return self._frame(query, frames.SNAPSHOT)
+
+    def has_snapshot(self, round_key: str) -> bool:
+        """Say whether the labeled pool of the round is frozen; it may be empty."""
+        return self._exists(label_snapshots, round_key)
+
+    def snapshots(self) -> pd.DataFrame:
+        """Return one row per frozen labeled pool: ``round, created_at, labels_hash, labels`` (how many)."""
+        header, label = label_snapshots, snapshot_labels
+        query = (
+            sa.select(header.c.round, header.c.created_at, header.c.labels_hash, sa.func.count(label.c.sample_id))
+            .outerjoin(label, label.c.round == header.c.round)
+            .group_by(header.c.round, header.c.created_at, header.c.labels_hash)
+            .order_by(header.c.round)
+        )
+        return self._frame(query, frames.SNAPSHOTS)
+
+    def in_flight(self) -> set[str]:
+        """Return the samples with a task that nobody has answered or skipped yet."""
+        return self._ids(queries.in_flight())
+
+    def asked(self) -> set[str]:
+        """Return the samples with a task, answered or not: they are not asked about again."""
+        return self._ids(sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.withdrawn_at.is_(None)))
+
+    def imported(self) -> set[str]:
+        """Return the samples with a label that people brought along."""
+        return self._ids(sa.select(annotation_events.c.sample_id).where(annotation_events.c.source == IMPORTED))
+
+    def export(self) -> pd.DataFrame:
+        """Return the labels that people gave, one row per person and sample, with all that is known about them.
+
+        Returns
+        -------
+        DataFrame
+            ``sample_id, uri, label, purpose, round``, who and when (``annotator, annotation_id, task_id, created_at,
+            updated_at, pulled_at, lead_time, source``) and why it was asked (``rank, strategy, score, propensity,
+            certainty, predicted, predicted_probability, seed, checkpoint``).
+        """
+        return self._frame(queries.export(), frames.EXPORT)
+
+    def _planned(self, connection: sa.Connection, round_key: str | None) -> pd.DataFrame:
+        task = planned_tasks.c
+        query = sa.select(*(task[name] for name in frames.PLANNED))
+        # "query" sorts after "holdout"; the rank orders each, the id whatever shares a rank.
+        query = query.order_by(task.round, task.purpose.desc(), task.rank, task.sample_id)
+        if round_key is not None:
+            query = query.where(task.round == round_key)
+        return frames.frame(connection.execute(query), frames.PLANNED)
+
+    def _exists(self, table: sa.Table, round_key: str) -> bool:
+        query = sa.select(table.c.round).where(table.c.round == round_key)
+        with transaction(self._engine, write=False) as connection:
+            return connection.execute(query).first() is not None
+
+    def _ids(self, query: sa.Select[tuple[str]]) -> set[str]:
+        with transaction(self._engine, write=False) as connection:
+            return set(connection.execute(query).scalars())
+
+    def _frame(self, query: sa.Select[Any], types: Mapping[str, str]) -> pd.DataFrame:
+        with transaction(self._engine, write=False) as connection:
+            return frames.frame(connection.execute(query), types)
