@@ -8,7 +8,7 @@ per-run tunables: Dagster shows their fields in the Launchpad, with the values s
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -60,6 +60,13 @@ class RoundSettings(BaseModel):
         le=1,
         description="The largest cosine similarity that the features of two samples of a batch may have: 0.95 keeps "
         "near-duplicates apart; null (in al.toml and the environment: none) allows any.",
+    )
+    review: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Largest share of the batch that asks once more about labels that people dispute or that look "
+        "wrong.",
     )
     seed: int = Field(default=0, ge=0, description="The one seed that all randomness of a round comes from.")
 
@@ -174,6 +181,17 @@ class PolicySettings(BaseModel):
         default=1.0, gt=0, le=1, description="Share of the planned batch that must be answered before the next round."
     )
     min_votes: int = Field(default=1, ge=1, description="Votes a sample needs before its label counts.")
+    consensus: Literal["majority", "crowdlab"] = Field(
+        default="majority",
+        description="How several votes become a label: majority, or crowdlab, which weighs annotators by their quality "
+        "and asks a model too.",
+    )
+    max_skips: int = Field(default=1, ge=1, description="Skips after which a sample is not asked about again.")
+    prefetch: bool = Field(
+        default=False,
+        description="Keep the next batch ready while people label, so that they never wait; it is chosen by the "
+        "checkpoint before.",
+    )
     timeout_hours: float | None = Field(
         default=None, gt=0, description="Hours after which a partly answered round is closed; null waits for ever."
     )
@@ -256,6 +274,20 @@ class Settings(BaseSettings):
         default=None, description='Webhook that receives {"text": …} when a round fails (Slack and others).'
     )
 
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="What Label Studio shows `al webhook` to be believed; drawn once and kept in AL_HOME by default.",
+    )
+    webhook_url: str | None = Field(
+        default=None, description="Where Label Studio reaches `al webhook`; its port on this machine by default."
+    )
+    ml_backend_password: SecretStr | None = Field(
+        default=None, description="Password of `al ml-backend` (its user is al_pipeline); without one it asks for none."
+    )
+    ml_backend_url: str | None = Field(
+        default=None, description="Where Label Studio reaches `al ml-backend`; its port on this machine by default."
+    )
+
     round: RoundSettings = RoundSettings()
     training: TrainingSettings = TrainingSettings()
     policy: PolicySettings = PolicySettings()
@@ -269,6 +301,10 @@ class Settings(BaseSettings):
         "label_studio_token",
         "label_studio_images",
         "alert_url",
+        "webhook_secret",
+        "webhook_url",
+        "ml_backend_password",
+        "ml_backend_url",
         mode="before",
     )
     @classmethod
@@ -282,6 +318,13 @@ class Settings(BaseSettings):
         # It is shown in the UI and in errors.
         if value is not None and "://" in value and "@" in value.split("://", 1)[1].split("/")[0]:
             raise ValueError("an address with a key in it: leave the key out, and set it the way the service asks for")
+        return value
+
+    @field_validator("webhook_secret", "ml_backend_password")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not all("!" <= character <= "~" for character in value.get_secret_value()):
+            raise ValueError("it travels in an HTTP header: use ASCII letters, digits and signs, without spaces")
         return value
 
     @field_validator("classes", mode="before")
@@ -346,6 +389,11 @@ class Settings(BaseSettings):
         credentials and the ledger.
         """
         return self.home.resolve() / "published" / "images"
+
+    @property
+    def webhook_secret_file(self) -> Path:
+        """File of the secret that `al webhook` draws when none is set."""
+        return self.home.resolve() / "webhook_secret"
 
     @property
     def dagster_home(self) -> Path:

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,8 @@ class Consensus:
     outside : DataFrame
         ``sample_id, annotation_id, annotator, value``: current answers that name no class of the set, or (``value``
         None) nothing at all. They are reported and count as not given.
+    quality : dict of str to float
+        Each annotator's, from 0 to 1, where annotators were weighted (`core.label_quality`); else empty.
     """
 
     labels: pd.DataFrame
@@ -48,6 +50,7 @@ class Consensus:
     outside: pd.DataFrame
     skipped: list[str]
     open: list[str]
+    quality: dict[str, float] = field(default_factory=dict)
 
 
 def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: int = 1) -> Consensus:
@@ -77,8 +80,7 @@ def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: in
     if missing := [column for column in NEEDED if column not in events.columns]:
         raise InputError(f"annotation events lack the columns {missing}; they have {list(events.columns)}")
 
-    current = events.sort_values(["updated_at", "annotation_id"], kind="stable")
-    current = current.drop_duplicates(["sample_id", "annotator"], keep="last")
+    current = current_answers(events)
     skip = current["cancelled"].astype(bool)
     vote = ~skip & current["value"].isin(list(class_names))
 
@@ -91,12 +93,24 @@ def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: in
 
     outside = current.loc[~skip & ~vote, ["sample_id", "annotation_id", "annotator", "value"]]
     return Consensus(
-        labels=_labels(current[vote], agreed),
-        disputed=_disputed(tally[~tally["sample_id"].isin(agreed["sample_id"])]),
+        labels=labels_of(current[vote], agreed.assign(weight=agreed["votes"] / agreed["n_votes"])),
+        disputed=disputes_of(current[vote], set(tally["sample_id"]) - set(agreed["sample_id"])),
         outside=outside.sort_values(["sample_id", "annotation_id"], ignore_index=True),
         skipped=sorted(answers.index[skipped]),
         open=sorted(answers.index[~enough & ~skipped]),
     )
+
+
+def current_answers(events: pd.DataFrame) -> pd.DataFrame:
+    """Return the latest event of each person about each sample."""
+    current = events.sort_values(["updated_at", "annotation_id"], kind="stable")
+    return current.drop_duplicates(["sample_id", "annotator"], keep="last")
+
+
+def current_votes(events: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:
+    """Return the latest event of each person about each sample, where that names a class."""
+    current = current_answers(events)
+    return current[~current["cancelled"].astype(bool) & current["value"].isin(list(class_names))]
 
 
 def labels_hash(labels: pd.DataFrame) -> str:
@@ -121,20 +135,29 @@ def _tally(votes: pd.DataFrame) -> pd.DataFrame:
     return tally.sort_values(["sample_id", "votes", "value"], ascending=[True, False, True], ignore_index=True)
 
 
-def _labels(votes: pd.DataFrame, agreed: pd.DataFrame) -> pd.DataFrame:
-    """Return the labeled-pool rows of the agreed samples."""
-    agreed = agreed.rename(columns={"value": "label"})
-    agreeing = votes.merge(agreed, left_on=["sample_id", "value"], right_on=["sample_id", "label"])
+def labels_of(votes: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a labeled pool.
+
+    Parameters
+    ----------
+    votes : DataFrame
+        As `current_votes` returns them.
+    decided : DataFrame
+        ``sample_id, value, n_votes, weight``: the label of each sample, for which somebody has voted.
+    """
+    decided = decided[["sample_id", "value", "n_votes", "weight"]].rename(columns={"value": "label"})
+    agreeing = votes.merge(decided, left_on=["sample_id", "value"], right_on=["sample_id", "label"])
     agreeing = agreeing.sort_values("annotation_id")
     first = agreeing.sort_values("round", kind="stable").drop_duplicates("sample_id").set_index("sample_id")["round"]
-    agreed["weight"] = agreed["votes"] / agreed["n_votes"]
-    agreed["annotation_ids"] = agreed["sample_id"].map(_joined(agreeing["sample_id"], agreeing["annotation_id"], ","))
-    agreed["first_round"] = agreed["sample_id"].map(first)
-    return agreed.astype(LABEL_COLUMNS)[list(LABEL_COLUMNS)].reset_index(drop=True)
+    decided["votes"] = decided["sample_id"].map(agreeing.groupby("sample_id").size())
+    decided["annotation_ids"] = decided["sample_id"].map(_joined(agreeing["sample_id"], agreeing["annotation_id"], ","))
+    decided["first_round"] = decided["sample_id"].map(first)
+    return decided.astype(LABEL_COLUMNS)[list(LABEL_COLUMNS)].sort_values("sample_id", ignore_index=True)
 
 
-def _disputed(tally: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per disputed sample with its answers, most frequent first."""
+def disputes_of(votes: pd.DataFrame, sample_ids: Collection[str]) -> pd.DataFrame:
+    """Return one row per disputed sample with its answers, most frequent first: ``sample_id, n_votes, answers``."""
+    tally = _tally(votes[votes["sample_id"].isin(sample_ids)])
     samples = tally[["sample_id", "n_votes"]].drop_duplicates("sample_id", ignore_index=True)
     answers = tally["value"].astype(str) + ": " + tally["votes"].astype(str)
     return samples.assign(answers=samples["sample_id"].map(_joined(tally["sample_id"], answers, ", ")).astype(object))

@@ -58,6 +58,8 @@ class RoundPolicy:
         Once this many labels exist, one more round trains on them and the loop is done.
     max_attempts : int
         Runs that a failing round gets before it is stalled.
+    prefetch : bool
+        Open a round as soon as the one before the newest is answered, so that one batch is always ready.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class RoundPolicy:
     max_rounds: int | None = None
     label_budget: int | None = None
     max_attempts: int = 3
+    prefetch: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.min_fraction <= 1:
@@ -106,6 +109,8 @@ class RoundStatus:
         Samples that could still be asked about.
     labels_total : int
         Labels of all rounds, without the holdout.
+    ahead : bool
+        The counts are those of the round before the newest, whose batch is ready for when that is answered.
     """
 
     round_number: int | None = None
@@ -119,6 +124,7 @@ class RoundStatus:
     opened_at: datetime | None = None
     unlabeled_left: int = 0
     labels_total: int = 0
+    ahead: bool = False
 
     def __post_init__(self) -> None:
         if self.run_state not in RUN_STATES:
@@ -136,6 +142,18 @@ class RoundStatus:
     def answered(self) -> int:
         """Labeled + skipped: a person who skips a task has dealt with it."""
         return self.labeled + self.skipped
+
+
+def awaited_round(newest: int, policy: RoundPolicy) -> int | None:
+    """Return the round whose answers open the next one: the newest, or with `prefetch` the one before.
+
+    None: the next round is opened without waiting, to be the batch that is ready. The last round of `max_rounds` waits
+    for the newest one's answers, since it is there to train on them.
+    """
+    last = policy.max_rounds is not None and newest + 2 >= policy.max_rounds
+    if not policy.prefetch or last:
+        return newest
+    return newest - 1 if newest else None
 
 
 @dataclass(frozen=True)
@@ -196,7 +214,10 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
         return Wait("no round has been run yet: launch the job `round` for the partition r0000")
     key = round_key(status.round_number)
     if status.run_state == "succeeded":
-        return _after_success(status, policy, now, key, deadline=deadline)
+        if awaited_round(status.round_number, policy) is None and status.planned:
+            return _next(status, f"{key} is with the annotators; the next batch is made ready (prefetch)")
+        awaited = round_key(status.round_number - status.ahead)
+        return _after_success(status, policy, now, awaited, deadline=deadline)
     if status.run_state == "in_progress":
         return Wait(f"{key}: its run is in progress")
     if status.run_state == "canceled":

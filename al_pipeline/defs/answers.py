@@ -8,6 +8,7 @@ from al_pipeline.core.consensus import Consensus, consensus
 from al_pipeline.core.pool import select_split
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
+from al_pipeline.ledger.schema import REVIEW
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
@@ -24,6 +25,7 @@ def agreed_labels(ledger: "Ledger", class_names: list[str], min_votes: int, *, p
 def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None) -> set[str]:
     """Return the samples that rounds before `number` have asked about, for one purpose or any, and not withdrawn."""
     planned = ledger.planned()
+    planned = planned[planned["purpose"] != REVIEW]
     if purpose is not None:
         planned = planned[planned["purpose"] == purpose]
     earlier = planned["round"].map(round_number) < number
@@ -35,7 +37,9 @@ def answered_samples(ledger: "Ledger", key: str, min_votes: int) -> dict[str, bo
 
     What the ledger holds is known even when Label Studio has lost it.
     """
-    answers = ledger.answers(round_key=key)
+    answers, planned = ledger.answers(round_key=key), ledger.planned(key)
+    reviews = planned.loc[planned["purpose"] == REVIEW, "sample_id"]
+    answers = answers[(answers["round"] == key) | ~answers["sample_id"].isin(reviews)]
     given = answers[answers["cancelled"].astype(bool) | answers["value"].notna()]
     counts = (
         given.assign(vote=given["value"].notna())

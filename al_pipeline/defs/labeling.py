@@ -9,14 +9,14 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.core.consensus import Consensus, labels_hash
-from al_pipeline.core.rounds import round_number
-from al_pipeline.defs.answers import agreed_labels
-from al_pipeline.defs.features import classes_of
+from al_pipeline.core.consensus import Consensus, consensus, labels_hash
+from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.pulling import pull, withdraw_deleted
+from al_pipeline.defs.people import changed_labels, people
+from al_pipeline.defs.pulling import pull, withdraw_deleted, withdraw_skipped
 from al_pipeline.defs.resources import Deployment
-from al_pipeline.settings import PolicySettings
+from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 PULL_RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
@@ -47,8 +47,16 @@ def labeling_project(
     )
 
 
-@dg.op(pool="label_studio", retry_policy=PULL_RETRIES, ins={"annotations": dg.In(dg.Nothing)})
-def pull_annotations(context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment]) -> int:
+@dg.op(
+    pool="label_studio",
+    retry_policy=PULL_RETRIES,
+    ins={"annotations": dg.In(dg.Nothing), "embeddings": dg.In(dg.Nothing)},
+)
+def pull_annotations(
+    context: dg.OpExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    policy: dg.ResourceParam[PolicySettings],
+) -> int:
     """Append what people did since the last pull to the ledger; returns how many events are new."""
     ledger = deployment.ledger
     if ledger.has_snapshot(context.partition_key):
@@ -57,6 +65,7 @@ def pull_annotations(context: dg.OpExecutionContext, deployment: dg.ResourcePara
     key, client, project_id = context.partition_key, deployment.label_studio, deployment.project_id(context.run_id)
     new = pull(ledger, client, project_id, round_key=key)
     gone = withdraw_deleted(ledger, client, project_id, round_number(key))
+    gone += withdraw_skipped(ledger, round_number(key), policy.max_skips)
     context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone))
     return new
 
@@ -66,14 +75,24 @@ def agree_on_labels(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     policy: dg.ResourceParam[PolicySettings],
+    training: dg.ResourceParam[TrainingSettings],
+    round_config: dg.ResourceParam[RoundSettings],
     new_events: int,
     image_pool: pd.DataFrame,
 ) -> Consensus:
-    """Turn votes into labels: the latest answer of each person counts, a tie is a dispute and is left out."""
+    """Turn votes into labels: the latest answer of each person counts, disputes are left out."""
     names = classes_of(image_pool, deployment.settings)
-    agreed = agreed_labels(deployment.ledger, names, policy.min_votes, purpose="query")
+    answers = deployment.ledger.answers(purpose="query")
+    agreed = consensus(answers, class_names=names, min_votes=policy.min_votes)
+    if policy.consensus == "crowdlab":
+        from al_pipeline.core.label_quality import weigh_annotators
+
+        samples = Samples(image_pool, deployment, training, round_config.seed)
+        agreed = weigh_annotators(
+            agreed, answers, names, lambda ids: samples.features(ids, context.log), seed=round_config.seed
+        )
     if len(agreed.outside):
-        context.log.warning("%d answers name a class outside of %s and are left out", len(agreed.outside), names)
+        context.log.warning("%d answers name no class of %s and are left out", len(agreed.outside), names)
     return agreed
 
 
@@ -93,22 +112,24 @@ def freeze_labels(
     image_pool: pd.DataFrame,
 ) -> Iterator[Any]:
     """Store the labels as the snapshot of this round, a round that has one keeps it; then check it."""
-    ledger = deployment.ledger
-    frozen = ledger.has_snapshot(context.partition_key)
-    labels = ledger.snapshot(context.partition_key, agreed.labels)
+    ledger, key = deployment.ledger, context.partition_key
+    frozen = ledger.has_snapshot(key)
+    labels = ledger.snapshot(key, agreed.labels)
+    number, planned = round_number(key), ledger.planned()
+    before = ledger.frozen_labels(round_key(number - 1)) if number else None
     metadata = {
         "labels": len(labels),
+        "n_changed": 0 if before is None else len(changed_labels(before, labels)),
         "new_events": new_events,
-        "disputed": len(agreed.disputed),
-        "outside_class_set": len(agreed.outside),
         "skipped": len(agreed.skipped),
         "frozen_before": frozen,
+        **people(ledger.answers(purpose="query"), agreed, planned, classes_of(image_pool, deployment.settings)),
         "labels_hash": labels_hash(labels),
         "per_class": dg.MetadataValue.json({k: int(v) for k, v in labels["label"].value_counts().items()}),
         "dagster/row_count": len(labels),
     }
     yield dg.Output(labels, "result", metadata=metadata)
-    yield from check_labels(labels, image_pool, ledger.planned(), classes_of(image_pool, deployment.settings))
+    yield from check_labels(labels, image_pool, planned, classes_of(image_pool, deployment.settings))
 
 
 def check_labels(
@@ -142,18 +163,18 @@ def some(names: list[str]) -> str:
     group_name="labeling",
     kinds={"labelstudio"},
     partitions_def=rounds,
-    ins={"annotations": dg.AssetIn(dagster_type=dg.Nothing)},
+    ins={"annotations": dg.AssetIn(dagster_type=dg.Nothing), "embeddings": dg.AssetIn(dagster_type=dg.Nothing)},
     check_specs=[
         dg.AssetCheckSpec("no_holdout_sample", asset="labeled_pool", blocking=True),
         dg.AssetCheckSpec("within_class_set", asset="labeled_pool", blocking=True),
         dg.AssetCheckSpec("two_classes", asset="labeled_pool"),
     ],
 )
-def labeled_pool(annotations: Any, image_pool: pd.DataFrame) -> Any:
+def labeled_pool(annotations: Any, embeddings: Any, image_pool: pd.DataFrame) -> Any:
     """The labels that people agree on, frozen for this round: pull, consensus, snapshot.
 
     Re-running a round uses its snapshot again; late answers and changed ones enter at the next round.
     """
-    new_events = pull_annotations(annotations)
+    new_events = pull_annotations(annotations=annotations, embeddings=embeddings)
     labels, *checks = freeze_labels(agree_on_labels(new_events, image_pool), new_events, image_pool)
     return {"result": labels} | {f"labeled_pool_{check.output_name}": check for check in checks}

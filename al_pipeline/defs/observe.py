@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 from dagster import DagsterRunStatus as Status
 
-from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, round_key, round_number
+from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, awaited_round, round_key, round_number
 from al_pipeline.defs.answers import answered_samples
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
@@ -44,6 +44,7 @@ def policy_of(settings: PolicySettings) -> RoundPolicy:
         max_rounds=settings.max_rounds,
         label_budget=settings.label_budget,
         max_attempts=settings.max_attempts,
+        prefetch=settings.prefetch,
     )
 
 
@@ -99,6 +100,11 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
         )
 
     planned = ledger.planned(key)
+    awaited = awaited_round(number, policy_of(policy))
+    before = planned if awaited in {None, number} else ledger.planned(round_key(number - 1))
+    ahead = before is not planned and not before.empty
+    if ahead:
+        key, planned = round_key(number - 1), before
     asked = set(planned["sample_id"])
     tasks = deployment.label_studio.tasks(deployment.project_id(), key) if asked else []
     labeled = {task.sample_id for task in tasks if task.annotations >= policy.min_votes} & asked
@@ -123,7 +129,8 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
             withdrawn=len(missing),
             opened_at=None if pd.isna(opened_at) else opened_at.to_pydatetime(),
             unlabeled_left=max(0, ledger.count_samples("pool") - len(ledger.asked())),
-            # The newest round's answers are counted where they are; the ledger gets them when the next round pulls.
+            # The awaited round's answers are counted where they are; the ledger gets them when the next round pulls.
+            ahead=ahead,
             labels_total=ledger.count_labels(policy.min_votes, but=key) + len(labeled & query),
         ),
         counts={

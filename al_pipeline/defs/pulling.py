@@ -147,8 +147,9 @@ def withdraw_deleted(
         Rounds with a smaller number are looked at.
     now : datetime, optional
     """
-    planned, open_samples = ledger.planned(), ledger.in_flight()
-    waiting = planned[planned["pushed_at"].notna() & planned["sample_id"].isin(open_samples)]
+    planned, open_tasks = ledger.planned(), ledger.open_tasks()
+    waiting = planned[planned["pushed_at"].notna()]
+    waiting = waiting[[pair in open_tasks for pair in zip(waiting["round"], waiting["sample_id"], strict=True)]]
     withdrawn: list[str] = []
     for key, rows in waiting.groupby("round"):
         if round_number(str(key)) >= before:
@@ -158,3 +159,32 @@ def withdraw_deleted(
         ledger.withdraw(str(key), gone, now or datetime.now(UTC))
         withdrawn += gone
     return withdrawn
+
+
+def withdraw_skipped(ledger: "Ledger", before: int, max_skips: int) -> list[str]:
+    """Withdraw the tasks of samples that people skipped, fewer times than the limit: they may be drawn again.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    before : int
+        Rounds with a smaller number are looked at.
+    max_skips : int
+        Skips after which a sample is not asked about again.
+    """
+    if max_skips == 1:
+        return []
+    answers, planned = ledger.answers(purpose="query"), ledger.planned()
+    skips = answers[answers["cancelled"]].groupby("sample_id").size()
+    voted = set(answers.loc[answers["value"].notna(), "sample_id"])
+    again = {sample for sample, count in skips.items() if count < max_skips} - voted
+    live = planned[planned["withdrawn_at"].isna() & planned["sample_id"].isin(again) & (planned["purpose"] == "query")]
+    asked_again = []
+    for key, rows in live.groupby("round"):
+        # The skip that counts is the one of this task: a sample that was asked about anew is still open.
+        theirs = set(answers.loc[answers["round"] == key, "sample_id"])
+        if round_number(str(key)) < before:
+            gone = sorted(set(rows["sample_id"]) & theirs)
+            ledger.withdraw(str(key), gone, datetime.now(UTC))
+            asked_again += gone
+    return asked_again

@@ -15,6 +15,7 @@ from al_pipeline.core.rounds import round_number
 from al_pipeline.defs.answers import answered_samples, planned_before
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
+from al_pipeline.ledger.schema import REVIEW
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -135,8 +136,8 @@ def to_ask(
     from al_pipeline.labelstudio.push import reconcile
 
     planned = ledger.planned()
-    elsewhere = planned[(planned["round"] != key) & planned["withdrawn_at"].isna()]
-    batch = batch[~batch["sample_id"].isin(elsewhere["sample_id"])]
+    elsewhere = planned[(planned["round"] != key) & planned["withdrawn_at"].isna() & (planned["purpose"] != REVIEW)]
+    batch = batch[(batch["purpose"] == REVIEW) | ~batch["sample_id"].isin(elsewhere["sample_id"])]
     settled = answered_samples(ledger, key, min_votes)
     if not settled:
         return batch
@@ -150,7 +151,8 @@ def refuse_bad_batch(deployment: Deployment, key: str, batch: pd.DataFrame) -> N
     The checks of query_batch say so too, but a run of labeling_tasks alone does not look at them.
     """
     twice = sorted(batch.loc[batch["sample_id"].duplicated(), "sample_id"])
-    before = sorted(set(batch["sample_id"]) & planned_before(deployment.ledger, round_number(key)))
+    new = batch.loc[batch["purpose"] != REVIEW, "sample_id"]
+    before = sorted(set(new) & planned_before(deployment.ledger, round_number(key)))
     if twice or before:
         raise BatchError(
             f"The batch of {key} cannot be sent: {len(twice)} samples are in it twice and {len(before)} were asked "

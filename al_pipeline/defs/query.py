@@ -20,6 +20,8 @@ from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.report import picture, score_histogram
 from al_pipeline.defs.resources import Deployment
+from al_pipeline.defs.review import review_rows
+from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -162,8 +164,23 @@ def query_batch(
     else:
         size = min(round_config.batch_size, _labels_left(deployment, policy, number))
         embeddings, asked, passes = None, None, None
+        samples = Samples(image_pool, deployment, training, round_config.seed)
+        reviews: list[dict[str, Any]] = []
+        if int(round_config.review * size):
+            names, min_votes = list(checkpoint.info.class_names), policy.min_votes
+            reviews = review_rows(
+                ledger,
+                samples,
+                labeled_pool,
+                names,
+                number,
+                int(round_config.review * size),
+                min_votes=min_votes,
+                seed=round_config.seed,
+                log=context.log,
+            )
+            size -= len(reviews)
         if _needs_samples(round_config) and size > 0 and len(uncertainty_scores):
-            samples = Samples(image_pool, deployment, training, round_config.seed)
             ids = uncertainty_scores["sample_id"].tolist()
             if _uses_embeddings(round_config):
                 embeddings = samples.features(ids, context.log)
@@ -172,17 +189,21 @@ def query_batch(
                 asked = samples.features(sorted(known), context.log)
             if _needs_passes(round_config) and checkpoint.info.trained:
                 passes = _passes(context, samples, checkpoint, labeled_pool, ids, round_config.seed)
-        rows = choose(uncertainty_scores, round_config, size, number, embeddings, asked, passes)
+        rows = choose(uncertainty_scores, round_config, size, number, embeddings, asked, passes) + reviews
         if number == 0:
             rows += _holdout_rows(image_pool, deployment, round_config)
         batch = ledger.plan(context.partition_key, pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))
 
     earlier = planned_before(ledger, number)
-    overlap = sorted(set(batch["sample_id"]) & earlier)
+    new = batch[batch["purpose"] != REVIEW]
+    overlap = sorted(set(new["sample_id"]) & earlier)
     query = batch[batch["purpose"] == "query"].sort_values("rank")
     metadata: dict[str, Any] = {
         "samples": len(query),
-        "holdout_samples": len(batch) - len(query),
+        "holdout_samples": int((batch["purpose"] == "holdout").sum()),
+        "reviews": len(batch) - len(new),
+        # Chosen while people still answer: by a checkpoint that does not know those answers.
+        "prefetched": any(round_number(key) < number for key, _ in ledger.open_tasks()),
         "strategy": ", ".join(query["strategy"].unique()) if len(query) else "none: nothing is left to ask",
         "seed": round_config.seed,
         "reused": reused,

@@ -1,23 +1,25 @@
 """What the ledger refuses to store, said in words before the database's own constraints would say it in theirs."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 
 from al_pipeline.ledger.database import LedgerError
-from al_pipeline.ledger.schema import planned_tasks, samples
+from al_pipeline.ledger.schema import REVIEW, planned_tasks, samples
 
 # SQLite takes at most 32,766 parameters in a statement.
 CHUNK = 10_000
 
 
-def refuse_unplannable(connection: sa.Connection, round_key: str, sample_ids: list[str]) -> None:
-    """Raise LedgerError if a sample is not registered, or some task asks about it now."""
-    refuse_unregistered(connection, sample_ids)
+def refuse_unplannable(connection: sa.Connection, round_key: str, rows: list[dict[str, Any]]) -> None:
+    """Raise LedgerError if a sample is not registered, or some task asks about it now and this is no review."""
+    refuse_unregistered(connection, [row["sample_id"] for row in rows])
     task = planned_tasks.c
-    query = sa.select(task.sample_id, task.round).where(task.withdrawn_at.is_(None))
+    query = sa.select(task.sample_id, task.round).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
     live = dict(connection.execute(query).tuples().all())
-    if asked := [sample for sample in sample_ids if sample in live]:
+    new = [row["sample_id"] for row in rows if row["purpose"] != REVIEW]
+    if asked := [sample for sample in new if sample in live]:
         raise LedgerError(
             f"{round_key} cannot be planned: {len(asked)} of its samples have a task already, "
             f"the first is {asked[0]} in {live[asked[0]]}; draw the batch from samples that no task asks about"

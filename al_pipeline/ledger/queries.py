@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from al_pipeline.ledger.frames import ANSWERS, EXPORT
-from al_pipeline.ledger.schema import IMPORTED, annotation_events, planned_tasks, samples
+from al_pipeline.ledger.schema import IMPORTED, REVIEW, annotation_events, planned_tasks, samples
 from al_pipeline.ledger.types import KnownAnnotation
 
 
@@ -53,14 +53,24 @@ def export() -> sa.Select[tuple]:
     )
 
 
-def in_flight() -> sa.Select[tuple[str]]:
-    """Select the samples with a task that nobody has answered yet; an empty answer is none."""
-    asked = planned_tasks.c.withdrawn_at.is_(None)
-    event = _latest(annotation_events.c.sample_id.in_(sa.select(planned_tasks.c.sample_id).where(asked)))
-    answered = sa.select(event.c.sample_id).where(
-        event.c.newest == 1, ~event.c.deleted, event.c.cancelled | event.c.value.is_not(None)
+def open_tasks() -> sa.Select[tuple[str, str]]:
+    """Select round and sample of the tasks that nobody has answered yet; an empty answer is none.
+
+    Whoever answered before does not answer a review.
+    """
+    task = planned_tasks.c
+    asked = task.withdrawn_at.is_(None)
+    event = _latest(annotation_events.c.sample_id.in_(sa.select(task.sample_id).where(asked)))
+    standing = [event.c.newest == 1, ~event.c.deleted, event.c.cancelled | event.c.value.is_not(None)]
+    answered = sa.select(event.c.sample_id).where(*standing)
+    reviewed = sa.select(event.c.round, event.c.sample_id).where(*standing, event.c.round.is_not(None))
+    return sa.select(task.round, task.sample_id).where(
+        asked,
+        sa.case(
+            (task.purpose == REVIEW, sa.tuple_(task.round, task.sample_id).not_in(reviewed)),
+            else_=task.sample_id.not_in(answered),
+        ),
     )
-    return sa.select(planned_tasks.c.sample_id).where(asked, planned_tasks.c.sample_id.not_in(answered))
 
 
 def latest_states(source: str, task_ids: Sequence[int]) -> sa.Select[tuple]:
@@ -116,15 +126,19 @@ def _with_purpose(until: datetime | None, round_key: str | None) -> sa.Subquery:
         conditions.append(event.c.sample_id.in_(theirs))
     latest = _latest(*conditions)
     live, asked = planned_tasks.alias("live"), planned_tasks.alias("asked")
-    brought = sa.case((latest.c.source == IMPORTED, "query"))
+    # Labels that people brought along, and reviews of them.
+    brought = sa.case((latest.c.source == IMPORTED, "query"), (asked.c.purpose == REVIEW, "query"))
     purpose = sa.case(
-        (samples.c.split == "holdout", "holdout"), else_=sa.func.coalesce(live.c.purpose, asked.c.purpose, brought)
+        (samples.c.split == "holdout", "holdout"), else_=sa.func.coalesce(live.c.purpose, brought, asked.c.purpose)
     ).label("purpose")
     return (
         sa.select(*(latest.c[name] for name in ANSWERS if name != "purpose"), purpose)
         .select_from(latest)
         .outerjoin(samples, samples.c.sample_id == latest.c.sample_id)
-        .outerjoin(live, (live.c.sample_id == latest.c.sample_id) & live.c.withdrawn_at.is_(None))
+        .outerjoin(
+            live,
+            (live.c.sample_id == latest.c.sample_id) & live.c.withdrawn_at.is_(None) & (live.c.purpose != REVIEW),
+        )
         .outerjoin(asked, (asked.c.sample_id == latest.c.sample_id) & (asked.c.round == latest.c.round))
         .where(latest.c.newest == 1, ~latest.c.deleted)
         .subquery()

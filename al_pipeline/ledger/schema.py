@@ -9,6 +9,8 @@ import sqlalchemy as sa
 REVISION = "0002"
 # Source of the labels that people brought along (`ledger.imports`).
 IMPORTED = "import"
+# Purpose of the tasks that ask once more about a sample that has labels already.
+REVIEW = "review"
 
 
 class UTCDateTime(sa.TypeDecorator[datetime]):
@@ -77,13 +79,13 @@ planned_tasks = sa.Table(
     sa.Column("task_id", sa.BigInteger),
     sa.Column("pushed_at", UTCDateTime),
     sa.Column("withdrawn_at", UTCDateTime),
-    # A sample is asked about by one task at a time: the database itself refuses a second one.
+    # A sample is asked about by one task at a time, and reviewed by others: the database itself refuses more.
     sa.Index(
         "uq_planned_tasks_live_sample",
         "sample_id",
         unique=True,
-        sqlite_where=sa.text("withdrawn_at IS NULL"),
-        postgresql_where=sa.text("withdrawn_at IS NULL"),
+        sqlite_where=sa.text("withdrawn_at IS NULL AND purpose <> 'review'"),
+        postgresql_where=sa.text("withdrawn_at IS NULL AND purpose <> 'review'"),
     ),
 )
 

@@ -94,7 +94,7 @@ class Ledger(Views):
             with transaction(self._engine, write=True) as connection:
                 if self._claim(connection, planned_rounds, {"round": round_key, "planned_at": now}):
                     records = frames.records(rows, frames.PLAN, frames.OPTIONAL)
-                    refuse_unplannable(connection, round_key, [record["sample_id"] for record in records])
+                    refuse_unplannable(connection, round_key, records)
                     if records:
                         common = {"round": round_key, "planned_at": now}
                         connection.execute(sa.insert(planned_tasks), [record | common for record in records])

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from al_pipeline.core.consensus import labels_hash
 from al_pipeline.ledger.database import connect, migrate, transaction
 from al_pipeline.ledger.schema import (
+    REVIEW,
     annotation_events,
     label_snapshots,
     planned_rounds,
@@ -93,7 +94,8 @@ def _storage(connection: sa.Connection) -> Iterator[str]:
 
 def _tasks(connection: sa.Connection) -> Iterator[str]:
     task = planned_tasks.c
-    live = sa.select(task.sample_id, sa.func.count()).where(task.withdrawn_at.is_(None)).group_by(task.sample_id)
+    asked = sa.select(task.sample_id, sa.func.count()).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
+    live = asked.group_by(task.sample_id)
     for sample, count in connection.execute(live.having(sa.func.count() > 1)):
         yield f"sample {sample} has {count} tasks at once"
     half = sa.select(task.round, task.sample_id).where(task.task_id.is_(None) != task.pushed_at.is_(None))
@@ -112,7 +114,7 @@ def _events(connection: sa.Connection) -> Iterator[str]:
         yield f"annotation {annotation} of {source} is about sample {sample}, which is not in the ledger"
     moved = (
         sa.select(event.source, event.annotation_id)
-        .group_by(event.source, event.annotation_id)
+        .group_by(event.source, event.annotation_id, event.created_at)
         .having(sa.func.count(event.sample_id.distinct()) > 1)
     )
     for source, annotation in connection.execute(moved):
@@ -137,17 +139,22 @@ def _snapshots(connection: sa.Connection) -> Iterator[str]:
     ).all():
         label = snapshot_labels.c
         rows = connection.execute(
-            sa.select(label.sample_id, label.label, label.votes, label.n_votes, label.annotation_ids).where(
-                label.round == key
-            )
+            sa.select(
+                label.sample_id, label.label, label.votes, label.n_votes, label.annotation_ids, label.weight
+            ).where(label.round == key)
         ).all()
-        if labels_hash(pd.DataFrame(rows, columns=["sample_id", "label", "votes", "n_votes", "ids"])) != digest:
+        if (
+            labels_hash(pd.DataFrame(rows, columns=["sample_id", "label", "votes", "n_votes", "ids", "weight"]))
+            != digest
+        ):
             yield f"{key}: the labels are not those that were frozen: their hash differs"
-        for sample, value, votes, n_votes, ids in rows:
+        for sample, value, votes, n_votes, ids, weight in rows:
             if sample in holdout:
                 yield f"{key}: sample {sample} is of the holdout, and was trained on"
             named = [int(part) for part in ids.split(",")]
-            if len(named) != votes or not votes <= n_votes < 2 * votes:
+            # A weight of another kind says that annotators were weighted: then a minority may be right.
+            fewest = n_votes // 2 + 1 if weight == votes / max(1, n_votes) else 1
+            if len(named) != votes or not fewest <= votes <= n_votes:
                 yield f"{key}: sample {sample} has {votes} of {n_votes} votes, from {len(named)} annotations"
             for annotation in named:
                 if not any(state[:2] == (sample, value) and state[2] <= created for state in known.get(annotation, [])):

@@ -143,9 +143,10 @@ class Views:
         )
         return self._frame(query, frames.SNAPSHOTS)
 
-    def in_flight(self) -> set[str]:
-        """Return the samples with a task that nobody has answered or skipped yet."""
-        return self._ids(queries.in_flight())
+    def open_tasks(self) -> set[tuple[str, str]]:
+        """Return (round, sample_id) of the tasks that nobody has answered or skipped yet."""
+        with transaction(self._engine, write=False) as connection:
+            return set(connection.execute(queries.open_tasks()).tuples().all())
 
     def asked(self) -> set[str]:
         """Return the samples with a task, answered or not: they are not asked about again."""

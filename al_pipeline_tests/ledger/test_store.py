@@ -246,7 +246,7 @@ def test_in_flight_means_asked_and_not_answered(ledger: Ledger) -> None:
         ],
         moment(1),
     )
-    assert ledger.in_flight() == {sample(3), sample(4)}
+    assert {asked for _, asked in ledger.open_tasks()} == {sample(3), sample(4)}
     assert ledger.asked() == {sample(1), sample(2), sample(3), sample(4)}
     assert set(ledger.planned()["sample_id"]) == {sample(number) for number in (1, 2, 3, 4, 5)}
 

@@ -97,7 +97,7 @@ def test_a_ledger_in_use_has_no_problem(ledger: Ledger, url: str) -> None:
             ],
         ),
         (
-            ["UPDATE snapshot_labels SET n_votes = 2 WHERE sample_id = '{2}'"],
+            ["UPDATE snapshot_labels SET n_votes = 2, weight = 0.5 WHERE sample_id = '{2}'"],
             ["r0001: sample {2} has 1 of 2 votes, from 1 annotations"],
         ),
         (

@@ -1,0 +1,159 @@
+"""Labels that look wrong, and labels of annotators who differ in quality: both judged with the help of a model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from al_pipeline.core.consensus import Consensus, current_votes, disputes_of, labels_of
+from al_pipeline.core.head import FEWEST_FOLDS, FOLDS, fit_head, head_logits, softmax
+
+# Under this, CROWDLAB holds its own label for more probably wrong than right.
+FEWEST_QUALITY = 0.5
+
+
+def out_of_sample(
+    features: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], n_classes: int, *, seed: int
+) -> npt.NDArray[np.float64] | None:
+    """Return class probabilities of each sample by a classifier that was not shown its label.
+
+    Parameters
+    ----------
+    features : float32 array, shape (n, d)
+    targets : int64 array, shape (n,)
+        Class numbers, 0 to K − 1.
+    n_classes : int
+        K.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    float64 array, shape (n, K), or None
+        None if a class that occurs has fewer than three labels, or only one class occurs: nothing can be held out.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    counts = np.unique(targets, return_counts=True)[1]
+    folds = min(FOLDS, int(counts.min(initial=FOLDS)))
+    if len(counts) < 2 or folds < FEWEST_FOLDS:
+        return None
+    probabilities = np.empty((len(targets), n_classes))
+    for fitted, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, targets):
+        head = fit_head(features[fitted], targets[fitted], n_classes, seed=seed)
+        logits = head_logits(features[held_out], head.weight, head.bias)
+        probabilities[held_out] = softmax(logits, head.temperature)
+    return probabilities
+
+
+def suspected_errors(
+    sample_ids: Sequence[str], targets: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+) -> list[str]:
+    """Return the samples whose label is probably wrong, the least believable first.
+
+    Parameters
+    ----------
+    sample_ids : sequence of str, length n
+    targets : int64 array, shape (n,)
+        Given class numbers.
+    probabilities : float64 array, shape (n, K)
+        `out_of_sample`.
+
+    Notes
+    -----
+    Confident learning: C. Northcutt, L. Jiang, I. Chuang, Journal of Artificial Intelligence Research 70 (2021)
+    1373–1411, by its authors' package cleanlab. Classes without a label are left out, as it asks for.
+    """
+    from cleanlab.filter import find_label_issues
+
+    present, codes = np.unique(targets, return_inverse=True)
+    shares = probabilities[:, present]
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    # In one process: for the few thousand labels that people give, starting more takes longer than the work.
+    ranked = find_label_issues(codes, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
+    return [sample_ids[int(i)] for i in ranked]
+
+
+def weigh_annotators(
+    agreed: Consensus,
+    answers: pd.DataFrame,
+    class_names: Sequence[str],
+    features: Callable[[list[str]], npt.NDArray[np.float32]],
+    *,
+    seed: int,
+) -> Consensus:
+    """Decide what several people have voted on by their quality and a model's view, not by heads alone.
+
+    Parameters
+    ----------
+    agreed : Consensus
+        By majority; samples with one vote, and those with too few, stay as they are.
+    answers : DataFrame
+        What it was made of.
+    class_names : sequence of str
+    features : callable
+        Sample ids → float32 array, shape (n, d).
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    Consensus
+        ``weight`` is CROWDLAB's probability that the label is right; below a half, or if nobody has voted for it, the
+        sample is disputed. The majority's consensus itself, if no two people have voted on a sample or there are too
+        few labels for a model.
+
+    Notes
+    -----
+    CROWDLAB: H. W. Goh, U. Tkachenko, J. Mueller, "CROWDLAB: Supervised learning to infer consensus labels and quality
+    scores for data with multiple annotators", 2022, by its authors' package cleanlab.
+    """
+    votes = current_votes(answers, class_names)
+    labeled, disputed = agreed.labels["sample_id"].tolist(), agreed.disputed["sample_id"].tolist()
+    known = labeled + disputed
+    counts = votes.groupby("sample_id").size().reindex(known)
+    if not (counts > 1).any():
+        return agreed
+    numbers = {name: i for i, name in enumerate(class_names)}
+    targets = agreed.labels["label"].map(numbers).to_numpy(np.int64)
+    inputs = features(known)
+    probabilities = out_of_sample(inputs[: len(labeled)], targets, len(class_names), seed=seed)
+    if probabilities is None:
+        return agreed
+    head = fit_head(inputs[: len(labeled)], targets, len(class_names), seed=seed)
+    contested = softmax(head_logits(inputs[len(labeled) :], head.weight, head.bias), head.temperature)
+
+    from cleanlab.multiannotator import get_label_quality_multiannotator
+
+    table = votes.assign(number=votes["value"].map(numbers)).pivot(
+        index="sample_id", columns="annotator", values="number"
+    )
+    table = table.loc[known].dropna(axis="columns", how="all").reset_index(drop=True)
+    found = get_label_quality_multiannotator(
+        table, np.concatenate([probabilities, contested]), verbose=False, return_detailed_quality=False
+    )
+    quality = found["label_quality"]
+    decided = pd.DataFrame(
+        {
+            "sample_id": known,
+            "value": [class_names[int(i)] for i in quality["consensus_label"]],
+            "weight": quality["consensus_quality_score"].to_numpy(float),
+            "n_votes": counts.to_numpy(),
+        }
+    )
+    decided = decided[decided["n_votes"] > 1]
+    # A label that nobody has given is a model's guess, not a consensus.
+    given = decided.merge(votes, on=["sample_id", "value"])["sample_id"]
+    sure = decided[(decided["weight"] >= FEWEST_QUALITY) & decided["sample_id"].isin(given)]
+    kept = agreed.labels[~agreed.labels["sample_id"].isin(decided["sample_id"])]
+    labels = pd.concat([kept, labels_of(votes, sure)]).sort_values("sample_id", ignore_index=True)
+    unsure = (set(disputed) | set(decided["sample_id"])) - set(sure["sample_id"])
+    stats = found["annotator_stats"]["annotator_quality"]
+    return replace(
+        agreed,
+        labels=labels,
+        disputed=disputes_of(votes, unsure),
+        quality={str(name): float(value) for name, value in stats.items()},
+    )
