@@ -1,7 +1,8 @@
-"""The command `al`: demo · up · annotate · status · export · ledger · predict · export-model · doctor · migrate."""
+"""The command `al`: demo · up · annotate · status · export · ledger · predict · export-model · webhook · ml-backend ·
+doctor · migrate.
+"""
 
 import os
-import signal
 import sys
 import threading
 from enum import StrEnum
@@ -11,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli_common import Home, Images, configure, console, told_plainly
+from al_pipeline.cli_common import Home, Images, configure, console, end_on_signals, told_plainly
 from al_pipeline.cli_ledger import ledger_commands
+from al_pipeline.cli_web import ml_backend, webhook
 from al_pipeline.core.errors import InputError
 
 app = typer.Typer(
@@ -42,13 +44,6 @@ class ModelFormat(StrEnum):
 
     onnx = "onnx"
     torchscript = "torchscript"
-
-
-def end_on_signals() -> None:
-    """Make SIGTERM end us as Ctrl-C does, so that the servers are stopped then too."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A shell starts background jobs with Ctrl-C ignored, and Python leaves it so.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stay_up(stack: Any) -> None:
@@ -277,6 +272,10 @@ def export_model(
             f"{exported.difference:.0e} at most.",
             soft_wrap=True,
         )
+
+
+app.command()(webhook)
+app.command()(ml_backend)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What the commands share: the console, the options that name a folder, settings, and errors as sentences."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,3 +43,10 @@ def configure(home: Path | None, images: Path | None = None) -> Settings:
     if settings.images is not None:
         os.environ["AL_IMAGES"] = str(settings.images.resolve())
     return load_settings()
+
+
+def end_on_signals() -> None:
+    """Make SIGTERM end us as Ctrl-C does, so that the servers are stopped then too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts background jobs with Ctrl-C ignored, and Python leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,8 @@
 """Launch and watch runs through Dagster's GraphQL API, as its UI does."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -36,6 +38,10 @@ query($id: ID!) {{ logsForRun(runId: $id) {{ ... on EventConnection {{ events {{
   ... on ExecutionStepFailureEvent {{ stepKey {_ERROR} }}
   ... on EngineEvent {{ {_ERROR} }}
   ... on RunFailureEvent {{ {_ERROR} }} }} }} }} }}"""
+_SENSOR = """
+query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { __typename
+  ... on Sensor { minIntervalSeconds sensorState { status ticks(limit: 1) { status timestamp } } }
+  ... on PythonError { message } } }"""
 _LOCATIONS = """
 query { workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {
   __typename ... on PythonError { message } } } } } }"""
@@ -43,6 +49,28 @@ query { workspaceOrError { ... on Workspace { locationEntries { loadStatus locat
 
 class DagsterError(ALError):
     """Dagster refused a request, or a run did not succeed."""
+
+
+@dataclass(frozen=True)
+class SensorState:
+    """What a sensor is about.
+
+    Attributes
+    ----------
+    running : bool
+        False if somebody has stopped it.
+    interval : float
+        Least seconds from one look to the next.
+    looking : bool
+        Whether a look is in progress.
+    looked_at : float or None
+        Unix time when the newest look began.
+    """
+
+    running: bool
+    interval: float
+    looking: bool
+    looked_at: float | None
 
 
 class DagsterApi:
@@ -92,19 +120,36 @@ class DagsterApi:
         if result["__typename"] not in {"AddDynamicPartitionSuccess", "DuplicateDynamicPartitionError"}:
             raise DagsterError(f"Dagster did not add the partition {key}: {result.get('message', result)}")
 
-    def launch(self, job: str, *, partition: str | None = None) -> str:
-        """Launch a job, for one partition if it has any, and return the run's id."""
-        tags = [{"key": "dagster/partition", "value": partition}] if partition else []
+    def launch(self, job: str, *, partition: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+        """Launch a job, for one partition if it has any, with further tags, and return the run's id."""
+        all_tags = dict(tags or {}) | ({"dagster/partition": partition} if partition else {})
         result = self.query(
             _LAUNCH,
             params={
                 "selector": {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job},
-                "executionMetadata": {"tags": tags},
+                "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in all_tags.items()]},
             },
         )["launchRun"]
         if result["__typename"] != "LaunchRunSuccess":
             raise DagsterError(f"Dagster did not launch {job}: {result.get('message') or result}")
         return result["run"]["runId"]
+
+    def sensor(self, name: str) -> SensorState:
+        """Return what a sensor is about."""
+        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "sensorName": name}
+        result = self.query(_SENSOR, selector=selector)["sensorOrError"]
+        if result["__typename"] != "Sensor":
+            raise DagsterError(
+                f"Dagster at {self.url} does not know the sensor {name}: {result.get('message', result)}"
+            )
+        state = result["sensorState"]
+        tick = next(iter(state["ticks"]), None)
+        return SensorState(
+            running=state["status"] == "RUNNING",
+            interval=float(result["minIntervalSeconds"]),
+            looking=tick is not None and tick["status"] == "STARTED",
+            looked_at=None if tick is None else float(tick["timestamp"]),
+        )
 
     def status(self, run_id: str) -> str:
         """Return the status of a run, for example ``"STARTED"``."""

@@ -15,17 +15,27 @@ from al_pipeline.processes import ServiceError, free_port
 # Files of tests that share servers, or need the machine's time as people would have it.
 SERVERS = tuple(
     f"al_pipeline_tests/{name}"
-    for name in ("labelstudio/", "defs/test_labeling.py", "test_end_to_end.py", "test_code_server.py")
+    for name in (
+        "labelstudio/",
+        "defs/test_labeling.py",
+        "defs/test_people.py",
+        "test_end_to_end.py",
+        "test_code_server.py",
+    )
 )
+# These need a Label Studio too, and half as long as all of those: they have a server of their own.
+FAULTS = "al_pipeline_tests/faults/"
 # The first start installs Label Studio and migrates its database.
 FIRST_START = 600.0
 
 
 class FileByFile(LoadScopeScheduling):
-    """With several workers (pytest-xdist): one has all tests with servers, the others take file by file."""
+    """With several workers (pytest-xdist): one has the tests with servers, one the faults; then file by file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "servers" if with_servers(nodeid) else nodeid.split("::")[0]
+        if nodeid.startswith(FAULTS):
+            return "faults"
+        return "servers" if nodeid.startswith(SERVERS) else nodeid.split("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
@@ -36,12 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several workers the tests with servers begin, since they take longest."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not with_servers(item.nodeid))
-
-
-def with_servers(nodeid: str) -> bool:
-    """Say whether a test is in a file of tests with servers."""
-    return nodeid.startswith(SERVERS)
+        items.sort(key=lambda item: not item.nodeid.startswith((*SERVERS, FAULTS)))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.types import Watermark
 
@@ -95,7 +97,8 @@ def taken_back(page: "list[TaskAnswers]", known: "list[KnownAnnotation]") -> "li
     """Return an event for each annotation that somebody has deleted from a task that is still there.
 
     The task has changed since the annotation did. A server that was set back to an older state shows a task without
-    the annotation too, but one that has not changed since: that is a loss, not a deletion, and the answer stays.
+    the annotation too, but one that has not changed since: that is a loss, not a deletion, and the answer stays. So it
+    does when the task was made after the answer: Label Studio has given the id of a lost task to another one.
 
     Parameters
     ----------
@@ -107,7 +110,7 @@ def taken_back(page: "list[TaskAnswers]", known: "list[KnownAnnotation]") -> "li
     from al_pipeline.labelstudio.events import AnnotationEvent
 
     present = {(event.annotation_id, event.created_at) for task in page for event in task.annotations}
-    changed = {task.task_id: task.updated_at for task in page}
+    tasks = {task.task_id: task for task in page}
     return [
         AnnotationEvent(
             annotation_id=event.annotation_id,
@@ -119,14 +122,16 @@ def taken_back(page: "list[TaskAnswers]", known: "list[KnownAnnotation]") -> "li
             cancelled=event.cancelled,
             lead_time=event.lead_time,
             created_at=event.created_at,
-            updated_at=changed[event.task_id],
+            updated_at=tasks[event.task_id].updated_at,
             raw={"deleted": True},
             deleted=True,
         )
         for event in known
         if not event.deleted
         and (event.annotation_id, event.created_at) not in present
-        and changed[event.task_id] > event.updated_at
+        and tasks[event.task_id].sample_id == event.sample_id
+        and tasks[event.task_id].created_at <= event.created_at
+        and tasks[event.task_id].updated_at > event.updated_at
     ]
 
 
@@ -148,8 +153,8 @@ def withdraw_deleted(
     now : datetime, optional
     """
     planned, open_tasks = ledger.planned(), ledger.open_tasks()
-    waiting = planned[planned["pushed_at"].notna()]
-    waiting = waiting[[pair in open_tasks for pair in zip(waiting["round"], waiting["sample_id"], strict=True)]]
+    still_open = pd.MultiIndex.from_frame(planned[["round", "sample_id"]]).isin(open_tasks)
+    waiting = planned[still_open & planned["pushed_at"].notna()]
     withdrawn: list[str] = []
     for key, rows in waiting.groupby("round"):
         if round_number(str(key)) >= before:

@@ -243,6 +243,8 @@ class LabelStudio:
             yield [
                 TaskAnswers(
                     task_id=int(task["id"]),
+                    sample_id=task["data"].get("sample_id"),
+                    created_at=moment(task["created_at"]),
                     updated_at=moment(task["updated_at"]),
                     annotations=[
                         parse_annotation(

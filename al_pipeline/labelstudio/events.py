@@ -70,6 +70,8 @@ class TaskAnswers:
     """One task and all annotations that it has."""
 
     task_id: int
+    sample_id: str | None
+    created_at: datetime
     updated_at: datetime
     annotations: list[AnnotationEvent]
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from al_pipeline.private_file import write_private
 from al_pipeline.processes import Service, ServiceError, answers, port_in_use
 
 VERSION = "1.23.2"
@@ -37,13 +38,8 @@ def make_credentials(data_dir: Path) -> Credentials:
     """Return the credentials of the folder, drawn at random at the first call and readable by their owner alone."""
     if (known := read_credentials(data_dir)) is not None:
         return known
-    data_dir.mkdir(parents=True, exist_ok=True)
     drawn = Credentials(USERNAME, secrets.token_urlsafe(12), secrets.token_hex(20))
-    path = data_dir / "credentials.json"
-    temporary = path.with_suffix(".tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(asdict(drawn), file)
-    temporary.replace(path)
+    write_private(data_dir / "credentials.json", json.dumps(asdict(drawn)))
     return drawn
 
 
@@ -104,8 +100,9 @@ class LocalLabelStudio:
             "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
             "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
             "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(self.document_root),
-            # Our webhook receiver listens on loopback, which Label Studio refuses otherwise.
+            # Our webhook receiver and our ML backend listen on loopback, which Label Studio refuses otherwise.
             "SSRF_PROTECTION_ENABLED": "false",
+            "ML_BLOCK_LOCAL_IP": "false",
             # Quiet and offline: no statistics, no error reports, no look for updates.
             "COLLECT_ANALYTICS": "false",
             "LATEST_VERSION_CHECK": "false",

@@ -59,15 +59,16 @@ def test_labels_that_are_wrong_on_purpose_are_found() -> None:
     probabilities = out_of_sample(FEATURES, given, 3, seed=0)
     assert probabilities is not None
     suspects = suspected_errors(IDS, given, probabilities)
-    assert set(suspects[: len(wrong)]) == {IDS[i] for i in wrong}
-    assert len(suspects) <= len(wrong) + 4
+    # Confident learning would rather miss one than accuse a right one.
+    assert set(suspects) <= {IDS[i] for i in wrong}
+    assert len(suspects) >= 4
 
 
 def test_clean_labels_are_hardly_suspected_and_a_class_without_labels_does_no_harm() -> None:
     rows = np.flatnonzero(TRUTH < 2)
     probabilities = out_of_sample(FEATURES[rows], TRUTH[rows], 3, seed=0)
     assert probabilities is not None
-    assert len(suspected_errors([IDS[i] for i in rows], TRUTH[rows], probabilities)) <= 2
+    assert suspected_errors([IDS[i] for i in rows], TRUTH[rows], probabilities) == []
 
 
 def test_good_annotators_outvote_bad_ones() -> None:

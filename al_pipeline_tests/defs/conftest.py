@@ -67,6 +67,20 @@ class World:
         return pd.read_parquet(path / f"{key}.parquet" if key else path.with_suffix(".parquet"))
 
 
+def open_world(folder: Path, settings: dict[str, Any]) -> World:
+    """Return a world whose Dagster keeps everything in `folder`."""
+    loaded = load_settings(**settings)
+    return World(loaded, build(loaded), open_instance(folder))
+
+
+def open_instance(folder: Path) -> dg.DagsterInstance:
+    """Return the instance that keeps everything in `folder`, which may be that of a process before."""
+    folder.mkdir(exist_ok=True)
+    # The event log that dagster.yaml names.
+    log = {"module": "al_pipeline.event_log", "class": "OpenEventLog", "config": {"base_dir": str(folder)}}
+    return dg.DagsterInstance.local_temp(str(folder), overrides={"event_log_storage": log})
+
+
 @pytest.fixture
 def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A factory of worlds in a folder of the test."""
@@ -84,14 +98,9 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
             "round": {"strategy": "low_certainty", "batch_size": 4, "sample_size": None},
             "training": {"image_size": 32, "epochs": 2},
         }
-        settings = load_settings(**defaults | overrides)
-        folder = tmp_path / f"dagster{len(opened)}"
-        folder.mkdir()
-        # The event log that dagster.yaml names.
-        log = {"module": "al_pipeline.event_log", "class": "OpenEventLog", "config": {"base_dir": str(folder)}}
-        instance = dg.DagsterInstance.local_temp(str(folder), overrides={"event_log_storage": log})
-        opened.append(instance)
-        return World(settings, build(settings), instance)
+        world = open_world(tmp_path / f"dagster{len(opened)}", defaults | overrides)
+        opened.append(world.instance)
+        return world
 
     yield make
     for instance in opened:

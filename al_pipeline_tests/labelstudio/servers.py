@@ -29,6 +29,9 @@ class Answer:
     status: int = 200
     body: Any = None
     kind: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    # Bytes after which the connection breaks.
+    cut_at: int | None = None
 
     @property
     def content(self) -> bytes:
@@ -69,11 +72,17 @@ def answering(handler: Handler) -> Iterator[TinyServer]:
                 return
             # The client may have given up on us.
             with contextlib.suppress(ConnectionError):
-                self.send_response(answer.status)
+                if "Date" in answer.headers:
+                    self.send_response_only(answer.status)
+                else:
+                    self.send_response(answer.status)
                 self.send_header("Content-Type", answer.kind)
                 self.send_header("Content-Length", str(len(answer.content)))
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(answer.content)
+                self.wfile.write(answer.content[: answer.cut_at])
+                self.close_connection = answer.cut_at is not None
 
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = respond  # noqa: N815 (http.server's names)
 
@@ -97,4 +106,8 @@ def forward(request: Request, to: str) -> Answer:
     """Pass a request on to a real server and return its answer."""
     headers = {k: v for k, v in request.headers.items() if k.lower() in {"authorization", "content-type"}}
     answer = httpx.request(request.method, to + request.path, headers=headers, content=request.body, timeout=60)
-    return Answer(answer.status_code, answer.content, answer.headers.get("content-type", ""))
+    return Answer(answer.status_code, answer.content, answer.headers.get("content-type", ""), _kept(answer.headers))
+
+
+def _kept(headers: httpx.Headers) -> dict[str, str]:
+    return {"Date": headers["date"]} if "date" in headers else {}

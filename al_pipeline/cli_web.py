@@ -1,0 +1,106 @@
+"""`al webhook` and `al ml-backend`: the two servers that Label Studio talks to."""
+
+import logging
+import threading
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from al_pipeline.cli_common import Home, configure, console, end_on_signals, told_plainly
+
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback are open to a network.")]
+
+
+def webhook(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 9191,
+    dagster_url: Annotated[
+        str | None,
+        typer.Option("--dagster-url", help="Dagster's web server; by default that of `al up`, or port 3000."),
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Be told of answers by Label Studio, and open the next round at once instead of at the sensor's next look."""
+    from al_pipeline.dagster_api import DagsterApi
+    from al_pipeline.labelstudio.webhooks import register_webhook
+    from al_pipeline.local import Servers
+    from al_pipeline.loop import open_loop
+    from al_pipeline.private_file import kept_secret
+    from al_pipeline.web.opening import open_round
+    from al_pipeline.web.serve import serving
+    from al_pipeline.web.wakes import Waker
+    from al_pipeline.web.webhook import receiver
+
+    with told_plainly(), open_loop(settings := configure(home)) as loop:
+        _begin(host)
+        last = Servers.last(settings)
+        api = DagsterApi(dagster_url or (last.dagster_url if last else "http://127.0.0.1:3000"))
+        secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+        secret = secret or kept_secret(settings.webhook_secret_file)
+        client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
+        waker = Waker(lambda: open_round(loop, api))
+        with serving(receiver(secret, waker), host, port) as bound:
+            url = f"{(settings.webhook_url or f'http://127.0.0.1:{bound}').rstrip('/')}/webhook"
+            register_webhook(client, project_id, url, secret)
+            # What people did while nobody listened is told by no webhook.
+            waker.wake()
+            console.print(
+                f"Label Studio ({escape(client.project_url(project_id))}) tells {escape(url)} when people answer; a "
+                f"round that is due is launched at {escape(api.url)}. Ctrl-C ends this, the sensor goes on.",
+                soft_wrap=True,
+            )
+            threading.Event().wait()
+
+
+def ml_backend(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 9090,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Connect the project in Label Studio to it. Guesses bias people.")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Answer Label Studio with the newest checkpoint's guesses, as its ML backend; never on the holdout."""
+    from al_pipeline.defs.resources import Deployment
+    from al_pipeline.labelstudio.backends import register_backend
+    from al_pipeline.web.guesses import Guesses
+    from al_pipeline.web.ml_backend import backend
+    from al_pipeline.web.serve import serving
+
+    with told_plainly():
+        settings = configure(home)
+        _begin(host)
+        deployment = Deployment(settings)
+        password = settings.ml_backend_password.get_secret_value() if settings.ml_backend_password else None
+        guesses = Guesses(settings.artifacts, settings.published_images, deployment.ledger)
+        with serving(backend(guesses, password), host, port) as bound:
+            url = (settings.ml_backend_url or f"http://127.0.0.1:{bound}").rstrip("/")
+            console.print(f"{escape(url)} answers with the checkpoint {guesses.version()}.", soft_wrap=True)
+            if connect:
+                client, project_id = deployment.label_studio, deployment.project_id()
+                register_backend(client, project_id, url, password)
+                console.print(
+                    f"{escape(client.project_url(project_id))} asks it for a guess whenever somebody opens a task.",
+                    soft_wrap=True,
+                )
+            threading.Event().wait()
+
+
+def _begin(host: str) -> None:
+    """Prepare a server's process: signals, log lines, a warning if others reach it."""
+    from al_pipeline.web.serve import is_loopback
+
+    end_on_signals()
+    # Ours alone: httpx would tell of every request.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("al_pipeline")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    if not is_loopback(host):
+        console.print(
+            f"[yellow]Warning:[/yellow] {escape(host)} is not loopback: whoever reaches it over the network can send "
+            "requests, unencrypted. Put it behind a proxy with TLS, or use --host 127.0.0.1",
+            soft_wrap=True,
+        )

@@ -1,0 +1,125 @@
+"""What the newest checkpoint thinks of samples: by their id alone, and never of the holdout."""
+
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.images import decode
+from al_pipeline.core.model import Checkpoint, CheckpointInfo, read_info
+from al_pipeline.core.predict import predict
+from al_pipeline.core.rounds import round_key
+from al_pipeline.labelstudio.images import AS_IS
+from al_pipeline.ledger import Ledger
+from al_pipeline.ledger.guessable import guessable
+from al_pipeline.offline import find_checkpoint
+
+SAMPLE_ID = re.compile(r"[0-9a-f]{32}")
+NO_CHECKPOINT = "no checkpoint yet"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The most probable class of a sample, and how probable it is."""
+
+    name: str
+    probability: float
+
+
+class Guesses:
+    """The newest checkpoint of one AL_HOME, and the images that it is asked about.
+
+    Parameters
+    ----------
+    artifacts : Path
+        `Settings.artifacts`; the checkpoint of the highest round in it is used, also one that appears later.
+    images : Path
+        `Settings.published_images`.
+    ledger : Ledger
+        Says which samples are of the holdout.
+    """
+
+    def __init__(self, artifacts: Path, images: Path, ledger: Ledger) -> None:
+        self._artifacts, self._images, self._ledger = artifacts, images, ledger
+        self._lock = threading.Lock()
+        self._loaded: tuple[Path, str, Checkpoint] | None = None
+
+    def version(self) -> str:
+        """Return the name of the newest checkpoint, as tasks have it: ``r0007 0123456789abcdef``.
+
+        It waits for no prediction: Label Studio gives up on it after 3 s.
+
+        Raises
+        ------
+        CheckpointError
+            The file is damaged.
+        """
+        path = self._newest()
+        return NO_CHECKPOINT if path is None else _version(read_info(path))
+
+    def guess(self, samples: Sequence[object]) -> tuple[list[Guess | None], str]:
+        """Return a guess for each sample, in their order, and the version of the checkpoint that makes them.
+
+        There is none, None, for what is no sample id, has no published image, is not known to be asked about as a query
+        (the holdout's labels must be blind), or cannot be decoded; and none at all from an untrained checkpoint.
+        One call works at a time, others wait.
+
+        Raises
+        ------
+        ALError
+            The checkpoint is damaged or the ledger cannot be read.
+        """
+        with self._lock:
+            checkpoint = self._checkpoint()
+            if checkpoint is None:
+                return [None] * len(samples), NO_CHECKPOINT
+            found = self._guess(checkpoint, {s for s in samples if isinstance(s, str) and SAMPLE_ID.fullmatch(s)})
+            return [found.get(s) if isinstance(s, str) else None for s in samples], _version(checkpoint.info)
+
+    def _guess(self, checkpoint: Checkpoint, samples: Iterable[str]) -> dict[str, Guess]:
+        if not checkpoint.info.trained:
+            return {}
+        files = {sample: path for sample in sorted(guessable(self._ledger, samples)) if (path := self._image(sample))}
+        try:
+            probabilities = predict(checkpoint, list(files.values()))
+        except ImageError:
+            # Every image was whole when it was published: this is rare, and only then all are decoded twice.
+            files = {s: path for s, path in files.items() if _readable(path, checkpoint.info.image_size)}
+            probabilities = predict(checkpoint, list(files.values()))
+        names = checkpoint.info.class_names
+        return {s: Guess(names[row.argmax()], float(row.max())) for s, row in zip(files, probabilities, strict=True)}
+
+    def _image(self, sample: str) -> Path | None:
+        """Return the published image of a checked sample id."""
+        paths = (self._images / f"{sample}{suffix}" for suffix in sorted(set(AS_IS.values())))
+        return next((path for path in paths if path.is_file()), None)
+
+    def _newest(self) -> Path | None:
+        try:
+            return find_checkpoint(self._artifacts, "latest")
+        except InputError:
+            return None
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint; it is read again when a round is newer, or was trained anew."""
+        path = self._newest()
+        if path is None:
+            return None
+        weights = read_info(path).weights_hash
+        if self._loaded is None or self._loaded[:2] != (path, weights):
+            self._loaded = (path, weights, Checkpoint.load(path))
+        return self._loaded[2]
+
+
+def _version(info: CheckpointInfo) -> str:
+    return f"{round_key(info.round)} {info.weights_hash[:16]}"
+
+
+def _readable(path: Path, size: int) -> bool:
+    try:
+        decode(path, size)
+    except ImageError:
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""Label Studio's ML backend protocol: it asks for guesses about tasks, the newest checkpoint answers.
+
+What it asks and which answers it takes is in its own source (label_studio/ml/api_connector.py and models.py).
+"""
+
+import base64
+import binascii
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from al_pipeline.core.errors import ALError
+from al_pipeline.labelstudio.backends import USER
+from al_pipeline.labelstudio.config import classes_in
+from al_pipeline.labelstudio.tasks import choice
+from al_pipeline.web.bodies import CLOSE, read_body
+from al_pipeline.web.guesses import Guess, Guesses
+
+log = logging.getLogger(__name__)
+# A task has about 1 kB with an answer, and "Retrieve predictions" sends all that are selected at once.
+MAX_BODY = 64 << 20
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def backend(guesses: Guesses, password: str | None) -> Starlette:
+    """Return the application.
+
+    Parameters
+    ----------
+    guesses : Guesses
+    password : str or None
+        Asked for, with the user `USER`, by everything but /webhook: Label Studio sends it no credentials, and it does
+        nothing.
+    """
+
+    def guarded(handler: Handler) -> Handler:
+        async def guard(request: Request) -> Response:
+            if password is not None and not _knows(request, password):
+                raise HTTPException(
+                    401,
+                    "the password is missing or wrong (AL_ML_BACKEND_PASSWORD)",
+                    {"WWW-Authenticate": "Basic"} | CLOSE,
+                )
+            return await handler(request)
+
+        return guard
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "UP"})
+
+    async def setup(_: Request) -> Response:
+        # The request has the token of the project's owner: it is not even read.
+        return JSONResponse({"model_version": await run_in_threadpool(guesses.version)})
+
+    async def versions(_: Request) -> Response:
+        return JSONResponse({"versions": [await run_in_threadpool(guesses.version)]})
+
+    async def predict(request: Request) -> Response:
+        tasks, classes = _asked(await read_body(request, MAX_BODY))
+        samples = [task["data"].get("sample_id") for task in tasks]
+        found, version = await run_in_threadpool(guesses.guess, samples)
+        results = [_result(guess, version, classes) for guess in found]
+        return JSONResponse({"results": results, "model_version": version})
+
+    async def webhook(request: Request) -> Response:
+        # Label Studio tells every ML backend of everything. The loop trains through Dagster, nothing is to be done.
+        await read_body(request, MAX_BODY)
+        return JSONResponse({"status": "IGNORED"})
+
+    return Starlette(
+        routes=[
+            Route("/health", guarded(health)),
+            Route("/setup", guarded(setup), methods=["POST"]),
+            Route("/versions", guarded(versions)),
+            Route("/predict", guarded(predict), methods=["POST"]),
+            Route("/webhook", webhook, methods=["POST"]),
+        ],
+        exception_handlers={ALError: _failed},
+    )
+
+
+def _knows(request: Request, password: str) -> bool:
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    try:
+        given = base64.b64decode(value)
+    except binascii.Error:
+        given = b""
+    return hmac.compare_digest(given, f"{USER}:{password}".encode()) and scheme.lower() == "basic"
+
+
+def _asked(body: bytes) -> tuple[list[dict[str, Any]], set[str] | None]:
+    """Return the tasks of a request, and the classes that their project has, None if it does not say."""
+    try:
+        document = json.loads(body)
+        tasks, config = document["tasks"], document.get("label_config")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise HTTPException(400, 'the body is no JSON object with "tasks"') from None
+    if not isinstance(tasks, list) or not all(isinstance(t, dict) and isinstance(t.get("data"), dict) for t in tasks):
+        raise HTTPException(400, '"tasks" is no list of objects with "data"')
+    return tasks, set(classes_in(config)) if isinstance(config, str) and config else None
+
+
+def _result(guess: Guess | None, version: str, classes: set[str] | None) -> dict[str, Any] | list[Any]:
+    """Return what Label Studio stores for one task.
+
+    No guess is an empty list: of an object with an empty result it would make a prediction that says nothing. Neither
+    does it get a class that the project has no more, for which it would refuse all of the answer.
+    """
+    if guess is None or (classes is not None and guess.name not in classes):
+        return []
+    return {"result": [choice(guess.name)], "score": guess.probability, "model_version": version}
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("%s: %s", request.url.path, " ".join(str(error).split()))
+    return JSONResponse({"error": str(error)}, 503)

@@ -1,0 +1,196 @@
+"""What people do to a loop: they disagree, skip, change their minds, lose a server, and wait for the next batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+
+from al_pipeline.labelstudio.annotator import sign_up
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.server import LocalLabelStudio
+from al_pipeline_tests.defs.conftest import CLASSES, World
+from al_pipeline_tests.defs.rounds import metadata_of
+from al_pipeline_tests.defs.test_labeling import reason, tick
+
+pytestmark = pytest.mark.labelstudio
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def make(make_world: Any, server: LocalLabelStudio) -> MakeWorld:
+    """A factory of worlds with a Label Studio project of their own, set up."""
+
+    def made(**overrides: Any) -> World:
+        world = make_world(
+            home=server.document_root.parent,
+            label_studio_url=server.url,
+            label_studio_token=server.token,
+            label_studio_project=f"people {uuid4()}",
+            label_studio_timeout=60,
+            database_url=f"sqlite:///{Path.cwd() / 'ledger.sqlite3'}",
+            **overrides,
+        )
+        assert world.run("setup").success
+        return world
+
+    return made
+
+
+def client_of(world: World) -> tuple[LabelStudio, int]:
+    return world.deployment.label_studio, world.deployment.project_id()
+
+
+def answer(world: World, key: str, *values: str | None, by: LabelStudio | None = None) -> dict[str, int]:
+    """Answer the tasks of a round in their order, with the values in turn; return sample_id → annotation id."""
+    client, project = client_of(world)
+    return {
+        task.sample_id: (by or client).annotate(task.task_id, values[number % len(values)])
+        for number, task in enumerate(client.tasks(project, key))
+    }
+
+
+def change(world: World, annotation_id: int, value: str) -> None:
+    """Change an answer."""
+    from al_pipeline.labelstudio.tasks import choice
+
+    connection = client_of(world)[0].connection
+    connection.send("change", lambda: connection.sdk.annotations.update(annotation_id, result=[choice(value)]))
+
+
+def test_a_dispute_is_shown_trained_on_by_nobody_and_comes_back_as_a_review(make: MakeWorld) -> None:
+    world = make(
+        overlap=2,
+        policy={"min_votes": 1},
+        round={"strategy": "low_certainty", "batch_size": 4, "sample_size": None, "review": 0.25},
+    )
+    client, project = client_of(world)
+    world.run("round", "r0000")
+    answer(world, "r0000", *CLASSES)
+    second = sign_up(client, 1)
+    # The second person says the same but for the first sample.
+    disputed = client.tasks(project, "r0000")[0].sample_id
+    answer(world, "r0000", CLASSES[1], CLASSES[1], CLASSES[0], CLASSES[1], by=second)
+    result = world.run("round", "r0001")
+    shown = metadata_of(result, "labeled_pool")
+    assert shown["disputed"] == 1
+    assert shown["krippendorff_alpha"] == pytest.approx(8 / 15, abs=1e-9)
+    assert shown["cohen_kappa"] == pytest.approx(0.5)
+    people = {record.data["annotator"]: record.data for record in shown["annotators"].records}
+    assert [row["votes"] for row in people.values()] == [4, 4]
+    assert disputed not in set(world.value("labeled_pool", "r0001")["sample_id"])
+
+    batch = world.value("query_batch", "r0001")
+    assert metadata_of(result, "query_batch")["reviews"] == 1
+    assert batch.loc[batch["purpose"] == "review", "sample_id"].tolist() == [disputed]
+    assert len(batch) == 4
+    # A third vote settles it; nobody is shown what was said before.
+    [review] = [task for task in client.tasks(project, "r0001") if task.sample_id == disputed]
+    sign_up(client, 2).annotate(review.task_id, CLASSES[0])
+    answer(world, "r0001", CLASSES[0], by=second)
+    result = world.run("round", "r0002")
+    labels = world.value("labeled_pool", "r0002").set_index("sample_id")
+    # The second person was asked again and has changed their mind: three agree.
+    assert labels.loc[disputed, ["label", "votes", "n_votes"]].tolist() == [CLASSES[0], 3, 3]
+    assert metadata_of(result, "labeled_pool")["n_changed"] == 0
+
+
+def test_labels_that_people_change_are_told(make: MakeWorld) -> None:
+    world = make()
+    world.run("round", "r0000")
+    given = answer(world, "r0000", *CLASSES)
+    world.run("round", "r0001")
+    first = min(given.values())
+    [before] = [sample for sample, annotation in given.items() if annotation == first]
+    change(world, first, CLASSES[1])
+    answer(world, "r0001", *CLASSES)
+    result = world.run("round", "r0002")
+    assert metadata_of(result, "labeled_pool")["n_changed"] == 1
+    labels = world.value("labeled_pool", "r0002").set_index("sample_id")["label"]
+    assert labels[before] == CLASSES[1]
+    assert world.value("labeled_pool", "r0001").set_index("sample_id")["label"][before] == CLASSES[0]
+
+
+def test_a_skipped_sample_is_asked_about_again_up_to_the_limit(make: MakeWorld) -> None:
+    world = make(policy={"max_skips": 2}, round={"strategy": "random", "batch_size": 24, "sample_size": None})
+    world.run("round", "r0000")
+    everything = set(answer(world, "r0000", None))
+    assert len(everything) == 24
+    world.run("round", "r0001")
+    again = set(world.value("query_batch", "r0001")["sample_id"])
+    assert again == everything
+    answer(world, "r0001", None)
+    world.run("round", "r0002")
+    assert world.value("query_batch", "r0002").empty
+
+
+def test_with_prefetch_people_never_wait(make: MakeWorld) -> None:
+    world = make(policy={"prefetch": True})
+
+    def asked_for(result: dg.SensorResult | dg.SkipReason) -> list[str | None]:
+        assert isinstance(result, dg.SensorResult)
+        return [request.partition_key for request in result.run_requests or []]
+
+    world.run("round", "r0000")
+    assert asked_for(tick(world)) == ["r0001"]
+    result = world.run("round", "r0001")
+    assert metadata_of(result, "query_batch")["prefetched"] is True
+    assert reason(tick(world)) == "r0000: 0 of 4 answered, 4 to go"
+    answer(world, "r0001", *CLASSES)
+    assert asked_for(tick(world)) == []
+    answer(world, "r0000", *CLASSES)
+    assert asked_for(tick(world)) == ["r0002"]
+    result = world.run("round", "r0002")
+    assert len(world.value("labeled_pool", "r0002")) == 8
+    assert metadata_of(result, "query_batch")["prefetched"] is False
+    assert asked_for(tick(world)) == ["r0003"]
+
+
+def test_when_label_studio_lost_everything_only_what_is_unanswered_is_asked_again(make: MakeWorld) -> None:
+    world = make(policy={"min_fraction": 0.5})
+    client, project = client_of(world)
+    world.run("round", "r0000")
+    tasks = client.tasks(project, "r0000")
+    for task in tasks[:2]:
+        client.annotate(task.task_id, CLASSES[0])
+    world.run("round", "r0001")
+    client.delete_tasks([task.task_id for task in client.tasks(project)])
+    assert "all of its 4 tasks are missing" in reason(tick(world))
+    world.run("round", "r0000")
+    world.run("round", "r0001")
+    again = {task.sample_id for task in client.tasks(project, "r0000")}
+    assert again == {task.sample_id for task in tasks[2:]}
+    assert len(client.tasks(project, "r0001")) == 4
+    answer(world, "r0000", CLASSES[1])
+    answer(world, "r0001", CLASSES[1])
+    world.run("round", "r0002")
+    assert len(world.value("labeled_pool", "r0002")) == 8
+
+
+def test_crowdlab_weighs_annotators_and_tells_their_quality(make: MakeWorld, tmp_path: Path) -> None:
+    world = make(
+        overlap=3,
+        policy={"consensus": "crowdlab"},
+        round={"strategy": "random", "batch_size": 24, "sample_size": None},
+    )
+    client, _ = client_of(world)
+    truth = world.value("image_pool").set_index("sample_id")["label"]
+    world.run("round", "r0000")
+    tasks = client.tasks(client_of(world)[1], "r0000")
+    careful, careless = sign_up(client, 1), sign_up(client, 2)
+    for number, task in enumerate(tasks):
+        right = truth[task.sample_id]
+        wrong = CLASSES[1 - CLASSES.index(right)]
+        client.annotate(task.task_id, right)
+        careful.annotate(task.task_id, right)
+        careless.annotate(task.task_id, wrong if number % 2 else right)
+    result = world.run("round", "r0001")
+    labels = world.value("labeled_pool", "r0001")
+    assert (labels["label"] == truth.loc[labels["sample_id"]].to_numpy()).all()
+    people = [record.data for record in metadata_of(result, "labeled_pool")["annotators"].records]
+    quality = sorted((row["crowdlab_quality"], row["agrees"]) for row in people)
+    assert quality[0][1] == 0.5
+    assert quality[1][0] > quality[0][0] + 0.2
