@@ -1,5 +1,6 @@
 """Agreement and the figures of each annotator, against counting by hand and published examples."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from al_pipeline.core.consensus import consensus
 NAMES = ["a", "b", "c", "d", "e"]
 
 
-def answers(table: dict[str, list[str | None]], *, skips: tuple[tuple[str, int], ...] = ()) -> pd.DataFrame:
+def answers(table: Mapping[str, Sequence[str | None]], *, skips: tuple[tuple[str, int], ...] = ()) -> pd.DataFrame:
     """One answer per annotator and sample; None is nobody's."""
     rows: list[dict[str, Any]] = [
         {"annotator": who, "sample_id": f"s{number:02d}", "value": value, "cancelled": False}
