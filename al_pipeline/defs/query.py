@@ -12,7 +12,7 @@ import pandas as pd
 
 from al_pipeline.core.pool import select_split
 from al_pipeline.core.rng import generator
-from al_pipeline.core.rounds import round_number
+from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.core.strategies import Selection, available, certainty, cold_start, select
 from al_pipeline.defs.answers import draw_holdout, planned_before
 from al_pipeline.defs.features import Samples
@@ -352,7 +352,10 @@ def _labels_left(deployment: Deployment, policy: PolicySettings, number: int) ->
         return 0
     if policy.label_budget is None:
         return 2**31
-    return max(0, policy.label_budget - deployment.ledger.count_labels(policy.min_votes))
+    ledger, before = deployment.ledger, round_key(max(0, number - 1))
+    # A round that is opened ahead counts on the answers that people are about to give.
+    coming = sum(key == before for key, _ in ledger.open_tasks()) if policy.prefetch and number else 0
+    return max(0, policy.label_budget - ledger.count_labels(policy.min_votes) - coming)
 
 
 def _holdout_rows(manifest: pd.DataFrame, deployment: Deployment, config: RoundSettings) -> list[dict[str, Any]]:

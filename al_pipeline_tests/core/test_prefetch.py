@@ -1,0 +1,99 @@
+"""With `prefetch` one batch is always ready, and still the loop ends after a round that trained on every label."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from al_pipeline.core.rounds import Done, Open, RoundPolicy, RoundStatus, Wait, awaited_round, decide
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+AHEAD = RoundPolicy(prefetch=True)
+
+
+@pytest.mark.parametrize(
+    ("newest", "policy", "awaited"),
+    [
+        (0, RoundPolicy(), 0),
+        (3, RoundPolicy(), 3),
+        (0, AHEAD, None),
+        (1, AHEAD, 0),
+        (3, AHEAD, 2),
+        (1, replace(AHEAD, max_rounds=4), 0),
+        # Round 3 is the last of four: it waits for round 2.
+        (2, replace(AHEAD, max_rounds=4), 2),
+        (0, replace(AHEAD, max_rounds=2), 0),
+    ],
+)
+def test_which_round_is_waited_for(newest: int, policy: RoundPolicy, awaited: int | None) -> None:
+    assert awaited_round(newest, policy) == awaited
+
+
+def test_the_second_batch_is_made_ready_at_once_and_then_each_waits_for_the_one_before() -> None:
+    first = RoundStatus(round_number=0, run_state="succeeded", planned=8, unlabeled_left=80)
+    assert decide(first, AHEAD, NOW) == Open(
+        1, 1, "r0000 is with the annotators; the next batch is made ready (prefetch)"
+    )
+    second = replace(first, round_number=1, ahead=True)
+    assert decide(second, AHEAD, NOW) == Wait("r0000: 0 of 8 answered, 8 to go")
+    assert decide(replace(second, labeled=8), AHEAD, NOW) == Open(2, 1, "r0000: 8 of 8 answered")
+    assert isinstance(decide(replace(second, run_state="in_progress"), AHEAD, NOW), Wait)
+
+
+def turn(policy: RoundPolicy, *, pool: int, batch: int) -> tuple[list[int], list[int], str]:
+    """Turn the loop until it is done; people answer the awaited round alone, as late as can be.
+
+    Returns what each round asked about, how many labels each trained on, and the last reason.
+    """
+    asked, trained, answered = [], [], set[int]()
+
+    def labels() -> int:
+        return sum(asked[number] for number in answered)
+
+    number = 0
+    for _ in range(100):
+        wanted = batch
+        if policy.max_rounds is not None and number + 1 >= policy.max_rounds:
+            wanted = 0
+        if policy.label_budget is not None:
+            coming = asked[-1] if asked and len(asked) - 1 not in answered else 0
+            wanted = max(0, min(wanted, policy.label_budget - labels() - coming))
+        trained.append(labels())
+        asked.append(min(wanted, pool - sum(asked)))
+        awaited = awaited_round(number, policy)
+        ahead = awaited is not None and awaited < number and asked[awaited] > 0
+        if awaited is not None:
+            answered |= {number - ahead} | ({number - 1} if number and awaited == number else set())
+        counted = asked[number - ahead]
+        status = RoundStatus(
+            round_number=number,
+            run_state="succeeded",
+            planned=counted,
+            labeled=counted if awaited is not None else 0,
+            unlabeled_left=pool - sum(asked),
+            labels_total=labels(),
+            ahead=ahead,
+        )
+        decision = decide(status, policy, NOW)
+        if not isinstance(decision, Open):
+            assert isinstance(decision, Done), decision
+            return asked, trained, decision.reason
+        number = decision.round_number
+    raise AssertionError("the loop never ends")
+
+
+@pytest.mark.parametrize(
+    ("policy", "labels", "reason"),
+    [
+        (AHEAD, 30, "no image is left to ask about"),
+        (replace(AHEAD, label_budget=20), 20, "20 labels exist and the label budget is 20"),
+        (replace(AHEAD, max_rounds=4), 24, "r0003 was the last of 4 rounds"),
+    ],
+)
+def test_the_loop_ends_after_a_round_that_trained_on_every_label(policy: RoundPolicy, labels: int, reason: str) -> None:
+    asked, trained, told = turn(policy, pool=30, batch=8)
+    assert sum(asked) == labels
+    assert trained[-1] == labels, "somebody's answers were never used"
+    assert reason in told
+    # Each batch is out before the one before it is answered.
+    assert trained[:3] == [0, 0, 8]
