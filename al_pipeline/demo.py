@@ -13,6 +13,7 @@ from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.client import LabelStudioUnavailableError
 from al_pipeline.local import Servers
 from al_pipeline.loop import Loop, open_loop, truth
+from al_pipeline.private_file import private_folder
 from al_pipeline.processes import ServiceError
 from al_pipeline.progress import print_rounds
 from al_pipeline.settings import Settings, load_settings
@@ -46,7 +47,7 @@ def prepare(home: Path, images: Path | None, *, fresh: bool, console: Console) -
         if not marker.exists():
             raise InputError(f"{home} was not made by `al demo`, so --fresh does not delete it")
         shutil.rmtree(home)
-    home.mkdir(parents=True, exist_ok=True)
+    private_folder(home)
     marker.touch()
     if images is None:
         from al_pipeline.core.datasets import write_digits

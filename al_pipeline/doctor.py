@@ -1,20 +1,31 @@
 """`al doctor`: look at everything that can keep the loop from running, and say what to do about it."""
 
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import sqlalchemy as sa
 
 from al_pipeline import local
 from al_pipeline.core.errors import ALError
+from al_pipeline.private_file import private_folder
 from al_pipeline.processes import port_in_use
 from al_pipeline.settings import Settings
 from al_pipeline.stack import USUAL_PORTS
 
 # A checkpoint is 45 MB (ResNet-18) and each round keeps one; the first start of Label Studio installs about 1 GB.
 ENOUGH_DISK_GB = 5
+# In AL_HOME.
+SECRETS = ("labelstudio/credentials.json", "webhook_secret")
+KNOWN_PASSWORDS = {"", "postgres", "password", "secret", "admin", "changeme", "dagster", "labelstudio"}
 PACKAGES = ("dagster", "dagster-webserver", "torch", "torchvision", "label-studio-sdk")
 
 
@@ -34,7 +45,7 @@ def examine(configure: Callable[[], Settings]) -> list[Finding]:
     except ALError as error:
         return [Finding("settings", False, str(error))]
     findings = [Finding("settings", True, f"home {settings.home.resolve()}")]
-    for look in (_versions, _disk, _images, _ports, _ledger, _label_studio):
+    for look in (_versions, _disk, _privacy, _images, _ports, _listening, _ledger, _label_studio):
         findings.extend(look(settings))
     return findings
 
@@ -52,7 +63,7 @@ def _versions(settings: Settings) -> Iterator[Finding]:
 def _disk(settings: Settings) -> Iterator[Finding]:
     home = settings.home.resolve()
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        private_folder(home)
         with tempfile.TemporaryFile(dir=home):
             free = shutil.disk_usage(home).free / 1e9
     except OSError as error:
@@ -63,6 +74,43 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", False, f"{text}; {ENOUGH_DISK_GB} GB are needed: make room, or set AL_HOME elsewhere")
     else:
         yield Finding("disk", True, text)
+
+
+def _privacy(settings: Settings) -> Iterator[Finding]:
+    """Look who may read what, and for passwords that everybody knows."""
+    home = settings.home.resolve()
+    files = (*(home / name for name in SECRETS), Path(".env").resolve())
+    for path, allowed in ((home, 0o700), *((file, 0o600) for file in files)):
+        if path.exists() and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+            yield Finding(
+                "privacy", False, f"other users of this machine may read {path} ({mode:o}): chmod {allowed:o} {path}"
+            )
+            return
+    database = sa.make_url(settings.ledger_url)
+    if database.get_backend_name() != "sqlite" and (database.password or "") in {*KNOWN_PASSWORDS, database.username}:
+        yield Finding("privacy", False, "the password in AL_DATABASE_URL is one that everybody tries first: change it")
+        return
+    yield Finding("privacy", True, "nobody else may read the labels and secrets")
+
+
+def _listening(settings: Settings) -> Iterator[Finding]:
+    """Look whether our servers can be reached from other machines."""
+    servers = local.Servers.last(settings)
+    if servers is None or not servers.running:
+        return
+    ports = {urlsplit(url).port for url in (servers.dagster_url, servers.label_studio_url)}
+    try:
+        addresses = {c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr}
+    except psutil.AccessDenied:
+        return
+    for address in sorted(addresses):
+        if address.port in ports and not ip_address(address.ip).is_loopback:
+            yield Finding(
+                "ports",
+                False,
+                f"{address.ip}:{address.port} can be reached from other machines, and Dagster asks for no password: "
+                "listen on 127.0.0.1, or put a server with passwords and TLS in front",
+            )
 
 
 def _images(settings: Settings) -> Iterator[Finding]:

@@ -1,8 +1,14 @@
-"""Files for secrets: whole, and readable by their owner alone."""
+"""Files for secrets, whole and readable by their owner alone, and the folder that they and people's labels lie in."""
 
 import os
 import secrets
 from pathlib import Path
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that its owner alone may look into; one that is there stays as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:

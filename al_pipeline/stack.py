@@ -13,6 +13,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.dagster_api import LOCATION, DagsterApi
 from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.local import Servers, label_studio_folder
+from al_pipeline.private_file import private_folder
 from al_pipeline.processes import Service, ServiceError, answers, free_port, port_in_use
 from al_pipeline.settings import Settings
 
@@ -60,6 +61,7 @@ class Stack:
                 f"The servers of {settings.home.resolve()} run already (process {last.pid}): Dagster at "
                 f"{last.dagster_url}, Label Studio at {last.label_studio_url}. Stop them there with Ctrl-C first"
             )
+        private_folder(settings.home.resolve())
         port = _port("Dagster", dagster_port, last.dagster_url if last else None, taken=set())
         self.dagster_url = f"http://{HOST}:{port}"
         self.label_studio: LocalLabelStudio | None = None

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.ledger.schema import REVISION
+from al_pipeline.private_file import private_folder
 
 # Seconds that a writer waits for another one, or for a server to answer, before it gives up.
 PATIENCE = 10
@@ -75,7 +76,7 @@ def connect(url: str) -> sa.Engine:
     if sqlite:
         folder = Path(str(parsed.database)).parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
         except OSError as error:
             raise LedgerError(f"the folder {folder} of the ledger cannot be created: {error.strerror}") from error
     arguments = {"timeout": PATIENCE} if sqlite else {"connect_timeout": PATIENCE, "application_name": "al_pipeline"}

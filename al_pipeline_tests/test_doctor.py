@@ -1,0 +1,77 @@
+"""The doctor looks for what others could read, guess or reach."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from al_pipeline import local
+from al_pipeline.doctor import Finding, examine
+from al_pipeline.ledger import Ledger
+from al_pipeline.settings import Settings, load_settings
+
+Make = Callable[..., Settings]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Settings of an empty deployment, whatever the umask."""
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o022)
+    yield lambda **values: load_settings(home=tmp_path / "home", **values)
+    os.umask(before)
+
+
+def found(settings: Settings, subject: str) -> list[Finding]:
+    return [finding for finding in examine(lambda: settings) if finding.subject == subject]
+
+
+def test_what_we_make_ourselves_nobody_else_may_read(make: Make) -> None:
+    settings = make()
+    Ledger(settings.ledger_url).close()
+    assert settings.home.stat().st_mode & 0o077 == 0
+    assert [finding.ok for finding in found(settings, "privacy")] == [True]
+
+
+@pytest.mark.parametrize("name", ["", "labelstudio/credentials.json", "webhook_secret"])
+def test_what_others_may_read_is_to_be_mended(make: Make, name: str) -> None:
+    settings = make()
+    Ledger(settings.ledger_url).close()
+    path = settings.home / name
+    if name:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("secret")
+    path.chmod(0o755 if path.is_dir() else 0o644)
+    [finding] = found(settings, "privacy")
+    assert finding.ok is False
+    assert f"chmod {'600' if name else '700'} {path}" in finding.text
+
+
+@pytest.mark.parametrize("password", ["postgres", "al", "changeme"])
+def test_a_password_that_everybody_tries_first_is_to_be_changed(make: Make, password: str) -> None:
+    settings = make(database_url=f"postgresql://al:{password}@127.0.0.1:9/ledger")
+    [finding] = found(settings, "privacy")
+    assert finding.ok is False
+    assert "AL_DATABASE_URL" in finding.text
+    assert password not in finding.text or password == "al"
+
+
+def test_a_password_of_ones_own_is_fine(make: Make) -> None:
+    settings = make(database_url="postgresql://al:Zk3-xq9_vv@127.0.0.1:9/ledger")
+    assert [finding.ok for finding in found(settings, "privacy")] == [True]
+
+
+@pytest.mark.parametrize(("host", "open_to_all"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_a_server_that_other_machines_can_reach_is_told(make: Make, host: str, open_to_all: bool) -> None:
+    settings = make()
+    Ledger(settings.ledger_url).close()
+    with socket.create_server((host, 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        started = psutil.Process().create_time()
+        local.Servers(pid=os.getpid(), started=started, dagster_url=url, label_studio_url=url).write(settings)
+        told = [finding for finding in found(settings, "ports") if finding.ok is False]
+    assert bool(told) is open_to_all
+    assert all("can be reached from other machines" in finding.text for finding in told)
