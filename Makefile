@@ -8,7 +8,7 @@ export UV_COMPILE_BYTECODE := 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint lock bench clean
+.PHONY: help setup demo up test faults lint lock bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,10 @@ up: setup ## Label Studio and Dagster on your own images and settings
 
 test: setup ## All set-up, then the tests
 	.venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
+
+faults: setup ## The fault tests alone, and what they counted
+	@file=$$(mktemp); AL_REQUIRE_LABEL_STUDIO=1 AL_FAULT_REPORT=$$file .venv/bin/python -m pytest al_pipeline_tests/faults --quiet --quiet --no-header -p no:logging $(ARGS); \
+	  code=$$?; .venv/bin/python -m al_pipeline_tests.faults.report $$file; rm -f $$file; exit $$code
 
 lint: setup ## What CI checks beside the tests
 	.venv/bin/ruff check .

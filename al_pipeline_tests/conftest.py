@@ -25,6 +25,7 @@ SERVERS = tuple(
 )
 # These need a Label Studio too, and half as long as all of those: they have a server of their own.
 FAULTS = "al_pipeline_tests/faults/"
+NO_SERVER = "al_pipeline_tests/faults/test_interleavings.py"
 # The first start installs Label Studio and migrates its database.
 FIRST_START = 600.0
 
@@ -33,7 +34,7 @@ class FileByFile(LoadScopeScheduling):
     """With several workers (pytest-xdist): one has the tests with servers, one the faults; then file by file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(FAULTS):
+        if nodeid.startswith(FAULTS) and not nodeid.startswith(NO_SERVER):
             return "faults"
         return "servers" if nodeid.startswith(SERVERS) else nodeid.split("::")[0]
 

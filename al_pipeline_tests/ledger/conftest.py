@@ -35,8 +35,16 @@ class PostgreSQL:
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
         self._run("initdb", "-D", str(data), "-U", "al", "--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync")
+        self.start()
+
+    def start(self) -> None:
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        self._run("pg_ctl", "start", "-w", "-D", str(data), "-l", str(self.folder / "log"), "-o", options)
+        data, log = str(self.folder / "data"), str(self.folder / "log")
+        self._run("pg_ctl", "start", "-w", "-D", data, "-l", log, "-o", options)
+
+    def crash(self) -> None:
+        """End all its processes as they are; the next start recovers from the log."""
+        self._run("pg_ctl", "stop", "-m", "immediate", "-D", str(self.folder / "data"))
 
     def url(self, database: str) -> str:
         parts = sa.URL.create("postgresql", "al", PASSWORD, "127.0.0.1", self.port, database)
@@ -51,7 +59,7 @@ class PostgreSQL:
         return self.url(name)
 
     def stop(self) -> None:
-        self._run("pg_ctl", "stop", "-m", "immediate", "-D", str(self.folder / "data"))
+        self.crash()
         shutil.rmtree(self.folder)
 
     def _run(self, *command: str) -> None:
@@ -65,6 +73,10 @@ class PostgreSQL:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
+    yield from run_postgresql()
+
+
+def run_postgresql() -> Iterator[PostgreSQL]:
     if not (shutil.which("initdb") and shutil.which("pg_ctl")):
         pytest.skip("initdb and pg_ctl are not on the PATH (Debian: apt-get install postgresql, and add its bin)")
     pytest.importorskip("psycopg2", reason="the PostgreSQL driver is not installed (the extra `postgres`)")
