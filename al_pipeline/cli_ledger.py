@@ -38,7 +38,9 @@ def import_(
         elif settings.images is None:
             raise InputError("No images are known yet: add --images DIR, the folder that the labels are about")
         else:
-            manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share)
+            manifest = scan(
+                settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
+            )
             ledger.register(manifest)
         names = class_names(manifest, settings.classes, settings.images)
         done = import_labels(ledger, rows, names, origin=table.name)

@@ -120,7 +120,9 @@ def _images(settings: Settings) -> Iterator[Finding]:
         yield Finding("images", False, "no folder is set: AL_IMAGES, `images` in al.toml, or --images")
         return
     try:
-        manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share)
+        manifest = scan(
+            settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
+        )
         names = class_names(manifest, settings.classes, settings.images)
     except ALError as error:
         yield Finding("images", False, str(error))

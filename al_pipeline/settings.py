@@ -236,6 +236,9 @@ class Settings(BaseSettings):
     max_excluded_share: float = Field(
         default=0.2, ge=0, le=1, description="Share of broken image files above which the pool is refused."
     )
+    follow_links: bool = Field(
+        default=False, description="Read also what symbolic links to places outside of the folder of images lead to."
+    )
 
     cache_gb: float = Field(
         default=4.0, ge=0, description="Bound on the cache of decoded images in AL_HOME/cache; 0 decodes every time."

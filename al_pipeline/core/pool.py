@@ -23,6 +23,7 @@ POOL_FOLDERS = frozenset({"pool", "train", "unlabeled", "val", "valid", "validat
 HOLDOUT_FOLDERS = frozenset({"holdout", "test"})
 COLUMNS = ("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash")
 MIN_CLASSES, MAX_CLASSES = 2, 1000
+LEADS_OUT = "a link that leads out of the images' folder: copy its target there, or set AL_FOLLOW_LINKS=true"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def scan(
     *,
     max_excluded_share: float = 0.2,
     max_pixels: int = MAX_PIXELS,
+    follow_links: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
@@ -55,7 +57,8 @@ def scan(
 
     Hidden files and folders, and files without the suffix of an image, are ignored. Set aside with a reason (split
     ``excluded``) are files that cannot be decoded; copies of a file with the same label, but one; all copies of a file
-    that lies under several labels; pool files that lie in the holdout as well.
+    that lies under several labels; pool files that lie in the holdout as well; links that lead out of `root`, unless
+    they are to be followed.
 
     Parameters
     ----------
@@ -64,6 +67,8 @@ def scan(
         Share of files that cannot be decoded, 0 to 1, above which something is wrong with the folder itself.
     max_pixels : int
         Larger images are not decoded and are set aside.
+    follow_links : bool
+        Read also what symbolic links to places outside of `root` lead to. `root` itself may be a link.
     workers : int, optional
         Threads; the number of cores, at most 8, by default.
     progress : callable, optional
@@ -90,7 +95,7 @@ def scan(
        ImageHash library).
     """
     root = Path(root)
-    found = _find(root)
+    found = _find(root, follow_links)
     rows = []
     with ThreadPoolExecutor(workers or default_workers()) as pool:
         for row in pool.map(lambda file: _read(file, max_pixels), found):
@@ -164,13 +169,13 @@ def _normal(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def _find(root: Path) -> list[_Found]:
+def _find(root: Path, follow_links: bool) -> list[_Found]:
     if not root.exists():
         raise InputError(f"The folder of images {root} (AL_IMAGES) does not exist: check the path")
     if not root.is_dir():
         raise InputError(f"{root} (AL_IMAGES) is a file: give the folder that holds the images")
     root = root.resolve()
-    paths = dict(sorted(walk(root), key=lambda item: item[0].parts))
+    paths = dict(sorted(walk(root, follow_links=follow_links), key=lambda item: item[0].parts))
     splits = _split_folders([path for path, problem in paths.items() if problem is None])
     found = [_place(root, path, problem, splits) for path, problem in paths.items()]
     if not found:
@@ -181,8 +186,18 @@ def _find(root: Path) -> list[_Found]:
     return found
 
 
-def walk(root: Path) -> Iterator[tuple[PurePath, str | None]]:
-    """Yield the files with an image's suffix, relative to `root`, and the folders that cannot be listed, with why."""
+def walk(root: Path, *, follow_links: bool = True) -> Iterator[tuple[PurePath, str | None]]:
+    """Yield the files with an image's suffix, relative to `root`, and what is not to be read, with why.
+
+    That is folders that cannot be listed, and, unless `follow_links`, links to files and folders outside of `root`.
+    """
+    inside = os.path.realpath(root)
+
+    def leads_out(path: Path) -> bool:
+        if follow_links or not path.is_symlink():
+            return False
+        return not PurePath(os.path.realpath(path)).is_relative_to(inside)
+
     problems: list[OSError] = []
     seen: set[str] = set()
     # Links to folders are followed, because people link their data sets together; they may form loops, and those end
@@ -193,9 +208,13 @@ def walk(root: Path) -> Iterator[tuple[PurePath, str | None]]:
         subfolders[:] = sorted(
             name for name in subfolders if not name.startswith(".") and os.path.realpath(here / name) not in seen
         )
+        out = [name for name in subfolders if leads_out(here / name)]
+        subfolders[:] = [name for name in subfolders if name not in out]
+        for name in out:
+            yield (here / name).relative_to(root), LEADS_OUT
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield (here / name).relative_to(root), None
+                yield (here / name).relative_to(root), LEADS_OUT if leads_out(here / name) else None
     for problem in problems:
         yield Path(problem.filename).relative_to(root), f"unreadable folder: {problem.strerror}"
 

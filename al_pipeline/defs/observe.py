@@ -35,6 +35,16 @@ class Attempts:
     failed_run_id: str | None
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """Samples of a round: labeled, skipped, without a task; and those labeled that are no holdout or review."""
+
+    labeled: int = 0
+    skipped: int = 0
+    missing: int = 0
+    labeled_queries: int = 0
+
+
 def policy_of(settings: PolicySettings) -> RoundPolicy:
     """Return the policy that `decide` takes."""
     return RoundPolicy(
@@ -105,39 +115,56 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
     ahead = before is not planned and not before.empty
     if ahead:
         key, planned = round_key(number - 1), before
-    asked = set(planned["sample_id"])
-    tasks = deployment.label_studio.tasks(deployment.project_id(), key) if asked else []
-    labeled = {task.sample_id for task in tasks if task.annotations >= policy.min_votes} & asked
-    skipped = ({task.sample_id for task in tasks if task.cancelled} & asked) - labeled
-    missing = asked - {task.sample_id for task in tasks}
-    if missing:
-        # An answer that was pulled is known, whatever became of its task.
-        known = answered_samples(ledger, key, policy.min_votes)
-        labeled |= {sample for sample in missing if known.get(sample) is True}
-        skipped |= {sample for sample in missing if known.get(sample) is False}
-        missing -= known.keys()
-    query = set(planned.loc[planned["purpose"] == "query", "sample_id"])
+    progress = _progress(deployment, planned, key, policy.min_votes)
     opened_at = planned["pushed_at"].max()
     return Facts(
         RoundStatus(
             round_number=number,
             run_state="succeeded",
             attempts=attempts.count,
-            planned=len(asked),
-            labeled=len(labeled),
-            skipped=len(skipped),
-            withdrawn=len(missing),
+            planned=len(planned),
+            labeled=progress.labeled,
+            skipped=progress.skipped,
+            withdrawn=progress.missing,
             opened_at=None if pd.isna(opened_at) else opened_at.to_pydatetime(),
             unlabeled_left=max(0, ledger.count_samples("pool") - len(ledger.asked())),
             # The awaited round's answers are counted where they are; the ledger gets them when the next round pulls.
             ahead=ahead,
-            labels_total=ledger.count_labels(policy.min_votes, but=key) + len(labeled & query),
+            labels_total=ledger.count_labels(policy.min_votes, but=key) + progress.labeled_queries,
         ),
         counts={
             "round": key,
-            "planned": len(asked),
-            "labeled": len(labeled),
-            "skipped": len(skipped),
-            "missing": len(missing),
+            "planned": len(planned),
+            "labeled": progress.labeled,
+            "skipped": progress.skipped,
+            "missing": progress.missing,
         },
     )
+
+
+def _progress(deployment: Deployment, planned: pd.DataFrame, key: str, min_votes: int) -> _Progress:
+    """Count in Label Studio what people have done with a round, and what is gone."""
+    from al_pipeline.labelstudio.counts import LISTED, count_round
+
+    if planned.empty:
+        return _Progress()
+    client, project_id = deployment.label_studio, deployment.project_id()
+    only_queries = bool((planned["purpose"] == "query").all())
+    if len(planned) > LISTED and only_queries and planned["task_id"].notna().all():
+        counts = count_round(client, project_id, key, planned["task_id"].tolist(), min_votes)
+        if counts is not None:
+            return _Progress(counts.labeled, counts.skipped, 0, counts.labeled)
+
+    asked = set(planned["sample_id"])
+    tasks = client.tasks(project_id, key)
+    labeled = {task.sample_id for task in tasks if task.annotations >= min_votes} & asked
+    skipped = ({task.sample_id for task in tasks if task.cancelled} & asked) - labeled
+    missing = asked - {task.sample_id for task in tasks}
+    if missing:
+        # An answer that was pulled is known, whatever became of its task.
+        known = answered_samples(deployment.ledger, key, min_votes)
+        labeled |= {sample for sample in missing if known.get(sample) is True}
+        skipped |= {sample for sample in missing if known.get(sample) is False}
+        missing -= known.keys()
+    query = set(planned.loc[planned["purpose"] == "query", "sample_id"])
+    return _Progress(len(labeled), len(skipped), len(missing), len(labeled & query))

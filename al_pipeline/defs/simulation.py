@@ -42,7 +42,7 @@ def simulate_rounds(
     settings = deployment.settings
     if settings.images is None:
         raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
-    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share)
+    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
     results = simulate_loop(
         manifest,
         classes_of(manifest, settings),

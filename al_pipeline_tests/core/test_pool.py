@@ -144,12 +144,68 @@ def test_a_label_is_the_same_however_the_file_system_composes_its_letters(tmp_pa
     assert scan(tmp_path)["label"].tolist() == [composed, composed]
 
 
-def test_linked_folders_are_followed_and_loops_of_links_end(tmp_path: Path) -> None:
-    pictures(tmp_path / "elsewhere", "1.png")
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """A folder of images of which links lead out: straight, by way of `..`, of another link, and by a file."""
+    pictures(tmp_path / "elsewhere", "1.png", "deep/3.png")
+    # Its name begins as the root's does, and yet it is outside.
+    pictures(tmp_path / "images, private", "4.png")
     root = pictures(tmp_path / "images", "dog/2.png")
     (root / "cat").symlink_to(tmp_path / "elsewhere")
     (root / "dog" / "loop").symlink_to(root)
-    assert placed(scan(root), root) == {"cat/1.png": ("pool", "cat"), "dog/2.png": ("pool", "dog")}
+    (root / "dog" / "private").symlink_to("../../images, private")
+    (root / "dog" / "deep").symlink_to(root / "cat" / "deep")
+    picture(tmp_path / "5.png")
+    (root / "dog" / "5.png").symlink_to(tmp_path / "5.png")
+    return root
+
+
+def test_links_that_lead_out_are_set_aside_with_the_remedy(linked: Path) -> None:
+    manifest = scan(linked, max_excluded_share=0.9)
+    assert placed(manifest, linked) == {
+        "cat": ("excluded", None),
+        "dog/2.png": ("pool", "dog"),
+        "dog/5.png": ("excluded", "dog"),
+        "dog/deep": ("excluded", "dog"),
+        "dog/private": ("excluded", "dog"),
+    }
+    for row in manifest[manifest["split"] == "excluded"].itertuples():
+        assert row.reason == (
+            "a link that leads out of the images' folder: copy its target there, or set AL_FOLLOW_LINKS=true"
+        )
+        # Not one byte of the target was read.
+        assert (row.sample_id, row.bytes, row.phash) == (None, 0, "")
+
+
+def test_links_that_lead_out_are_followed_where_that_is_set_and_loops_of_links_end(linked: Path) -> None:
+    manifest = scan(linked, follow_links=True)
+    assert {uri: split for uri, (split, _) in placed(manifest, linked).items()} == {
+        "cat/1.png": "pool",
+        "cat/deep/3.png": "pool",
+        "dog/2.png": "pool",
+        "dog/5.png": "pool",
+        "dog/private/4.png": "pool",
+    }
+
+
+def test_links_within_the_folder_are_followed_and_the_folder_may_be_a_link_itself(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "real", "store/1.png", "dog/2.png")
+    (root / "cat").symlink_to("store")
+    (root / "dog" / "loop").symlink_to(root)
+    (root / "dog" / "1.png").symlink_to(root / "dog" / "2.png")
+    (tmp_path / "images").symlink_to(root)
+    expected = placed(scan(root, follow_links=True), root)
+    assert set(expected) == {"cat/1.png", "dog/1.png", "dog/2.png", "store/1.png"}
+    assert {split for split, _ in expected.values()} == {"pool", "excluded"}
+    assert placed(scan(tmp_path / "images"), root) == expected
+
+
+def test_a_folder_of_nothing_but_links_that_lead_out_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    pictures(tmp_path / "elsewhere", "1.png")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cat").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"(?s)1 of 1 files .*AL_FOLLOW_LINKS=true"):
+        scan(tmp_path / "images")
 
 
 def spoil(root: Path) -> None:

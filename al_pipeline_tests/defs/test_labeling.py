@@ -11,6 +11,7 @@ from al_pipeline.defs.observe import observe
 from al_pipeline.defs.pulling import withdraw_deleted
 from al_pipeline.defs.pushing import BatchError
 from al_pipeline.defs.sensors import annotations_landed
+from al_pipeline.labelstudio import counts
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.loop import truth
@@ -146,6 +147,33 @@ def test_a_task_deleted_by_people_is_withdrawn_and_its_image_returns_to_the_pool
     assert withdrawn["sample_id"].tolist() == [tasks[0].sample_id]
     assert withdraw_deleted(deployment.ledger, deployment.label_studio, deployment.project_id(), 1) == []
     assert observe(world.instance, deployment, world.settings.policy).status.unlabeled_left == before - 4 + 1
+
+
+def test_a_large_round_is_counted_as_a_small_one_is_listed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run("round", "r0000", round_config={"batch_size": 6})
+    deployment, policy = world.deployment, world.settings.policy
+    tasks = deployment.label_studio.tasks(deployment.project_id(), "r0000")
+
+    def both() -> None:
+        facts = []
+        for page in (counts.PAGE, 1):
+            monkeypatch.setattr(counts, "LISTED", page)
+            facts.append(observe(world.instance, deployment, policy))
+        assert facts[0] == facts[1]
+
+    both()
+    for task, answer in zip(tasks, [CLASSES[0], CLASSES[1], None], strict=False):
+        deployment.label_studio.annotate(task.task_id, answer)
+        both()
+    deployment.label_studio.delete_tasks([tasks[0].task_id, tasks[4].task_id])
+    both()
+    assert observe(world.instance, deployment, policy).counts == {
+        "round": "r0000",
+        "planned": 6,
+        "labeled": 1,
+        "skipped": 1,
+        "missing": 2,
+    }
 
 
 def test_a_round_whose_tasks_are_all_gone_is_stalled_and_nothing_is_withdrawn(world: World) -> None:
