@@ -101,29 +101,70 @@ def labels(min_votes: int, *, but: str | None = None) -> sa.Select[tuple[int]]:
     return sa.select(sa.func.count()).select_from(votes.subquery())
 
 
-def agreed(min_votes: int, class_names: Sequence[str] | None = None) -> sa.Select[tuple[str, str, int, int]]:
-    """Select sample, label, votes and number of votes where most people's latest answers to a query agree."""
-    answers = _with_purpose()
-    newest = sa.func.row_number().over(
-        partition_by=[answers.c.sample_id, answers.c.annotator],
-        order_by=[answers.c.updated_at.desc(), answers.c.annotation_id.desc()],
-    )
-    person = sa.select(answers, newest.label("newest")).where(answers.c.purpose == "query").subquery()
-    vote = [person.c.newest == 1, ~person.c.cancelled, person.c.value.is_not(None)]
-    if class_names is not None:
-        vote.append(person.c.value.in_(class_names))
-    votes = sa.func.count().label("votes")
-    n_votes = sa.func.sum(votes).over(partition_by=person.c.sample_id).label("n_votes")
-    tally = (
-        sa.select(person.c.sample_id, person.c.value, votes, n_votes)
-        .where(*vote)
-        .group_by(person.c.sample_id, person.c.value)
+def agreed(min_votes: int, class_names: Sequence[str] | None = None) -> sa.Select[tuple]:
+    """Select sample, label, votes and number of votes where most people's latest answers to a query agree.
+
+    One walk along `ix_annotations_votes`; only samples that were answered differently are counted value by value.
+    """
+    vote = annotations.alias("vote")
+    n = sa.func.count().label("n")
+    lowest, highest = sa.func.min(vote.c.value).label("lowest"), sa.func.max(vote.c.value).label("highest")
+    counted = (
+        sa.select(vote.c.sample_id, lowest, highest, n)
+        .where(*_is_vote(vote, class_names))
+        .group_by(vote.c.sample_id)
+        .having(n >= min_votes)
         .subquery()
     )
+    one = annotations.alias("one")
+    theirs = [one.c.sample_id == counted.c.sample_id, *_is_vote(one, class_names)]
+    most = (
+        sa.select(one.c.value).where(*theirs).group_by(one.c.value).having(2 * sa.func.count() > counted.c.n)
+    ).scalar_subquery()
+    same = counted.c.lowest == counted.c.highest
+    label = sa.case((same, counted.c.lowest), else_=most)
+    found = sa.select(counted, label.label("label")).subquery()
+    again = annotations.alias("again")
+    agreeing = (
+        sa.select(sa.func.count())
+        .where(again.c.sample_id == found.c.sample_id, again.c.value == found.c.label, *_is_vote(again, class_names))
+        .scalar_subquery()
+    )
+    votes = sa.case((found.c.lowest == found.c.highest, found.c.n), else_=agreeing)
     return (
-        sa.select(tally.c.sample_id, tally.c.value, tally.c.votes, tally.c.n_votes)
-        .where(2 * tally.c.votes > tally.c.n_votes, tally.c.n_votes >= min_votes)
-        .order_by(tally.c.sample_id)
+        sa.select(found.c.sample_id, found.c.label, votes.label("votes"), found.c.n)
+        .where(found.c.label.is_not(None))
+        .order_by(found.c.sample_id)
+    )
+
+
+def _is_vote(answer: sa.Alias, class_names: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions under which an annotation is a person's latest answer to a query, and no skip."""
+    later = annotations.alias(f"after_{answer.name}")
+    newer = sa.tuple_(later.c.updated_at, later.c.annotation_id) > sa.tuple_(
+        answer.c.updated_at, answer.c.annotation_id
+    )
+    person = [later.c.sample_id == answer.c.sample_id, later.c.annotator == answer.c.annotator]
+    replaced = sa.exists().where(*person, newer, ~later.c.deleted, _is_query(later)).correlate(answer)
+    values = answer.c.value.is_not(None) if class_names is None else answer.c.value.in_(class_names)
+    blind = sa.select(samples.c.sample_id).where(samples.c.split == sa.literal_column("'holdout'"))
+    standing = [~answer.c.deleted, ~answer.c.cancelled, values]
+    return [*standing, answer.c.sample_id.not_in(blind), _is_query(answer), ~replaced]
+
+
+def _is_query(answer: sa.Alias) -> sa.ColumnElement[bool]:
+    """Return whether an annotation answers a query, if its sample is not holdout by its image; as `_with_purpose`."""
+    live, asked = planned_tasks.alias(f"live_{answer.name}"), planned_tasks.alias(f"asked_{answer.name}")
+    query, review = sa.literal_column("'query'"), sa.literal_column(f"'{REVIEW}'")
+    now = [live.c.sample_id == answer.c.sample_id, live.c.withdrawn_at.is_(None)]
+    then = [asked.c.sample_id == answer.c.sample_id, asked.c.round == answer.c.round]
+    # Literals, not parameters: only so the partial indexes serve.
+    return sa.exists().where(*now, live.c.purpose == query).correlate(answer) | (
+        ~sa.exists().where(*now, live.c.purpose != review).correlate(answer)
+        & (
+            (answer.c.source == IMPORTED)
+            | sa.exists().where(*then, asked.c.purpose.in_([query, review])).correlate(answer)
+        )
     )
 
 

@@ -50,6 +50,12 @@ samples = sa.Table(
     sa.Column("split", sa.String(16), nullable=False),
     sa.Column("label", sa.Text),
     sa.Column("first_seen", UTCDateTime, nullable=False),
+    sa.Index(
+        "ix_samples_holdout",
+        "sample_id",
+        sqlite_where=sa.text("split = 'holdout'"),
+        postgresql_where=sa.text("split = 'holdout'"),
+    ),
 )
 
 # One row per planned round: whoever inserts it first owns the plan, so that a round is planned once, even empty.
@@ -86,6 +92,12 @@ planned_tasks = sa.Table(
         unique=True,
         sqlite_where=sa.text("withdrawn_at IS NULL AND purpose <> 'review'"),
         postgresql_where=sa.text("withdrawn_at IS NULL AND purpose <> 'review'"),
+    ),
+    sa.Index(
+        "ix_planned_tasks_query",
+        "sample_id",
+        sqlite_where=sa.text("withdrawn_at IS NULL AND purpose = 'query'"),
+        postgresql_where=sa.text("withdrawn_at IS NULL AND purpose = 'query'"),
     ),
 )
 

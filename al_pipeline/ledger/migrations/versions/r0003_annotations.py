@@ -58,6 +58,12 @@ def upgrade() -> None:
             "source",
         ],
     )
+    for name, table, columns, condition in (
+        ("ix_samples_holdout", "samples", ["sample_id"], "split = 'holdout'"),
+        ("ix_planned_tasks_query", "planned_tasks", ["sample_id"], "withdrawn_at IS NULL AND purpose = 'query'"),
+    ):
+        where = sa.text(condition)
+        op.create_index(name, table, columns, sqlite_where=where, postgresql_where=where)
     op.drop_index("ix_annotation_events_task", "annotation_events")
     op.drop_index("ix_annotation_events_sample_id", "annotation_events")
 
