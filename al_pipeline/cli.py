@@ -181,6 +181,9 @@ def export(
     file_format: Annotated[
         Format | None, typer.Option("--format", help="csv, parquet or json; by default from the file's name.")
     ] = None,
+    agreed: Annotated[
+        bool, typer.Option("--agreed", help="One row per image whose label most people agree on.")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Write all labels with where each came from: round, annotation, annotator, moment."""
@@ -190,7 +193,10 @@ def export(
         kind = file_format.value if file_format else output.suffix.lstrip(".").lower()
         if kind not in list(Format):
             raise InputError(f"{output}: the format is not clear from the name; add --format csv, parquet or json")
-        labels = Ledger(configure(home).ledger_url).export()
+        ledger = Ledger(configure(home).ledger_url)
+        labels = ledger.current_labels() if agreed else ledger.export()
+        if agreed:
+            labels.insert(1, "uri", labels["sample_id"].map(ledger.uris()).astype(object))
         output.parent.mkdir(parents=True, exist_ok=True)
         if kind == Format.csv:
             labels.to_csv(output, index=False)
@@ -198,7 +204,7 @@ def export(
             labels.to_parquet(output, index=False)
         else:
             labels.to_json(output, orient="records", lines=False, date_format="iso", indent=1)
-        console.print(f"{len(labels)} answers written to {output}")
+        console.print(f"{len(labels)} {'labels' if agreed else 'answers'} written to {output}")
 
 
 app.add_typer(ledger_commands, name="ledger")

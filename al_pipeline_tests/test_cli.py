@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from al_pipeline.cli import app
 from al_pipeline.ledger import Ledger
 from al_pipeline.processes import free_port
+from al_pipeline_tests.ledger.builders import Event, manifest, moment, plan_rows, sample
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +79,29 @@ def test_an_export_before_any_label_has_its_columns(name: str, tmp_path: Path) -
     assert (tmp_path / "deep" / name).exists()
 
 
+def test_an_export_of_what_people_agree_on_has_one_row_per_image(tmp_path: Path) -> None:
+    code, told = run("export", "agreed.csv", "--agreed")
+    assert code == 0
+    assert "0 labels" in told
+    ledger = Ledger(f"sqlite:///{tmp_path / '.al' / 'ledger.sqlite3'}")
+    ledger.register(manifest())
+    ledger.plan("r0000", pd.concat([plan_rows(1, 2, 3), plan_rows(4, purpose="holdout")]))
+    said = [(1, "ann", "cat"), (1, "bob", "cat"), (1, "eve", "dog"), (2, "ann", "dog"), (2, "bob", "cat")]
+    said += [(3, "ann", "dog"), (4, "ann", "dog")]
+    ledger.append(
+        [Event(n, sample(about), value, annotator=who) for n, (about, who, value) in enumerate(said)], moment(1)
+    )
+    ledger.close()
+    code, told = run("export", "agreed.csv", "--agreed")
+    assert code == 0
+    assert "2 labels written to agreed.csv" in told
+    assert (tmp_path / "agreed.csv").read_text().splitlines() == [
+        "sample_id,uri,label,votes,n_votes",
+        f"{sample(1)},/images/1.png,cat,2,3",
+        f"{sample(3)},/images/3.png,dog,1,1",
+    ]
+
+
 def test_migrate_makes_the_ledger(tmp_path: Path) -> None:
     assert run("migrate")[0] == 0
     assert Ledger(f"sqlite:///{tmp_path / '.al' / 'ledger.sqlite3'}").planned().empty
@@ -130,7 +155,7 @@ def test_labels_are_brought_along_and_the_ledger_is_verified(tmp_path: Path) -> 
     code, told = run("ledger", "verify")
     assert code == 1
     assert "was changed before it was made" in told
-    assert "2 problems. Nothing was changed" in told
+    assert "6 problems. Nothing was changed" in told
 
 
 @pytest.mark.parametrize(("name", "text", "said"), [("x.txt", "", ".csv or .parquet"), ("x.csv", "", "cannot be read")])

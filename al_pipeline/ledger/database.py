@@ -105,6 +105,8 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     if cursor.fetchone()[0] != "wal":
         cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # The pages that a view needs are read once: 256 MB at most, and only as much as is used.
+    cursor.execute("PRAGMA cache_size = -262144")
     cursor.close()
 
 

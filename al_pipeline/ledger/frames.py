@@ -84,6 +84,7 @@ SNAPSHOT = {
     "annotation_ids": TEXT,
     "first_round": TEXT,
 }
+LABELS = {"sample_id": TEXT, "label": TEXT, "votes": WHOLE, "n_votes": WHOLE}
 SNAPSHOTS = {"round": TEXT, "created_at": MOMENT, "labels_hash": TEXT, "labels": WHOLE}
 
 # What a plan row may leave out; everything else in PLAN is required.
@@ -142,4 +143,4 @@ def aware(moment: datetime | pd.Timestamp) -> datetime:
     """
     if moment.tzinfo is None:
         raise InputError(f"the ledger stores aware datetimes only, not {moment!r}: use datetime.now(UTC)")
-    return pd.Timestamp(moment).to_pydatetime(warn=False)
+    return moment if type(moment) is datetime else pd.Timestamp(moment).to_pydatetime(warn=False)

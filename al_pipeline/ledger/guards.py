@@ -17,8 +17,10 @@ def refuse_unplannable(connection: sa.Connection, round_key: str, rows: list[dic
     refuse_unregistered(connection, [row["sample_id"] for row in rows])
     task = planned_tasks.c
     query = sa.select(task.sample_id, task.round).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
-    live = dict(connection.execute(query).tuples().all())
     new = [row["sample_id"] for row in rows if row["purpose"] != REVIEW]
+    live: dict[str, str] = {}
+    for start in range(0, len(new), CHUNK):
+        live.update(connection.execute(query.where(task.sample_id.in_(new[start : start + CHUNK]))).tuples().all())
     if asked := [sample for sample in new if sample in live]:
         raise LedgerError(
             f"{round_key} cannot be planned: {len(asked)} of its samples have a task already, "

@@ -2,25 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 
 import sqlalchemy as sa
 
 from al_pipeline.ledger.frames import ANSWERS, EXPORT
-from al_pipeline.ledger.schema import IMPORTED, REVIEW, annotation_events, planned_tasks, samples
+from al_pipeline.ledger.schema import IMPORTED, REVIEW, annotation_events, annotations, planned_tasks, samples
 from al_pipeline.ledger.types import KnownAnnotation
 
+# The columns that an annotation has from its latest event, which `event_id` names.
+COPIED = [column.name for column in annotations.c if column.name != "event_id"]
 
-def current_answers(
-    *, until: datetime | None = None, purpose: str | None = None, round_key: str | None = None
-) -> sa.Select[tuple]:
-    """Select the latest state of every annotation that stands, pulled until that moment, with its sample's purpose.
+
+def current_answers(*, purpose: str | None = None, round_key: str | None = None) -> sa.Select[tuple]:
+    """Select the latest state of every annotation that stands, with its sample's purpose.
 
     The columns are those of `frames.ANSWERS`. A sample is holdout if the images say so; else its purpose is that of
     the task that asks about it now, or else of the (withdrawn) task that was answered. Labels that people brought along
     are answers to a query.
     """
-    columns = _with_purpose(until, round_key)
+    columns = _with_purpose(round_key)
     query = sa.select(*(columns.c[name] for name in ANSWERS)).order_by(columns.c.sample_id, columns.c.annotation_id)
     return query if purpose is None else query.where(columns.c.purpose == purpose)
 
@@ -30,7 +30,7 @@ def export() -> sa.Select[tuple]:
 
     The columns are those of `frames.EXPORT`. Skips, and answers that were changed later, are not labels.
     """
-    answers = _with_purpose(None, None)
+    answers = _with_purpose()
     newest = sa.func.row_number().over(
         partition_by=[answers.c.sample_id, answers.c.annotator],
         order_by=[answers.c.updated_at.desc(), answers.c.annotation_id.desc()],
@@ -58,38 +58,37 @@ def open_tasks() -> sa.Select[tuple[str, str]]:
 
     Whoever answered before does not answer a review.
     """
-    task = planned_tasks.c
-    asked = task.withdrawn_at.is_(None)
-    event = _latest(annotation_events.c.sample_id.in_(sa.select(task.sample_id).where(asked)))
-    standing = [event.c.newest == 1, ~event.c.deleted, event.c.cancelled | event.c.value.is_not(None)]
-    answered = sa.select(event.c.sample_id).where(*standing)
-    reviewed = sa.select(event.c.round, event.c.sample_id).where(*standing, event.c.round.is_not(None))
-    return sa.select(task.round, task.sample_id).where(
-        asked,
-        sa.case(
-            (task.purpose == REVIEW, sa.tuple_(task.round, task.sample_id).not_in(reviewed)),
-            else_=task.sample_id.not_in(answered),
-        ),
+    task, answer = planned_tasks.c, annotations.c
+    answered = sa.exists().where(
+        answer.sample_id == task.sample_id,
+        ~answer.deleted,
+        answer.cancelled | answer.value.is_not(None),
+        (task.purpose != REVIEW) | (answer.round == task.round),
     )
+    return sa.select(task.round, task.sample_id).where(task.withdrawn_at.is_(None), ~answered)
 
 
 def latest_states(source: str, task_ids: Sequence[int]) -> sa.Select[tuple]:
     """Select the latest state of every annotation of some tasks, those that were taken back too."""
-    event = _latest(annotation_events.c.source == source, annotation_events.c.task_id.in_(task_ids))
-    return sa.select(*(event.c[field.name] for field in fields(KnownAnnotation))).where(event.c.newest == 1)
+    answer, event = annotations.c, annotation_events.c
+    return (
+        sa.select(*(event[field.name] for field in fields(KnownAnnotation)))
+        .join_from(annotations, annotation_events, event.id == answer.event_id)
+        .where(answer.source == source, answer.task_id.in_(task_ids))
+    )
 
 
 def standing(source: str) -> sa.Select[tuple[int, int]]:
     """Select how many answers and how many skips of a source stand."""
-    event = _latest(annotation_events.c.source == source)
+    answer = annotations.c
     return sa.select(
-        sa.func.sum(sa.case((event.c.cancelled, 0), else_=1)), sa.func.sum(sa.case((event.c.cancelled, 1), else_=0))
-    ).where(event.c.newest == 1, ~event.c.deleted)
+        sa.func.sum(sa.case((answer.cancelled, 0), else_=1)), sa.func.sum(sa.case((answer.cancelled, 1), else_=0))
+    ).where(answer.source == source, ~answer.deleted)
 
 
 def labels(min_votes: int, *, but: str | None = None) -> sa.Select[tuple[int]]:
     """Select how many samples have votes of that many people, without the holdout and the samples of a round."""
-    answers = _with_purpose(None, None)
+    answers = _with_purpose()
     votes = (
         sa.select(answers.c.sample_id)
         .where(answers.c.purpose == "query", ~answers.c.cancelled, answers.c.value.is_not(None))
@@ -102,44 +101,106 @@ def labels(min_votes: int, *, but: str | None = None) -> sa.Select[tuple[int]]:
     return sa.select(sa.func.count()).select_from(votes.subquery())
 
 
-def _latest(*conditions: sa.ColumnElement[bool]) -> sa.Subquery:
-    """Select events with ``newest``: 1 for the latest state of each annotation.
+def agreed(min_votes: int, class_names: Sequence[str] | None = None) -> sa.Select[tuple]:
+    """Select sample, label, votes and number of votes where most people's latest answers to a query agree.
 
-    A server that was set back to an older state gives the same ids out again: the moment of its making tells one
-    annotation from another with its id.
+    One walk along `ix_annotations_votes`; only samples that were answered differently are counted value by value.
     """
-    event = annotation_events
-    newest = sa.func.row_number().over(
-        partition_by=[event.c.source, event.c.annotation_id, event.c.created_at],
-        order_by=[event.c.updated_at.desc(), event.c.id.desc()],
+    vote = annotations.alias("vote")
+    n = sa.func.count().label("n")
+    lowest, highest = sa.func.min(vote.c.value).label("lowest"), sa.func.max(vote.c.value).label("highest")
+    counted = (
+        sa.select(vote.c.sample_id, lowest, highest, n)
+        .where(*_is_vote(vote, class_names))
+        .group_by(vote.c.sample_id)
+        .having(n >= min_votes)
+        .subquery()
     )
-    return sa.select(event, newest.label("newest")).where(*conditions).subquery()
+    one = annotations.alias("one")
+    theirs = [one.c.sample_id == counted.c.sample_id, *_is_vote(one, class_names)]
+    most = (
+        sa.select(one.c.value).where(*theirs).group_by(one.c.value).having(2 * sa.func.count() > counted.c.n)
+    ).scalar_subquery()
+    same = counted.c.lowest == counted.c.highest
+    label = sa.case((same, counted.c.lowest), else_=most)
+    found = sa.select(counted, label.label("label")).subquery()
+    again = annotations.alias("again")
+    agreeing = (
+        sa.select(sa.func.count())
+        .where(again.c.sample_id == found.c.sample_id, again.c.value == found.c.label, *_is_vote(again, class_names))
+        .scalar_subquery()
+    )
+    votes = sa.case((found.c.lowest == found.c.highest, found.c.n), else_=agreeing)
+    return (
+        sa.select(found.c.sample_id, found.c.label, votes.label("votes"), found.c.n)
+        .where(found.c.label.is_not(None))
+        .order_by(found.c.sample_id)
+    )
 
 
-def _with_purpose(until: datetime | None, round_key: str | None) -> sa.Subquery:
-    event = annotation_events
-    conditions: list[sa.ColumnElement[bool]] = [event.c.sample_id.is_not(None)]
-    if until is not None:
-        conditions.append(event.c.pulled_at <= until)
+def _is_vote(answer: sa.Alias, class_names: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions under which an annotation is a person's latest answer to a query, and no skip."""
+    later = annotations.alias(f"after_{answer.name}")
+    newer = sa.tuple_(later.c.updated_at, later.c.annotation_id) > sa.tuple_(
+        answer.c.updated_at, answer.c.annotation_id
+    )
+    person = [later.c.sample_id == answer.c.sample_id, later.c.annotator == answer.c.annotator]
+    replaced = sa.exists().where(*person, newer, ~later.c.deleted, _is_query(later)).correlate(answer)
+    values = answer.c.value.is_not(None) if class_names is None else answer.c.value.in_(class_names)
+    blind = sa.select(samples.c.sample_id).where(samples.c.split == sa.literal_column("'holdout'"))
+    standing = [~answer.c.deleted, ~answer.c.cancelled, values]
+    return [*standing, answer.c.sample_id.not_in(blind), _is_query(answer), ~replaced]
+
+
+def _is_query(answer: sa.Alias) -> sa.ColumnElement[bool]:
+    """Return whether an annotation answers a query, if its sample is not holdout by its image; as `_with_purpose`."""
+    live, asked = planned_tasks.alias(f"live_{answer.name}"), planned_tasks.alias(f"asked_{answer.name}")
+    query, review = sa.literal_column("'query'"), sa.literal_column(f"'{REVIEW}'")
+    now = [live.c.sample_id == answer.c.sample_id, live.c.withdrawn_at.is_(None)]
+    then = [asked.c.sample_id == answer.c.sample_id, asked.c.round == answer.c.round]
+    # Literals, not parameters: only so the partial indexes serve.
+    return sa.exists().where(*now, live.c.purpose == query).correlate(answer) | (
+        ~sa.exists().where(*now, live.c.purpose != review).correlate(answer)
+        & (
+            (answer.c.source == IMPORTED)
+            | sa.exists().where(*then, asked.c.purpose.in_([query, review])).correlate(answer)
+        )
+    )
+
+
+def latest_events(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple]:
+    """Select `COPIED` and ``event_id`` of the newest of some events, for each annotation that they are about."""
+    event = annotation_events.c
+    newest = sa.func.row_number().over(
+        partition_by=[event.source, event.annotation_id, event.created_at],
+        order_by=[event.updated_at.desc(), event.id.desc()],
+    )
+    columns = [*(event[name] for name in COPIED), event.id.label("event_id")]
+    ranked = sa.select(*columns, newest.label("newest")).where(*conditions).subquery()
+    return sa.select(*(ranked.c[name] for name in (*COPIED, "event_id"))).where(ranked.c.newest == 1)
+
+
+def _with_purpose(round_key: str | None = None) -> sa.Subquery:
+    answer = annotations.c
+    conditions = [answer.sample_id.is_not(None), ~answer.deleted]
     if round_key is not None:
         theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == round_key)
-        conditions.append(event.c.sample_id.in_(theirs))
-    latest = _latest(*conditions)
+        conditions.append(answer.sample_id.in_(theirs))
     live, asked = planned_tasks.alias("live"), planned_tasks.alias("asked")
     # Labels that people brought along, and reviews of them.
-    brought = sa.case((latest.c.source == IMPORTED, "query"), (asked.c.purpose == REVIEW, "query"))
+    brought = sa.case((answer.source == IMPORTED, "query"), (asked.c.purpose == REVIEW, "query"))
     purpose = sa.case(
         (samples.c.split == "holdout", "holdout"), else_=sa.func.coalesce(live.c.purpose, brought, asked.c.purpose)
     ).label("purpose")
     return (
-        sa.select(*(latest.c[name] for name in ANSWERS if name != "purpose"), purpose)
-        .select_from(latest)
-        .outerjoin(samples, samples.c.sample_id == latest.c.sample_id)
+        sa.select(*(answer[name] for name in ANSWERS if name != "purpose"), purpose)
+        .select_from(annotations)
+        .outerjoin(samples, samples.c.sample_id == answer.sample_id)
         .outerjoin(
             live,
-            (live.c.sample_id == latest.c.sample_id) & live.c.withdrawn_at.is_(None) & (live.c.purpose != REVIEW),
+            (live.c.sample_id == answer.sample_id) & live.c.withdrawn_at.is_(None) & (live.c.purpose != REVIEW),
         )
-        .outerjoin(asked, (asked.c.sample_id == latest.c.sample_id) & (asked.c.round == latest.c.round))
-        .where(latest.c.newest == 1, ~latest.c.deleted)
+        .outerjoin(asked, (asked.c.sample_id == answer.sample_id) & (asked.c.round == answer.round))
+        .where(*conditions)
         .subquery()
     )

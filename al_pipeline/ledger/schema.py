@@ -1,4 +1,4 @@
-"""The ledger's tables. Nothing about a label is ever updated in place: labels are read from events."""
+"""The ledger's tables. What people did is only ever added to the events; `annotations` is what follows from them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # The newest migration; a test compares it with the migrations' own head.
-REVISION = "0002"
+REVISION = "0003"
 # Source of the labels that people brought along (`ledger.imports`).
 IMPORTED = "import"
 # Purpose of the tasks that ask once more about a sample that has labels already.
@@ -50,6 +50,12 @@ samples = sa.Table(
     sa.Column("split", sa.String(16), nullable=False),
     sa.Column("label", sa.Text),
     sa.Column("first_seen", UTCDateTime, nullable=False),
+    sa.Index(
+        "ix_samples_holdout",
+        "sample_id",
+        sqlite_where=sa.text("split = 'holdout'"),
+        postgresql_where=sa.text("split = 'holdout'"),
+    ),
 )
 
 # One row per planned round: whoever inserts it first owns the plan, so that a round is planned once, even empty.
@@ -87,6 +93,12 @@ planned_tasks = sa.Table(
         sqlite_where=sa.text("withdrawn_at IS NULL AND purpose <> 'review'"),
         postgresql_where=sa.text("withdrawn_at IS NULL AND purpose <> 'review'"),
     ),
+    sa.Index(
+        "ix_planned_tasks_query",
+        "sample_id",
+        sqlite_where=sa.text("withdrawn_at IS NULL AND purpose = 'query'"),
+        postgresql_where=sa.text("withdrawn_at IS NULL AND purpose = 'query'"),
+    ),
 )
 
 annotation_events = sa.Table(
@@ -111,8 +123,46 @@ annotation_events = sa.Table(
     sa.Column("first_seen_round", RoundKey),
     # Pulling the same state of an annotation again adds nothing.
     sa.UniqueConstraint("source", "annotation_id", "updated_at", name="uq_annotation_events_state"),
-    sa.Index("ix_annotation_events_sample_id", "sample_id"),
-    sa.Index("ix_annotation_events_task", "source", "task_id"),
+)
+
+# The latest state of each annotation, kept up by `Ledger.append`. A server that was set back to an older state gives
+# the same ids out again: the moment of its making tells one annotation from another with its id.
+annotations = sa.Table(
+    "annotations",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("annotation_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("created_at", UTCDateTime, primary_key=True),
+    sa.Column("updated_at", UTCDateTime, nullable=False),
+    sa.Column("task_id", sa.BigInteger, nullable=False),
+    sa.Column("sample_id", sa.Text),
+    sa.Column("round", sa.Text),
+    sa.Column("annotator", sa.Text, nullable=False),
+    sa.Column("value", sa.Text),
+    sa.Column("cancelled", sa.Boolean, nullable=False),
+    sa.Column("lead_time", sa.Double),
+    sa.Column("pulled_at", UTCDateTime, nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+    sa.Column(
+        "event_id",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        sa.ForeignKey("annotation_events.id"),
+        nullable=False,
+    ),
+    sa.Index("ix_annotations_task", "source", "task_id", "deleted", "cancelled"),
+    # Votes are counted from this index alone, person by person in the order of the samples.
+    sa.Index(
+        "ix_annotations_votes",
+        "sample_id",
+        "annotator",
+        "updated_at",
+        "annotation_id",
+        "deleted",
+        "cancelled",
+        "value",
+        "round",
+        "source",
+    ),
 )
 
 label_snapshots = sa.Table(

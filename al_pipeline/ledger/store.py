@@ -13,12 +13,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from al_pipeline.core.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
-from al_pipeline.ledger import frames
+from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import LedgerConflictError, LedgerError, transaction
 from al_pipeline.ledger.frames import aware
-from al_pipeline.ledger.guards import refuse_unknown, refuse_unplannable, refuse_unregistered
+from al_pipeline.ledger.guards import CHUNK, refuse_unknown, refuse_unplannable, refuse_unregistered
 from al_pipeline.ledger.schema import (
     annotation_events,
+    annotations,
     label_snapshots,
     planned_rounds,
     planned_tasks,
@@ -192,7 +193,10 @@ class Ledger(Views):
         if not rows:
             return 0
         with transaction(self._engine, write=True) as connection:
-            return len(connection.execute(insert, rows).all())
+            new = sorted(connection.execute(insert, rows).scalars())
+            for start in range(0, len(new), CHUNK):
+                connection.execute(self._newer_states(new[start : start + CHUNK]))
+        return len(new)
 
     def set_watermark(self, name: str, mark: Watermark) -> None:
         """Store how far a source was pulled. Do so after `append`, never before: a crash between loses nothing then."""
@@ -243,6 +247,20 @@ class Ledger(Views):
                 .order_by(snapshot_labels.c.sample_id)
             )
             return frames.frame(connection.execute(query), frames.SNAPSHOT)
+
+    def _newer_states(self, event_ids: list[int]) -> "sqlite.Insert | postgresql.Insert":
+        """Bring `annotations` up to these events, in one order for all writers."""
+        latest = queries.latest_events(annotation_events.c.id.in_(event_ids))
+        columns = latest.selected_columns
+        insert = self._insert(annotations).from_select(
+            columns.keys(), latest.order_by(columns["source"], columns["annotation_id"], columns["created_at"])
+        )
+        key = [column.name for column in annotations.primary_key]
+        return insert.on_conflict_do_update(
+            index_elements=key,
+            set_={name: insert.excluded[name] for name in columns.keys() if name not in key},  # noqa: SIM118
+            where=insert.excluded.updated_at > annotations.c.updated_at,
+        )
 
     def _insert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         return sqlite.insert(table) if self._engine.dialect.name == "sqlite" else postgresql.insert(table)

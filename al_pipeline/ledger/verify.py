@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 from al_pipeline.core.consensus import labels_hash
 from al_pipeline.ledger.database import connect, migrate, transaction
+from al_pipeline.ledger.queries import latest_events
 from al_pipeline.ledger.schema import (
     REVIEW,
     annotation_events,
+    annotations,
     label_snapshots,
     planned_rounds,
     planned_tasks,
@@ -66,6 +68,7 @@ def verify(url: str) -> Report:
                 *_storage(connection),
                 *_tasks(connection),
                 *_events(connection),
+                *_annotations(connection),
                 *_snapshots(connection),
             ]
             tables = {
@@ -122,6 +125,21 @@ def _events(connection: sa.Connection) -> Iterator[str]:
     early = sa.select(event.source, event.annotation_id).where(event.updated_at < event.created_at)
     for source, annotation in connection.execute(early):
         yield f"annotation {annotation} of {source} was changed before it was made"
+
+
+def _annotations(connection: sa.Connection) -> Iterator[str]:
+    kept, latest = annotations, latest_events().subquery()
+    same = sa.and_(*(kept.c[column.name] == latest.c[column.name] for column in kept.primary_key))
+    lost = sa.select(latest.c.source, latest.c.annotation_id).outerjoin_from(latest, kept, same)
+    for source, annotation in connection.execute(lost.where(kept.c.source.is_(None))):
+        yield f"annotation {annotation} of {source} has events, but is missing from the current answers"
+    made_up = sa.select(kept.c.source, kept.c.annotation_id).outerjoin_from(kept, latest, same)
+    for source, annotation in connection.execute(made_up.where(latest.c.source.is_(None))):
+        yield f"annotation {annotation} of {source} is among the current answers, but no event tells of it"
+    differs = sa.or_(*(column.is_distinct_from(latest.c[column.name]) for column in kept.c))
+    both = sa.select(kept.c.source, kept.c.annotation_id).join_from(kept, latest, same).where(differs)
+    for source, annotation in connection.execute(both):
+        yield f"annotation {annotation} of {source}: its current answer is not what its latest event says"
 
 
 def _snapshots(connection: sa.Connection) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """What the ledger tells: plans, answers, labels, counts. Nothing here writes."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -9,11 +8,10 @@ import sqlalchemy as sa
 
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import connect, migrate, shown, transaction
-from al_pipeline.ledger.frames import aware
 from al_pipeline.ledger.guards import CHUNK
 from al_pipeline.ledger.schema import (
     IMPORTED,
-    annotation_events,
+    annotations,
     label_snapshots,
     planned_rounds,
     planned_tasks,
@@ -74,15 +72,11 @@ class Views:
             row = connection.execute(query).first()
         return None if row is None else Watermark(*row)
 
-    def answers(
-        self, until: datetime | None = None, *, purpose: str | None = None, round_key: str | None = None
-    ) -> pd.DataFrame:
+    def answers(self, *, purpose: str | None = None, round_key: str | None = None) -> pd.DataFrame:
         """Return the latest state of every annotation, one row each; `core.consensus` makes labels of them.
 
         Parameters
         ----------
-        until : datetime, optional
-            Only what was pulled up to this moment.
         purpose : str, optional
             Only answers about samples of this purpose, for example ``"query"``.
         round_key : str, optional
@@ -95,9 +89,7 @@ class Views:
             updated_at, pulled_at, source``; ``purpose`` is None for a sample that was never planned. Answers that
             people took back are left out.
         """
-        moment = None if until is None else aware(until)
-        query = queries.current_answers(until=moment, purpose=purpose, round_key=round_key)
-        return self._frame(query, frames.ANSWERS)
+        return self._frame(queries.current_answers(purpose=purpose, round_key=round_key), frames.ANSWERS)
 
     def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[KnownAnnotation]:
         """Return the latest known state of every annotation of some tasks, those that were taken back too."""
@@ -118,6 +110,23 @@ class Views:
         """Return how many samples have enough votes, without the holdout, and without those asked about in `but`."""
         with transaction(self._engine, write=False) as connection:
             return connection.execute(queries.labels(min_votes, but=but)).scalar_one()
+
+    def current_labels(self, min_votes: int = 1, *, class_names: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return what people agree on now, by sample id, as `core.consensus` would say of the answers to queries.
+
+        Parameters
+        ----------
+        min_votes : int
+            Votes a sample needs, at least 1. A label also needs more than half of them.
+        class_names : sequence of str, optional
+            Only these values are votes; by default all that were given.
+
+        Returns
+        -------
+        DataFrame
+            ``sample_id, label, votes, n_votes``.
+        """
+        return self._frame(queries.agreed(min_votes, class_names), frames.LABELS)
 
     def frozen_labels(self, round_key: str) -> pd.DataFrame:
         """Return what a round trained on, by sample id; empty if it has no snapshot."""
@@ -154,7 +163,7 @@ class Views:
 
     def imported(self) -> set[str]:
         """Return the samples with a label that people brought along."""
-        return self._ids(sa.select(annotation_events.c.sample_id).where(annotation_events.c.source == IMPORTED))
+        return self._ids(sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED))
 
     def export(self) -> pd.DataFrame:
         """Return the labels that people gave, one row per person and sample, with all that is known about them.

@@ -71,7 +71,10 @@ def test_a_ledger_in_use_has_no_problem(ledger: Ledger, url: str) -> None:
         ),
         (
             ["UPDATE annotation_events SET sample_id = 'x' WHERE annotation_id = 13"],
-            ["annotation 13 of label_studio is about sample x, which is not in the ledger"],
+            [
+                "annotation 13 of label_studio is about sample x, which is not in the ledger",
+                "annotation 13 of label_studio: its current answer is not what its latest event says",
+            ],
         ),
         (
             ["UPDATE annotation_events SET sample_id = '{3}' WHERE value = 'cat' AND annotation_id = 11"],
@@ -79,15 +82,44 @@ def test_a_ledger_in_use_has_no_problem(ledger: Ledger, url: str) -> None:
         ),
         (
             ["UPDATE annotation_events SET created_at = '2030-01-01 00:00:00' WHERE annotation_id = 13"],
-            ["annotation 13 of label_studio was changed before it was made"],
+            [
+                "annotation 13 of label_studio was changed before it was made",
+                "annotation 13 of label_studio has events, but is missing from the current answers",
+                "annotation 13 of label_studio is among the current answers, but no event tells of it",
+            ],
         ),
         (
-            ["DELETE FROM annotation_events WHERE annotation_id = 12"],
+            [
+                "DELETE FROM annotations WHERE annotation_id = 12",
+                "DELETE FROM annotation_events WHERE annotation_id = 12",
+            ],
             ["r0001: no annotation 12 had said 'cat' of sample {2} by then"],
         ),
         (
-            ["UPDATE annotation_events SET pulled_at = '2090-01-01 00:00:00' WHERE annotation_id = 12"],
+            [
+                f"UPDATE {table} SET pulled_at = '2090-01-01 00:00:00' WHERE annotation_id = 12"
+                for table in ("annotation_events", "annotations")
+            ],
             ["r0001: no annotation 12 had said 'cat' of sample {2} by then"],
+        ),
+        (
+            ["DELETE FROM annotations WHERE annotation_id = 12"],
+            ["annotation 12 of label_studio has events, but is missing from the current answers"],
+        ),
+        (
+            ["UPDATE annotations SET annotation_id = 14 WHERE annotation_id = 13"],
+            [
+                "annotation 13 of label_studio has events, but is missing from the current answers",
+                "annotation 14 of label_studio is among the current answers, but no event tells of it",
+            ],
+        ),
+        (
+            ["UPDATE annotations SET value = 'cat' WHERE annotation_id = 13"],
+            ["annotation 13 of label_studio: its current answer is not what its latest event says"],
+        ),
+        (
+            ["UPDATE annotations SET value = 'cat', event_id = event_id - 1 WHERE annotation_id = 11"],
+            ["annotation 11 of label_studio: its current answer is not what its latest event says"],
         ),
         (
             ["UPDATE snapshot_labels SET label = 'dog' WHERE sample_id = '{2}'"],
