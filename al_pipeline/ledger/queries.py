@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 import sqlalchemy as sa
+from sqlalchemy.sql.selectable import NamedFromClause
 
 from al_pipeline.ledger.frames import ANSWERS, EXPORT
 from al_pipeline.ledger.schema import IMPORTED, REVIEW, annotation_events, annotations, planned_tasks, samples
@@ -138,7 +139,7 @@ def agreed(min_votes: int, class_names: Sequence[str] | None = None) -> sa.Selec
     )
 
 
-def _is_vote(answer: sa.Alias, class_names: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
+def _is_vote(answer: NamedFromClause, class_names: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
     """Return the conditions under which an annotation is a person's latest answer to a query, and no skip."""
     later = annotations.alias(f"after_{answer.name}")
     newer = sa.tuple_(later.c.updated_at, later.c.annotation_id) > sa.tuple_(
@@ -152,7 +153,7 @@ def _is_vote(answer: sa.Alias, class_names: Sequence[str] | None) -> list[sa.Col
     return [*standing, answer.c.sample_id.not_in(blind), _is_query(answer), ~replaced]
 
 
-def _is_query(answer: sa.Alias) -> sa.ColumnElement[bool]:
+def _is_query(answer: NamedFromClause) -> sa.ColumnElement[bool]:
     """Return whether an annotation answers a query, if its sample is not holdout by its image; as `_with_purpose`."""
     live, asked = planned_tasks.alias(f"live_{answer.name}"), planned_tasks.alias(f"asked_{answer.name}")
     query, review = sa.literal_column("'query'"), sa.literal_column(f"'{REVIEW}'")
