@@ -33,7 +33,7 @@ from al_pipeline_tests.ledger.builders import manifest, plan_rows
 
 pytestmark = pytest.mark.faults
 
-EXAMPLES, STEPS = 80, 40
+EXAMPLES, STEPS = 60, 40
 POOL, BATCH = 16, 2
 CLASSES = ("cat", "dog")
 ACCIDENTS = (*["time"] * 12, "loss", "backup", "restore", "clock")
@@ -355,7 +355,7 @@ def test_any_order_of_what_people_rounds_and_accidents_do(tmp_path: Path) -> Non
             deadline=None,
             derandomize=True,
             database=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
             phases=[Phase.explicit, Phase.generate, Phase.shrink],
         ),
     )
