@@ -1,0 +1,293 @@
+"""Label Studio in memory: what the client asks of it, what people do to it, and how it fails.
+
+`test_contract.py` runs the same tests against this and a real server.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.errors import LabelStudioNotFoundError, LabelStudioUnavailableError
+from al_pipeline.labelstudio.events import (
+    AnnotationEvent,
+    ProjectCounts,
+    TaskAnswers,
+    TaskStatus,
+    parse_annotation,
+    parse_task,
+)
+from al_pipeline.labelstudio.tasks import choice
+
+# Before or after the server has done what it was asked for.
+FailureKind = Literal["before", "after"]
+START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+PROJECT = 1
+
+
+class Clock:
+    """The time of day as it is. No two moments are the same, nor are they when a clock is wrong by whole hours."""
+
+    def __init__(self) -> None:
+        self._minutes = self._moments = 0
+
+    def now(self) -> datetime:
+        """Return a moment later than all before."""
+        self._moments += 1
+        return START + timedelta(minutes=self._minutes, microseconds=self._moments)
+
+    def advance(self, minutes: int) -> None:
+        """Let time pass."""
+        self._minutes += minutes
+
+
+@dataclass
+class Task:
+    """One task, its annotations as the API shows them, and those that somebody has deleted from it."""
+
+    id: int
+    data: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    retracted: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def skips(self) -> int:
+        return sum(annotation["was_cancelled"] for annotation in self.annotations)
+
+    def status(self) -> TaskStatus:
+        """Return what a list of tasks without annotations tells."""
+        return parse_task(
+            {
+                "id": self.id,
+                "data": self.data,
+                "total_annotations": len(self.annotations) - self.skips,
+                "cancelled_annotations": self.skips,
+                "updated_at": self.updated_at.isoformat(),
+            }
+        )
+
+    def answers(self) -> TaskAnswers:
+        """Return what a list of tasks with annotations tells."""
+        return TaskAnswers(
+            task_id=self.id,
+            sample_id=self.data.get("sample_id"),
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            annotations=[
+                parse_annotation(dict(raw), task_id=self.id, data=self.data, annotator=raw["completed_by"])
+                for raw in self.annotations
+            ],
+        )
+
+
+@dataclass
+class State:
+    """All that a backup holds."""
+
+    tasks: dict[int, Task] = field(default_factory=dict)
+    next_annotation: int = 1
+
+
+class MemoryStudio(LabelStudio):
+    """One project on one server, without the server.
+
+    Parameters
+    ----------
+    clock : Clock
+        The server's own may be wrong, see `set_clock`.
+    page, import_chunk : int
+        Tasks per request.
+    """
+
+    def __init__(self, clock: Clock, *, page: int = 1000, import_chunk: int = 250) -> None:
+        super().__init__("http://memory.example.com", "no token is needed")
+        self._clock, self._page_size, self._import_chunk = clock, page, import_chunk
+        self._offset = timedelta(0)
+        self._fault: tuple[int, FailureKind] | None = None
+        self._visit: tuple[int, Callable[[], object]] | None = None
+        self.state = State()
+        self.requests = 0
+
+    # What the client asks.
+
+    def project_counts(self, project_id: int) -> ProjectCounts:
+        def count() -> ProjectCounts:
+            tasks = list(self.state.tasks.values())
+            skips = [task.skips for task in tasks]
+            labels = [len(task.annotations) - task.skips for task in tasks]
+            return ProjectCounts(
+                tasks=len(tasks),
+                labeled=sum(map(bool, labels)),
+                finished=sum(bool(task.annotations) for task in tasks),
+                annotations=sum(labels),
+                skipped=sum(skips),
+                # The header that tells the time knows no fractions of a second.
+                at=self.now().replace(microsecond=0),
+            )
+
+        return self._request(count)
+
+    def tasks(self, project_id: int, round_key: str | None = None, *, unanswered: bool = False) -> list[TaskStatus]:
+        def wanted(task: Task) -> bool:
+            return round_key in (None, task.data.get("round")) and not (unanswered and task.annotations)
+
+        return [task.status() for page in self._listing(wanted) for task in page]
+
+    def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
+        for page in self._listing(lambda task: updated_since is None or task.updated_at > updated_since):
+            yield [task.answers() for task in page]
+
+    def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[AnnotationEvent]:
+        pages = self.answers(project_id, updated_since=updated_since)
+        return [event for page in pages for task in page for event in task.annotations]
+
+    def import_tasks(self, project_id: int, payloads: Sequence[dict[str, Any]]) -> list[int]:
+        def create(chunk: Sequence[dict[str, Any]]) -> list[int]:
+            return [self._create(payload["data"]) for payload in chunk]
+
+        chunks = [payloads[i : i + self._import_chunk] for i in range(0, len(payloads), self._import_chunk)]
+        return [task for chunk in chunks for task in self._request(lambda chunk=chunk: create(chunk))]
+
+    def delete_tasks(self, task_ids: Sequence[int]) -> None:
+        for task_id in task_ids:
+            self._request(lambda task_id=task_id: self.state.tasks.pop(task_id, None))
+
+    def delete_unanswered(self, task_ids: Sequence[int]) -> list[int]:
+        deleted: list[int] = []
+        for task_id in task_ids:
+            task = self._request(lambda task_id=task_id: deepcopy(self.state.tasks.get(task_id)))
+            if task is not None and not task.annotations:
+                self.delete_tasks([task_id])
+                deleted.append(task_id)
+        return deleted
+
+    def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0, annotator: str = "ann") -> int:
+        choices = [] if name is None else [name]
+        return self._request(lambda: self.answer(task_id, choices, name is None, annotator, lead_time))
+
+    # What people do; none of it is a request of the client, and none of it fails.
+
+    def answer(
+        self, task_id: int, choices: Sequence[str], skip: bool = False, annotator: str = "ann", lead_time: float = 0.0
+    ) -> int:
+        """Annotate a task and return the annotation's id."""
+        task, now, made = self._task(task_id), self.now(), self.state.next_annotation
+        self.state.next_annotation += 1
+        stamps = {"created_at": now.isoformat(), "updated_at": now.isoformat()}
+        who = {"completed_by": annotator, "lead_time": lead_time, "ground_truth": False}
+        task.annotations.append({"id": made, "was_cancelled": skip, "result": _result(choices)} | who | stamps)
+        task.updated_at = self.now()
+        return made
+
+    def change(self, annotation_id: int, choices: Sequence[str], skip: bool = False) -> None:
+        """Answer anew in place of an answer."""
+        task, annotation = self.find(annotation_id)
+        changed = {"updated_at": self.now().isoformat(), "was_cancelled": skip, "result": _result(choices)}
+        annotation.update(changed)
+        task.updated_at = self.now()
+
+    def retract(self, annotation_id: int) -> None:
+        """Delete an annotation."""
+        task, annotation = self.find(annotation_id)
+        task.annotations.remove(annotation)
+        task.retracted.append(annotation)
+        task.updated_at = self.now()
+
+    def remove(self, task_id: int) -> None:
+        """Delete a task with its annotations."""
+        del self.state.tasks[task_id]
+
+    def double(self, task_id: int) -> int:
+        """Import a task once more by hand."""
+        return self._create(dict(self._task(task_id).data))
+
+    # What happens to the server.
+
+    def now(self) -> datetime:
+        """Return the time by the server's clock."""
+        return self._clock.now() + self._offset
+
+    def set_clock(self, hours: int) -> None:
+        """Set the server's clock ahead of the time, or behind it."""
+        self._offset = timedelta(hours=hours)
+
+    def backup(self) -> State:
+        """Return a copy of everything."""
+        return deepcopy(self.state)
+
+    def restore(self, backup: State) -> None:
+        """Be as at the time of the backup. Ids that were given out since are given out again."""
+        self.state = deepcopy(backup)
+
+    def lose_all_tasks(self) -> None:
+        """Forget all tasks, as when somebody deletes them all; their ids are given out again."""
+        self.state.tasks.clear()
+
+    def find(self, annotation_id: int) -> tuple[Task, dict[str, Any]]:
+        """Return an annotation and its task."""
+        for task in self.state.tasks.values():
+            for annotation in task.annotations:
+                if annotation["id"] == annotation_id:
+                    return task, annotation
+        raise LabelStudioNotFoundError(f"There is no annotation {annotation_id}")
+
+    # Faults.
+
+    def fail_after(self, requests: int, kind: FailureKind) -> None:
+        """Fail one request: the next if 0, or the one after so many."""
+        self._fault = (self.requests + requests, kind)
+
+    def visit_after(self, requests: int, act: Callable[[], object]) -> None:
+        """Let something happen just before a request: the next if 0, or the one after so many."""
+        self._visit = (self.requests + requests, act)
+
+    def heal(self) -> None:
+        """Forget the faults and visits that have not happened."""
+        self._fault = self._visit = None
+
+    def _request(self, act: Callable[[], Any]) -> Any:
+        number, self.requests = self.requests, self.requests + 1
+        if self._visit is not None and self._visit[0] == number:
+            self._visit[1]()
+        kind = self._fault[1] if self._fault is not None and self._fault[0] == number else None
+        if kind != "before":
+            result = act()
+            if kind is None:
+                return result
+        raise LabelStudioUnavailableError(f"{self.url} failed {kind} it had acted")
+
+    def _listing(self, wanted: Callable[[Task], bool]) -> Iterator[list[Task]]:
+        last = 0
+        while True:
+
+            def page(last: int = last) -> list[Task]:
+                found = [self.state.tasks[i] for i in sorted(self.state.tasks) if i > last]
+                return deepcopy([task for task in found if wanted(task)][: self._page_size])
+
+            tasks = self._request(page)
+            yield tasks
+            if len(tasks) < self._page_size:
+                return
+            last = tasks[-1].id
+
+    def _create(self, data: dict[str, Any]) -> int:
+        # As Label Studio does on SQLite: the id of the newest task is given out again when that was deleted.
+        made, now = max(self.state.tasks, default=0) + 1, self.now()
+        self.state.tasks[made] = Task(made, data, created_at=now, updated_at=now)
+        return made
+
+    def _task(self, task_id: int) -> Task:
+        if task_id not in self.state.tasks:
+            raise LabelStudioNotFoundError(f"There is no task {task_id}")
+        return self.state.tasks[task_id]
+
+
+def _result(choices: Sequence[str]) -> list[dict[str, Any]]:
+    result = [choice(name) for name in choices[:1]]
+    for part in result:
+        part["value"] = {"choices": list(choices)}
+    return result
