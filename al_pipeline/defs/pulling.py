@@ -1,5 +1,6 @@
 """Pull what people did from Label Studio into the ledger: only what changed, and nothing is missed for it."""
 
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -155,12 +156,20 @@ def withdraw_deleted(
     planned, open_tasks = ledger.planned(), ledger.open_tasks()
     still_open = pd.MultiIndex.from_frame(planned[["round", "sample_id"]]).isin(open_tasks)
     waiting = planned[still_open & planned["pushed_at"].notna()]
+    if not any(round_number(str(key)) < before for key in waiting["round"].unique()):
+        return []
+    present: dict[str, set[str]] = defaultdict(set)
+    for task in client.tasks(project_id, unanswered=True):
+        present[task.round].add(task.sample_id)
     withdrawn: list[str] = []
     for key, rows in waiting.groupby("round"):
         if round_number(str(key)) >= before:
             continue
-        present = {task.sample_id for task in client.tasks(project_id, str(key))}
-        gone = sorted(set(rows["sample_id"]) - present) if present else []
+        gone = sorted(set(rows["sample_id"]) - present[str(key)])
+        if gone:
+            # Somebody may have answered meanwhile, and a round of which only answered tasks are left was not reset.
+            left = {task.sample_id for task in client.tasks(project_id, str(key))}
+            gone = sorted(set(gone) - left) if left else []
         ledger.withdraw(str(key), gone, now or datetime.now(UTC))
         withdrawn += gone
     return withdrawn

@@ -208,9 +208,11 @@ class LabelStudio:
 
         return self._connection.read(f"count in project {project_id}", count)
 
-    def tasks(self, project_id: int, round_key: str | None = None) -> list[TaskStatus]:
-        """Return the project's tasks, of one round or all, by id, with their counts of answers."""
+    def tasks(self, project_id: int, round_key: str | None = None, *, unanswered: bool = False) -> list[TaskStatus]:
+        """Return the project's tasks, or those of one round, or without answer and skip, by id, with their counts."""
         filters = [] if round_key is None else [_item("data.round", "equal", "String", round_key)]
+        if unanswered:
+            filters += [_item(f"{kind}_annotations", "equal", "Number", 0) for kind in ("total", "cancelled")]
         pages = self._pages(project_id, filters, PAGE, fields="task_only", include=TASK_FIELDS)
         return [parse_task(task) for page in pages for task in page]
 

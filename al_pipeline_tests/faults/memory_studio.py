@@ -131,9 +131,11 @@ class MemoryStudio(LabelStudio):
 
         return self._request(count)
 
-    def tasks(self, project_id: int, round_key: str | None = None) -> list[TaskStatus]:
-        pages = self._listing(lambda task: round_key is None or task.data.get("round") == round_key)
-        return [task.status() for page in pages for task in page]
+    def tasks(self, project_id: int, round_key: str | None = None, *, unanswered: bool = False) -> list[TaskStatus]:
+        def wanted(task: Task) -> bool:
+            return round_key in (None, task.data.get("round")) and not (unanswered and task.annotations)
+
+        return [task.status() for page in self._listing(wanted) for task in page]
 
     def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
         for page in self._listing(lambda task: updated_since is None or task.updated_at > updated_since):

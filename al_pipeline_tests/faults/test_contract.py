@@ -129,6 +129,18 @@ def test_tasks_are_listed_by_id_and_by_round(studio: Studio) -> None:
     assert studio.client.tasks(studio.project_id, "r0002") == []
 
 
+def test_tasks_that_nobody_has_dealt_with_are_listed_alone(studio: Studio) -> None:
+    answered, skipped, retracted, untouched = studio.add(["a", "b", "c", "d"])
+    (elsewhere,) = studio.add(["a"], "r0001")
+    studio.answer(answered, [HORSE])
+    studio.answer(skipped, [], skip=True)
+    studio.retract(studio.answer(retracted, [HORSE]))
+    found = studio.client.tasks(studio.project_id, unanswered=True)
+    assert [task.task_id for task in found] == [retracted, untouched, elsewhere]
+    found = studio.client.tasks(studio.project_id, "r0000", unanswered=True)
+    assert [task.task_id for task in found] == [retracted, untouched]
+
+
 def test_an_answer_and_a_skip_are_counted_apart(studio: Studio) -> None:
     answered, skipped, _ = studio.add(["a", "b", "c"])
     studio.client.annotate(answered, HORSE)
