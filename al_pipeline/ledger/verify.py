@@ -122,9 +122,6 @@ def _events(connection: sa.Connection) -> Iterator[str]:
     )
     for source, annotation in connection.execute(moved):
         yield f"annotation {annotation} of {source} is about more than one sample"
-    early = sa.select(event.source, event.annotation_id).where(event.updated_at < event.created_at)
-    for source, annotation in connection.execute(early):
-        yield f"annotation {annotation} of {source} was changed before it was made"
 
 
 def _annotations(connection: sa.Connection) -> Iterator[str]:

@@ -356,7 +356,7 @@ def test_any_order_of_what_people_rounds_and_accidents_do(tmp_path: Path) -> Non
             derandomize=True,
             database=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-            phases=[Phase.explicit, Phase.generate, Phase.shrink],
+            phases=[Phase.explicit, Phase.generate],
         ),
     )
     report("interleavings", **{name: counted[name] for name in sorted(counted)})
