@@ -14,7 +14,7 @@ from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.people import changed_labels, people
-from al_pipeline.defs.pulling import pull, withdraw_deleted, withdraw_skipped
+from al_pipeline.defs.pulling import pull, withdraw_deleted, withdraw_unusable
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
@@ -56,6 +56,7 @@ def pull_annotations(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     policy: dg.ResourceParam[PolicySettings],
+    image_pool: pd.DataFrame,
 ) -> int:
     """Append what people did since the last pull to the ledger; returns how many events are new."""
     ledger = deployment.ledger
@@ -65,7 +66,7 @@ def pull_annotations(
     key, client, project_id = context.partition_key, deployment.label_studio, deployment.project_id(context.run_id)
     new = pull(ledger, client, project_id, round_key=key)
     gone = withdraw_deleted(ledger, client, project_id, round_number(key))
-    gone += withdraw_skipped(ledger, round_number(key), policy.max_skips)
+    gone += withdraw_unusable(ledger, round_number(key), policy.max_skips, classes_of(image_pool, deployment.settings))
     context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone))
     return new
 
@@ -175,6 +176,6 @@ def labeled_pool(annotations: Any, embeddings: Any, image_pool: pd.DataFrame) ->
 
     Re-running a round uses its snapshot again; late answers and changed ones enter at the next round.
     """
-    new_events = pull_annotations(annotations=annotations, embeddings=embeddings)
+    new_events = pull_annotations(annotations=annotations, embeddings=embeddings, image_pool=image_pool)
     labels, *checks = freeze_labels(agree_on_labels(new_events, image_pool), new_events, image_pool)
     return {"result": labels} | {f"labeled_pool_{check.output_name}": check for check in checks}

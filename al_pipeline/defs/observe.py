@@ -97,7 +97,7 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
     number = newest_round(instance)
     if number is None:
         return Facts(RoundStatus())
-    key, ledger = round_key(number), deployment.ledger
+    key = round_key(number)
     attempts = attempts_of(instance, key)
     if attempts.state != "succeeded":
         return Facts(
@@ -109,6 +109,18 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
             )
         )
 
+    return pushed(deployment, policy, number, attempts=attempts.count)
+
+
+def pushed(deployment: Deployment, policy: PolicySettings, number: int, *, attempts: int = 1) -> Facts:
+    """Return the facts of a round whose batch is in Label Studio.
+
+    Raises
+    ------
+    LabelStudioError
+        Label Studio could not be read.
+    """
+    key, ledger = round_key(number), deployment.ledger
     planned = ledger.planned(key)
     awaited = awaited_round(number, policy_of(policy))
     before = planned if awaited in {None, number} else ledger.planned(round_key(number - 1))
@@ -121,7 +133,7 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
         RoundStatus(
             round_number=number,
             run_state="succeeded",
-            attempts=attempts.count,
+            attempts=attempts,
             planned=len(planned),
             labeled=progress.labeled,
             skipped=progress.skipped,

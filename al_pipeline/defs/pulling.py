@@ -1,6 +1,7 @@
 """Pull what people did from Label Studio into the ledger: only what changed, and nothing is missed for it."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -175,8 +176,11 @@ def withdraw_deleted(
     return withdrawn
 
 
-def withdraw_skipped(ledger: "Ledger", before: int, max_skips: int) -> list[str]:
-    """Withdraw the tasks of samples that people skipped, fewer times than the limit: they may be drawn again.
+def withdraw_unusable(ledger: "Ledger", before: int, max_skips: int, class_names: Sequence[str]) -> list[str]:
+    """Withdraw the tasks that brought no label: their samples return to the pool, and may be drawn again.
+
+    These are samples for which nobody has named a class, and which people skipped fewer times than the limit; so also
+    those whose only answers are empty, or name what is no class.
 
     Parameters
     ----------
@@ -185,17 +189,16 @@ def withdraw_skipped(ledger: "Ledger", before: int, max_skips: int) -> list[str]
         Rounds with a smaller number are looked at.
     max_skips : int
         Skips after which a sample is not asked about again.
+    class_names : sequence of str
     """
-    if max_skips == 1:
-        return []
     answers, planned = ledger.answers(purpose="query"), ledger.planned()
-    skips = answers[answers["cancelled"]].groupby("sample_id").size()
-    voted = set(answers.loc[answers["value"].notna(), "sample_id"])
-    again = {sample for sample, count in skips.items() if count < max_skips} - voted
+    voted = set(answers.loc[answers["value"].isin(list(class_names)), "sample_id"])
+    skips = answers[~answers["sample_id"].isin(voted)].groupby("sample_id")["cancelled"].sum()
+    again = set(skips.index[skips < max_skips])
     live = planned[planned["withdrawn_at"].isna() & planned["sample_id"].isin(again) & (planned["purpose"] == "query")]
     asked_again = []
     for key, rows in live.groupby("round"):
-        # The skip that counts is the one of this task: a sample that was asked about anew is still open.
+        # The answer that counts is the one to this task: a sample that was asked about anew is still open.
         theirs = set(answers.loc[answers["round"] == key, "sample_id"])
         if round_number(str(key)) < before:
             gone = sorted(set(rows["sample_id"]) & theirs)

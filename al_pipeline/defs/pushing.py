@@ -11,11 +11,13 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import round_number
+from al_pipeline.core.rounds import decide, round_number
 from al_pipeline.defs.answers import answered_samples, planned_before
+from al_pipeline.defs.observe import policy_of, pushed
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.ledger.schema import REVIEW
+from al_pipeline.settings import PolicySettings
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -87,7 +89,10 @@ def import_tasks(
     out={"result": dg.Out(pd.DataFrame, io_manager_key="tables"), "exactly_the_batch": dg.Out(dg.Nothing)},
 )
 def verify_tasks(
-    context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], batch: pd.DataFrame
+    context: dg.OpExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    policy: dg.ResourceParam[PolicySettings],
+    batch: pd.DataFrame,
 ) -> Iterator[Any]:
     """List the round's tasks once more, record in the ledger which task asks about which sample, check that all do."""
     from al_pipeline.labelstudio.push import verify
@@ -102,6 +107,8 @@ def verify_tasks(
         metadata["label_here"] = dg.MetadataValue.url(deployment.project_url(project_id))
         metadata["purposes"] = dg.MetadataValue.json({k: int(v) for k, v in batch["purpose"].value_counts().items()})
     deployment.ledger.record_pushed(context.partition_key, tasks, datetime.now(UTC))
+    facts = pushed(deployment, policy, round_number(context.partition_key))
+    metadata["state"] = decide(facts.status, policy_of(policy), datetime.now(UTC)).reason
     table = pd.DataFrame({"sample_id": list(tasks), "task_id": pd.array(list(tasks.values()), dtype="int64")})
     yield dg.Output(table, "result", metadata=metadata)
     yield dg.AssetCheckResult(

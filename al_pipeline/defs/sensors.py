@@ -1,6 +1,7 @@
 """The loop closes here: when people have answered a round, the next one is requested."""
 
 import json
+import logging
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -80,9 +81,11 @@ def round_failed(context: dg.RunFailureSensorContext, deployment: dg.ResourcePar
         return
     import httpx
 
+    # The address may hold a secret, and httpx logs each request's.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         answer = httpx.post(deployment.settings.alert_url.get_secret_value(), json={"text": text}, timeout=10)
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        # The URL may hold a secret, and httpx puts it in its messages.
+        # So do its errors' messages tell it.
         context.log.warning("AL_ALERT_URL was not told: %s", type(error).__name__)

@@ -53,12 +53,12 @@ def answer(world: World, key: str, *values: str | None, by: LabelStudio | None =
     }
 
 
-def change(world: World, annotation_id: int, value: str) -> None:
-    """Change an answer."""
+def change(world: World, annotation_id: int, *values: str) -> None:
+    """Change an answer, to nothing if there is no value."""
     from al_pipeline.labelstudio.tasks import choice
 
-    connection = client_of(world)[0].connection
-    connection.send("change", lambda: connection.sdk.annotations.update(annotation_id, result=[choice(value)]))
+    connection, result = client_of(world)[0].connection, [choice(value) for value in values]
+    connection.send("change", lambda: connection.sdk.annotations.update(annotation_id, result=result))
 
 
 def test_a_dispute_is_shown_trained_on_by_nobody_and_comes_back_as_a_review(make: MakeWorld) -> None:
@@ -125,6 +125,37 @@ def test_a_skipped_sample_is_asked_about_again_up_to_the_limit(make: MakeWorld) 
     answer(world, "r0001", None)
     world.run("round", "r0002")
     assert world.value("query_batch", "r0002").empty
+
+
+def test_what_is_answered_with_nothing_or_an_unknown_class_is_reported_and_asked_again(make: MakeWorld) -> None:
+    world = make(round={"strategy": "random", "batch_size": 24, "sample_size": None})
+    world.run("round", "r0000")
+    given = answer(world, "r0000", *CLASSES)
+    empty, unknown = sorted(given)[:2]
+    change(world, given[empty])
+    change(world, given[unknown], "zebra")
+    result = world.run("round", "r0001")
+    shown = metadata_of(result, "labeled_pool")
+    left_out = [(record.data["sample_id"], record.data["value"]) for record in shown["answers_left_out"].records]
+    assert left_out == [(empty, None), (unknown, "zebra")]
+    assert set(world.value("labeled_pool", "r0001")["sample_id"]) == set(given) - {empty, unknown}
+    assert set(world.value("query_batch", "r0001")["sample_id"]) == {empty, unknown}
+    # The new tasks count; and whoever mends the old answer instead is heard too.
+    answer(world, "r0001", CLASSES[0])
+    change(world, given[unknown], CLASSES[1])
+    world.run("round", "r0002")
+    labels = world.value("labeled_pool", "r0002").set_index("sample_id")["label"]
+    assert len(labels) == 24
+    assert (labels[empty], labels[unknown]) == (CLASSES[0], CLASSES[1])
+
+
+def test_the_tasks_metadata_and_the_sensor_tell_the_same_story(make: MakeWorld) -> None:
+    world = make()
+    assert metadata_of(world.run("round", "r0000"), "labeling_tasks")["state"] == reason(tick(world))
+    [first, *_] = client_of(world)[0].tasks(client_of(world)[1], "r0000")
+    client_of(world)[0].annotate(first.task_id, CLASSES[0])
+    again = metadata_of(world.run("round", "r0000"), "labeling_tasks")["state"]
+    assert again == reason(tick(world)) == "r0000: 1 of 4 answered, 3 to go"
 
 
 def test_with_prefetch_people_never_wait(make: MakeWorld) -> None:

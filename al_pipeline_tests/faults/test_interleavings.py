@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from al_pipeline.core.consensus import consensus
 from al_pipeline.core.rounds import round_key
-from al_pipeline.defs.pulling import pull, withdraw_deleted, withdraw_skipped
+from al_pipeline.defs.pulling import pull, withdraw_deleted, withdraw_unusable
 from al_pipeline.defs.pushing import to_ask
 from al_pipeline.labelstudio.errors import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile
@@ -225,7 +225,7 @@ class Interleavings(RuleBasedStateMachine):
         """Pull as labeled_pool does."""
         pull(self.ledger, self.studio, PROJECT)
         withdraw_deleted(self.ledger, self.studio, PROJECT, self.rounds)
-        withdraw_skipped(self.ledger, self.rounds, 2)
+        withdraw_unusable(self.ledger, self.rounds, 2, CLASSES)
 
     def _whole(self, act: Callable[[], None], fault: tuple[int, Any] | None, what: str) -> bool:
         """Do something that a fault may end in the middle; say whether it came to its end."""
