@@ -14,6 +14,8 @@ from al_pipeline.settings import PolicySettings
 
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG = "dagster/will_retry"
+# What is read of a round's plan at every tick.
+PROGRESS = ("sample_id", "purpose", "task_id")
 # Runs that turn the loop: the job itself, or "Materialize" on the asset graph. A retraining is not an attempt.
 ROUND_JOBS = {"round", "__ASSET_JOB"}
 
@@ -121,14 +123,13 @@ def pushed(deployment: Deployment, policy: PolicySettings, number: int, *, attem
         Label Studio could not be read.
     """
     key, ledger = round_key(number), deployment.ledger
-    planned = ledger.planned(key)
+    planned = ledger.planned(key, columns=PROGRESS)
     awaited = awaited_round(number, policy_of(policy))
-    before = planned if awaited in {None, number} else ledger.planned(round_key(number - 1))
+    before = planned if awaited in {None, number} else ledger.planned(round_key(number - 1), columns=PROGRESS)
     ahead = before is not planned and not before.empty
     if ahead:
         key, planned = round_key(number - 1), before
     progress = _progress(deployment, planned, key, policy.min_votes)
-    opened_at = planned["pushed_at"].max()
     return Facts(
         RoundStatus(
             round_number=number,
@@ -138,8 +139,8 @@ def pushed(deployment: Deployment, policy: PolicySettings, number: int, *, attem
             labeled=progress.labeled,
             skipped=progress.skipped,
             withdrawn=progress.missing,
-            opened_at=None if pd.isna(opened_at) else opened_at.to_pydatetime(),
-            unlabeled_left=max(0, ledger.count_samples("pool") - len(ledger.asked())),
+            opened_at=ledger.pushed_at(key),
+            unlabeled_left=max(0, ledger.count_samples("pool") - ledger.count_asked()),
             # The awaited round's answers are counted where they are; the ledger gets them when the next round pulls.
             ahead=ahead,
             labels_total=ledger.count_labels(policy.min_votes, but=key) + progress.labeled_queries,

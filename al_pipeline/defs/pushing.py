@@ -37,9 +37,8 @@ def reconcile_tasks(
     query_batch: pd.DataFrame,
     image_pool: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Compare the batch with what Label Studio holds for this round; put the images where it can serve them."""
+    """Compare the batch with what people have answered; put the images where Label Studio can serve them."""
     from al_pipeline.labelstudio.images import publish
-    from al_pipeline.labelstudio.push import reconcile
 
     refuse_bad_batch(deployment, context.partition_key, query_batch)
     if len(query_batch):
@@ -48,39 +47,35 @@ def reconcile_tasks(
         query_batch = to_ask(deployment.ledger, deployment.label_studio, project_id, key, query_batch, min_votes)
     uris = image_pool[image_pool["split"] != "excluded"].set_index("sample_id")["uri"]
     folder = deployment.settings.published_images
-    names = [publish(uris.loc[i], i, folder) for i in query_batch["sample_id"]]
-    if len(query_batch):
-        project_id = deployment.project_id(context.run_id)
-        found = reconcile(deployment.label_studio, project_id, context.partition_key, list(query_batch["sample_id"]))
-        context.log.info("%d of %d tasks exist already", len(found.existing), len(query_batch))
-        if found.foreign:
-            context.log.warning("Tasks %s of this round ask about something nobody planned", found.foreign[:10])
-    return query_batch.assign(image=names)
+    return query_batch.assign(image=[publish(uris.loc[i], i, folder) for i in query_batch["sample_id"]])
 
 
 @dg.op(pool=POOL)
 def import_tasks(
     context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], batch: pd.DataFrame
 ) -> pd.DataFrame:
-    """Create the tasks that are missing. Looks again first: re-executing this op alone must not double a task."""
+    """Compare the batch with what Label Studio holds for this round, and create the tasks that are missing.
+
+    It looks just before: re-executing this op alone must not double a task.
+    """
     from al_pipeline.labelstudio.push import import_missing, reconcile
     from al_pipeline.labelstudio.tasks import payload
 
+    created: dict[str, int] = {}
     if len(batch):
-        client, project_id = deployment.label_studio, deployment.project_id(context.run_id)
-        missing = set(reconcile(client, project_id, context.partition_key, list(batch["sample_id"])).missing)
-        rows = [row for row in batch.to_dict("records") if row["sample_id"] in missing]
-        predictions = deployment.settings.predictions
-        import_missing(
-            client,
-            project_id,
-            [
-                payload(row, round_key=context.partition_key, image_name=row["image"], prediction=predictions)
-                for row in rows
-            ],
-        )
+        client, project_id, key = deployment.label_studio, deployment.project_id(context.run_id), context.partition_key
+        found = reconcile(client, project_id, key, list(batch["sample_id"]))
+        context.log.info("%d of %d tasks exist already", len(found.existing), len(batch))
+        if found.foreign:
+            context.log.warning("Tasks %s of this round ask about something nobody planned", found.foreign[:10])
+        rows = batch[batch["sample_id"].isin(found.missing)].to_dict("records")
+        guess = deployment.settings.predictions
+        payloads = [payload(row, round_key=key, image_name=row["image"], prediction=guess) for row in rows]
+        made = import_missing(client, project_id, payloads)
         context.log.info("%d tasks created", len(rows))
-    return batch
+        # Where there were tasks before, `verify` has to choose among them.
+        created = {} if found.existing or found.foreign else made
+    return batch.assign(created=batch["sample_id"].map(created).astype("Int64"))
 
 
 @dg.op(
@@ -94,14 +89,17 @@ def verify_tasks(
     policy: dg.ResourceParam[PolicySettings],
     batch: pd.DataFrame,
 ) -> Iterator[Any]:
-    """List the round's tasks once more, record in the ledger which task asks about which sample, check that all do."""
+    """Look at the round's tasks once more, record in the ledger which asks about which sample, check that all do."""
     from al_pipeline.labelstudio.push import verify
 
     tasks: dict[str, int] = {}
     metadata: dict[str, Any] = {"tasks": len(batch), "dagster/row_count": len(batch)}
     if len(batch):
         project_id = deployment.project_id(context.run_id)
-        found = verify(deployment.label_studio, project_id, context.partition_key, list(batch["sample_id"]))
+        made = batch[batch["created"].notna()]
+        created = dict(zip(made["sample_id"], made["created"].astype(int), strict=True))
+        samples = list(batch["sample_id"])
+        found = verify(deployment.label_studio, project_id, context.partition_key, samples, created)
         tasks = found.existing
         metadata["answered_twice"] = len(found.answered_twice)
         metadata["label_here"] = dg.MetadataValue.url(deployment.project_url(project_id))

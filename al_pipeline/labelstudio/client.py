@@ -40,7 +40,8 @@ __all__ = [
     "TaskStatus",
 ]
 
-IMPORT_CHUNK = 250
+# Each request costs the server 15 ms and a transaction beside the tasks themselves, of which it makes 3 per ms.
+IMPORT_CHUNK = 1000
 # Tasks per request: with their annotations one takes up to 8 ms of a busy server, without them 1 ms.
 PAGE, PAGE_WITH_ANNOTATIONS = 1000, 250
 # Naming the fields halves the server's time; a name counts for the task and for its annotations alike.
@@ -221,6 +222,12 @@ class LabelStudio:
         pages = self.answers(project_id, updated_since=updated_since)
         return [event for page in pages for task in page for event in task.annotations]
 
+    def newest_task(self, project_id: int, round_key: str) -> tuple[TaskStatus | None, int]:
+        """Return the task of a round with the highest id, if it has any, and how many tasks it has."""
+        query = _query([_item("data.round", "equal", "String", round_key)], order="-tasks:id")
+        tasks, total = self._page(project_id, query, page_size=1, fields="task_only", include=TASK_FIELDS)
+        return (parse_task(tasks[0]) if tasks else None), total
+
     def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
         """Yield the tasks that changed after a moment, or all, page by page, with all annotations that each has.
 
@@ -328,14 +335,10 @@ class LabelStudio:
         """Return where people open the project."""
         return f"{self.url}/projects/{project_id}/data"
 
-    def task_url(self, project_id: int, task_id: int) -> str:
-        """Return where people open one task."""
-        return f"{self.url}/projects/{project_id}/data?task={task_id}"
-
     def image_problem(self, project_id: int) -> str | None:
         """Fetch the image of the project's newest task as a browser would; return what is wrong, None if nothing is."""
         query = _query([], order="-tasks:id")
-        tasks = self._page(project_id, query, page_size=1, fields="task_only", include="id,data")
+        tasks, _ = self._page(project_id, query, page_size=1, fields="task_only", include="id,data")
         if not tasks:
             return None
         path = str(tasks[0]["data"].get("image"))
@@ -363,17 +366,19 @@ class LabelStudio:
         last = 0
         while True:
             query = _query([*filters, _item("id", "greater", "Number", last)], order="tasks:id")
-            tasks = self._page(project_id, query, page_size=size, **options)
+            tasks, total = self._page(project_id, query, page_size=size, **options)
             yield tasks
-            if len(tasks) < size:
+            if len(tasks) >= total:
                 return
             last = int(tasks[-1]["id"])
 
-    def _page(self, project_id: int, query: str, **options: Any) -> list[dict[str, Any]]:
+    def _page(self, project_id: int, query: str, **options: Any) -> tuple[list[dict[str, Any]], int]:
+        """Return the first tasks that a query finds, and how many it finds."""
         params = {"project": project_id, "query": query, "page": 1, **options}
 
-        def tasks() -> list[dict[str, Any]]:
-            return self._connection.json("api/tasks/", params)["tasks"]
+        def tasks() -> tuple[list[dict[str, Any]], int]:
+            answer = self._connection.json("api/tasks/", params)
+            return answer["tasks"], int(answer["total"])
 
         return self._connection.read(f"list the tasks of project {project_id}", tasks)
 

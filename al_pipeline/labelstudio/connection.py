@@ -49,7 +49,12 @@ class Connection:
             if response.status_code in TROUBLE:
                 response.raise_for_status()
 
-        client = httpx.Client(timeout=self.timeout, follow_redirects=True, event_hooks={"response": [trouble]})
+        # Label Studio sends head and body of an answer in two packets. On a connection that is used again the second
+        # one waits 40 ms for our delayed acknowledgement of the first; a new one, without TLS, costs less than one.
+        kept = httpx.Limits(max_keepalive_connections=None if self.url.startswith("https:") else 0)
+        client = httpx.Client(
+            timeout=self.timeout, follow_redirects=True, event_hooks={"response": [trouble]}, limits=kept
+        )
         # Whoever holds a connection need not think of closing it.
         weakref.finalize(self, client.close)
         return client

@@ -23,8 +23,8 @@ def count_round(
 ) -> RoundCounts | None:
     """Count the answers to a round; None if the project does not hold exactly the tasks that were pushed.
 
-    The round has no others, and as many as were pushed lie between the first and the last of their ids. A task that
-    was made again, or by somebody else, after the push has a later id: then the tasks have to be listed.
+    From the first of their ids on the round has as many tasks as were pushed, and the newest is the last of them. A
+    task that was made again, or by somebody else, after the push has a later id: then the tasks have to be listed.
 
     Parameters
     ----------
@@ -36,28 +36,29 @@ def count_round(
     min_votes : int
         Answers that a task needs.
     """
-    ours = [
-        _item("data.round", "equal", "String", round_key),
-        _item("id", "greater", "Number", min(task_ids) - 1),
-        _item("id", "less", "Number", max(task_ids) + 1),
-    ]
+    first, last, connection = min(task_ids), max(task_ids), client.connection
+    from_first, to_last = _item("id", "greater", "Number", first - 1), _item("id", "less", "Number", last + 1)
+    of_round = _item("data.round", "equal", "String", round_key)
 
-    def count(*filters: dict[str, object]) -> int:
-        conditions = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
+    def count(*filters: dict[str, object]) -> tuple[int, int | None]:
+        """Return how many tasks there are, and the newest of them."""
+        conditions = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["-tasks:id"]}
         params = {"project": project_id, "page": 1, "page_size": 1, "fields": "task_only", "include": "id"}
-        path, asked = "api/tasks/", params | {"query": json.dumps(conditions)}
-        connection = client.connection
-        return int(
-            connection.read(f"count the tasks of project {project_id}", lambda: connection.json(path, asked)["total"])
+        asked = params | {"query": json.dumps(conditions)}
+        answer = connection.read(
+            f"count the tasks of project {project_id}", lambda: connection.json("api/tasks/", asked)
         )
+        return int(answer["total"]), next((int(task["id"]) for task in answer["tasks"]), None)
 
-    if not count(ours[0]) == count(*ours) == len(task_ids):
+    if count(of_round, from_first) != (len(task_ids), last):
         return None
-    labeled = count(*ours, _item("total_annotations", "greater", "Number", min_votes - 1))
+    # Where no other round's tasks are among ours, the server need not look into the data of each.
+    ours = [from_first, to_last] if last - first + 1 == len(task_ids) else [of_round, from_first, to_last]
+    labeled, _ = count(*ours, _item("total_annotations", "greater", "Number", min_votes - 1))
     if labeled == len(task_ids):
         return RoundCounts(labeled, 0)
     few = _item("total_annotations", "less", "Number", min_votes)
-    return RoundCounts(labeled, count(*ours, few, _item("cancelled_annotations", "greater", "Number", 0)))
+    return RoundCounts(labeled, count(*ours, few, _item("cancelled_annotations", "greater", "Number", 0))[0])
 
 
 def _item(column: str, operator: str, kind: str, value: str | int) -> dict[str, object]:

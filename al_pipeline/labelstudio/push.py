@@ -1,8 +1,8 @@
 """Bring a batch into Label Studio without ever doubling a task: reconcile, import, verify."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from al_pipeline.labelstudio.client import LabelStudio
@@ -23,17 +23,17 @@ class Reconciliation:
         Planned samples without a task, in the order of the plan.
     copies : list of int
         Tasks that nobody has answered and that ask what another task of the round asks.
-    answered_twice : dict
-        sample_id → its task ids, where people have answered several: their votes are counted together.
     foreign : list of int
         Tasks of the round that ask about something that was not planned.
+    answered_twice : dict
+        sample_id → its task ids, where people have answered several: their votes are counted together.
     """
 
     existing: dict[str, int]
     missing: list[str]
     copies: list[int]
-    answered_twice: dict[str, list[int]]
     foreign: list[int]
+    answered_twice: dict[str, list[int]] = field(default_factory=dict)
 
 
 def reconcile(client: LabelStudio, project_id: int, round_key: str, planned: Sequence[str]) -> Reconciliation:
@@ -58,19 +58,42 @@ def reconcile(client: LabelStudio, project_id: int, round_key: str, planned: Seq
     )
 
 
-def import_missing(client: LabelStudio, project_id: int, payloads: Sequence[dict[str, Any]]) -> None:
-    """Create these tasks. Reconcile just before: Label Studio makes a second task of whatever it is sent twice."""
-    client.import_tasks(project_id, payloads)
+def import_missing(client: LabelStudio, project_id: int, payloads: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Create these tasks; return sample_id → task id, as the server tells.
+
+    Reconcile just before: Label Studio makes a second task of whatever it is sent twice.
+    """
+    ids = client.import_tasks(project_id, payloads)
+    # A server that does not tell all ids is asked for the tasks by `verify`.
+    return dict(zip((task["data"]["sample_id"] for task in payloads), ids, strict=False))
 
 
-def verify(client: LabelStudio, project_id: int, round_key: str, planned: Sequence[str]) -> Reconciliation:
+def verify(
+    client: LabelStudio,
+    project_id: int,
+    round_key: str,
+    planned: Sequence[str],
+    created: Mapping[str, int] | None = None,
+) -> Reconciliation:
     """Return what the project holds once the batch is whole; copies that nobody has answered are withdrawn first.
+
+    Parameters
+    ----------
+    client : LabelStudio
+    project_id : int
+    round_key : str
+    planned : sequence of str
+    created : mapping of str to int, optional
+        What `import_missing` returned, if the round had no task before. One question tells whether these are all of
+        its tasks; listing a thousand takes as long as creating them.
 
     Raises
     ------
     LabelStudioError
         A planned sample has no task.
     """
+    if created and created.keys() == set(planned) and _are_all(client, project_id, round_key, created):
+        return Reconciliation(existing={i: created[i] for i in planned}, missing=[], copies=[], foreign=[])
     found = reconcile(client, project_id, round_key, planned)
     if found.copies:
         client.delete_unanswered(found.copies)
@@ -83,3 +106,13 @@ def verify(client: LabelStudio, project_id: int, round_key: str, planned: Sequen
             f"twice (first: {found.copies[:3]}). Re-execute labeling_tasks"
         )
     return found
+
+
+def _are_all(client: LabelStudio, project_id: int, round_key: str, created: Mapping[str, int]) -> bool:
+    """Say whether these are all tasks of a round that had none before.
+
+    Whatever is made later has a higher id; but for the newest task, whose id is given out again when it is deleted.
+    """
+    newest, count = client.newest_task(project_id, round_key)
+    last = max(created, key=lambda sample: created[sample])
+    return newest is not None and (count, newest.task_id, newest.sample_id) == (len(created), created[last], last)

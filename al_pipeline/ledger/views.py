@@ -1,6 +1,7 @@
 """What the ledger tells: plans, answers, labels, counts. Nothing here writes."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -53,12 +54,18 @@ class Views:
         with transaction(self._engine, write=False) as connection:
             return dict(connection.execute(sa.select(samples.c.sample_id, samples.c.uri)).tuples().all())
 
-    def planned(self, round_key: str | None = None) -> pd.DataFrame:
+    def planned(self, round_key: str | None = None, *, columns: Sequence[str] = tuple(frames.PLANNED)) -> pd.DataFrame:
         """Return the planned tasks of a round, or of all: `plan`'s columns and ``round`` (first), ``planned_at,
-        task_id, pushed_at, withdrawn_at``.
+        task_id, pushed_at, withdrawn_at``; or some of these.
         """
         with transaction(self._engine, write=False) as connection:
-            return self._planned(connection, round_key)
+            return self._planned(connection, round_key, columns)
+
+    def pushed_at(self, round_key: str) -> datetime | None:
+        """Return when the last of a round's tasks was recorded as pushed, None if none is."""
+        query = sa.select(sa.func.max(planned_tasks.c.pushed_at)).where(planned_tasks.c.round == round_key)
+        with transaction(self._engine, write=False) as connection:
+            return connection.execute(query).scalar_one()
 
     def is_planned(self, round_key: str) -> bool:
         """Say whether the round has a plan; it may be empty."""
@@ -161,6 +168,13 @@ class Views:
         """Return the samples with a task, answered or not: they are not asked about again."""
         return self._ids(sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.withdrawn_at.is_(None)))
 
+    def count_asked(self) -> int:
+        """Return how many samples `asked` has."""
+        task = planned_tasks.c
+        query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None))
+        with transaction(self._engine, write=False) as connection:
+            return connection.execute(query).scalar_one()
+
     def imported(self) -> set[str]:
         """Return the samples with a label that people brought along."""
         return self._ids(sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED))
@@ -177,14 +191,16 @@ class Views:
         """
         return self._frame(queries.export(), frames.EXPORT)
 
-    def _planned(self, connection: sa.Connection, round_key: str | None) -> pd.DataFrame:
+    def _planned(
+        self, connection: sa.Connection, round_key: str | None, columns: Sequence[str] = tuple(frames.PLANNED)
+    ) -> pd.DataFrame:
         task = planned_tasks.c
-        query = sa.select(*(task[name] for name in frames.PLANNED))
+        query = sa.select(*(task[name] for name in columns))
         # "query" sorts after "holdout"; the rank orders each, the id whatever shares a rank.
         query = query.order_by(task.round, task.purpose.desc(), task.rank, task.sample_id)
         if round_key is not None:
             query = query.where(task.round == round_key)
-        return frames.frame(connection.execute(query), frames.PLANNED)
+        return frames.frame(connection.execute(query), {name: frames.PLANNED[name] for name in columns})
 
     def _exists(self, table: sa.Table, round_key: str) -> bool:
         query = sa.select(table.c.round).where(table.c.round == round_key)

@@ -16,6 +16,7 @@ from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.loop import truth
 from al_pipeline_tests.defs.conftest import CLASSES, World
+from al_pipeline_tests.defs.rounds import metadata_of
 
 pytestmark = pytest.mark.labelstudio
 
@@ -60,9 +61,9 @@ def reason(result: dg.SensorResult | dg.SkipReason) -> str:
 
 def test_the_loop_turns(world: World) -> None:
     assert "launch the job `round` for the partition r0000" in reason(tick(world))
-    assert world.run("round", "r0000").success
-    waiting = tick(world)
-    assert reason(waiting) == "r0000: 0 of 4 answered, 4 to go"
+    pushed = world.run("round", "r0000")
+    waiting = reason(tick(world))
+    assert waiting == metadata_of(pushed, "labeling_tasks")["state"] == "r0000: 0 of 4 answered, 4 to go"
 
     assert annotator(world).answer_open_tasks().labeled == 4
     opened = tick(world)

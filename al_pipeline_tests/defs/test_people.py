@@ -149,15 +149,6 @@ def test_what_is_answered_with_nothing_or_an_unknown_class_is_reported_and_asked
     assert (labels[empty], labels[unknown]) == (CLASSES[0], CLASSES[1])
 
 
-def test_the_tasks_metadata_and_the_sensor_tell_the_same_story(make: MakeWorld) -> None:
-    world = make()
-    assert metadata_of(world.run("round", "r0000"), "labeling_tasks")["state"] == reason(tick(world))
-    [first, *_] = client_of(world)[0].tasks(client_of(world)[1], "r0000")
-    client_of(world)[0].annotate(first.task_id, CLASSES[0])
-    again = metadata_of(world.run("round", "r0000"), "labeling_tasks")["state"]
-    assert again == reason(tick(world)) == "r0000: 1 of 4 answered, 3 to go"
-
-
 def test_with_prefetch_people_never_wait(make: MakeWorld) -> None:
     world = make(policy={"prefetch": True})
 

@@ -137,6 +137,13 @@ class MemoryStudio(LabelStudio):
 
         return [task.status() for page in self._listing(wanted) for task in page]
 
+    def newest_task(self, project_id: int, round_key: str) -> tuple[TaskStatus | None, int]:
+        def newest() -> tuple[TaskStatus | None, int]:
+            found = [task for task in self.state.tasks.values() if task.data.get("round") == round_key]
+            return max(found, key=lambda task: task.id).status() if found else None, len(found)
+
+        return self._request(newest)
+
     def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
         for page in self._listing(lambda task: updated_since is None or task.updated_at > updated_since):
             yield [task.answers() for task in page]
@@ -264,13 +271,14 @@ class MemoryStudio(LabelStudio):
         last = 0
         while True:
 
-            def page(last: int = last) -> list[Task]:
+            def page(last: int = last) -> tuple[list[Task], int]:
                 found = [self.state.tasks[i] for i in sorted(self.state.tasks) if i > last]
-                return deepcopy([task for task in found if wanted(task)][: self._page_size])
+                found = [task for task in found if wanted(task)]
+                return deepcopy(found[: self._page_size]), len(found)
 
-            tasks = self._request(page)
+            tasks, total = self._request(page)
             yield tasks
-            if len(tasks) < self._page_size:
+            if len(tasks) >= total:
                 return
             last = tasks[-1].id
 

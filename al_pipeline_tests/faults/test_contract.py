@@ -129,6 +129,19 @@ def test_tasks_are_listed_by_id_and_by_round(studio: Studio) -> None:
     assert studio.client.tasks(studio.project_id, "r0002") == []
 
 
+def test_the_newest_task_of_a_round_and_how_many_it_has(studio: Studio) -> None:
+    tasks = studio.add(["a", "b", "c"])
+    studio.add(["d"], "r0001")
+    newest, count = studio.client.newest_task(studio.project_id, "r0000")
+    assert newest is not None
+    assert (newest.task_id, newest.sample_id, count) == (tasks[-1], "c", 3)
+    studio.client.delete_tasks(tasks[1:])
+    newest, count = studio.client.newest_task(studio.project_id, "r0000")
+    assert newest is not None
+    assert (newest.task_id, count) == (tasks[0], 1)
+    assert studio.client.newest_task(studio.project_id, "r0002") == (None, 0)
+
+
 def test_tasks_that_nobody_has_dealt_with_are_listed_alone(studio: Studio) -> None:
     answered, skipped, retracted, untouched = studio.add(["a", "b", "c", "d"])
     (elsewhere,) = studio.add(["a"], "r0001")

@@ -214,11 +214,14 @@ class Interleavings(RuleBasedStateMachine):
         samples = batch["sample_id"].tolist()
         if not samples:
             return
-        missing = reconcile(self.studio, PROJECT, key, samples).missing
+        before = reconcile(self.studio, PROJECT, key, samples)
         row = {"purpose": "query"}
-        tasks = [payload(row | {"sample_id": i}, round_key=key, image_name="", prediction=False) for i in missing]
-        import_missing(self.studio, PROJECT, tasks)
-        found = verify_push(self.studio, PROJECT, key, samples)
+        tasks = [
+            payload(row | {"sample_id": i}, round_key=key, image_name="", prediction=False) for i in before.missing
+        ]
+        made = import_missing(self.studio, PROJECT, tasks)
+        created = {} if before.existing or before.foreign else made
+        found = verify_push(self.studio, PROJECT, key, samples, created)
         self.ledger.record_pushed(key, found.existing, datetime.now(UTC))
 
     def _pull(self) -> None:

@@ -55,9 +55,9 @@ class Line:
         """Bring a round into Label Studio as its run does."""
         batch = to_ask(self.ledger, client, self.project.id, key, self.ledger.planned(key), 1)
         samples = batch["sample_id"].tolist()
-        missing = reconcile(client, self.project.id, key, samples).missing
-        import_missing(client, self.project.id, self.project.payloads(missing, key))
-        found = verify(client, self.project.id, key, samples)
+        before = reconcile(client, self.project.id, key, samples)
+        made = import_missing(client, self.project.id, self.project.payloads(before.missing, key))
+        found = verify(client, self.project.id, key, samples, {} if before.existing or before.foreign else made)
         self.ledger.record_pushed(key, found.existing, datetime.now(UTC))
 
     def answer(self, key: str) -> None:

@@ -17,9 +17,14 @@ def listed(project: Project, min_votes: int) -> RoundCounts:
     return RoundCounts(len(labeled), len(skipped))
 
 
-def test_answers_and_skips_are_counted_as_in_the_list(project: Project) -> None:
-    tasks = list(project.add(12).values())
+@pytest.mark.parametrize("between", [False, True])
+def test_answers_and_skips_are_counted_as_in_the_list(project: Project, between: bool) -> None:
+    tasks = list(project.add(6).values())
+    if not between:
+        tasks += project.add(6).values()
     project.client.annotate(project.add(1, "r0001").popitem()[1], project.class_names[0])
+    if between:
+        tasks += project.add(6).values()
     assert count_round(project.client, project.id, "r0000", tasks, 1) == RoundCounts(0, 0)
     rng = np.random.default_rng(0)
     for task in rng.choice(tasks, 16):

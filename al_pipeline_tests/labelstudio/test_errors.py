@@ -3,8 +3,10 @@
 What is wrong here is real: servers on loopback that refuse, stay silent, hang up or talk nonsense.
 """
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
@@ -221,3 +223,34 @@ def test_a_label_studio_under_a_path_is_asked_there_for_tokens_too() -> None:
 
     with answering(under_a_path) as server:
         assert LabelStudio(f"{server.url}/studio", personal()).tasks(7) == []
+
+
+def test_a_connection_without_tls_is_not_used_again() -> None:
+    """Label Studio answers 40 ms later on one that is: it waits for our delayed acknowledgement."""
+    ports: list[int] = []
+
+    class KeepsAlive(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            ports.append(self.client_address[1])
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), KeepsAlive)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        client = LabelStudio(f"http://127.0.0.1:{server.server_port}", "token")
+        for _ in range(3):
+            client.connection.json("api/tasks/", {})
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert len(set(ports)) == 3
