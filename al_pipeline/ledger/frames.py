@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
@@ -102,6 +103,11 @@ def frame(rows: Iterable[Sequence[Any]], types: Mapping[str, str]) -> pd.DataFra
 def _series(values: Sequence[Any], kind: str) -> pd.Series:
     if kind == MOMENT:
         return pd.Series(pd.to_datetime(pd.Series(values, dtype=TEXT), utc=True)).astype(MOMENT)
+    if kind == TEXT:
+        # pandas looks at each value of a tuple, though not at those of an array.
+        texts = np.empty(len(values), dtype=object)
+        texts[:] = values
+        return pd.Series(texts, copy=False)
     return pd.Series(values, dtype=kind)
 
 
