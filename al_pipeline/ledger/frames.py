@@ -95,20 +95,23 @@ OPTIONAL = {"score", "propensity", "certainty", "predicted", "predicted_probabil
 def frame(rows: Iterable[Sequence[Any]], types: Mapping[str, str]) -> pd.DataFrame:
     """Return database rows, whose values come in the order of `types`, as a data frame of exactly these types."""
     columns = list(zip(*rows, strict=True)) or [()] * len(types)
-    return pd.DataFrame(
-        {name: _series(values, kind) for (name, kind), values in zip(types.items(), columns, strict=True)}
-    )
+    arrays = {name: _array(values, kind) for (name, kind), values in zip(types.items(), columns, strict=True)}
+    return pd.DataFrame(arrays, copy=False)
 
 
-def _series(values: Sequence[Any], kind: str) -> pd.Series:
+def _array(values: Sequence[Any], kind: str) -> Any:
+    """Return a column as an array of its type; pandas' own way from a list takes ten times as long for short ones."""
     if kind == MOMENT:
-        return pd.Series(pd.to_datetime(pd.Series(values, dtype=TEXT), utc=True)).astype(MOMENT)
+        # The ledger's moments are aware, and in UTC.
+        naive = [None if value is None else value.replace(tzinfo=None) for value in values]
+        return pd.DatetimeIndex(np.array(naive, dtype="datetime64[ns]")).tz_localize("UTC").array
+    if kind == WHOLE_OR_NONE:
+        return pd.array(values, dtype=kind)
     if kind == TEXT:
-        # pandas looks at each value of a tuple, though not at those of an array.
         texts = np.empty(len(values), dtype=object)
         texts[:] = values
-        return pd.Series(texts, copy=False)
-    return pd.Series(values, dtype=kind)
+        return texts
+    return np.array(values, dtype=kind)
 
 
 def records(rows: pd.DataFrame, types: Mapping[str, str], optional: Iterable[str] = ()) -> list[dict[str, Any]]:
