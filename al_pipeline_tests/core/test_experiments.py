@@ -83,7 +83,7 @@ def test_strategies_of_one_seed_start_together(results: pd.DataFrame) -> None:
 
 def test_it_is_the_same_every_time_wherever_the_rows_stand(manifest: pd.DataFrame, results: pd.DataFrame) -> None:
     said: list[str] = []
-    plan = PLAN | {"seeds": [0, 1], "strategies": ["random"], "rounds": 2}
+    plan: dict[str, Any] = PLAN | {"seeds": [0, 1], "strategies": ["random"], "rounds": 2}
     again = simulate(manifest.sample(frac=1, random_state=3), NAMES, Plan(**plan), progress=said.append)
     same, other = again[again["seed"] == 0], again[again["seed"] == 1]
     expected = results[(results["strategy"] == "random") & (results["round"] < 2)]
