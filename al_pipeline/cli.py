@@ -1,5 +1,5 @@
-"""The command `al`: demo · up · annotate · status · export · ledger · predict · export-model · webhook · ml-backend ·
-doctor · migrate.
+"""The command `al`: demo · up · annotate · status · export · ledger · predict · export-model · simulate · webhook ·
+ml-backend · doctor · migrate.
 """
 
 import os
@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from al_pipeline.cli_common import Home, Images, configure, console, end_on_signals, told_plainly
 from al_pipeline.cli_ledger import ledger_commands
+from al_pipeline.cli_simulate import simulate
 from al_pipeline.cli_web import ml_backend, webhook
 from al_pipeline.core.errors import InputError
 
@@ -280,6 +281,7 @@ def export_model(
         )
 
 
+app.command()(simulate)
 app.command()(webhook)
 app.command()(ml_backend)
 

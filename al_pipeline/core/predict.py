@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.head import head_logits, softmax
+from al_pipeline.core.head import head_probabilities, softmax
 from al_pipeline.core.image_cache import CachedImages, image_blocks
 from al_pipeline.core.memory import halving
 from al_pipeline.core.model import Checkpoint, device, normalize
@@ -73,7 +73,7 @@ def predict_features(checkpoint: Checkpoint, features: npt.NDArray[np.float32]) 
             f"features of shape {features.shape} are not of this checkpoint's {checkpoint.info.architecture}, whose "
             f"classifier sees {weight.shape[1]}: embed the images with its backbone"
         )
-    return softmax(head_logits(features, weight, bias), checkpoint.info.temperature)
+    return head_probabilities(features, weight, bias, checkpoint.info.temperature)
 
 
 def embed(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.head import Integers, Vectors, fit_head, head_logits, softmax
+from al_pipeline.core.head import Integers, Vectors, fit_head, head_probabilities
 
 # Unlabeled samples that are looked at, at random: neighbours of neighbours of 20,000 take a few seconds.
 MOST_FEATURES = 20_000
@@ -74,7 +74,7 @@ def self_trained(
             seed=seed,
             sample_weight=np.concatenate([np.ones(len(targets)), guesses.weights]),
         )
-        found = confident(softmax(head_logits(unlabeled, head.weight, head.bias), head.temperature), threshold)
+        found = confident(head_probabilities(unlabeled, head.weight, head.bias, head.temperature), threshold)
         # What was clear once stays: taking guesses back would let the turns go round in circles.
         new = np.setdiff1d(np.arange(len(found)), np.flatnonzero(np.isin(found.rows, guesses.rows)))
         if not len(new):

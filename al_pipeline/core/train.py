@@ -1,6 +1,5 @@
 """Training: from labeled images to a checkpoint, the same one every time."""
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.finetune import Examples, Fit, finetune
-from al_pipeline.core.head import fit_head
+from al_pipeline.core.head_training import Others, canonical, check_unlabeled, some, train_head
 from al_pipeline.core.image_cache import CachedImages, image_blocks
 from al_pipeline.core.model import (
     MEAN,
@@ -29,7 +28,7 @@ from al_pipeline.core.model import (
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.predict import embed, predict
 from al_pipeline.core.rng import generator, torch_seed
-from al_pipeline.core.semi_supervised import MOST_FEATURES, MOST_IMAGES, Guesses, confident, propagated, self_trained
+from al_pipeline.core.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
 from al_pipeline.core.warm_start import take_over
 
 Images = Sequence[str | Path] | CachedImages
@@ -138,11 +137,7 @@ def train(
     """
     began = time.perf_counter()
     task = _Task(images, _targets(len(images), labels, class_names), class_names, options, seed, round_number, features)
-    if options.semi_supervised != "none" and (unlabeled is None or not len(unlabeled.images)):
-        raise InputError(
-            f"semi_supervised {options.semi_supervised} learns from unlabeled samples too, and none were given: "
-            "set training.semi_supervised to none"
-        )
+    check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
     counts = np.bincount(task.targets)
     mode = options.resolve_mode(int(counts[counts > 0].min()), device().type)
     result = task.head(unlabeled) if mode == "head" else task.finetune(unlabeled, previous, progress)
@@ -193,40 +188,32 @@ class _Task:
         features, classes = self.features(self.images, self._features), len(self.class_names)
         if len(features) != len(self.targets):
             raise InputError(f"there are {len(self.targets)} labels but {len(features)} features: give one per label")
-        order = _canonical([row.tobytes() for row in features], self.targets)
-        features, targets = features[order], self.targets[order]
-        weights = np.ones(len(targets))
-        guesses = None if unlabeled is None else self.guesses(features, targets, unlabeled)
-        if guesses is not None:
-            found, rows = guesses
-            features = np.concatenate([features, rows])
-            targets = np.concatenate([targets, found.targets])
-            weights = np.concatenate([weights, found.weights])
-        head = fit_head(
+        trained = train_head(
             features,
-            targets,
+            self.targets,
             classes,
-            seed=torch_seed(self.seed, self.round_number, "head"),
-            sample_weight=weights,
-            balanced=self.options.class_weights,
+            self.options,
+            seed=self.seed,
+            round_number=self.round_number,
+            unlabeled=None if unlabeled is None else self.others(unlabeled),
         )
+        head = trained.head
         with torch.no_grad():
             self.model.fc.weight.copy_(torch.from_numpy(head.weight))  # type: ignore[union-attr, operator]
             self.model.fc.bias.copy_(torch.from_numpy(head.bias))  # type: ignore[union-attr, operator]
         result = self.result(head.temperature)
-        n_guessed = 0 if guesses is None else len(guesses[0])
-        return replace(result, regularization=head.regularization, folds=head.folds, n_guessed=n_guessed)
+        return replace(result, regularization=head.regularization, folds=head.folds, n_guessed=trained.n_guessed)
 
     def finetune(
         self, unlabeled: Unlabeled | None, previous: Checkpoint | None, progress: Callable[[int, float], None] | None
     ) -> TrainingResult:
         """Train the whole network."""
         pixels = decoded(self.images, self.options.image_size)
-        order = _canonical([image.data for image in pixels], self.targets)
+        order = canonical([image.data for image in pixels], self.targets)
         examples = self.examples(torch.from_numpy(pixels[order]), self.targets[order])
         arm, extra, n_guessed = self.options.semi_supervised, None, 0
         if arm != "none" and unlabeled is not None:
-            rows = self.some(len(unlabeled.images), MOST_IMAGES)
+            rows = some(len(unlabeled.images), MOST_IMAGES, self.seed, self.round_number)
             images = _chosen(unlabeled.images, rows)
             if arm == "fixmatch":
                 extra = torch.from_numpy(decoded(images, self.options.image_size))
@@ -243,22 +230,14 @@ class _Task:
         rng = generator(self.seed, self.round_number, "train")
         return finetune(self.model, examples, self.options, rng, place=device(), unlabeled=unlabeled, progress=progress)
 
-    def guesses(
-        self, features: Features, targets: npt.NDArray[np.int64], unlabeled: Unlabeled
-    ) -> tuple[Guesses, Features] | None:
-        """Return guessed labels by features, and the features they belong to."""
-        if self.options.semi_supervised == "none":
-            return None
-        rows = self.some(len(unlabeled.images), MOST_FEATURES)
-        given = None if unlabeled.features is None else unlabeled.features[rows]
-        others = self.features(_chosen(unlabeled.images, rows), given)
-        classes, threshold = len(self.class_names), self.options.confidence
-        if self.options.semi_supervised == "label_propagation":
-            found = propagated(features, targets, others, classes, threshold)
-        else:
-            seed = torch_seed(self.seed, self.round_number, "head")
-            found = self_trained(features, targets, others, classes, threshold, seed=seed)
-        return found, others[found.rows]
+    def others(self, unlabeled: Unlabeled) -> Others:
+        """Return the unlabeled samples by their features, which are computed where they are not given."""
+
+        def chosen(rows: npt.NDArray[np.int64]) -> Features:
+            given = None if unlabeled.features is None else unlabeled.features[rows]
+            return self.features(_chosen(unlabeled.images, rows), given)
+
+        return Others(len(unlabeled.images), chosen)
 
     def guessed_images(
         self,
@@ -271,8 +250,7 @@ class _Task:
         """Return guessed labels of images: by features, or by a first fine-tuned network."""
         if self.options.semi_supervised == "label_propagation":
             features = self.features(self.images, self._features)[order]
-            given = None if unlabeled.features is None else unlabeled.features[rows]
-            others = self.features(_chosen(unlabeled.images, rows), given)
+            others = self.others(unlabeled).features(rows)
             targets, classes = self.targets[order], len(self.class_names)
             return propagated(features, targets, others, classes, self.options.confidence)
         fit = self.fit(examples, None, progress)
@@ -300,12 +278,6 @@ class _Task:
 
     def features(self, images: Images, given: Features | None) -> Features:
         return given if given is not None else embed(self.result(1.0).checkpoint, images)
-
-    def some(self, n: int, most: int) -> npt.NDArray[np.int64]:
-        """Return the rows of at most so many unlabeled samples, at random."""
-        if n <= most:
-            return np.arange(n)
-        return np.sort(generator(self.seed, self.round_number, "unlabeled").choice(n, size=most, replace=False))
 
     def result(self, temperature: float) -> TrainingResult:
         return _result(
@@ -355,12 +327,6 @@ def _targets(n_images: int, labels: Sequence[str], class_names: Sequence[str]) -
             "label more"
         )
     return np.array([number[label] for label in labels], dtype=np.int64)
-
-
-def _canonical(contents: Sequence[bytes | memoryview], targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return an order of the samples that follows from their content alone."""
-    digests = [hashlib.sha256(content).digest() for content in contents]
-    return np.array(sorted(range(len(digests)), key=lambda i: (digests[i], targets[i])), dtype=np.int64)
 
 
 def _result(

@@ -22,8 +22,15 @@ class SimulationConfig(dg.Config):
     strategies: list[str] = Field(
         default=["auto", "low_certainty", "random"], description="Query strategies to compare."
     )
-    seeds: int = Field(default=3, ge=1, description="Paired repetitions: every strategy starts from the same batch.")
-    rounds: int = Field(default=5, ge=2, description="Rounds per repetition, the random start included.")
+    seeds: int = Field(default=3, ge=1, description="Paired repetitions: every strategy sees the same draws.")
+    rounds: int = Field(default=5, ge=2, description="Rounds per repetition, the start without labels included.")
+    start: str = Field(
+        default="own",
+        description="What chooses until the first training: own is each strategy's cold start, as in the real loop; "
+        "random is the same random batch for all.",
+    )
+    error_rate: float = Field(default=0.0, ge=0, le=1, description="Chance that a sample's answer is wrong.")
+    skip_rate: float = Field(default=0.0, ge=0, lt=1, description="Chance that a sample is skipped.")
 
 
 @dg.op
@@ -35,26 +42,30 @@ def simulate_rounds(
     training: dg.ResourceParam[TrainingSettings],
 ) -> pd.DataFrame:
     """Run the loop with an oracle that knows the folder names, per strategy and seed."""
+    from al_pipeline.core.experiment_plan import Plan
     from al_pipeline.core.experiments import simulate as simulate_loop
+    from al_pipeline.core.options import TrainingOptions
     from al_pipeline.core.pool import scan
-    from al_pipeline.core.train import TrainingOptions
 
     settings = deployment.settings
     if settings.images is None:
         raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
     manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
-    results = simulate_loop(
-        manifest,
-        classes_of(manifest, settings),
+    plan = Plan(
         strategies=config.strategies,
         seeds=[round_config.seed + i for i in range(config.seeds)],
         batch_size=round_config.batch_size,
         sample_size=round_config.sample_size,
-        balanced=round_config.balanced,
-        rounds=config.rounds,
         options=TrainingOptions(**training.model_dump()),
-        progress=context.log.info,
+        rounds=config.rounds,
+        balanced=round_config.balanced,
+        explore=round_config.explore,
+        dedup=round_config.dedup,
+        error_rate=config.error_rate,
+        skip_rate=config.skip_rate,
+        start=config.start,
     )
+    results = simulate_loop(manifest, classes_of(manifest, settings), plan, progress=context.log.info)
     last = results[results["round"] == results["round"].max()]
     metadata: dict[str, Any] = {
         "comparison": picture(comparison_curve(results), "accuracy against labels, per strategy"),

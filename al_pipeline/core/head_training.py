@@ -1,0 +1,129 @@
+"""Training in mode `head`: from features and labels to a classifier; the loop and its simulation both go this way."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.head import Head, Integers, Vectors, fit_head
+from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.rng import generator, torch_seed
+from al_pipeline.core.semi_supervised import MOST_FEATURES, Guesses, propagated, self_trained
+
+
+@dataclass(frozen=True)
+class Others:
+    """Unlabeled samples, whose features are looked at only if an arm learns from them.
+
+    Attributes
+    ----------
+    n : int
+    features : callable
+        Takes rows, int64 of shape (m,), and returns their features, float32 of shape (m, d).
+    """
+
+    n: int
+    features: Callable[[Integers], Vectors]
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A classifier, and how many unlabeled samples it has learned from."""
+
+    head: Head
+    n_guessed: int
+
+
+def train_head(
+    features: Vectors,
+    targets: Integers,
+    n_classes: int,
+    options: TrainingOptions,
+    *,
+    seed: int,
+    round_number: int,
+    unlabeled: Others | None = None,
+) -> TrainedHead:
+    """Fit the classifier of a round: neither the order of the rows nor anything but their content matters.
+
+    Parameters
+    ----------
+    features : float32 array, shape (n, d)
+        Of the labeled samples, under the starting weights.
+    targets : int64 array, shape (n,)
+        Of at least two classes.
+    n_classes : int
+        K.
+    options : TrainingOptions
+    seed, round_number : int
+        The folds, and the choice among many unlabeled samples, are drawn from generators of these two.
+    unlabeled : Others, optional
+        What the semi-supervised arms learn from, too.
+
+    Raises
+    ------
+    InputError
+        One class alone, or features that are not finite.
+    """
+    order = canonical([row.tobytes() for row in features], targets)
+    features, targets = features[order], targets[order]
+    weights = np.ones(len(targets))
+    n_guessed = 0
+    if unlabeled is not None and options.semi_supervised != "none":
+        found, rows = _guessed(features, targets, n_classes, options, seed, round_number, unlabeled)
+        features = np.concatenate([features, rows])
+        targets = np.concatenate([targets, found.targets])
+        weights = np.concatenate([weights, found.weights])
+        n_guessed = len(found)
+    head = fit_head(
+        features,
+        targets,
+        n_classes,
+        seed=torch_seed(seed, round_number, "head"),
+        sample_weight=weights,
+        balanced=options.class_weights,
+    )
+    return TrainedHead(head, n_guessed)
+
+
+def check_unlabeled(options: TrainingOptions, n: int) -> None:
+    """Raise InputError if an arm is to learn from unlabeled samples and there are none."""
+    if options.semi_supervised != "none" and not n:
+        raise InputError(
+            f"semi_supervised {options.semi_supervised} learns from unlabeled samples too, and none were given: "
+            "set training.semi_supervised to none"
+        )
+
+
+def canonical(contents: Sequence[bytes | memoryview], targets: Integers) -> Integers:
+    """Return an order of the samples that follows from their content alone."""
+    digests = [hashlib.sha256(content).digest() for content in contents]
+    return np.array(sorted(range(len(digests)), key=lambda i: (digests[i], targets[i])), dtype=np.int64)
+
+
+def some(n: int, most: int, seed: int, round_number: int) -> Integers:
+    """Return the rows of at most so many of n unlabeled samples, at random, ascending."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(generator(seed, round_number, "unlabeled").choice(n, size=most, replace=False))
+
+
+def _guessed(
+    features: Vectors,
+    targets: Integers,
+    n_classes: int,
+    options: TrainingOptions,
+    seed: int,
+    round_number: int,
+    unlabeled: Others,
+) -> tuple[Guesses, Vectors]:
+    """Return guessed labels by features, and the features they belong to."""
+    others = unlabeled.features(some(unlabeled.n, MOST_FEATURES, seed, round_number))
+    if options.semi_supervised == "label_propagation":
+        found = propagated(features, targets, others, n_classes, options.confidence)
+    else:
+        start = torch_seed(seed, round_number, "head")
+        found = self_trained(features, targets, others, n_classes, options.confidence, seed=start)
+    return found, others[found.rows]

@@ -1,0 +1,294 @@
+"""A study: a plan's seeds in parallel processes, each kept when it is done, so that what was killed goes on."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from threadpoolctl import threadpool_limits
+
+from al_pipeline.core.errors import ALError, InputError
+from al_pipeline.core.experiment_plan import Plan
+from al_pipeline.core.experiments import Embedded, Samples, embedded, known, shares_features, simulate_seed
+from al_pipeline.core.export import whole_file
+from al_pipeline.core.image_cache import PREPROCESSING
+from al_pipeline.core.model import device
+
+# What the numbers come from, beside our own code.
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "torchvision", "pillow")
+KEY_DIGITS = 16
+
+
+class StudyError(ALError):
+    """A worker process that ended without a word."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study found.
+
+    Attributes
+    ----------
+    results : DataFrame
+        As of `experiments.simulate`: by seed, strategy and round, in the plan's order.
+    folder : Path
+        Of the cells: one Parquet file per seed, and ``plan.json``.
+    computed : tuple of int
+        The seeds that were not there before.
+    """
+
+    results: pd.DataFrame
+    folder: Path
+    computed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One seed, all its strategies: they share turns."""
+
+    samples: Samples
+    plan: Plan
+    seed: int
+    features: Path | None
+    path: Path
+
+
+def run_study(
+    manifest: pd.DataFrame,
+    class_names: Sequence[str],
+    plan: Plan,
+    out: Path,
+    *,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Study:
+    """Run a plan seed by seed, or read what an earlier run has left.
+
+    Each seed is computed on one thread and kept in a folder whose name is a hash of everything that it depends on: the
+    plan but for its seeds, which can be added later; samples, labels and classes; the content of the weights; our code
+    and the libraries. Neither `jobs` nor the order in which seeds are done changes a bit of the result.
+
+    Parameters
+    ----------
+    manifest, class_names
+        As for `experiments.simulate`.
+    plan : Plan
+    out : Path
+        Folder of studies; made if there is none. Features are kept there, too.
+    jobs : int
+        Processes. With 1 it is this one.
+    progress : callable, optional
+        Called with the number of seeds that are done and of all, at first for those that are there already.
+
+    Raises
+    ------
+    InputError
+        Samples that cannot be simulated with, `jobs` below 1, or a stored cell that cannot be read.
+    StudyError
+        A process was ended from outside, for example because there was no memory left.
+    ExportError
+        A file could not be written.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1, not {jobs}")
+    samples = known(manifest, class_names)
+    folder = out / study_key(samples, plan)
+    paths = {seed: folder / f"seed-{seed:04d}.parquet" for seed in plan.seeds}
+    missing = [seed for seed in plan.seeds if not paths[seed].exists()]
+    done = len(paths) - len(missing)
+    if progress is not None:
+        progress(done, len(paths))
+    if missing:
+        with whole_file(folder / "plan.json", "The study's plan") as file:
+            file.write_text(json.dumps(_description(samples, plan), indent=1, sort_keys=True, ensure_ascii=False))
+        features = _features(samples, plan, out) if shares_features(plan) else None
+        cells = [_Cell(samples, plan, seed, features, paths[seed]) for seed in missing]
+        with closing(_run_all(cells, jobs)) as seeds:
+            for number, _ in enumerate(seeds, start=done + 1):
+                if progress is not None:
+                    progress(number, len(paths))
+    results = pd.concat([_read(path) for path in paths.values()], ignore_index=True)
+    return Study(results, folder, tuple(missing))
+
+
+def study_key(samples: Samples, plan: Plan) -> str:
+    """Return the hash of everything that a seed's results depend on but the seed: the name of the study's folder."""
+    text = json.dumps(_description(samples, plan), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+def at_budgets(results: pd.DataFrame, budgets: Sequence[int]) -> pd.DataFrame:
+    """Return the mean scores of each strategy with so many labels.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Of a study or a simulation.
+    budgets : sequence of int
+        A run counts with its last round that has no more labels than that.
+
+    Returns
+    -------
+    DataFrame
+        One row per strategy and budget: strategy, budget, seeds, accuracy, roc_auc (NaN where not defined).
+    """
+    rows = []
+    for strategy, runs in results.groupby("strategy", sort=False):
+        for budget in budgets:
+            last = runs[runs["n_labels"] <= budget].groupby("seed").tail(1)
+            scores = {name: float(last[name].mean()) for name in ("accuracy", "roc_auc")}
+            rows.append({"strategy": strategy, "budget": budget, "seeds": len(last)} | scores)
+    return pd.DataFrame(rows)
+
+
+def _description(samples: Samples, plan: Plan) -> dict[str, object]:
+    wanted = asdict(plan)
+    del wanted["seeds"]
+    # Weights are what is in the file, wherever it lies.
+    wanted["options"]["weights"] = _weights(plan.options.weights)
+    return {
+        "plan": wanted,
+        "class_names": samples.class_names,
+        "samples": _digest(samples),
+        "preprocessing": PREPROCESSING,
+        "code": _code(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "device": device().type,
+    }
+
+
+def _digest(samples: Samples) -> str:
+    digest = hashlib.sha256()
+    for frame in (samples.pool, samples.holdout):
+        digest.update(f"{len(frame)}\n".encode())
+        for sample_id, label in zip(frame["sample_id"], frame["label"], strict=True):
+            digest.update(f"{sample_id} {label}\n".encode())
+    return digest.hexdigest()
+
+
+def _weights(weights: str) -> str:
+    path = Path(weights).expanduser()
+    if weights in {"none", "imagenet"} or not path.is_file():
+        return weights
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _code() -> str:
+    """Return a hash of this package's source: results of other code are other results."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _features(samples: Samples, plan: Plan, out: Path) -> Path:
+    """Return the file with the features of pool and holdout under the given weights; computed if there is none."""
+    settings = (plan.options.architecture, _weights(plan.options.weights), plan.options.image_size, plan.by_head)
+    ids = [*samples.pool["sample_id"], *samples.holdout["sample_id"], str(len(samples.pool))]
+    description = json.dumps([settings, ids, PREPROCESSING, _code(), version("torch"), device().type])
+    path = out / f"features-{hashlib.sha256(description.encode()).hexdigest()[:KEY_DIGITS]}.npy"
+    if not path.exists():
+        found = embedded(samples, plan)
+        arrays = [array for array in (found.pool, found.holdout) if array is not None]
+        with whole_file(path, "The features") as temporary, temporary.open("wb") as file:
+            np.save(file, np.concatenate(arrays))
+    return path
+
+
+def _loaded(path: Path, samples: Samples, plan: Plan) -> Embedded:
+    # Shared by the processes: they read the same pages of memory.
+    features = np.load(path, mmap_mode="r").view(np.ndarray)
+    n = len(samples.pool)
+    return Embedded(features[:n], features[n:] if plan.by_head else None)
+
+
+def _run_all(cells: Sequence[_Cell], jobs: int) -> Generator[int]:
+    """Compute cells, and yield the seed of each as soon as it is kept."""
+    if jobs == 1:
+        for cell in cells:
+            yield _run(cell)
+        return
+    others = set(multiprocessing.active_children())
+    # Not forked: torch's threads do not survive that.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(cells)), mp_context=context, initializer=_begin) as workers:
+        futures = [workers.submit(_run, cell) for cell in cells]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise StudyError(
+                "A process of the study was ended from outside, perhaps because there was no memory left. What was "
+                "done is kept: run the study again, with fewer jobs"
+            ) from error
+        except (KeyboardInterrupt, GeneratorExit):
+            # Whoever wants to stop does not wait for the rest of a seed.
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _begin() -> None:
+    """Run in each new process: Ctrl-C ends it without a traceback, and it does not outlive its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def end_with_parent(sentinel: int = parent.sentinel) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _run(cell: _Cell) -> int:
+    with _one_thread():
+        features = None if cell.features is None else _loaded(cell.features, cell.samples, cell.plan)
+        results = simulate_seed(cell.samples, cell.plan, cell.seed, features)
+    with whole_file(cell.path, "The results of a seed") as temporary:
+        results.to_parquet(temporary, index=False)
+    return cell.seed
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: sums come out the same however many processes there are, and these do not get in the way.
+
+    Small matrices are no faster on two threads.
+    """
+    before = torch.get_num_threads()
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"The results {path} cannot be read ({error}): delete the file and run the study again"
+        ) from None

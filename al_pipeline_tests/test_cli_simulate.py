@@ -1,0 +1,132 @@
+"""`al simulate`: a table of strategies from a folder of images, without a server, an orchestrator or a question."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from al_pipeline.cli import app
+from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.train import untrained
+from al_pipeline_tests.core.pictures import draw
+
+NAMES = ("black", "white")
+
+
+@pytest.fixture(autouse=True)
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of images and a file of weights; the working directory is where they lie."""
+    monkeypatch.chdir(tmp_path)
+    # The command hands settings on through the environment; the test takes them back.
+    for name in ("AL_HOME", "AL_IMAGES", "AL_CLASSES", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    seed = 0
+    for split, count in (("pool", 10), ("holdout", 4)):
+        for name in NAMES:
+            seed += 1
+            draw(tmp_path / "images" / split / name, [name] * count, seed=seed)
+    untrained(NAMES, TrainingOptions(image_size=16), seed=5, round_number=0).checkpoint.save(
+        tmp_path / "start.safetensors"
+    )
+    return tmp_path / "images"
+
+
+OPTIONS = {
+    "--images": "images",
+    "--strategies": "random,margin",
+    "--seeds": "2",
+    "--budget": "8",
+    "--batch-size": "4",
+    "--sample-size": "all",
+    "--weights": "start.safetensors",
+    "--image-size": "16",
+    "--mode": "head",
+    "--jobs": "1",
+    "--out": "studies",
+}
+ARGUMENTS = ["simulate", *(word for option in OPTIONS.items() for word in option)]
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_a_study_is_run_once_told_in_a_table_and_read_from_then_on(tmp_path: Path) -> None:
+    code, told = run(*ARGUMENTS)
+    assert code == 0, told
+    assert "Mean accuracy / ROC-AUC on the holdout, 2 seeds" in told
+    assert "2 labels" in told
+    assert "8 labels" in told
+    assert "2 seeds computed, 0 found in" in told
+    results = pd.read_parquet(tmp_path / "studies" / "results.parquet")
+    assert list(results.groupby(["seed", "strategy"], sort=False).groups) == [
+        (seed, name) for seed in (0, 1) for name in ("random", "margin")
+    ]
+    assert results["n_labels"].max() == 8
+    before = (tmp_path / "studies" / "results.parquet").read_bytes()
+    code, told = run(*ARGUMENTS)
+    assert (code, "0 seeds computed, 2 found in" in told) == (0, True), told
+    assert (tmp_path / "studies" / "results.parquet").read_bytes() == before
+
+
+def test_what_is_not_said_is_as_in_the_loops_settings(tmp_path: Path) -> None:
+    (tmp_path / "al.toml").write_text(
+        'images = "images"\n[round]\nbatch_size = 3\nseed = 7\n'
+        '[training]\nimage_size = 16\nweights = "start.safetensors"\n'
+    )
+    code, told = run("simulate", "--seeds", "1", "--budget", "6", "--jobs", "1", "--skip-rate", "0.3")
+    assert code == 0, told
+    results = pd.read_parquet(tmp_path / "simulation" / "results.parquet")
+    assert results["strategy"].unique().tolist() == ["auto", "random"]
+    assert results["seed"].unique().tolist() == [7]
+    assert results["n_asked"].iloc[1] == 3
+    assert results["n_labels"].max() == 6
+    assert (results["n_asked"] > results["n_labels"]).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--strategies", "entropie"), "unknown strategy 'entropie'; choose from"),
+        (("--strategies", "k_center", "--balanced"), "'k_center' has no balanced form"),
+        (("--sample-size", "some"), "--sample-size must be a whole number or all, not 'some'"),
+        (("--sample-size", "3"), "batch_size 4 is larger than sample_size 3"),
+        (("--error-rate", "2"), "error_rate must lie between 0 and 1, not 2.0"),
+        (("--weights", "none"), "mode head learns from the features of given weights, and weights are none"),
+        (("--weights", "gone.safetensors"), "There is no file"),
+        (("--images", "images/pool"), "the label of every holdout sample, but it is empty"),
+    ],
+)
+def test_what_cannot_be_simulated_is_told_in_a_sentence(change: tuple[str, ...], message: str) -> None:
+    code, told = run(*ARGUMENTS, *change)
+    assert code == 1
+    assert message in told
+    assert told.startswith("Error:")
+
+
+def test_no_images_are_asked_for() -> None:
+    code, told = run("simulate")
+    assert code == 1
+    assert "add --images DIR" in told
+
+
+def test_no_orchestrator_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from al_pipeline.cli import app\n"
+        f"try: app({ARGUMENTS!r})\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print('dagster' in sys.modules, 'label_studio_sdk' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_"))}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["False", "False"]
