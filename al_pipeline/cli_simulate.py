@@ -12,6 +12,8 @@ from al_pipeline.cli_common import Home, Images, configure, console, told_plainl
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
     from rich.table import Table
 
@@ -112,12 +114,30 @@ def simulate(
         with whole_file(out / "results.parquet", "The results") as file:
             study.results.to_parquet(file, index=False)
         console.print(_table(study.results, plan))
+        for said in _savings(study.results, plan):
+            console.print(said, soft_wrap=True, highlight=False)
         found = len(plan.seeds) - len(study.computed)
         console.print(
             f"{len(study.computed)} seeds computed, {found} found in {escape(str(study.folder))}; "
             f"{len(study.results)} rows written to {escape(str(out / 'results.parquet'))}",
             soft_wrap=True,
         )
+
+
+def _savings(results: "pd.DataFrame", plan: "Plan") -> "Iterator[str]":
+    """Say what each strategy saved or cost against a random choice, with intervals over the paired seeds."""
+    from al_pipeline.core.label_savings import savings, sentence
+    from al_pipeline.core.paired import BASELINE
+
+    if BASELINE not in plan.strategies or len(plan.strategies) < 2:
+        yield f"What was saved is told against {BASELINE}: add it to the strategies, and another one."
+    elif len(plan.seeds) < 2:
+        yield "What was saved takes at least 2 seeds to tell from chance; 10 are usual."
+    elif plan.skip_rate:
+        yield "What was saved is not told with skips: runs of one seed have different numbers of labels."
+    else:
+        for saving in savings(results, "roc_auc"):
+            yield sentence(saving)
 
 
 def _plan(

@@ -64,8 +64,10 @@ def test_a_study_is_run_once_told_in_a_table_and_read_from_then_on(tmp_path: Pat
     assert "2 labels" in told
     assert "8 labels" in told
     assert "2 seeds computed, 0 found in" in told
+    assert "random's ROC-AUC at 8 labels" in told
     results = pd.read_parquet(tmp_path / "studies" / "results.parquet")
-    assert list(results.groupby(["seed", "strategy"], sort=False).groups) == [
+    runs = results[["seed", "strategy"]].drop_duplicates()
+    assert list(runs.itertuples(index=False, name=None)) == [
         (seed, name) for seed in (0, 1) for name in ("random", "margin")
     ]
     assert results["n_labels"].max() == 8
@@ -85,9 +87,24 @@ def test_what_is_not_said_is_as_in_the_loops_settings(tmp_path: Path) -> None:
     results = pd.read_parquet(tmp_path / "simulation" / "results.parquet")
     assert results["strategy"].unique().tolist() == ["auto", "random"]
     assert results["seed"].unique().tolist() == [7]
+    assert "takes at least 2 seeds" in told
     assert results["n_asked"].iloc[1] == 3
     assert results["n_labels"].max() == 6
     assert (results["n_asked"] > results["n_labels"]).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--strategies", "margin"), "What was saved is told against random"),
+        (("--strategies", "random"), "and another one"),
+        (("--skip-rate", "0.2"), "not told with skips"),
+    ],
+)
+def test_where_nothing_can_be_said_of_savings_it_says_why(change: tuple[str, ...], message: str) -> None:
+    code, told = run(*ARGUMENTS, *change)
+    assert code == 0, told
+    assert message in told
 
 
 @pytest.mark.parametrize(
