@@ -172,7 +172,7 @@ def _model(world: World, asked: Rows, number: int) -> _Model:
         return _Model(True, head=found.head)
     result = train(
         world.uris(labeled),
-        [names[i] for i in targets],
+        [names[i] for i in targets.tolist()],
         names,
         options,
         seed=seed,

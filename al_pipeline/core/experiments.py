@@ -125,7 +125,7 @@ def simulate_seed(
         holdout_features=features.holdout,
     )
     rows: dict[str, list[Row]] = {strategy: [] for strategy in plan.strategies}
-    asked = {strategy: np.empty(0, dtype=np.int64) for strategy in plan.strategies}
+    asked: dict[str, Rows] = {strategy: np.empty(0, dtype=np.int64) for strategy in plan.strategies}
     number = 0
     while asked:
         # Strategies that have asked about the same samples so far are at the same point: it is computed once. Round by

@@ -56,7 +56,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def head_world(manifest: pd.DataFrame, options: TrainingOptions, **rates: float) -> World:
     samples = known(manifest, NAMES)
-    features = embedded(samples, Plan(**PLAN | {"options": options}))
+    features = embedded(samples, Plan(**dict(PLAN, options=options)))
     said = answers(samples.truth, 2, seed=0, **rates)
     return World(samples.pool, samples.holdout, said, NAMES, options, 0, features.pool, features.holdout)
 
@@ -116,7 +116,7 @@ def test_it_asks_and_trains_as_the_loop_does(manifest: pd.DataFrame, results: pd
 
 
 def test_bald_goes_by_the_disagreement_of_an_ensemble_on_the_checkpoints_features(manifest: pd.DataFrame) -> None:
-    found = simulate(manifest, NAMES, Plan(**PLAN | {"strategies": ["random", "bald"]}))
+    found = simulate(manifest, NAMES, Plan(**dict(PLAN, strategies=["random", "bald"])))
     bald = found[found["strategy"] == "bald"]
     assert bald["n_labels"].tolist() == [0, 4, 8]
     assert not np.allclose(bald["ece"], found[found["strategy"] == "random"]["ece"])

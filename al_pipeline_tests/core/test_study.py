@@ -133,7 +133,7 @@ def test_fine_tuning_is_the_same_in_any_number_of_processes(manifest: pd.DataFra
     assert not list(tmp_path.rglob("features-*"))
 
 
-def test_an_error_in_a_process_is_told_and_what_was_done_is_kept(
+def test_an_error_in_a_process_is_told_and_leaves_no_half_a_result(
     manifest: pd.DataFrame, plan: Plan, tmp_path: Path
 ) -> None:
     """In a pool that is labeled to the last image nothing is left to guess: a late error."""
