@@ -172,7 +172,7 @@ def _model(world: World, asked: Rows, number: int) -> _Model:
         return _Model(True, head=found.head)
     result = train(
         world.uris(labeled),
-        [names[i] for i in targets.tolist()],
+        [names[int(i)] for i in targets],
         names,
         options,
         seed=seed,
