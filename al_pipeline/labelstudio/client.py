@@ -297,10 +297,9 @@ class LabelStudio:
         """
         deleted: list[int] = []
         for task_id in task_ids:
-            path, params = f"api/tasks/{task_id}/", {"include": TASK_FIELDS}
 
-            def look(path: str = path, params: dict[str, str] = params) -> TaskStatus:
-                return parse_task(self._connection.json(path, params))
+            def look(path: str = f"api/tasks/{task_id}/") -> TaskStatus:
+                return parse_task(self._connection.json(path, {"include": TASK_FIELDS}))
 
             try:
                 task = self._connection.read(f"read task {task_id}", look)
@@ -337,8 +336,8 @@ class LabelStudio:
 
     def image_problem(self, project_id: int) -> str | None:
         """Fetch the image of the project's newest task as a browser would; return what is wrong, None if nothing is."""
-        query = _query([], order="-tasks:id")
-        tasks, _ = self._page(project_id, query, page_size=1, fields="task_only", include="id,data")
+        newest = _query([], order="-tasks:id")
+        tasks, _ = self._page(project_id, newest, page_size=1, fields="task_only", include="id,data")
         if not tasks:
             return None
         path = str(tasks[0]["data"].get("image"))
