@@ -58,10 +58,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabelStudi
     """
     kept = os.environ.get("AL_TEST_LABEL_STUDIO_HOME")
     home = Path(kept) if kept else tmp_path_factory.mktemp("label-studio")
+    # Label Studio connects no folder that is not there.
+    images = home / "published" / "images"
+    images.mkdir(parents=True, exist_ok=True)
     try:
         local = LocalLabelStudio(
             home / "labelstudio",
-            home / "published" / "images",
+            images,
             port=free_port(),
             log=home / "logs" / "label-studio.log",
         )

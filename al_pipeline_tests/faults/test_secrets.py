@@ -158,10 +158,8 @@ def _world(
 ) -> World:
     assert proxy.server is not None
     # Label Studio need not find the images, nobody looks at them: the secrets that it keeps itself lie elsewhere.
-    images = server.document_root / "images"
-    images.mkdir(exist_ok=True)
     return make_world(
-        label_studio_images=str(images),
+        label_studio_images=str(server.document_root / "images"),
         label_studio_url=proxy.server.url,
         label_studio_token=server.token,
         label_studio_project=f"secrets {uuid4()}",
