@@ -8,7 +8,7 @@ export UV_COMPILE_BYTECODE := 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults lint lock bench clean
+.PHONY: help setup demo up test faults notebook lint lock bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ test: setup ## All set-up, then the tests
 faults: setup ## The fault tests alone, and what they counted
 	@file=$$(mktemp); AL_REQUIRE_LABEL_STUDIO=1 AL_FAULT_REPORT=$$file .venv/bin/python -m pytest al_pipeline_tests/faults --quiet --quiet --no-header -p no:logging $(ARGS); \
 	  code=$$?; .venv/bin/python -m al_pipeline_tests.faults.report $$file; rm -f $$file; exit $$code
+
+notebook: setup ## Execute notebooks/active_learning_loop.ipynb anew and save it with its outputs
+	.venv/bin/python -m al_pipeline_tests.notebook
 
 lint: setup ## What CI checks beside the tests
 	.venv/bin/ruff check .
