@@ -24,7 +24,7 @@ GRID = (3.0, 10.0, 30.0, 100.0, 300.0)
 WITHOUT_VALIDATION = 30.0
 # Fewer labels of a class than folds teach nothing about regularisation. More than so many rows say it no better.
 FOLDS, FEWEST_FOLDS = 5, 3
-VALIDATION_ROWS = 500
+VALIDATION_ROWS = 300
 # Choosing C takes no more than a rough solution of each.
 TOLERANCE, ROUGH = 1e-6, 1e-4
 # Members of the ensemble behind `bald`: the disagreement of ten is near that of a hundred, at a tenth of the time.
