@@ -1,0 +1,178 @@
+"""The comparison of all query strategies on three image sets, and of other ways to train on one of them.
+
+`python -m benchmarks.comparison FOLDER OUT` reads the archives and weights from FOLDER and keeps finished seeds in OUT, so
+that it goes on where it was ended; then it writes `docs/results/comparison.md` and a page per part.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from al_pipeline.core.experiment_plan import Plan
+from al_pipeline.core.label_savings import Saving, savings, sentence
+from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.page import table
+from al_pipeline.core.strategies import available
+from al_pipeline.core.study import LIBRARIES, run_study
+from al_pipeline.core.study_report import PICTURES, Description, markdown, pictures, settings_of
+from benchmarks.data import RESULTS, ImageSet, load, made
+
+COMMAND = "python -m benchmarks.comparison FOLDER OUT"
+SEEDS, JOBS = 10, 2
+# `auto` is uncertainty herding here, and is not run twice.
+EVERY = tuple(name for name in available() if name != "uncertainty_herding")
+# These predict each candidate ten times in every round, so they are run apart; the draws are the same.
+ENSEMBLES = ("bald", "batch_bald")
+# With thousands of labels of ten classes a round takes seconds: the better ones of the other sets, and the plain ones.
+FEW = ("auto", "random", "margin", "entropy", "badge")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs of some strategies with one way to train, and what is added to the strategies' names."""
+
+    strategies: tuple[str, ...]
+    suffix: str = ""
+    changes: tuple[tuple[str, str | int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table of results.
+
+    Attributes
+    ----------
+    images : str
+        The image set.
+    title : str
+    batch_size, budget, seeds : int
+    arms : sequence of Arm
+    bar : float, optional
+        How many times fewer labels the default strategy is to need for random's ROC-AUC at the budget.
+    image_size : int, optional
+        If it is not the set's.
+    """
+
+    images: str
+    title: str
+    batch_size: int
+    budget: int
+    arms: Sequence[Arm]
+    bar: float | None = None
+    seeds: int = SEEDS
+    image_size: int | None = None
+
+
+def every(strategies: Sequence[str]) -> list[Arm]:
+    """Return the strategies with the set's own training, ensembles apart."""
+    plain = tuple(name for name in strategies if name not in ENSEMBLES)
+    return [Arm(plain)] + [Arm(ENSEMBLES)] * any(name in ENSEMBLES for name in strategies)
+
+
+PARTS = {
+    "photos": Part("photos", "Chihuahua and muffin photos, 96 px", 20, 560, every(EVERY), bar=2.5),
+    "digits": Part("digits", "Digits, 64 px", 20, 400, every(EVERY)),
+    "cifar10": Part("cifar10", "CIFAR-10 subset, 64 px", 200, 2000, every(FEW), bar=1.3),
+    "guesses": Part(
+        "photos",
+        "Learning from unlabeled photos too, 96 px",
+        20,
+        300,
+        [
+            Arm(("auto", "random")),
+            Arm(("auto", "random"), ", label propagation", (("semi_supervised", "label_propagation"),)),
+            Arm(("auto", "random"), ", pseudo labels", (("semi_supervised", "pseudo_label"),)),
+        ],
+    ),
+    "finetune": Part(
+        "photos",
+        "Training the whole network, photos at 64 px",
+        40,
+        120,
+        [
+            Arm(("auto", "random")),
+            Arm(("auto", "random"), ", finetune", (("mode", "finetune"), ("epochs", 10))),
+        ],
+        seeds=5,
+        image_size=64,
+    ),
+}
+
+
+def run(name: str, images: ImageSet, out: Path) -> tuple[pd.DataFrame, Plan]:
+    """Run what is missing of one part, and return its results and the first arm's plan."""
+    part, found, plans = PARTS[name], [], []
+    for arm in part.arms:
+        options = images.options if part.image_size is None else replace(images.options, image_size=part.image_size)
+        options = TrainingOptions(**(vars(options) | dict(arm.changes)))
+        plan = Plan(arm.strategies, range(part.seeds), part.batch_size, None, options, budget=part.budget)
+        began = time.monotonic()
+        study = run_study(images.manifest, images.class_names, plan, out, jobs=JOBS)
+        seconds = time.monotonic() - began
+        print(f"{name}{arm.suffix}: {len(study.computed)} seeds computed in {seconds:.0f} s", flush=True)
+        found.append(study.results.assign(strategy=study.results["strategy"] + arm.suffix))
+        plans.append(plan)
+    return pd.concat(found, ignore_index=True), plans[0]
+
+
+def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -> Saving:
+    """Write the page of one part with its pictures, and return what the default strategy saved."""
+    part = PARTS[name]
+    shown = dict.fromkeys(PICTURES, "")
+    for picture, png in pictures(results).items():
+        shown[picture] = f"images/comparison-{name}-{picture}.png"
+        (RESULTS / shown[picture]).write_bytes(png)
+    settings = settings_of(replace(plan, options=replace(plan.options, weights=Path(plan.options.weights).name)), images.manifest, images.class_names)
+    settings["strategies"] = ", ".join(results["strategy"].unique())
+    versions = {library: version(library) for library in LIBRARIES}
+    page = markdown(
+        results,
+        Description(part.title, settings, versions, COMMAND),
+        pictures_as={picture: address for picture, address in shown.items() if address},
+    )
+    (RESULTS / f"comparison-{name}.md").write_text(page)
+    return next(saving for saving in savings(results, "roc_auc") if saving.strategy == "auto")
+
+
+def overview(found: dict[str, Saving]) -> str:
+    """Return the page that leads to the others."""
+    rows = []
+    for name, saving in found.items():
+        part = PARTS[name]
+        saved = "not reached" if saving.ratio is None else f"{saving.ratio:.2f} ({saving.ratio_low:.2f} to {saving.ratio_high:.2f})"
+        bar = "" if part.bar is None else f"≥ {part.bar}: {'met' if (saving.ratio or 0) >= part.bar else 'not met'}"
+        area = saving.area_difference
+        points = f"{100 * area.difference.value:+.2f} ({100 * area.difference.low:+.2f} to {100 * area.difference.high:+.2f})"
+        rows.append([f"[{part.title}](comparison-{name}.md)", str(saving.seeds), f"{saving.target_labels:,}", saved, bar, points, area.verdict])
+    header = ["", "seeds", "labels", "times fewer labels for random's ROC-AUC there (95 %)", "bar", "area, points (95 %)", "verdict"]
+    return "\n\n".join(
+        [
+            "# Query strategies compared",
+            "The loop with an oracle that knows the answers, by the loop's own training, selection and evaluation; a head on "
+            "features of a ResNet-18 that was trained briefly on Tiny ImageNet; S = the whole unlabeled pool; all strategies "
+            "of a seed start from the same random batch. The default strategy, `auto`, against `random`:",
+            table(header, rows),
+            "".join(f"* {PARTS[name].title}: {sentence(saving)}\n" for name, saving in found.items()),
+            made(COMMAND),
+        ]
+    )
+
+
+def main(folder: Path, out: Path, names: Sequence[str]) -> None:
+    """Run the parts and write their pages; the overview if it is all of them."""
+    found = {}
+    for name in names or PARTS:
+        images = load(PARTS[name].images, folder, out)
+        results, plan = run(name, images, out)
+        found[name] = write_part(name, results, images, plan)
+    if set(found) == set(PARTS):
+        (RESULTS / "comparison.md").write_text(overview(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
