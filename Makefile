@@ -24,8 +24,8 @@ up: setup ## Label Studio and Dagster on your own images and settings
 test: setup ## All set-up, then the tests
 	.venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
-faults: setup ## The fault tests alone, and what they counted
-	@file=$$(mktemp); AL_REQUIRE_LABEL_STUDIO=1 AL_FAULT_REPORT=$$file .venv/bin/python -m pytest al_pipeline_tests/faults --quiet --quiet --no-header -p no:logging $(ARGS); \
+faults: setup ## The fault tests alone at full size, and what they counted
+	@file=$$(mktemp); AL_REQUIRE_LABEL_STUDIO=1 AL_FAULTS_FULL=1 AL_FAULT_REPORT=$$file .venv/bin/python -m pytest al_pipeline_tests/faults --quiet --quiet --no-header -p no:logging $(ARGS); \
 	  code=$$?; .venv/bin/python -m al_pipeline_tests.faults.report $$file; rm -f $$file; exit $$code
 
 lint: setup ## What CI checks beside the tests
