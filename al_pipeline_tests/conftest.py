@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -93,24 +93,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabelStudi
     images = home / "published" / "images"
     images.mkdir(parents=True, exist_ok=True)
     shared = None if kept or "PYTEST_XDIST_WORKER" not in os.environ else tmp_path_factory.getbasetemp().parent
-    with one_makes_the_database(shared, home / "labelstudio"):
-        try:
-            local = LocalLabelStudio(
-                home / "labelstudio",
-                images,
-                port=free_port(),
-                log=home / "logs" / "label-studio.log",
-            )
-            local.start()
-        except OSError as error:
-            unavailable(str(error))
-        try:
-            local.wait_ready(FIRST_START)
-        except ServiceError as error:
-            local.stop()
-            unavailable(str(error))
-    yield local
-    local.stop()
+    with ExitStack() as stack:
+        with one_makes_the_database(shared, home / "labelstudio"):
+            try:
+                local = LocalLabelStudio(
+                    home / "labelstudio", images, port=free_port(), log=home / "logs" / "label-studio.log"
+                )
+                local.start()
+            except OSError as error:
+                unavailable(str(error))
+            stack.callback(local.stop)
+            try:
+                local.wait_ready(FIRST_START)
+            except ServiceError as error:
+                unavailable(str(error))
+        yield local
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How much the fault tests do: CI looks at every fault, `make faults` at each one oftener and with more people's work."""
+"""How much the fault tests do: CI meets every fault, `make faults` meets each one more often."""
 
 import os
 
