@@ -34,15 +34,18 @@ from al_pipeline_tests.core.pictures import draw
 from al_pipeline_tests.core.test_model import file_size_limit
 
 NAMES = ("grüner Wald", "dark horse", "寿司", "d", "e")
-# Runs an exported file without this project: what it is given and what comes back are .npy files.
+COUNTS = (1, 7)
+# Runs exported files without this project: what it is given and what comes back are .npy files.
 CONSUMER = """
 import json, sys, numpy, torch
-extra = {sys.argv[4]: ""}
-model = torch.jit.load(sys.argv[1], _extra_files=extra)
-assert not [name for name in sys.modules if name.startswith(("al_pipeline", "torchvision"))]
-with torch.inference_mode():
-    numpy.save(sys.argv[3], model(torch.from_numpy(numpy.load(sys.argv[2]))).numpy())
-print(json.dumps(json.loads(extra[sys.argv[4]])))
+name, *jobs = sys.argv[1:]
+for path, inputs, outputs in zip(jobs[::3], jobs[1::3], jobs[2::3]):
+    extra = {name: ""}
+    model = torch.jit.load(path, _extra_files=extra)
+    assert not [name for name in sys.modules if name.startswith(("al_pipeline", "torchvision"))]
+    with torch.inference_mode():
+        numpy.save(outputs, model(torch.from_numpy(numpy.load(inputs))).numpy())
+    print(json.dumps(json.loads(extra[name])))
 """
 Make = Callable[[int, str], tuple[Checkpoint, Exported]]
 
@@ -98,7 +101,7 @@ def test_the_checkpoints_of_these_tests_can_tell_right_from_wrong(classes: int, 
     assert largest(probabilities, predict(small(classes, temperature=1), images)) > 0.01
 
 
-@pytest.mark.parametrize("n", [1, 7])
+@pytest.mark.parametrize("n", COUNTS)
 @pytest.mark.parametrize("classes", [2, 5])
 def test_onnxruntime_gives_our_probabilities(make: Make, images: list[Path], classes: int, n: int) -> None:
     checkpoint, exported = make(classes, "onnx")
@@ -108,21 +111,23 @@ def test_onnxruntime_gives_our_probabilities(make: Make, images: list[Path], cla
     assert largest(theirs, predict(checkpoint, images[:n])) < 1e-4
 
 
-@pytest.mark.parametrize("n", [1, 7])
-@pytest.mark.parametrize("classes", [2, 5])
-def test_torchscript_gives_our_probabilities_without_our_code(
-    make: Make, images: list[Path], classes: int, n: int, tmp_path: Path
-) -> None:
-    checkpoint, exported = make(classes, "torchscript")
-    np.save(tmp_path / "in.npy", pixels_of(images[:n]))
-    arguments = [exported.path, tmp_path / "in.npy", tmp_path / "out.npy", EXTRA_FILE]
-    # In another folder, where Python does not find this project beside itself.
+def test_torchscript_gives_our_probabilities_without_our_code(make: Make, images: list[Path], tmp_path: Path) -> None:
+    cases = [(classes, n) for classes in (2, 5) for n in COUNTS]
+    arguments: list[object] = [EXTRA_FILE]
+    for classes, n in cases:
+        given, answer = tmp_path / f"in-{classes}-{n}.npy", tmp_path / f"out-{classes}-{n}.npy"
+        np.save(given, pixels_of(images[:n]))
+        arguments += [make(classes, "torchscript")[1].path, given, answer]
+    # One process for all, as torch takes seconds to import; in another folder, where Python does not find this project.
     told = subprocess.run(
         [sys.executable, "-c", CONSUMER, *map(str, arguments)], cwd=tmp_path, capture_output=True, timeout=120
     )
     assert told.returncode == 0, told.stderr.decode()
-    assert json.loads(told.stdout) == describe(checkpoint)
-    assert largest(np.load(tmp_path / "out.npy"), predict(checkpoint, images[:n])) < 1e-4
+    for (classes, n), line in zip(cases, told.stdout.splitlines(), strict=True):
+        checkpoint, _ = make(classes, "torchscript")
+        assert json.loads(line) == describe(checkpoint)
+        answers = np.load(tmp_path / f"out-{classes}-{n}.npy")
+        assert largest(answers, predict(checkpoint, images[:n])) < 1e-4, (classes, n)
 
 
 def test_a_file_says_what_it_is(make: Make) -> None:

@@ -1,4 +1,7 @@
-"""Ten people answer five thousand tasks while rounds run: the ledger has what they did, all of it and nothing else."""
+"""Ten people answer tasks while rounds run: the ledger has what they did, all of it and nothing else.
+
+`make faults` gives them five thousand tasks, CI one thousand.
+"""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +24,12 @@ from al_pipeline.labelstudio.tasks import choice
 from al_pipeline.ledger.verify import verify
 from al_pipeline_tests.defs.conftest import CLASSES, World, make_world, write_images  # noqa: F401
 from al_pipeline_tests.faults.report import report
+from al_pipeline_tests.faults.size import size
 from al_pipeline_tests.faults.worker import write_weights
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
 
-PEOPLE, TASKS, ROUNDS = 10, 5000, 3
+PEOPLE, TASKS, ROUNDS = 10, size(5000, ci=1000), 3
 # Seconds that somebody looks at an image. Without them Label Studio's SQLite has no moment left for the rounds' writes.
 LOOK = 1.0
 ATTEMPTS = 3

@@ -1,7 +1,7 @@
 """Whatever people, rounds, crashes and the server do in whatever order: the ledger keeps what it promises.
 
 The product's own code runs against a Label Studio in memory (`memory_studio`, checked by `test_contract`), driven by
-hypothesis; what must be true is said by plain dictionaries here.
+hypothesis; what must be true is said by plain dictionaries here. `make faults` tries 60 interleavings, CI 30.
 """
 
 import shutil
@@ -29,11 +29,12 @@ from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio, State
 from al_pipeline_tests.faults.report import report
+from al_pipeline_tests.faults.size import size
 from al_pipeline_tests.ledger.builders import manifest, plan_rows
 
 pytestmark = pytest.mark.faults
 
-EXAMPLES, STEPS = 60, 40
+EXAMPLES, STEPS = size(60, ci=30), 40
 POOL, BATCH = 16, 2
 CLASSES = ("cat", "dog")
 ACCIDENTS = (*["time"] * 12, "loss", "backup", "restore", "clock")

@@ -1,4 +1,7 @@
-"""kill -9 anywhere in a round, or run it twice at once: no task twice, no answer lost, the same batch and labels."""
+"""kill -9 anywhere in a round, or run it twice at once: no task twice, no answer lost, the same batch and labels.
+
+`make faults` kills five times at each point, CI twice.
+"""
 
 import multiprocessing
 import os
@@ -19,13 +22,14 @@ from al_pipeline.ledger.verify import verify
 from al_pipeline_tests.defs.conftest import CLASSES, World, open_world, write_images
 from al_pipeline_tests.faults.points import POINTS, Point
 from al_pipeline_tests.faults.report import report
+from al_pipeline_tests.faults.size import size
 from al_pipeline_tests.faults.worker import LABELS, MODEL, PUSH, SCORES, run, write_weights
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
 
-REPEATS = 5
+REPEATS = size(5, ci=2)
 # Rounds that are run by two processes at once.
-TWICE = 10
+TWICE = size(10, ci=4)
 BATCH = 2
 # One for each round, and each point has one more that looks at the labels: the first round asks about so many.
 ANSWERS = (REPEATS + 1) * len(POINTS) + TWICE
