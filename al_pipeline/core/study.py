@@ -164,7 +164,9 @@ def at_budgets(results: pd.DataFrame, budgets: Sequence[int], axis: str = "n_lab
         One row per strategy and budget: strategy, budget, seeds, accuracy, roc_auc (NaN where not defined).
     """
     rows = []
-    for strategy, runs in results.groupby("strategy", sort=False):
+    ordered = results.sort_values(["seed", axis], kind="stable")
+    for strategy in results["strategy"].unique():
+        runs = ordered[ordered["strategy"] == strategy]
         for budget in budgets:
             last = runs[runs[axis] <= budget].groupby("seed").tail(1)
             scores = {name: float(last[name].mean()) for name in ("accuracy", "roc_auc")}

@@ -340,8 +340,9 @@ def _scores(results: pd.DataFrame, axis: str) -> str:
     known = np.unique(results[axis])
     most = int(known[-1])
     first = int(known[known > 0][0]) if most else 0
-    wanted = sorted({first, *(int(known[known <= most * quarters / 4][-1]) for quarters in (1, 2, 3, 4))})
-    metrics = [name for name in METRICS if name in results and results[name].notna().any()]
+    last = np.searchsorted(known, [most * quarters / 4 for quarters in (1, 2, 3, 4)], side="right") - 1
+    wanted = sorted({first, *(int(known[at]) for at in last if at >= 0)})
+    metrics = [name for name in METRICS if results[name].notna().any()]
     found = at_budgets(results, wanted, axis)
     rows = [
         [escaped(str(strategy)), *(" / ".join(f"{row[name]:.3f}" for name in metrics) for _, row in rows.iterrows())]

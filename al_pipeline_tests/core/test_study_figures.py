@@ -36,10 +36,15 @@ def test_curves_have_a_line_per_strategy_and_random_is_black(banded: bool) -> No
 def test_all_strategies_fit_into_each_picture() -> None:
     results = study(sorted(available()))
     opened(study_figures.score_curves(budgets(curves(results, "accuracy")), "labels", "accuracy", banded=True))
-    opened(study_figures.difference_curves(budgets(budget_differences(results, "accuracy")), "labels", "accuracy"))
     opened(study_figures.win_matrix(wins(results, "accuracy")))
     # As many lines as can be told apart.
     assert len(study_figures.APART) * len(study_figures.DASHES) >= len(available())
+
+
+def test_differences_are_drawn_for_all_but_random() -> None:
+    frame = budgets(budget_differences(study(["random", "margin"]), "accuracy"))
+    image = opened(study_figures.difference_curves(frame, "labels", "accuracy"))
+    assert share_of(image, COLORS[0]) > 0 == share_of(image, COLORS[1])
 
 
 @pytest.mark.parametrize(
