@@ -46,8 +46,11 @@ def score_curves(frame: pd.DataFrame, counted: str, scored: str, *, banded: bool
     figure, axes = _plot("Learning curves", len(names))
     _lines(axes, frame, names, banded=banded)
     axes.set(xlabel=counted, ylabel=f"{scored} on the holdout" + (" (95 % band)" if banded else ""))
-    # The first models guess; their bands must not flatten what comes later.
-    lowest, highest = float(frame["mean"].min()), float(frame["mean"].max())
+    # Neither the untrained model nor the first batch, which all share, nor wide bands may flatten what differs.
+    means = frame.groupby("budget")["mean"]
+    apart = means.max() > means.min()
+    shown = frame[frame["budget"].map(apart)] if apart.any() else frame
+    lowest, highest = float(shown["mean"].min()), float(shown["mean"].max())
     margin = max(0.004, 0.08 * (highest - lowest))
     axes.set_ylim(max(0.0, lowest - margin), min(1.0, highest + margin) + 0.002)
     _finish(axes, len(names), "lower right")

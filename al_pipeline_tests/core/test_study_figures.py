@@ -33,6 +33,24 @@ def test_curves_have_a_line_per_strategy_and_random_is_black(banded: bool) -> No
     assert share_of(image, COLORS[2]) == 0
 
 
+def test_a_start_that_all_share_does_not_flatten_the_rest() -> None:
+    rows = [
+        ("a", 0, 0.1),
+        ("a", 10, 0.90),
+        ("a", 20, 0.94),
+        ("random", 0, 0.1),
+        ("random", 10, 0.88),
+        ("random", 20, 0.9),
+    ]
+    frame = pd.DataFrame(rows, columns=["strategy", "budget", "mean"])
+    image = np.asarray(opened(study_figures.score_curves(frame, "labels", "accuracy", banded=False)).convert("RGB"))
+    wanted = np.array([int(COLORS[0][i : i + 2], 16) for i in (1, 3, 5)])
+    # Beyond three quarters of the way, where the lines are between their last two points.
+    part = image[:, int(image.shape[1] * 0.55) : int(image.shape[1] * 0.8)].astype(int)
+    found = np.flatnonzero((np.abs(part - wanted).max(axis=2) <= 30).any(axis=1))
+    assert found[-1] - found[0] > 0.2 * len(image)
+
+
 def test_all_strategies_fit_into_each_picture() -> None:
     results = study(sorted(available()))
     opened(study_figures.score_curves(budgets(curves(results, "accuracy")), "labels", "accuracy", banded=True))
