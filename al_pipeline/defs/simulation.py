@@ -11,7 +11,7 @@ from pydantic import Field
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.defs.features import classes_of
-from al_pipeline.defs.report import comparison_curve, picture
+from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
@@ -46,6 +46,7 @@ def simulate_rounds(
     from al_pipeline.core.experiments import simulate as simulate_loop
     from al_pipeline.core.options import TrainingOptions
     from al_pipeline.core.pool import scan
+    from al_pipeline.core.study_report import pictures
 
     settings = deployment.settings
     if settings.images is None:
@@ -67,8 +68,9 @@ def simulate_rounds(
     )
     results = simulate_loop(manifest, classes_of(manifest, settings), plan, progress=context.log.info)
     last = results[results["round"] == results["round"].max()]
+    drawn = pictures(results, "accuracy", "n_asked" if config.skip_rate else "n_labels")
     metadata: dict[str, Any] = {
-        "comparison": picture(comparison_curve(results), "accuracy against labels, per strategy"),
+        "comparison": picture(drawn["curves"], "accuracy against labels, per strategy"),
         "final_accuracy": dg.MetadataValue.json(
             {name: round(float(value), 4) for name, value in last.groupby("strategy")["accuracy"].mean().items()}
         ),
