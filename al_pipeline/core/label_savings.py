@@ -12,7 +12,7 @@ from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluate import Interval
 from al_pipeline.core.paired import BASELINE, SAME, AreaDifference, area_differences
-from al_pipeline.core.paired_scores import PairedScores, paired_scores
+from al_pipeline.core.paired_scores import AXES, PairedScores, paired_scores
 
 RESAMPLES = 2000
 WORDS = {"accuracy": "accuracy", "roc_auc": "ROC-AUC"}
@@ -25,6 +25,9 @@ class Saving:
     Attributes
     ----------
     strategy, baseline, metric : str
+    axis : str
+        What is counted: ``n_labels``, or ``n_asked``, and then `labels` and all other numbers here are of samples asked
+        about.
     seeds : int
     first_budget, last_budget : int
         Labels at which the curves begin and end.
@@ -53,6 +56,7 @@ class Saving:
     strategy: str
     baseline: str
     metric: str
+    axis: str
     seeds: int
     first_budget: int
     last_budget: int
@@ -74,6 +78,7 @@ def savings(
     metric: str = "accuracy",
     *,
     baseline: str = BASELINE,
+    axis: str = "n_labels",
     target_labels: int | None = None,
     seed: int = 0,
 ) -> list[Saving]:
@@ -86,6 +91,8 @@ def savings(
     metric : str
         ``accuracy`` or ``roc_auc``.
     baseline : str
+    axis : str
+        What is saved: ``n_labels``, or ``n_asked`` where annotators skip.
     target_labels : int, optional
         The budget whose score the baseline sets as the target; the last one by default.
     seed : int
@@ -112,8 +119,8 @@ def savings(
     The intervals resample the seeds, the same for both strategies, and repeat everything: mean curves, target, both
     crossings. See `_limits`.
     """
-    scores = paired_scores(results, metric)
-    differences = area_differences(results, metric, baseline)
+    scores = paired_scores(results, metric, axis)
+    differences = area_differences(results, metric, baseline, axis)
     at = _target_column(scores, target_labels)
     rows = _resamples(len(scores.seeds), seed)
     base = _mean_curves(scores.of(baseline), rows)
@@ -182,6 +189,7 @@ def _saving(
         strategy=strategy,
         baseline=baseline,
         metric=scores.metric,
+        axis=scores.axis,
         seeds=n,
         first_budget=int(budgets[0]),
         last_budget=int(budgets[-1]),
@@ -264,12 +272,12 @@ def _limits(lowest: Floats, highest: Floats, n: int) -> tuple[float, float]:
 
 def _labels_clause(saving: Saving) -> tuple[str, bool]:
     """Return what follows the strategy's name, and whether labels were saved for certain."""
-    goal = f"{saving.baseline}'s {WORDS[saving.metric]} at {saving.target_labels:,} labels"
+    goal = f"{saving.baseline}'s {WORDS[saving.metric]} at {saving.target_labels:,} {AXES[saving.axis]}"
     if saving.labels is None:
         return f"does not reach {goal} within {saving.last_budget:,}, so nothing was saved", False
     if saving.baseline_labels <= saving.first_budget:
         return f"could save nothing, as {goal} is no better than at {saving.first_budget:,}", False
-    reaches = f"reaches {goal} with {_count(saving.labels)}{_own(saving)}"
+    reaches = f"reaches {goal} with {whole(saving.labels)}{_own(saving)}"
     if saving.ratio_low > 1:
         return f"{reaches} ({_factors(saving)})", True
     if saving.ratio_high < 1:
@@ -277,7 +285,7 @@ def _labels_clause(saving: Saving) -> tuple[str, bool]:
     return f"{reaches}, but nothing was shown to be saved ({_factors(saving)})", False
 
 
-def _count(labels: float) -> str:
+def whole(labels: float) -> str:
     """Return whole labels that suffice."""
     # Less rounding: 210.0000000001 is 210.
     return f"{ceil(labels - 1e-6):,}"
@@ -285,22 +293,24 @@ def _count(labels: float) -> str:
 
 def _own(saving: Saving) -> str:
     """Say so if the baseline, too, is there before its budget of the target: the ratio is to that."""
-    own = _count(saving.baseline_labels)
+    own = whole(saving.baseline_labels)
     return "" if own == f"{saving.target_labels:,}" else f", {saving.baseline} itself with {own}"
 
 
 def _factors(saving: Saving) -> str:
     ratio, low, high = float(saving.ratio or 0), saving.ratio_low, saving.ratio_high
     if low > 1:
-        return f"{_factor(ratio)} times fewer, 95 % {_factor(low)} to {_factor(high)}"
+        return f"{factor(ratio)} times fewer, 95 % {factor(low)} to {factor(high)}"
     if high < 1:
-        limits = f"{_factor(1 / high)} to {_factor(1 / low)}" if low > 0 else f"at least {_factor(1 / high)}"
-        return f"{_factor(1 / ratio)} times as many, 95 % {limits}"
-    limits = f"{_factor(low) if low > 0 else 'not reached'} to {_factor(high)}"
-    return f"{saving.baseline}'s labels over its own: {_factor(ratio)}, 95 % {limits}"
+        limits = f"{factor(1 / high)} to {factor(1 / low)}" if low > 0 else f"at least {factor(1 / high)}"
+        return f"{factor(1 / ratio)} times as many, 95 % {limits}"
+    limits = f"{factor(low) if low > 0 else 'not reached'} to {factor(high)}"
+    counted = AXES[saving.axis].split()[0]
+    return f"{saving.baseline}'s {counted} over its own: {factor(ratio)}, 95 % {limits}"
 
 
-def _factor(value: float) -> str:
+def factor(value: float) -> str:
+    """Return a ratio as a person reads it."""
     # Near 1 the second decimal decides.
     return "∞" if np.isinf(value) else f"{value:.2f}" if value < 1.95 else f"{value:.1f}"
 

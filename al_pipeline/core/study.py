@@ -132,15 +132,17 @@ def study_key(samples: Samples, plan: Plan) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 
-def at_budgets(results: pd.DataFrame, budgets: Sequence[int]) -> pd.DataFrame:
-    """Return the mean scores of each strategy with so many labels.
+def at_budgets(results: pd.DataFrame, budgets: Sequence[int], axis: str = "n_labels") -> pd.DataFrame:
+    """Return the mean scores of each strategy with so many labels, or so many samples asked about.
 
     Parameters
     ----------
     results : DataFrame
         Of a study or a simulation.
     budgets : sequence of int
-        A run counts with its last round that has no more labels than that.
+        A run counts with its last round that has no more than that.
+    axis : str
+        What the budgets count: ``n_labels`` or ``n_asked``.
 
     Returns
     -------
@@ -150,7 +152,7 @@ def at_budgets(results: pd.DataFrame, budgets: Sequence[int]) -> pd.DataFrame:
     rows = []
     for strategy, runs in results.groupby("strategy", sort=False):
         for budget in budgets:
-            last = runs[runs["n_labels"] <= budget].groupby("seed").tail(1)
+            last = runs[runs[axis] <= budget].groupby("seed").tail(1)
             scores = {name: float(last[name].mean()) for name in ("accuracy", "roc_auc")}
             rows.append({"strategy": strategy, "budget": budget, "seeds": len(last)} | scores)
     return pd.DataFrame(rows)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
 from al_pipeline.defs.answers import holdout_labels
 from al_pipeline.defs.features import Samples
 from al_pipeline.defs.holdout import HoldoutPredictions, prequential_accuracies
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.report import confusion_matrix, learning_curve_picture, picture, reliability, roc_curve
+from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
 

@@ -10,6 +10,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.figures import score_histogram
 from al_pipeline.core.pool import select_split
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_key, round_number
@@ -18,7 +19,7 @@ from al_pipeline.defs.answers import draw_holdout, planned_before
 from al_pipeline.defs.features import Samples
 from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.report import picture, score_histogram
+from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.defs.review import review_rows
 from al_pipeline.ledger.schema import REVIEW
