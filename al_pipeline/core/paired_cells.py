@@ -92,8 +92,9 @@ def comparable(cells: Mapping[Cell, pd.DataFrame], settings: Settings) -> Compar
 def complete(cells: Iterable[Cell]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the strategies and seeds of a large block without a gap.
 
-    One in which strategies can be tested against the baseline comes before one in which they cannot; of these the one
-    with the most cells is taken, of those that are found by adding strategies from the one with the most seeds on.
+    One in which strategies can be tested against the baseline comes before one in which they are only seen beside it,
+    and that before one without it. Then the one with the most cells is taken, of those that are found by adding
+    strategies one by one: first those with the most seeds, or the most in common with the baseline.
 
     Returns
     -------
@@ -106,20 +107,22 @@ def complete(cells: Iterable[Cell]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     for strategy, seed in cells:
         seeds.setdefault(strategy, set()).add(seed)
     by_seeds = sorted(seeds, key=lambda name: (-len(seeds[name]), name))
-    baseline_first = sorted(by_seeds, key=lambda name: name != BASELINE)
+    base = seeds.get(BASELINE, set())
+    baseline_first = sorted(seeds, key=lambda name: (name != BASELINE, -len(seeds[name] & base), name))
     blocks = []
     for order in (baseline_first, by_seeds):
         for n in range(1, len(order) + 1):
             common = set.intersection(*(seeds[name] for name in order[:n]))
-            tested = BASELINE in order[:n] and n > 1 and len(common) > 1
-            blocks.append((tested, n * len(common), tuple(sorted(order[:n])), tuple(sorted(common))))
-    _, _, strategies, shared = max(blocks, key=lambda block: block[:2])
+            beside = BASELINE in order[:n] and n > 1 and len(common) > 0
+            size = (beside and len(common) > 1, beside, n * len(common))
+            blocks.append((size, tuple(sorted(order[:n])), tuple(sorted(common))))
+    _, strategies, shared = max(blocks, key=lambda block: block[0])
     return strategies, shared
 
 
 def differences(wanted: Settings, other: Settings) -> tuple[str, ...]:
     """Say what differs between two cells' settings, one clause each; nothing if they are the same."""
-    first, second = _flat(wanted), _flat(other)
+    first, second = flat(wanted), flat(other)
     found = []
     for name in sorted(first.keys() | second.keys()):
         if first.get(name) != second.get(name):
@@ -129,8 +132,9 @@ def differences(wanted: Settings, other: Settings) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _flat(settings: Settings, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(settings: Settings, prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one level, with names such as ``options.epochs``."""
+    found: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found

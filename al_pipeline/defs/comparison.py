@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.defs.io import TABLE
+from al_pipeline.defs.io import TABLE, write_whole
 from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 REMEDY = "To compare them too, launch the backfill of simulation again for these partitions"
 MOST_NAMED = 30
+# The paper's curves are of it.
+METRIC = "roc_auc"
 
 
 @dg.asset(
@@ -53,7 +54,8 @@ def strategy_comparison(
     left_out = _left_out(found)
     if left_out:
         context.log.warning("Not all cells are compared:\n%s", left_out)
-    table, metadata = _told(found, settings)
+    page = deployment.settings.artifacts / "strategy_comparison.html"
+    table, metadata = _told(found, settings, page)
     return dg.MaterializeResult(
         value=table,
         metadata={
@@ -102,29 +104,54 @@ def stored_cells(folder: Path) -> "dict[Cell, pd.DataFrame]":
     return cells
 
 
-def _told(found: "Comparable", settings: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the table of strategies, and all that is shown of it."""
+def _told(found: "Comparable", settings: dict[str, Any], file: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the table of strategies and all that is shown of it; write the whole report to a file."""
     from al_pipeline.core.label_savings import savings, sentence
+    from al_pipeline.core.page import escaped
+    from al_pipeline.core.paired_cells import flat
+    from al_pipeline.core.study_report import PICTURES, Description, html, markdown, pictures, unanswered
 
-    doubt = _doubt(found)
-    saved = [] if doubt else savings(found.results, METRIC)
-    said = [doubt] if doubt else [sentence(saving) for saving in saved]
-    table = pd.concat([_ends(found.results), _rows(saved)], axis=1).reset_index(names="strategy")
-    return table, {
-        "findings": dg.MetadataValue.md("\n".join(f"- {line}" for line in said)),
-        "table": dg.MetadataValue.table([dg.TableRecord(row) for row in _shown(table)]),
+    results, axis = found.results, "n_asked" if settings["plan"]["skip_rate"] else "n_labels"
+    why = unanswered(results, METRIC, axis)
+    saved = [] if why else savings(results, METRIC, axis=axis)
+    told = {name: str(value) for name, value in flat(settings["plan"]).items() if value is not None}
+    description = Description("Query strategies compared", settings=told, versions=settings["versions"])
+    drawn = pictures(results, METRIC, axis)
+    page = html(results, description, METRIC, axis, drawn=drawn)
+    write_whole(file, lambda temporary: _write(temporary, page))
+    said = [why] if why else [sentence(saving) for saving in saved]
+    metadata: dict[str, Any] = {
+        "findings": dg.MetadataValue.md("\n".join(f"- {escaped(line)}" for line in said)),
+        "report": dg.MetadataValue.md(markdown(results, description, METRIC, axis)),
+        **{name: picture(png, PICTURES[name]) for name, png in drawn.items()},
+        "page": dg.MetadataValue.path(str(file)),
     }
+    return _table(found, saved, axis), metadata
 
 
-def _doubt(found: "Comparable") -> str | None:
-    """Return why nothing can be said of savings, if so."""
-    from al_pipeline.core.paired import BASELINE
+def _table(found: "Comparable", saved: "Sequence[Saving]", axis: str) -> pd.DataFrame:
+    """Return one row per strategy: its last scores, and what it saves where that can be told."""
+    last = found.results.groupby(["strategy", "seed"]).tail(1).groupby("strategy")
+    table = last[[axis, "accuracy", "roc_auc"]].mean().assign(seeds=len(found.seeds))
+    rows = {
+        saving.strategy: {
+            "area_difference": saving.area_difference.difference.value,
+            "area_difference_low": saving.area_difference.difference.low,
+            "area_difference_high": saving.area_difference.difference.high,
+            "p_holm": saving.area_difference.p_holm,
+            "verdict": saving.area_difference.verdict,
+            "needed": saving.labels,
+            "saved": saving.ratio,
+            "saved_low": saving.ratio_low,
+            "saved_high": saving.ratio_high,
+        }
+        for saving in saved
+    }
+    return table.join(pd.DataFrame.from_dict(rows, orient="index")).reset_index()
 
-    if BASELINE not in found.strategies or len(found.strategies) < 2:
-        return f"What was saved is told against {BASELINE}: launch cells of it and of another strategy."
-    if len(found.seeds) < 2:
-        return "What was saved takes at least 2 seeds to tell from chance; launch more, 10 are usual."
-    return None
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text)
 
 
 def _left_out(found: "Comparable") -> str:
