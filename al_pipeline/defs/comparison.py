@@ -114,7 +114,9 @@ def _told(found: "Comparable", settings: dict[str, Any], file: Path) -> tuple[pd
     results, axis = found.results, "n_asked" if settings["plan"]["skip_rate"] else "n_labels"
     why = unanswered(results, METRIC, axis)
     saved = [] if why else savings(results, METRIC, axis=axis)
-    told = {name: str(value) for name, value in flat(settings["plan"]).items() if value is not None}
+    plan = flat(settings["plan"])
+    told = {name: str(value) for name, value in plan.items() if value is not None}
+    told["sample_size"] = told.get("sample_size", "all")
     description = Description("Query strategies compared", settings=told, versions=settings["versions"])
     drawn = pictures(results, METRIC, axis)
     page = html(results, description, METRIC, axis, drawn=drawn)

@@ -46,6 +46,6 @@ simulate_job = dg.define_asset_job(
     "simulate",
     selection=["simulation"],
     tags=WAITS,
-    description="Compare query strategies without asking anybody, on images whose class folders are the answer: launch a "
-    "backfill with the strategies (random among them) and seeds to compare; then materialize strategy_comparison.",
+    description="Compare query strategies without asking anybody, on images whose class folders are the answer: launch "
+    "a backfill with the strategies (random among them) and seeds to compare; then materialize strategy_comparison.",
 )

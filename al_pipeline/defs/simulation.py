@@ -62,9 +62,9 @@ def simulation(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The loop without people: one query strategy, one seed, the folder names as answers.
 
-    Nobody is asked and no round is touched. Choose strategies and seeds (`random` among them, 5 seeds or more), together
-    with strategy_comparison, and launch: every pair becomes a run of its own, and a run that failed or was cancelled can
-    be launched again alone. The pool and the holdout need class folders: pool/<class>/… and holdout/<class>/….
+    Nobody is asked and no round is touched. Select it together with strategy_comparison, choose strategies (`random`
+    among them) and seeds (5 or more), and launch: every pair becomes a run of its own, and what failed or was cancelled
+    can be launched again alone. The images need class folders: pool/<class>/… and holdout/<class>/….
     """
     from al_pipeline.core.experiments import known, simulate_seed
     from al_pipeline.core.paired_cells import with_settings

@@ -47,7 +47,9 @@ def test_every_strategy_is_compared_with_every_seed() -> None:
 
 
 def test_a_cell_without_a_partner_is_left_out_and_named() -> None:
-    found = comparable(table(*(("random", i) for i in range(4)), *(("margin", i) for i in (1, 2)), ("auto", 3)), SETTINGS)
+    found = comparable(
+        table(*(("random", i) for i in range(4)), *(("margin", i) for i in (1, 2)), ("auto", 3)), SETTINGS
+    )
     assert (found.strategies, found.seeds) == (("margin", "random"), (1, 2))
     assert found.unpaired == (("auto", 3), ("random", 0), ("random", 3))
 
