@@ -69,7 +69,7 @@ def simulate(
         int | None, typer.Option("--jobs", min=1, help="Processes, one seed and one thread each; as many as cores.")
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Results, and what a killed study goes on from.")
+        Path, typer.Option("--out", metavar="DIR", help="Report, results, and what a killed study goes on from.")
     ] = Path("simulation"),
     home: Home = None,
 ) -> None:
@@ -77,8 +77,10 @@ def simulate(
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from al_pipeline.core.export import whole_file
+    from al_pipeline.core.model import device
     from al_pipeline.core.pool import class_names, scan
-    from al_pipeline.core.study import run_study
+    from al_pipeline.core.study import run_study, versions
+    from al_pipeline.core.study_report import Description, settings_of, write_report
 
     with told_plainly():
         settings = configure(home, images)
@@ -100,9 +102,10 @@ def simulate(
             settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
         )
         names = class_names(manifest, settings.classes, settings.images)
-        columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), TimeElapsedColumn()
+        told = TextColumn("{task.fields[rounds]} rounds")
+        columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), told, TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("Seeds", total=len(plan.seeds))
+            task = bar.add_task("Seeds", total=len(plan.seeds), rounds=0)
             study = run_study(
                 manifest,
                 names,
@@ -110,13 +113,26 @@ def simulate(
                 out,
                 jobs=jobs or os.cpu_count() or 1,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
+                rounds=lambda computed: bar.update(task, rounds=computed),
             )
         with whole_file(out / "results.parquet", "The results") as file:
             study.results.to_parquet(file, index=False)
-        console.print(_table(study.results, plan))
-        for said in _savings(study.results, plan):
+        metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"
+        # With skips, runs that asked about as many have different numbers of labels.
+        axis = "n_asked" if plan.skip_rate else "n_labels"
+        console.print(_table(study.results, plan, axis))
+        for said in _savings(study.results, metric, axis):
             console.print(said, soft_wrap=True, highlight=False)
+        description = Description(
+            title=f"Query strategies on {settings.images.name}",
+            settings=settings_of(plan, manifest, names) | {"device": device().type},
+            versions=versions(),
+        )
+        page, text = write_report(study.results, description, out, metric, axis)
         found = len(plan.seeds) - len(study.computed)
+        console.print(
+            f"The report is {escape(str(page))}, and as Markdown {escape(str(text))}", soft_wrap=True, highlight=False
+        )
         console.print(
             f"{len(study.computed)} seeds computed, {found} found in {escape(str(study.folder))}; "
             f"{len(study.results)} rows written to {escape(str(out / 'results.parquet'))}",
@@ -124,20 +140,17 @@ def simulate(
         )
 
 
-def _savings(results: "pd.DataFrame", plan: "Plan") -> "Iterator[str]":
+def _savings(results: "pd.DataFrame", metric: str, axis: str) -> "Iterator[str]":
     """Say what each strategy saved or cost against a random choice, with intervals over the paired seeds."""
     from al_pipeline.core.label_savings import savings, sentence
-    from al_pipeline.core.paired import BASELINE
+    from al_pipeline.core.study_report import unanswered
 
-    if BASELINE not in plan.strategies or len(plan.strategies) < 2:
-        yield f"What was saved is told against {BASELINE}: add it to the strategies, and another one."
-    elif len(plan.seeds) < 2:
-        yield "What was saved takes at least 2 seeds to tell from chance; 10 are usual."
-    elif plan.skip_rate:
-        yield "What was saved is not told with skips: runs of one seed have different numbers of labels."
-    else:
-        for saving in savings(results, "roc_auc"):
-            yield sentence(saving)
+    why = unanswered(results, metric, axis)
+    if why is not None:
+        yield why
+        return
+    for saving in savings(results, metric, axis=axis):
+        yield sentence(saving)
 
 
 def _plan(
@@ -176,19 +189,19 @@ def _size(text: str) -> int | None:
     return int(text)
 
 
-def _table(results: "pd.DataFrame", plan: "Plan") -> "Table":
+def _table(results: "pd.DataFrame", plan: "Plan", axis: str) -> "Table":
     """Return mean accuracy and ROC-AUC of each strategy at the first batch, a quarter, a half and all of the budget."""
     from rich.table import Table
 
     from al_pipeline.core.study import at_budgets
 
-    most = int(results["n_labels"].max())
+    most = int(results[axis].max())
     budgets = sorted({min(most, plan.batch_size), *(max(1, most * share // 4) for share in (1, 2, 4))})
-    found = at_budgets(results, budgets)
+    found = at_budgets(results, budgets, axis)
     table = Table(title=f"Mean accuracy / ROC-AUC on the holdout, {len(plan.seeds)} seeds")
     table.add_column("strategy", no_wrap=True)
     for budget in budgets:
-        table.add_column(f"{budget} labels", justify="right", no_wrap=True)
+        table.add_column(f"{budget} {'asked' if axis == 'n_asked' else 'labels'}", justify="right", no_wrap=True)
     for strategy, rows in found.groupby("strategy", sort=False):
         cells = [f"{row.accuracy:.3f} / {row.roc_auc:.3f}" for row in rows.itertuples()]
         table.add_row(str(strategy), *cells)

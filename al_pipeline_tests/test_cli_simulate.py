@@ -1,6 +1,7 @@
 """`al simulate`: a table of strategies from a folder of images, without a server, an orchestrator or a question."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,10 +72,14 @@ def test_a_study_is_run_once_told_in_a_table_and_read_from_then_on(tmp_path: Pat
         (seed, name) for seed in (0, 1) for name in ("random", "margin")
     ]
     assert results["n_labels"].max() == 8
-    before = (tmp_path / "studies" / "results.parquet").read_bytes()
+    assert "The report is studies/report.html, and as Markdown studies/report.md" in told
+    names = ["results.parquet", "report.html", "report.md", "images/curves.png", "images/wins.png"]
+    before = [(tmp_path / "studies" / name).read_bytes() for name in names]
+    assert "random's ROC-AUC at 8 labels" in before[2].decode()
+    assert "| strategies | random, margin |" in before[2].decode()
     code, told = run(*ARGUMENTS)
     assert (code, "0 seeds computed, 2 found in" in told) == (0, True), told
-    assert (tmp_path / "studies" / "results.parquet").read_bytes() == before
+    assert [(tmp_path / "studies" / name).read_bytes() for name in names] == before
 
 
 def test_what_is_not_said_is_as_in_the_loops_settings(tmp_path: Path) -> None:
@@ -98,13 +103,24 @@ def test_what_is_not_said_is_as_in_the_loops_settings(tmp_path: Path) -> None:
     [
         (("--strategies", "margin"), "What was saved is told against random"),
         (("--strategies", "random"), "and another one"),
-        (("--skip-rate", "0.2"), "not told with skips"),
     ],
 )
-def test_where_nothing_can_be_said_of_savings_it_says_why(change: tuple[str, ...], message: str) -> None:
+def test_where_nothing_can_be_said_of_savings_it_says_why(
+    change: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     code, told = run(*ARGUMENTS, *change)
     assert code == 0, told
     assert message in told
+    assert message in (tmp_path / "studies" / "report.md").read_text()
+    assert (tmp_path / "studies" / "images" / "curves.png").exists()
+
+
+def test_with_skips_the_samples_asked_about_are_counted(tmp_path: Path) -> None:
+    code, told = run(*ARGUMENTS, "--skip-rate", "0.2")
+    assert code == 0, told
+    assert "4 asked" in told
+    assert re.search(r"random's ROC-AUC at \d+ samples asked about", told)
+    assert "samples asked about needed" in (tmp_path / "studies" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,14 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e3e7ec; --faint: #9aa4af; --line: #3b434d; --paper: #16191d; --band: #20252b; }
 }
-body { margin: 0 auto; padding: 1.5rem; max-width: 68rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1.5rem; max-width: 76rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; }
 h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); padding-bottom: 0.2rem; }
 table { display: block; max-width: 100%; overflow-x: auto; border-collapse: collapse; font-size: 0.88rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.65rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+td[style] { white-space: nowrap; }
 th { color: var(--faint); font-weight: 600; }
 tbody tr:nth-child(even) { background: var(--band); }
 img { display: block; max-width: 100%; height: auto; margin: 1rem 0; background: #ffffff; border-radius: 4px; }

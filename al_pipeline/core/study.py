@@ -7,14 +7,17 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent import futures
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
+from itertools import count
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,9 +32,16 @@ from al_pipeline.core.export import whole_file
 from al_pipeline.core.image_cache import PREPROCESSING
 from al_pipeline.core.model import device
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
 # What the numbers come from, beside our own code.
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "torchvision", "pillow")
+# What our own code does with results that are there: another look of a report leaves a study as it is.
+AFTERWARDS = {"figures", "label_savings", "page", "paired", "paired_scores", "study_figures", "study_report"}
 KEY_DIGITS = 16
+# Seconds between two looks at how far the processes are.
+LOOK = 0.5
 
 
 class StudyError(ALError):
@@ -76,6 +86,7 @@ def run_study(
     *,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    rounds: Callable[[int], None] | None = None,
 ) -> Study:
     """Run a plan seed by seed, or read what an earlier run has left.
 
@@ -94,6 +105,9 @@ def run_study(
         Processes. With 1 it is this one.
     progress : callable, optional
         Called with the number of seeds that are done and of all, at first for those that are there already.
+    rounds : callable, optional
+        Called now and then with the number of rounds that have been computed, of all strategies and seeds: seeds may
+        take hours.
 
     Raises
     ------
@@ -118,7 +132,7 @@ def run_study(
             file.write_text(json.dumps(description(samples, plan), indent=1, sort_keys=True, ensure_ascii=False))
         features = _features(samples, plan, out) if shares_features(plan) else None
         cells = [_Cell(samples, plan, seed, features, paths[seed]) for seed in missing]
-        with closing(_run_all(cells, jobs)) as seeds:
+        with closing(_run_all(cells, jobs, rounds or (lambda _: None))) as seeds:
             for number, _ in enumerate(seeds, start=done + 1):
                 if progress is not None:
                     progress(number, len(paths))
@@ -150,12 +164,19 @@ def at_budgets(results: pd.DataFrame, budgets: Sequence[int], axis: str = "n_lab
         One row per strategy and budget: strategy, budget, seeds, accuracy, roc_auc (NaN where not defined).
     """
     rows = []
-    for strategy, runs in results.groupby("strategy", sort=False):
+    ordered = results.sort_values(["seed", axis], kind="stable")
+    for strategy in results["strategy"].unique():
+        runs = ordered[ordered["strategy"] == strategy]
         for budget in budgets:
             last = runs[runs[axis] <= budget].groupby("seed").tail(1)
             scores = {name: float(last[name].mean()) for name in ("accuracy", "roc_auc")}
             rows.append({"strategy": strategy, "budget": budget, "seeds": len(last)} | scores)
     return pd.DataFrame(rows)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that the numbers come from."""
+    return {name: version(name) for name in LIBRARIES}
 
 
 def description(samples: Samples, plan: Plan) -> dict[str, Any]:
@@ -170,7 +191,7 @@ def description(samples: Samples, plan: Plan) -> dict[str, Any]:
         "samples": _digest(samples),
         "preprocessing": PREPROCESSING,
         "code": _code(),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": versions(),
         "device": device().type,
     }
 
@@ -196,7 +217,7 @@ def _code() -> str:
     """Return a hash of this package's source: results of other code are other results."""
     root = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for path in root.rglob("*.py") if path.stem not in AFTERWARDS):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -222,20 +243,27 @@ def _loaded(path: Path, samples: Samples, plan: Plan) -> Embedded:
     return Embedded(features[:n], features[n:] if plan.by_head else None)
 
 
-def _run_all(cells: Sequence[_Cell], jobs: int) -> Generator[int]:
+def _run_all(cells: Sequence[_Cell], jobs: int, rounds: Callable[[int], None]) -> Generator[int]:
     """Compute cells, and yield the seed of each as soon as it is kept."""
     if jobs == 1:
+        computed = count(1)
         for cell in cells:
-            yield _run(cell)
+            yield _run(cell, lambda: rounds(next(computed)))
         return
     others = set(multiprocessing.active_children())
     # Not forked: torch's threads do not survive that.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(cells)), mp_context=context, initializer=_begin) as workers:
-        futures = [workers.submit(_run, cell) for cell in cells]
+    counter = context.Value("q")
+    start = partial(ProcessPoolExecutor, mp_context=context, initializer=_begin, initargs=(counter,))
+    with start(min(jobs, len(cells))) as workers:
+        running = {workers.submit(_run_in_process, cell) for cell in cells}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while running:
+                done, running = futures.wait(running, timeout=LOOK, return_when=futures.FIRST_COMPLETED)
+                # Without its lock, which a process that was killed may hold for ever.
+                rounds(counter.get_obj().value)
+                for future in done:
+                    yield future.result()
         except BrokenProcessPool as error:
             raise StudyError(
                 "A process of the study was ended from outside, perhaps because there was no memory left. What was "
@@ -247,12 +275,18 @@ def _run_all(cells: Sequence[_Cell], jobs: int) -> Generator[int]:
                 process.terminate()
             raise
         finally:
-            for future in futures:
+            for future in running:
                 future.cancel()
 
 
-def _begin() -> None:
+# In a process of a study: the rounds that all of them have computed.
+_counter: "Synchronized[int] | None" = None
+
+
+def _begin(counter: "Synchronized[int]") -> None:
     """Run in each new process: Ctrl-C ends it without a traceback, and it does not outlive its parent."""
+    global _counter
+    _counter = counter
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -265,10 +299,21 @@ def _begin() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _run(cell: _Cell) -> int:
+def _run_in_process(cell: _Cell) -> int:
+    counter = _counter
+    assert counter is not None
+
+    def told() -> None:
+        with counter.get_lock():
+            counter.value += 1
+
+    return _run(cell, told)
+
+
+def _run(cell: _Cell, told: Callable[[], None]) -> int:
     with one_thread():
         features = None if cell.features is None else _loaded(cell.features, cell.samples, cell.plan)
-        results = simulate_seed(cell.samples, cell.plan, cell.seed, features)
+        results = simulate_seed(cell.samples, cell.plan, cell.seed, features, lambda _: told())
     with whole_file(cell.path, "The results of a seed") as temporary:
         results.to_parquet(temporary, index=False)
     return cell.seed

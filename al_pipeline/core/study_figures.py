@@ -12,6 +12,7 @@ from al_pipeline.core.paired import BASELINE, AreaDifference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 # Up to this many strategies the legend fits into the picture.
@@ -91,7 +92,7 @@ def area_forest(differences: Mapping[str, AreaDifference], scored: str, baseline
     names = sorted(differences, key=lambda name: (-differences[name].difference.value, name))
     figure, axes = canvas(
         f"Area under the {scored} curve against {plain_name(baseline)}",
-        size=(7.6, 1.25 + 0.29 * len(names)),
+        size=(7.6, max(2.4, 1.25 + 0.29 * len(names))),
         margins=(1.85, 0.6),
         right=2.35,
     )
@@ -195,7 +196,7 @@ def _finish(axes: "Axes", lines: int, where: str) -> None:
         found.set_bbox_to_anchor((1.01, 1.0))
 
 
-def _diverging() -> object:
+def _diverging() -> "Colormap":
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("wins", [COLORS[1], "#ffffff", COLORS[2]])

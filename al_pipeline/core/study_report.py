@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluate import Interval
 from al_pipeline.core.experiment_plan import Plan
+from al_pipeline.core.export import whole_file
 from al_pipeline.core.label_savings import WORDS, Saving, factor, savings, sentence, whole
 from al_pipeline.core.page import escaped, page, table
 from al_pipeline.core.paired import BASELINE, budget_differences, curves, wins
@@ -209,6 +211,48 @@ def html(
     return page(text, description.title, drawn)
 
 
+def write_report(
+    results: pd.DataFrame, description: Description, out: Path, metric: str = "roc_auc", axis: str = "n_labels"
+) -> tuple[Path, Path]:
+    """Write ``report.html``, ``report.md`` and the latter's ``images/*.png``.
+
+    Parameters
+    ----------
+    results, description, metric, axis
+        As of `markdown`.
+    out : Path
+        A folder; made if there is none.
+
+    Returns
+    -------
+    tuple of Path
+        The page and the Markdown.
+
+    Raises
+    ------
+    ExportError
+        A file could not be written.
+    """
+    drawn = pictures(results, metric, axis)
+    for name in PICTURES:
+        path = out / "images" / f"{name}.png"
+        if name in drawn:
+            with whole_file(path, "A picture of the report") as file:
+                file.write_bytes(drawn[name])
+        else:
+            # Of an earlier report in this folder, of another study.
+            path.unlink(missing_ok=True)
+    addresses = {name: f"images/{name}.png" for name in drawn}
+    texts = {
+        "report.html": html(results, description, metric, axis, drawn=drawn),
+        "report.md": markdown(results, description, metric, axis, pictures_as=addresses),
+    }
+    for name, text in texts.items():
+        with whole_file(out / name, "The report") as file:
+            file.write_text(text, encoding="utf-8")
+    return out / "report.html", out / "report.md"
+
+
 def _by_budget(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
     return frame.rename(columns={axis: "budget"})
 
@@ -253,7 +297,7 @@ def _comparison(results: pd.DataFrame, metric: str, axis: str, found: Sequence[S
     header += ["error ratio (95 %)", "wins / ties / losses", f"worse at ({unit})"]
     rows = [_row(one, counts.loc[(one.strategy, BASELINE)].tolist(), per_budget) for one in found]
     own = whole(found[0].baseline_labels)
-    rows.append([BASELINE, "0", "", "what others are compared with", own, "1", "1", "", ""])
+    rows.append([BASELINE, "0", "", "baseline", own, "1", "1", "", ""])
     goal = f"random's final {WORDS[metric]}, {found[0].target:.4f} on average at {found[0].target_labels:,} {unit}"
     return f"{table(header, rows)}\nNeeded and saved are for {goal}.\n"
 
@@ -296,8 +340,9 @@ def _scores(results: pd.DataFrame, axis: str) -> str:
     known = np.unique(results[axis])
     most = int(known[-1])
     first = int(known[known > 0][0]) if most else 0
-    wanted = sorted({first, *(int(known[known <= most * quarters / 4][-1]) for quarters in (1, 2, 3, 4))})
-    metrics = [name for name in METRICS if name in results and results[name].notna().any()]
+    last = np.searchsorted(known, [most * quarters / 4 for quarters in (1, 2, 3, 4)], side="right") - 1
+    wanted = sorted({first, *(int(known[at]) for at in last if at >= 0)})
+    metrics = [name for name in METRICS if results[name].notna().any()]
     found = at_budgets(results, wanted, axis)
     rows = [
         [escaped(str(strategy)), *(" / ".join(f"{row[name]:.3f}" for name in metrics) for _, row in rows.iterrows())]

@@ -293,6 +293,17 @@ def test_the_sentence_names_the_metric_and_what_the_baseline_needs_itself() -> N
     )
 
 
+def test_what_was_asked_about_can_be_what_is_saved() -> None:
+    results = table({"random": around(0.6, 0.7, 0.8, wiggle=0), "margin": around(0.6, 0.7, 0.9)})
+    results = results.rename(columns={"n_labels": "n_asked"})
+
+    (found,) = savings(results, axis="n_asked")
+
+    assert sentence(found).startswith(
+        "margin reaches random's accuracy at 300 samples asked about with 250 (1.20 times"
+    )
+
+
 def test_a_strategy_that_takes_more_labels_is_said_to() -> None:
     found = saving({"random": around(0.6, 0.7, 0.8, wiggle=0), "margin": around(0.5, 0.6, 0.8)}, target_labels=200)
 

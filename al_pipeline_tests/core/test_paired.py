@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.paired import area_differences, areas, curves, wins
+from al_pipeline.core.paired import area_differences, areas, budget_differences, curves, wins
 from al_pipeline.core.paired_scores import paired_scores
 from al_pipeline_tests.core.paired_tables import BUDGETS, frozen_objects, simulated, table, truth
 
@@ -248,6 +248,41 @@ def test_results_that_do_not_pair_up_are_refused(results: pd.DataFrame, metric: 
         with pytest.raises(InputError) as error:
             function(results, metric)
         assert str(error.value).startswith(message)
+
+
+def test_runs_with_skips_are_compared_by_what_they_asked_as_far_as_all_go() -> None:
+    asked = GOOD.rename(columns={"n_labels": "n_asked"}).assign(n_labels=np.arange(12) * 7)
+    # One run met its budget of labels earlier, and its last batch was smaller.
+    ragged = asked.replace({"n_asked": {300: 260}}).iloc[:3]
+    scores = paired_scores(pd.concat([ragged, asked.iloc[3:]]), "accuracy", "n_asked")
+
+    assert (scores.axis, scores.budgets.tolist()) == ("n_asked", [100, 200])
+    assert scores.of("margin").tolist() == [[0.5, 0.7], [0.5, 0.7]]
+    assert "n_asked" in curves(asked, "accuracy", "n_asked").columns
+    with pytest.raises(InputError, match=r"margin', seed 0 has no row at 0, 7, 14, 21, 28 and 4 more labels"):
+        paired_scores(asked, "accuracy")
+    with pytest.raises(InputError, match=r"unknown axis 'round': choose from n_labels, n_asked"):
+        paired_scores(asked, "accuracy", "round")
+    with pytest.raises(InputError, match=r"strategy 'margin', seed 1 has two rows at 300 samples asked about"):
+        paired_scores(pd.concat([asked, asked.tail(1)]), "accuracy", "n_asked")
+
+
+def test_differences_per_budget_are_scipys() -> None:
+    from scipy.stats import ttest_rel
+
+    results = simulated(np.random.default_rng(6), {"random": 300, "margin": 200}, seeds=5, budgets=BUDGETS)
+    scores = paired_scores(results, "accuracy")
+    own, base = scores.of("margin"), scores.of("random")
+    expected = ttest_rel(own, base)
+    limits = expected.confidence_interval(0.95)
+
+    found = budget_differences(results, "accuracy")
+
+    assert found["n_labels"].tolist() == list(BUDGETS)
+    assert found["mean"].tolist() == pytest.approx((own - base).mean(axis=0).tolist())
+    assert found["low"].tolist() == pytest.approx(limits.low.tolist())
+    assert found["high"].tolist() == pytest.approx(limits.high.tolist())
+    assert found["p"].tolist() == pytest.approx(expected.pvalue.tolist())
 
 
 def test_many_budgets_that_are_missing_are_not_all_named() -> None:

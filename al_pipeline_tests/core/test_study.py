@@ -60,10 +60,19 @@ def test_a_study_is_its_simulation_in_the_plans_order(manifest: pd.DataFrame, pl
 
 def test_processes_change_no_byte(manifest: pd.DataFrame, plan: Plan, whole: Study, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
+    rounds: list[int] = []
     study = run_study(
-        manifest.sample(frac=1, random_state=1), NAMES, plan, tmp_path, jobs=2, progress=lambda *n: told.append(n)
+        manifest.sample(frac=1, random_state=1),
+        NAMES,
+        plan,
+        tmp_path,
+        jobs=2,
+        progress=lambda *n: told.append(n),
+        rounds=rounds.append,
     )
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert rounds == sorted(rounds)
+    assert rounds[-1] == len(whole.results)
     assert cells(study) == cells(whole)
     pd.testing.assert_frame_equal(study.results, whole.results, check_exact=True)
 
@@ -71,6 +80,8 @@ def test_processes_change_no_byte(manifest: pd.DataFrame, plan: Plan, whole: Stu
 def test_a_study_that_was_stopped_goes_on_and_one_that_is_done_is_read(
     manifest: pd.DataFrame, plan: Plan, whole: Study, tmp_path: Path
 ) -> None:
+    rounds: list[int] = []
+
     def stop(done: int, total: int) -> None:
         if done == 1:
             raise KeyboardInterrupt
@@ -81,8 +92,9 @@ def test_a_study_that_was_stopped_goes_on_and_one_that_is_done_is_read(
     kept = folder / "seed-0000.parquet"
     assert sorted(path.name for path in folder.glob("*.parquet")) == [kept.name]
     before = kept.stat().st_mtime_ns
-    study = run_study(manifest, NAMES, plan, tmp_path)
+    study = run_study(manifest, NAMES, plan, tmp_path, rounds=rounds.append)
     assert study.computed == (1, 2)
+    assert rounds == list(range(1, 1 + (study.results["seed"] > 0).sum()))
     assert kept.stat().st_mtime_ns == before
     assert cells(study) == cells(whole)
     # Nothing is looked at any more but the results.
@@ -167,7 +179,9 @@ def test_scores_at_a_budget_are_those_of_the_last_round_within_it() -> None:
         ("b", 0, 0, 0.1),
     ]
     results = pd.DataFrame(rows, columns=["strategy", "seed", "n_labels", "accuracy"]).assign(roc_auc=0.5)
-    found = at_budgets(results, [10, 12])
+    found = at_budgets(results.iloc[::-1], [10, 12]).iloc[[2, 3, 0, 1]]
+    asked = at_budgets(results.rename(columns={"n_labels": "n_asked"}), [10, 12], "n_asked")
+    assert asked["accuracy"].tolist() == found["accuracy"].tolist()
     assert found["strategy"].tolist() == ["a", "a", "b", "b"]
     assert found["seeds"].tolist() == [2, 2, 1, 1]
     assert found["accuracy"].tolist() == pytest.approx([0.75, 0.85, 0.1, 0.1])

@@ -1,0 +1,72 @@
+"""Pictures of a study show every strategy apart, small enough for Dagster's metadata."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from al_pipeline.core import study_figures
+from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
+from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.figures import COLORS, INK
+from al_pipeline.core.paired import AreaDifference, budget_differences, curves, wins
+from al_pipeline.core.strategies import available
+from al_pipeline_tests.core.paired_tables import frozen_objects, simulated
+from al_pipeline_tests.core.test_figures import opened, share_of
+
+__all__ = ["frozen_objects"]
+
+
+def study(names: list[str]) -> pd.DataFrame:
+    speeds = {name: 300.0 - 10 * i for i, name in enumerate(names)}
+    return simulated(np.random.default_rng(1), speeds, seeds=4, budgets=range(50, 550, 50))
+
+
+def budgets(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.rename(columns={"n_labels": "budget"})
+
+
+@pytest.mark.parametrize("banded", [True, False])
+def test_curves_have_a_line_per_strategy_and_random_is_black(banded: bool) -> None:
+    frame = budgets(curves(study(["random", "margin", "auto"]), "accuracy"))
+    image = opened(study_figures.score_curves(frame, "labels", "accuracy", banded=banded))
+    assert all(share_of(image, color) > 0 for color in (*COLORS[:2], INK))
+    assert share_of(image, COLORS[2]) == 0
+
+
+def test_all_strategies_fit_into_each_picture() -> None:
+    results = study(sorted(available()))
+    opened(study_figures.score_curves(budgets(curves(results, "accuracy")), "labels", "accuracy", banded=True))
+    opened(study_figures.win_matrix(wins(results, "accuracy")))
+    # As many lines as can be told apart.
+    assert len(study_figures.APART) * len(study_figures.DASHES) >= len(available())
+
+
+def test_differences_are_drawn_for_all_but_random() -> None:
+    frame = budgets(budget_differences(study(["random", "margin"]), "accuracy"))
+    image = opened(study_figures.difference_curves(frame, "labels", "accuracy"))
+    assert share_of(image, COLORS[0]) > 0 == share_of(image, COLORS[1])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "color"), [(BETTER, COLORS[2]), (WORSE, COLORS[1])], ids=["better is green", "worse is red"]
+)
+def test_a_verdict_has_its_colour(verdict: str, color: str) -> None:
+    sure = AreaDifference(Interval(0.02, 0.01, 0.03), 0.001, 0.001, verdict)
+    open_ = AreaDifference(Interval(0.02, -0.01, 0.05), None, None, UNDECIDED)
+    assert share_of(opened(study_figures.area_forest({"a": sure, "b": open_}, "accuracy")), color) > 0
+    assert share_of(opened(study_figures.area_forest({"b": open_}, "accuracy")), color) == 0
+
+
+def test_wins_and_losses_mirror_each_other() -> None:
+    rows = [("margin", "random", 3, 1, 0), ("random", "margin", 0, 1, 3)]
+    found = pd.DataFrame(rows, columns=["strategy", "other", "wins", "ties", "losses"])
+    image = opened(study_figures.win_matrix(found))
+    # Three of four: three quarters of the way from white.
+    green, red = (tuple(255 - 0.75 * (255 - int(color[i : i + 2], 16)) for i in (1, 3, 5)) for color in COLORS[2:0:-1])
+    shares = [share_of(image, "#" + "".join(f"{round(c):02x}" for c in color), tolerance=8) for color in (green, red)]
+    assert min(shares) > 0.02
+    assert shares[0] == pytest.approx(shares[1], rel=0.2)
+
+
+def test_the_sign_is_a_real_one() -> None:
+    assert (study_figures.signed(-0.5), study_figures.signed(1.234, 1)) == ("−0.50", "+1.2")
