@@ -206,7 +206,7 @@ from al_pipeline_tests.defs.conftest import open_world
 from al_pipeline_tests.defs.test_simulation import run_cell
 
 world = open_world(Path(sys.argv[1]), {"home": sys.argv[2], "images": sys.argv[3], "round": {"batch_size": 4},
-    "training": {"image_size": 16, "epochs": 1_000_000}})
+    "training": {"image_size": 16, "epochs": 10_000}})
 run_cell(world, "margin", 2)
 """
 
@@ -215,7 +215,7 @@ def test_a_killed_cell_leaves_nothing_and_is_done_again(make_world: Any, tmp_pat
     world = make_world(round={"batch_size": 4}, training={"image_size": 16, "epochs": 1})
     world.materialize("image_pool", "embeddings")
     assert run_cell(world, "random", 2).success
-    # Its first training would take all day.
+    # Its first training would take hours.
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, world.instance.root_directory, world.settings.home, world.settings.images],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
