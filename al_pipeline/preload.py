@@ -34,6 +34,7 @@ for name in (
     "al_pipeline.core.embeddings",
     "al_pipeline.core.evaluate",
     "al_pipeline.core.predict",
+    "al_pipeline.core.study",
     "al_pipeline.core.train",
     "al_pipeline.labelstudio.images",
     "al_pipeline.labelstudio.push",

@@ -57,6 +57,8 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "query_batch",
         "labeling_tasks",
         "learning_curve",
+        "simulation",
+        "strategy_comparison",
     }
     repository = defs.get_repository_def()
     assert {"setup", "round", "retrain", "draw_learning_curve", "simulate"} <= set(repository.job_names)

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from itertools import count
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -129,7 +129,7 @@ def run_study(
         progress(done, len(paths))
     if missing:
         with whole_file(folder / "plan.json", "The study's plan") as file:
-            file.write_text(json.dumps(_description(samples, plan), indent=1, sort_keys=True, ensure_ascii=False))
+            file.write_text(json.dumps(description(samples, plan), indent=1, sort_keys=True, ensure_ascii=False))
         features = _features(samples, plan, out) if shares_features(plan) else None
         cells = [_Cell(samples, plan, seed, features, paths[seed]) for seed in missing]
         with closing(_run_all(cells, jobs, rounds or (lambda _: None))) as seeds:
@@ -142,7 +142,7 @@ def run_study(
 
 def study_key(samples: Samples, plan: Plan) -> str:
     """Return the hash of everything that a seed's results depend on but the seed: the name of the study's folder."""
-    text = json.dumps(_description(samples, plan), sort_keys=True)
+    text = json.dumps(description(samples, plan), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 
@@ -179,14 +179,15 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def _description(samples: Samples, plan: Plan) -> dict[str, object]:
+def description(samples: Samples, plan: Plan) -> dict[str, Any]:
+    """Return everything that a seed's results depend on but the seed, ready for JSON."""
     wanted = asdict(plan)
     del wanted["seeds"]
     # Weights are what is in the file, wherever it lies.
     wanted["options"]["weights"] = _weights(plan.options.weights)
     return {
         "plan": wanted,
-        "class_names": samples.class_names,
+        "class_names": list(samples.class_names),
         "samples": _digest(samples),
         "preprocessing": PREPROCESSING,
         "code": _code(),
@@ -310,7 +311,7 @@ def _run_in_process(cell: _Cell) -> int:
 
 
 def _run(cell: _Cell, told: Callable[[], None]) -> int:
-    with _one_thread():
+    with one_thread():
         features = None if cell.features is None else _loaded(cell.features, cell.samples, cell.plan)
         results = simulate_seed(cell.samples, cell.plan, cell.seed, features, lambda _: told())
     with whole_file(cell.path, "The results of a seed") as temporary:
@@ -319,7 +320,7 @@ def _run(cell: _Cell, told: Callable[[], None]) -> int:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute on one thread: sums come out the same however many processes there are, and these do not get in the way.
 
     Small matrices are no faster on two threads.

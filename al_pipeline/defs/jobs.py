@@ -4,6 +4,8 @@ import dagster as dg
 
 # Runs with this tag never overlap (dagster.yaml).
 TRAINS = {"al_pipeline/trains": "true"}
+# Nobody waits for an experiment as people wait for a round.
+WAITS = {"dagster/priority": "-1"}
 
 setup_job = dg.define_asset_job(
     "setup",
@@ -38,4 +40,12 @@ retrain_job = dg.define_asset_job(
 
 learning_curve_job = dg.define_asset_job(
     "draw_learning_curve", selection=["learning_curve"], description="Draw the learning curve of all rounds anew."
+)
+
+simulate_job = dg.define_asset_job(
+    "simulate",
+    selection=["simulation"],
+    tags=WAITS,
+    description="Compare query strategies without asking anybody, on images whose class folders are the answer: launch "
+    "a backfill with the strategies (random among them) and seeds to compare; then materialize strategy_comparison.",
 )

@@ -1,64 +1,115 @@
-"""The job `simulate`: compare strategies on images whose labels are known, without asking anybody."""
+"""The simulation group, first half: one strategy and one seed of an experiment without people, per partition."""
 
-# Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
-# pyright: reportCallIssue=false
-
-from typing import Any
+import time
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from al_pipeline.core.errors import InputError
-from al_pipeline.defs.features import classes_of
-from al_pipeline.defs.report import picture
+from al_pipeline.core.strategies import available
+from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
+if TYPE_CHECKING:
+    from al_pipeline.core.experiment_plan import Plan
+    from al_pipeline.core.experiments import Embedded
+    from al_pipeline.core.experiments import Samples as KnownSamples
+
+STRATEGY, SEED = "strategy", "seed"
+MOST_SEEDS = 20
+cells = dg.MultiPartitionsDefinition(
+    {
+        STRATEGY: dg.StaticPartitionsDefinition(sorted(available())),
+        SEED: dg.StaticPartitionsDefinition([str(seed) for seed in range(MOST_SEEDS)]),
+    }
+)
+
 
 class SimulationConfig(dg.Config):
-    """What to compare."""
+    """How long a run is, and how the annotator behaves."""
 
-    strategies: list[str] = Field(
-        default=["auto", "low_certainty", "random"], description="Query strategies to compare."
+    budget: int = Field(default=200, ge=1, description="Labels per run.")
+    rounds: int | None = Field(
+        default=None, ge=2, description="Rounds per run, the start without labels included, instead of a budget."
     )
-    seeds: int = Field(default=3, ge=1, description="Paired repetitions: every strategy sees the same draws.")
-    rounds: int = Field(default=5, ge=2, description="Rounds per repetition, the start without labels included.")
     start: str = Field(
-        default="own",
-        description="What chooses until the first training: own is each strategy's cold start, as in the real loop; "
-        "random is the same random batch for all.",
+        default="random",
+        description="What chooses until the first training: random is the same random batch for all strategies of a "
+        "seed; own is each strategy's cold start, as in the real loop.",
     )
     error_rate: float = Field(default=0.0, ge=0, le=1, description="Chance that a sample's answer is wrong.")
     skip_rate: float = Field(default=0.0, ge=0, lt=1, description="Chance that a sample is skipped.")
 
 
-@dg.op
-def simulate_rounds(
-    context: dg.OpExecutionContext,
+@dg.asset(
+    group_name="simulation",
+    kinds={"python"},
+    partitions_def=cells,
+    io_manager_key="tables",
+    deps=["embeddings"],
+    # People wait for rounds: cells share one place in the queue, however many are launched and from where.
+    pool="simulate",
+)
+def simulation(
+    context: dg.AssetExecutionContext,
     config: SimulationConfig,
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
     training: dg.ResourceParam[TrainingSettings],
-) -> pd.DataFrame:
-    """Run the loop with an oracle that knows the folder names, per strategy and seed."""
-    from al_pipeline.core.experiment_plan import Plan
-    from al_pipeline.core.experiments import simulate as simulate_loop
-    from al_pipeline.core.options import TrainingOptions
-    from al_pipeline.core.pool import scan
-    from al_pipeline.core.study_report import pictures
+    image_pool: pd.DataFrame,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The loop without people: one query strategy, one seed, the folder names as answers.
 
-    settings = deployment.settings
-    if settings.images is None:
-        raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
-    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
-    plan = Plan(
-        strategies=config.strategies,
-        seeds=[round_config.seed + i for i in range(config.seeds)],
+    Nobody is asked and no round is touched. Select it together with strategy_comparison, choose strategies (`random`
+    among them) and seeds (5 or more), and launch: every pair becomes a run of its own, and what failed or was cancelled
+    can be launched again alone. The images need class folders: pool/<class>/… and holdout/<class>/….
+    """
+    from al_pipeline.core.experiments import known, simulate_seed
+    from al_pipeline.core.paired_cells import with_settings
+    from al_pipeline.core.study import description, one_thread
+
+    began = time.monotonic()
+    dimensions = context.partition_key.keys_by_dimension  # type: ignore[attr-defined]
+    strategy, seed = dimensions[STRATEGY], int(dimensions[SEED])
+    plan = _plan(config, round_config, training, strategy, seed)
+    samples = known(image_pool, classes_of(image_pool, deployment.settings))
+    stored = Samples(image_pool, deployment, training, seed)
+    features = _features(stored, samples, plan, context.log)
+    with one_thread():
+        results = simulate_seed(samples, plan, seed, features, progress=context.log.info)
+    settings = description(samples, plan)
+    del settings["plan"]["strategies"]
+    last = results.iloc[-1]
+    return dg.MaterializeResult(
+        value=with_settings(results, settings),
+        metadata={
+            "labels": int(last["n_labels"]),
+            "accuracy": float(last["accuracy"]),
+            "rounds": len(results),
+            "seconds": round(time.monotonic() - began, 2),
+            "settings": dg.MetadataValue.json(settings),
+            "dagster/row_count": len(results),
+        }
+        | ({} if pd.isna(last["roc_auc"]) else {"roc_auc": float(last["roc_auc"])}),
+    )
+
+
+def _plan(
+    config: SimulationConfig, round_config: RoundSettings, training: TrainingSettings, strategy: str, seed: int
+) -> "Plan":
+    from al_pipeline.core.experiment_plan import Plan
+    from al_pipeline.core.options import TrainingOptions
+
+    return Plan(
+        strategies=[strategy],
+        seeds=[seed],
         batch_size=round_config.batch_size,
         sample_size=round_config.sample_size,
         options=TrainingOptions(**training.model_dump()),
         rounds=config.rounds,
+        budget=config.budget if config.rounds is None else None,
         balanced=round_config.balanced,
         explore=round_config.explore,
         dedup=round_config.dedup,
@@ -66,32 +117,14 @@ def simulate_rounds(
         skip_rate=config.skip_rate,
         start=config.start,
     )
-    results = simulate_loop(manifest, classes_of(manifest, settings), plan, progress=context.log.info)
-    last = results[results["round"] == results["round"].max()]
-    drawn = pictures(results, "accuracy", "n_asked" if config.skip_rate else "n_labels")
-    metadata: dict[str, Any] = {
-        "comparison": picture(drawn["curves"], "accuracy against labels, per strategy"),
-        "final_accuracy": dg.MetadataValue.json(
-            {name: round(float(value), 4) for name, value in last.groupby("strategy")["accuracy"].mean().items()}
-        ),
-        "dagster/row_count": len(results),
-    }
-    context.add_output_metadata(metadata)
-    return results
 
 
-@dg.op
-def keep_simulation(
-    context: dg.OpExecutionContext, deployment: dg.ResourceParam[Deployment], results: pd.DataFrame
-) -> None:
-    """Store the results as a table beside the assets."""
-    path = deployment.settings.artifacts / "simulations" / f"{context.run_id}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    results.to_parquet(path, index=False)
-    context.log.info("Results are in %s", path)
+def _features(stored: Samples, samples: "KnownSamples", plan: "Plan", log: dg.DagsterLogManager) -> "Embedded":
+    """Return the features that the plan goes by, from the store; those that it lacks are computed and kept there."""
+    from al_pipeline.core.experiments import Embedded
 
-
-@dg.job(description="Compare query strategies with the loop's own code on images whose class folders are the answer.")
-def simulate() -> None:
-    """Simulate, then keep."""
-    keep_simulation(simulate_rounds())
+    if not plan.by_features:
+        return Embedded()
+    pool = stored.features(samples.pool["sample_id"].tolist(), log)
+    holdout = stored.features(samples.holdout["sample_id"].tolist(), log) if plan.by_head else None
+    return Embedded(pool, holdout)
