@@ -8,13 +8,26 @@ from al_pipeline.settings import Settings
 
 def build(settings: Settings) -> dg.Definitions:
     """Return the definitions of one deployment."""
-    from al_pipeline.defs import data, evaluation, jobs, labeling, model, pushing, query, schedules, sensors, simulation
+    from al_pipeline.defs import (
+        data,
+        evaluation,
+        jobs,
+        labeling,
+        model,
+        pushing,
+        query,
+        schedules,
+        sensors,
+        simulation,
+        stopping,
+    )
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.resources import Deployment, tunables
 
     artifacts = UPath(settings.artifacts)
     return dg.Definitions(
         assets=dg.load_assets_from_modules([data, labeling, model, evaluation, pushing, query], include_specs=True),
+        asset_checks=[stopping.worth_going_on],
         jobs=[jobs.setup_job, jobs.round_job, jobs.retrain_job, jobs.learning_curve_job, simulation.simulate],
         sensors=[sensors.annotations_landed, sensors.round_failed],
         schedules=[schedules.nightly_round],
