@@ -23,6 +23,8 @@ from al_pipeline.core.stopping_regret import Rule, paying_until, replay, summari
 from benchmarks.table import machine, markdown_table
 
 STRATEGY, SEEDS = "auto", 10
+# The thresholds that the default was chosen from, on the digits alone.
+CHOSEN_ON, THRESHOLDS = "digits", (0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
 METRICS = {"accuracy": "accuracy", "roc_auc": "ROC-AUC"}
 AIM = 0.8
 # What a point is worth, in labels: to somebody who would pay for 100 of them to be a point better, and for 400.
@@ -64,21 +66,24 @@ def load(which: Set, folder: Path, place: Path) -> tuple[pd.DataFrame, list[str]
     return manifest, class_names(manifest, None, root), options
 
 
+def agreed(threshold: float) -> Rule:
+    """Return the rule of agreement with a threshold."""
+    return lambda rounds: bool(agreement_rule(rounds["agreement"].to_numpy(), threshold).stop)
+
+
 def rules(batch: int, metric: str) -> dict[str, Rule]:
     """Return the rules to replay: each alone, and both together as the advice takes them."""
-
-    def agreed(rounds: pd.DataFrame) -> bool:
-        return bool(agreement_rule(rounds["agreement"].to_numpy(), AGREEMENT).stop)
 
     def paid(rounds: pd.DataFrame, worth: int) -> bool:
         labels, scores = (rounds[name].to_numpy(dtype=float) for name in ("n_labels", metric))
         law = fit_power_law(labels, scores, generator(0, len(rounds), "stopping"))
         return bool(price_rule(law, Wishes(batch, price_per_label=1, value_per_point=worth)).stop)
 
-    found: dict[str, Rule] = {f"agreement ≥ {AGREEMENT:g}": agreed}
+    same = agreed(AGREEMENT)
+    found: dict[str, Rule] = {f"agreement ≥ {AGREEMENT:g}": same}
     for worth in WORTHS:
         found[f"price, a point is worth {worth} labels"] = lambda rounds, worth=worth: paid(rounds, worth)
-    found["any of agreement and price " + str(WORTHS[0])] = lambda rounds: agreed(rounds) or paid(rounds, WORTHS[0])
+    found["any of agreement and price " + str(WORTHS[0])] = lambda rounds: same(rounds) or paid(rounds, WORTHS[0])
     return found
 
 
@@ -143,7 +148,28 @@ def report(studies: dict[Set, pd.DataFrame], replays: dict[tuple[Set, str], pd.D
         "![Mean curves, right moments and where the rules stopped](images/stopping.png)",
         "",
     ]
-    header = (
+    for each, results in studies.items():
+        for metric, word in METRICS.items():
+            last = results.groupby("seed")[metric].last()
+            lines += [
+                f"## {each.title}: {word}",
+                "",
+                f"B = {each.batch}, budget {each.budget} labels; mean {word} at the end {last.mean():.4f}; right "
+                f"moment {paying_until(results, metric)[STRATEGY]} labels.",
+                "",
+                table(replays[each, metric]),
+                "",
+            ]
+            if each.name == CHOSEN_ON:
+                swept = replay(results, {f"agreement ≥ {value:g}": agreed(value) for value in THRESHOLDS}, metric)
+                lines += ["Thresholds of agreement, of which the default is one:", "", table(swept), ""]
+    lines += [f"Made by `python -m benchmarks.stopping FOLDER`: {machine()}.", ""]
+    return "\n".join(lines)
+
+
+def table(replayed: pd.DataFrame) -> str:
+    """Return how each rule did, in Markdown."""
+    columns = (
         "rule",
         "stopped",
         "median stop",
@@ -153,36 +179,20 @@ def report(studies: dict[Set, pd.DataFrame], replays: dict[tuple[Set, str], pd.D
         "… by the mean",
         "good",
     )
-    for each, results in studies.items():
-        for metric, word in METRICS.items():
-            found = summarise(replays[each, metric])
-            last = results.groupby("seed")[metric].last()
-            lines += [
-                f"## {each.title}: {word}",
-                "",
-                f"B = {each.batch}, budget {each.budget} labels; mean {word} at the end {last.mean():.4f}; right "
-                f"moment {paying_until(results, metric)[STRATEGY]} labels.",
-                "",
-                markdown_table(
-                    header,
-                    [
-                        (
-                            one.rule,
-                            f"{one.stopped:.0%}",
-                            f"{one.stop_labels:.0f}",
-                            f"{one.regret:.0f}",
-                            f"{one.small_regret:.0%}{'' if one.small_regret < AIM else ' (aim met)'}",
-                            f"{one.lost:.0%}",
-                            f"{one.lost_of_mean:.0%}",
-                            f"{one.good:.0%}",
-                        )
-                        for one in found
-                    ],
-                ),
-                "",
-            ]
-    lines += [f"Made by `python -m benchmarks.stopping FOLDER`: {machine()}.", ""]
-    return "\n".join(lines)
+    rows = [
+        (
+            one.rule,
+            f"{one.stopped:.0%}",
+            f"{one.stop_labels:.0f}",
+            f"{one.regret:.0f}",
+            f"{one.small_regret:.0%}{'' if one.small_regret < AIM else ' (aim met)'}",
+            f"{one.lost:.0%}",
+            f"{one.lost_of_mean:.0%}",
+            f"{one.good:.0%}",
+        )
+        for one in summarise(replayed)
+    ]
+    return markdown_table(columns, rows)
 
 
 def draw(studies: dict[Set, pd.DataFrame], replays: dict[tuple[Set, str], pd.DataFrame], path: Path) -> None:

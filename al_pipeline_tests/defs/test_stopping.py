@@ -81,9 +81,7 @@ def test_each_rounds_agreement_with_the_last_one_is_kept_and_shown(scanned: Worl
     assert scanned.value("learning_curve")["agreement"].tolist()[2] == kappa
 
 
-def test_the_stop_set_is_drawn_once_and_heads_answer_from_features_alone(
-    make_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stop_set_is_drawn_once_and_heads_answer_from_features_alone(make_world: Any, tmp_path: Path) -> None:
     weights = tmp_path / "start.safetensors"
     untrained(list(CLASSES), TrainingOptions(image_size=32), seed=5, round_number=0).checkpoint.save(weights)
     world = make_world(training={"image_size": 32, "mode": "head", "weights": str(weights)})
