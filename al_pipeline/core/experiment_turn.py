@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from al_pipeline.core.agreement import STOP_SET, STOP_SET_IMAGES, stop_set
 from al_pipeline.core.evaluate import Evaluation, evaluate
 from al_pipeline.core.head import PASSES, Head, head_passes, head_probabilities
 from al_pipeline.core.head_training import Others, check_unlabeled, train_head
@@ -80,6 +81,9 @@ class Turn:
     probabilities : float64 array, shape (S, K)
     passes : float64 array, shape (T, S, K), optional
         Predictions of an ensemble of heads, if a strategy needs them.
+    stop : int64 array, shape (N,), optional
+        Classes predicted for the stop set, if the model is trained: 1,000 rows of the pool at most, and 500 where no
+        head learns from features. They are the same rows in all rounds of a seed.
     """
 
     trained: bool
@@ -87,10 +91,11 @@ class Turn:
     candidates: Rows
     probabilities: Probabilities
     passes: Probabilities | None
+    stop: Rows | None
 
 
 def turn(world: World, asked: Rows, number: int, sample_size: int | None, *, with_passes: bool = False) -> Turn:
-    """Train on the labels there are, test, draw candidates and predict them.
+    """Train on the labels there are, test, draw candidates and predict them, and the stop set.
 
     In mode `head` no network is built and no image is looked at, once there are labels of two classes; the
     probabilities are those of `train` and `predict_features`, bit for bit.
@@ -109,14 +114,15 @@ def turn(world: World, asked: Rows, number: int, sample_size: int | None, *, wit
     model = _model(world, asked, number)
     tested = model.predict(world.holdout["uri"].tolist(), world.holdout_features)
     evaluation = evaluate(tested, world.holdout["label"].tolist(), world.class_names, seed=world.seed)
+    stop = _stop(world, model) if model.trained else None
     unasked = np.setdiff1d(np.arange(len(world.pool)), asked)
     order = generator(world.seed, number, "draw").permutation(len(unasked))
     candidates = unasked[order[:sample_size]]
     if not len(candidates):
-        return Turn(model.trained, evaluation, candidates, np.empty((0, len(world.class_names))), None)
+        return Turn(model.trained, evaluation, candidates, np.empty((0, len(world.class_names))), None, stop)
     probabilities = model.predict(world.uris(candidates), world.rows(candidates))
     passes = _passes(world, model, asked, candidates, number) if with_passes and model.trained else None
-    return Turn(model.trained, evaluation, candidates, probabilities, passes)
+    return Turn(model.trained, evaluation, candidates, probabilities, passes, stop)
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,11 @@ def _model(world: World, asked: Rows, number: int) -> _Model:
         unlabeled=Unlabeled(world.uris(others), world.rows(others)),
     )
     return _Model(True, checkpoint=result.checkpoint)
+
+
+def _stop(world: World, model: _Model) -> Rows:
+    rows = stop_set(len(world.pool), world.seed, STOP_SET_IMAGES if world.holdout_features is None else STOP_SET)
+    return model.predict(world.uris(rows), world.rows(rows)).argmax(axis=1)
 
 
 def _unlabeled(world: World, labeled: Rows, number: int) -> Rows:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from al_pipeline.core.agreement import agreement
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiment_turn import Features, Rows, Turn, World, turn
@@ -79,8 +80,10 @@ def simulate(
     -------
     DataFrame
         One row per seed, strategy and round: strategy, seed, round, n_labels, n_asked (with those skipped), accuracy,
-        accuracy_low, accuracy_high, roc_auc, roc_auc_low, roc_auc_high (NaN where not defined), ece. The same plan and
-        samples give the same bytes, in whatever order the manifest lists them. Runs that exhaust the pool end early.
+        accuracy_low, accuracy_high, roc_auc, roc_auc_low, roc_auc_high (NaN where not defined), ece, agreement. That
+        is Cohen's kappa of this round's and the last round's model of the run on a fixed random part of the pool, NaN
+        where either is not trained. The same plan and samples give the same bytes, in whatever order the manifest
+        lists them. Runs that exhaust the pool end early.
 
     Raises
     ------
@@ -126,6 +129,7 @@ def simulate_seed(
     )
     rows: dict[str, list[Row]] = {strategy: [] for strategy in plan.strategies}
     asked: dict[str, Rows] = {strategy: np.empty(0, dtype=np.int64) for strategy in plan.strategies}
+    stops: dict[str, Rows | None] = dict.fromkeys(plan.strategies)
     number = 0
     while asked:
         # Strategies that have asked about the same samples so far are at the same point: it is computed once. Round by
@@ -139,7 +143,9 @@ def simulate_seed(
                 drawn = plan.sample_size if size else 0
                 turns[point] = turn(world, before, number, drawn, with_passes=plan.with_passes)
             now = turns[point]
-            rows[strategy].append(_row(strategy, seed, number, n_labels, len(before), now))
+            kappa = _kappa(stops[strategy], now.stop)
+            stops[strategy] = now.stop
+            rows[strategy].append(_row(strategy, seed, number, n_labels, len(before), now) | {"agreement": kappa})
             if progress is not None:
                 accuracy = rows[strategy][-1]["accuracy"]
                 progress(f"{strategy}, seed {seed}, round {number}: {n_labels} labels, accuracy {accuracy:.3f}")
@@ -232,3 +238,7 @@ def _row(strategy: str, seed: int, number: int, n_labels: int, n_asked: int, now
         row[name], row[f"{name}_low"], row[f"{name}_high"] = interval or (np.nan,) * 3
     ece = now.evaluation.ece
     return row | {"ece": np.nan if ece is None else ece}
+
+
+def _kappa(last: Rows | None, now: Rows | None) -> float:
+    return np.nan if last is None or now is None else agreement(last, now)

@@ -20,6 +20,7 @@ def build(settings: Settings) -> dg.Definitions:
         schedules,
         sensors,
         simulation,
+        stopping,
     )
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.resources import Deployment, tunables
@@ -29,6 +30,7 @@ def build(settings: Settings) -> dg.Definitions:
         assets=dg.load_assets_from_modules(
             [data, labeling, model, evaluation, pushing, query, simulation, comparison], include_specs=True
         ),
+        asset_checks=[stopping.worth_going_on],
         jobs=[jobs.setup_job, jobs.round_job, jobs.retrain_job, jobs.learning_curve_job, jobs.simulate_job],
         sensors=[sensors.annotations_landed, sensors.round_failed],
         schedules=[schedules.nightly_round],

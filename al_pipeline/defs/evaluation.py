@@ -14,6 +14,7 @@ from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
+from al_pipeline.defs.stop_set import StopPredictions
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ def evaluation(
     kept = HoldoutPredictions(deployment.settings.artifacts / "holdout_predictions")
     kept.write(context.partition_key, holdout, probabilities, names)
     comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, names)
+    stops = StopPredictions(deployment.settings.artifacts / "stop_predictions")
+    kappa = stops.compare_with_previous(
+        context.partition_key,
+        checkpoint,
+        stops.samples(samples.pool, training, round_config.seed),
+        lambda ids: samples.predict(checkpoint, ids, context.log),
+    )
     metadata: dict[str, Any] = {
         "seconds": round(seconds, 2),
         "holdout_samples": result.n,
@@ -77,6 +85,8 @@ def evaluation(
         }
     if comparison is not None:
         metadata |= _compared(comparison)
+    if kappa is not None:
+        metadata["agreement_with_last_round"] = round(kappa, 4)
     document = {
         "round": context.partition_key,
         "checkpoint": checkpoint.hash,
@@ -84,6 +94,7 @@ def evaluation(
         "n_labels": checkpoint.info.n_labels,
         "evaluation": result.to_json(),
         "comparison": None if comparison is None else comparison.to_json(),
+        "agreement": kappa,
     }
     return dg.MaterializeResult(value=document, metadata=metadata)
 
@@ -99,7 +110,8 @@ def learning_curve(deployment: dg.ResourceParam[Deployment]) -> dg.MaterializeRe
     """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals.
 
     `prequential` is what the answers to a round's own batch say about the checkpoint that chose it, before it learned
-    from them; only where samples were drawn with known probability (`explore`, or a random strategy).
+    from them; only where samples were drawn with known probability (`explore`, or a random strategy). `agreement` is
+    Cohen's kappa of a round's and the last round's checkpoint on a fixed random part of the pool.
     """
     from al_pipeline.core.evaluate import Evaluation
 
@@ -114,6 +126,8 @@ def learning_curve(deployment: dg.ResourceParam[Deployment]) -> dg.MaterializeRe
             row[name] = interval.value if interval else None
             row[f"{name}_low"] = interval.low if interval else None
             row[f"{name}_high"] = interval.high if interval else None
+        # Rounds of earlier versions have none.
+        row["agreement"] = document.get("agreement")
         rows.append(row)
     curve = pd.DataFrame(rows)
     png = learning_curve_picture(curve)

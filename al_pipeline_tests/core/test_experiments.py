@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from al_pipeline.core.agreement import agreement, stop_set
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiment_turn import World, turn
@@ -309,6 +310,44 @@ def test_batches_are_chosen_with_explore_and_dedup_as_the_loop_does(manifest: pd
     assert found["n_asked"].tolist() == sizes
     strict = simulate(manifest, NAMES, replace(plan, dedup=-1))
     assert strict["n_asked"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["heads", "networks"])
+def test_agreement_is_the_kappa_of_two_rounds_models_on_the_stop_set(
+    manifest: pd.DataFrame, weights: str, given: bool
+) -> None:
+    """One run by hand, beside another strategy that shares its first turns."""
+    options = replace(OPTIONS, weights=weights) if given else OPTIONS
+    plan = Plan(**PLAN | {"strategies": ["margin", "random"], "options": options, "rounds": 4, "seeds": [1]})
+    samples = known(manifest, NAMES)
+    features = embedded(samples, plan)
+    world = World(samples.pool, samples.holdout, samples.truth, NAMES, options, 1, features.pool, features.holdout)
+    asked, said = np.empty(0, dtype=np.int64), []
+    for number in range(4):
+        now = turn(world, asked, number, 8)
+        said.append(now.stop)
+        if now.stop is not None:
+            # Everything else was asked about: this turn's candidates are all the rest, predicted by the same model.
+            everything = turn(world, asked, number, None)
+            rows = stop_set(len(samples.pool), 1)
+            at = [np.flatnonzero(rows == row)[0] for row in everything.candidates]
+            np.testing.assert_array_equal(now.stop[at], everything.probabilities.argmax(axis=1))
+        batch = select(
+            "margin" if now.trained else "random",
+            probabilities=now.probabilities,
+            batch_size=4,
+            rng=generator(1, number, "query"),
+        )
+        asked = np.sort(np.concatenate([asked, now.candidates[batch.indices]]))
+    found = simulate(manifest, NAMES, plan)
+    run = found[found["strategy"] == "margin"]["agreement"].to_numpy()
+    expected = [
+        np.nan if before is None or after is None else agreement(before, after)
+        for before, after in zip([None, *said], said, strict=False)
+    ]
+    np.testing.assert_array_equal(run, expected)
+    assert np.isnan(run[:2]).all()
+    assert not np.isnan(run[2:]).any()
 
 
 def test_a_budget_cuts_the_last_batch(manifest: pd.DataFrame, weights: str) -> None:

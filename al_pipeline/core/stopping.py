@@ -1,0 +1,312 @@
+"""When more labels stop paying: rules over the rounds so far, each with a sentence. They advise; nothing stops itself.
+
+- ``agreement``: models of successive rounds give the same answers (Bloodgood & Vijay-Shanker 2009, arXiv:1409.5165).
+- ``target``: even the lower confidence limit of the ROC-AUC has reached what was wanted.
+- ``price``: even the upper confidence limit of what the next batch brings is worth less than the batch costs.
+- ``budget``: the labels that were meant to be spent are spent.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
+from al_pipeline.core.rng import generator
+
+COLUMNS = ("n_labels", "roc_auc", "roc_auc_low", "agreement")
+AGREEMENT, AGREEMENT_ROUNDS = 0.99, 3
+# Scores are shares; people count in points of a hundred.
+POINT = 0.01
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What somebody wants for their labels; None leaves a rule out.
+
+    Attributes
+    ----------
+    batch_size : int
+        Labels of the next batch.
+    agreement : float, optional
+        The kappa from which on two models count as the same, 0 to 1.
+    target : float, optional
+        The ROC-AUC to reach, 0 to 1.
+    price_per_label, value_per_point : float, optional
+        In one currency; a point is 0.01 of ROC-AUC. The rule needs both.
+    budget : int, optional
+        Labels.
+
+    Raises
+    ------
+    InputError
+        A value that cannot be used.
+    """
+
+    batch_size: int
+    agreement: float | None = AGREEMENT
+    target: float | None = None
+    price_per_label: float | None = None
+    value_per_point: float | None = None
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("batch_size", 1, np.inf),
+            ("agreement", 0, 1),
+            ("target", 0, 1),
+            ("price_per_label", 0, np.inf),
+            ("value_per_point", 0, np.inf),
+            ("budget", 1, np.inf),
+        ):
+            value = getattr(self, name)
+            # Written so that NaN fails too.
+            if value is not None and not low <= value <= high:
+                span = f"between {low} and {high}" if isfinite(high) else f"at least {low}"
+                raise InputError(f"{name} must be {span}, not {value}: change it, or leave the rule out with None")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one rule says.
+
+    Attributes
+    ----------
+    rule : str
+        ``agreement``, ``target``, ``price`` or ``budget``.
+    stop : bool, optional
+        None where the rule cannot tell, for want of rounds or of a wish.
+    sentence : str
+    """
+
+    rule: str
+    stop: bool | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What going on costs by the fitted curve.
+
+    Attributes
+    ----------
+    goal : str
+    labels : Interval, optional
+        To go until the goal, with a 95 % interval; infinite where the curve does not reach it. None: not enough rounds.
+    money, hours : Interval, optional
+        Of these labels, where a label's price or time is known.
+    sentence : str
+    """
+
+    goal: str
+    labels: Interval | None
+    money: Interval | None
+    hours: Interval | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What all rules say together.
+
+    Attributes
+    ----------
+    stop : bool
+        Whether any rule says stop. False where none can tell.
+    sentence : str
+    verdicts : tuple of Verdict
+    projections : tuple of Projection
+        To one more point, and to the target if there is one.
+    """
+
+    stop: bool
+    sentence: str
+    verdicts: tuple[Verdict, ...]
+    projections: tuple[Projection, ...]
+
+
+def advise(history: pd.DataFrame, wishes: Wishes, *, seconds_per_label: float | None = None, seed: int = 0) -> Advice:
+    """Say whether more labels are likely to pay.
+
+    Parameters
+    ----------
+    history : DataFrame
+        One row per round, oldest first: n_labels, roc_auc, roc_auc_low and agreement (`agreement.agreement` with the
+        round before), missing where there is none.
+    wishes : Wishes
+    seconds_per_label : float, optional
+        What a label takes a person.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        A missing column.
+    """
+    absent = [name for name in COLUMNS if name not in history.columns]
+    if absent:
+        raise InputError(f"the rounds have no column {', '.join(absent)}: rules to stop by need {', '.join(COLUMNS)}")
+    labels, scores, lows, kappas = (history[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in COLUMNS)
+    law = fit_power_law(labels, scores, generator(seed, len(history), "stopping"))
+    verdicts = (
+        agreement_rule(kappas, wishes.agreement),
+        target_rule(lows, wishes.target),
+        price_rule(law, wishes),
+        budget_rule(labels, wishes.budget),
+    )
+    projections = [project(law, None, wishes.price_per_label, seconds_per_label)]
+    if wishes.target is not None:
+        projections.append(project(law, wishes.target, wishes.price_per_label, seconds_per_label))
+    stops = [verdict for verdict in verdicts if verdict.stop]
+    if stops:
+        sentence = "Stop: " + " ".join(verdict.sentence for verdict in stops)
+    elif any(verdict.stop is False for verdict in verdicts):
+        sentence = f"Go on: no rule says stop. {projections[-1].sentence}"
+    else:
+        sentence = "Go on: not enough rounds or wishes to tell whether more labels pay."
+    return Advice(bool(stops), sentence, verdicts, tuple(projections))
+
+
+def agreement_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rounds: int = AGREEMENT_ROUNDS) -> Verdict:
+    """Stop once successive models have agreed for some rounds in a row.
+
+    Parameters
+    ----------
+    kappas : float64 array, shape (n,)
+        Each round's kappa with the round before, NaN where there is none.
+    threshold : float or None
+    rounds : int
+
+    Notes
+    -----
+    A kappa above T bounds how far the two models' F1 scores lie apart by 4·(1 − T)/T (Bloodgood & Grothendieck 2013,
+    arXiv:1504.06329). The bound is loose, and it is about these models, not about what other samples would teach.
+    """
+    if threshold is None:
+        return Verdict("agreement", None, "No agreement of models to stop at is set.")
+    last = kappas[-rounds:]
+    if len(last) < rounds or not np.isfinite(last).all():
+        found = int(np.isfinite(last).sum())
+        return Verdict(
+            "agreement", None, f"Not enough rounds to tell by agreement: {found} of {rounds} pairs of trained models."
+        )
+    told = ", ".join(f"{kappa:.3f}" for kappa in last)
+    if (last >= threshold).all():
+        bound = f" (their F1 scores differ by at most {4 * (1 - threshold) / threshold:.2f}, a loose bound)"
+        return Verdict(
+            "agreement",
+            True,
+            f"Models of successive rounds give the same answers: kappa {told}, at least {threshold:g} for {rounds} "
+            f"rounds{bound if threshold > 0.8 else ''}.",
+        )
+    return Verdict(
+        "agreement", False, f"Models still change: kappa {told}; {rounds} in a row must be at least {threshold:g}."
+    )
+
+
+def target_rule(lows: npt.NDArray[np.float64], target: float | None) -> Verdict:
+    """Stop once the lower 95 % limit of the last round's ROC-AUC has reached the target.
+
+    Parameters
+    ----------
+    lows : float64 array, shape (n,)
+    target : float or None
+    """
+    if target is None:
+        return Verdict("target", None, "No target ROC-AUC is set.")
+    if not len(lows) or not np.isfinite(lows[-1]):
+        return Verdict("target", None, "The last round has no ROC-AUC, so the target cannot be told.")
+    reached = bool(lows[-1] >= target)
+    said = f"reaches the target {target:g}" if reached else f"is below the target {target:g}"
+    return Verdict("target", reached, f"The lower 95 % limit of the ROC-AUC, {lows[-1]:.3f}, {said}.")
+
+
+def price_rule(law: PowerLaw | None, wishes: Wishes) -> Verdict:
+    """Stop once even the upper 95 % limit of the next batch's gain is worth less than its labels cost.
+
+    Parameters
+    ----------
+    law : PowerLaw, optional
+        None if there are too few rounds.
+    wishes : Wishes
+    """
+    price, value = wishes.price_per_label, wishes.value_per_point
+    if price is None or value is None:
+        return Verdict("price", None, "What a label costs or what a point is worth is not set.")
+    if law is None:
+        return Verdict("price", None, f"Not enough rounds to tell by the price: it takes {FEWEST_ROUNDS} with a score.")
+    gain, cost = law.gain(wishes.batch_size), price * wishes.batch_size
+    worth = gain.high / POINT * value
+    stop = worth < cost
+    return Verdict(
+        "price",
+        stop,
+        f"The next {wishes.batch_size} labels cost {cost:g} and bring {gain.value / POINT:.2f} points "
+        f"({gain.low / POINT:.2f} to {gain.high / POINT:.2f}), worth {worth:.4g} at most: "
+        f"{'less' if stop else 'perhaps more'} than they cost.",
+    )
+
+
+def budget_rule(labels: npt.NDArray[np.float64], budget: int | None) -> Verdict:
+    """Stop once the budget of labels is spent.
+
+    Parameters
+    ----------
+    labels : float64 array, shape (n,)
+    budget : int or None
+    """
+    if budget is None:
+        return Verdict("budget", None, "No budget of labels is set.")
+    spent = int(labels[-1]) if len(labels) else 0
+    return Verdict("budget", spent >= budget, f"{spent} of {budget} labels are spent.")
+
+
+def project(
+    law: PowerLaw | None, target: float | None, price_per_label: float | None, seconds_per_label: float | None
+) -> Projection:
+    """Say what going on costs, to the target or to one more point.
+
+    Parameters
+    ----------
+    law : PowerLaw, optional
+        None if there are too few rounds.
+    target : float, optional
+        One more point if None.
+    price_per_label, seconds_per_label : float, optional
+    """
+    goal = "one more point of ROC-AUC" if target is None else f"a ROC-AUC of {target:g}"
+    if law is None:
+        return Projection(goal, None, None, None, f"Not enough rounds to tell what {goal} costs.")
+    labels = law.labels_for_rise(POINT) if target is None else law.more_labels(target)
+    money = None if price_per_label is None else _times(labels, price_per_label)
+    hours = None if seconds_per_label is None else _times(labels, seconds_per_label / 3600)
+    if not isfinite(labels.value):
+        said = f"By the curve so far {goal} is not reached, with any number of labels"
+        least = (
+            f"; {_number(labels.low)} more at the least, in 95 % of the curves that fit" if isfinite(labels.low) else ""
+        )
+        return Projection(goal, labels, money, hours, f"{said}{least}.")
+    parts = [f"{_span(labels)} more labels"]
+    parts += [f"a price of {_span(money)}"] if money is not None else []
+    parts += [f"{_span(hours)} hours"] if hours is not None else []
+    return Projection(goal, labels, money, hours, f"By the curve so far {goal} takes {', '.join(parts)}.")
+
+
+def _times(interval: Interval, factor: float) -> Interval:
+    # Labels for nothing cost nothing, however many they are.
+    low, value, high = (x * factor if factor else 0.0 for x in (interval.low, interval.value, interval.high))
+    return Interval(value, low, high)
+
+
+def _span(interval: Interval) -> str:
+    high = "no limit" if not isfinite(interval.high) else _number(interval.high)
+    return f"{_number(interval.value)} ({_number(interval.low)} to {high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"

@@ -1,0 +1,71 @@
+"""When more labels stop paying: the rules of `core.stopping` over the learning curve, shown as a check."""
+
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from al_pipeline.defs.evaluation import LATER, learning_curve
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import PolicySettings, RoundSettings
+
+if TYPE_CHECKING:
+    from al_pipeline.core.evaluate import Interval
+    from al_pipeline.core.stopping import Advice
+    from al_pipeline.ledger import Ledger
+
+
+@dg.asset_check(asset=learning_curve, blocking=False, op_tags=LATER)
+def worth_going_on(
+    deployment: dg.ResourceParam[Deployment],
+    policy: dg.ResourceParam[PolicySettings],
+    round_config: dg.ResourceParam[RoundSettings],
+    learning_curve: pd.DataFrame,
+) -> dg.AssetCheckResult:
+    """Are more labels likely to pay? A sentence per rule, and what going on costs. It advises: nothing stops by itself.
+
+    The rules are set in `policy`: stop_agreement, target_auc, price_per_label with value_per_point, label_budget.
+    """
+    from al_pipeline.core.stopping import Wishes, advise
+
+    wishes = Wishes(
+        batch_size=round_config.batch_size,
+        agreement=policy.stop_agreement,
+        target=policy.target_auc,
+        price_per_label=policy.price_per_label,
+        value_per_point=policy.value_per_point,
+        budget=policy.label_budget,
+    )
+    seconds = _seconds_per_label(deployment.ledger)
+    advice = advise(learning_curve, wishes, seconds_per_label=seconds, seed=round_config.seed)
+    return dg.AssetCheckResult(
+        passed=not advice.stop,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=advice.sentence,
+        metadata=_metadata(advice, seconds),
+    )
+
+
+def _seconds_per_label(ledger: "Ledger") -> float | None:
+    """Return the median time that people took for an answer, None where nobody's was measured."""
+    answers = ledger.answers(purpose="query")
+    times = answers.loc[answers["value"].notna(), "lead_time"].dropna()
+    return float(times.median()) if len(times) else None
+
+
+def _metadata(advice: "Advice", seconds: float | None) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"recommendation": advice.sentence}
+    metadata |= {verdict.rule: verdict.sentence for verdict in advice.verdicts}
+    metadata["going_on"] = " ".join(projection.sentence for projection in advice.projections)
+    for projection in advice.projections[:1]:
+        if projection.labels is not None:
+            metadata["labels_to_one_more_point"] = dg.MetadataValue.json(_plain(projection.labels))
+    if seconds is not None:
+        metadata["median_seconds_per_label"] = round(seconds, 1)
+    return metadata
+
+
+def _plain(interval: "Interval") -> dict[str, float | None]:
+    """Return an interval as JSON can hold it: no number where there is no limit."""
+    return {name: round(value, 1) if isfinite(value) else None for name, value in interval._asdict().items()}
