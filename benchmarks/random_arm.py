@@ -8,7 +8,6 @@ labels.
 """
 
 import sys
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,14 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.head import softmax
-from al_pipeline.core.random_arm import Asked, LabelsSaved, labels_saved, measure, random_sequence, too_little
+from al_pipeline.core.random_arm import Asked, LabelsSaved, labels_saved, measure, random_sequence, sentence, too_little
 from al_pipeline.core.rng import generator
-from al_pipeline.core.strategies import cold_start, select
+from al_pipeline.core.strategies import select
 from benchmarks.budgets import Data, digits, photos
 from benchmarks.table import print_table
 
 REPEATS, CURVES, BATCH, PAIRS, HOLDOUT = 100, 40, 20, 6, 300
 CHECKS = (100, 200, 400)
+# The last strategy is the loop against itself: what it claims is wrong.
+CASES = (("margin", 0.2), ("margin", 0.1), ("random", 0.2))
+ALL = 10**6
 # Of the mean squared norm of the features; and how sure the classifier is, which strategies go by.
 RIDGE, SHARPNESS = 0.1, 5.0
 Rows = npt.NDArray[np.int64]
@@ -134,3 +136,65 @@ def _look(
     points = measure(len(arm), lambda rows: hits_of(data, arm[rows])[tests], pairs=PAIRS, rng=rng)
     shown = labels_saved(points, own[tests], n_labels=len(labeled), pool_size=len(data.pool), rng=rng)
     return Found(len(labeled), None, shown, truth)
+
+
+def summary(found: Sequence[Found]) -> list[str]:
+    """Return how often something is claimed after so many labels, and how often it is true."""
+    shown = [(one.shown, one.truth) for one in found if one.shown is not None]
+    enough = [pair for pair in shown if not sentence(pair[0]).startswith("not enough evidence")]
+    verdicts = [found.verdict for found, _ in shown]
+    covered = [found.needed.low <= truth <= found.needed.high for found, truth in shown]
+    wrong = [
+        (found.verdict == "saved" and truth <= found.labels) or (found.verdict == "worse" and truth >= found.labels)
+        for found, truth in shown
+    ]
+    return [
+        str(found[0].labels),
+        f"{np.mean([shown.random_labels for shown, _ in shown]):.0f}" if shown else "",
+        str(len(found) - len(enough)),
+        str(verdicts.count("saved")),
+        str(verdicts.count("worse")),
+        str(sum(wrong)),
+        f"{sum(covered)} of {len(covered)}" if covered else "",
+        f"{np.median([truth for _, truth in shown]):.0f}" if shown else "",
+        f"{np.median([shown.needed.low for shown, _ in shown]):.0f}" if shown else "",
+    ]
+
+
+def larger_test(data: Data) -> Data:
+    """Return the digits with half of them as the test set, so that the truth is known better than by the holdout."""
+    images, labels = np.concatenate([data.pool, data.test]), np.concatenate([data.pool_labels, data.test_labels])
+    half = len(labels) // 2
+    return Data(data.name, images[:half], labels[:half], images[half:], labels[half:], data.batch, data.sample)
+
+
+def report(data: Data) -> None:
+    """Run all loops on a set of images and print what they showed."""
+    curve = true_curve(data)
+    rows = []
+    for strategy, explore in CASES:
+        tasks = [(data, strategy, explore, seed, curve) for seed in range(REPEATS)]
+        with ProcessPoolExecutor(max_workers=2) as workers:
+            loops = list(workers.map(loop, tasks))
+        rows += [[strategy, str(explore), *summary(checks)] for checks in zip(*loops, strict=True)]
+    print_table(
+        f"Labels saved so far, {data.name}, pool {len(data.pool)}, {REPEATS} loops each",
+        (
+            *("strategy", "explore", "labels", "random arm", "not enough evidence", "saved", "worse", "wrong claims"),
+            *("interval holds the truth", "truth, median", "lower limit, median"),
+        ),
+        rows,
+    )
+
+
+def main() -> None:
+    """Report on every set of images there is."""
+    report(larger_test(digits()))
+    if len(sys.argv) > 1:
+        folder = Path(sys.argv[1])
+        report(photos(folder, "chi_muf_224", "chihuahua/muffin (64 px)", 64, BATCH, ALL))
+        report(photos(folder, "cifar10_small", "CIFAR-10 subset (64 px)", 64, BATCH, ALL))
+
+
+if __name__ == "__main__":
+    main()

@@ -267,7 +267,7 @@ def sentence(found: LabelsSaved) -> str:
             f"({span}), {arm}"
         )
     if needed.low * WIDE < n and (needed.high > WIDE * n or needed.high >= found.pool_size):
-        return f"not enough evidence yet: {reached}, random labels would need anything from {span[5:]}, {arm}"
+        return f"not enough evidence yet: {reached}, random labels may need half of that or twice as many, {arm}"
     return f"no saving shown so far: {reached}, random labels would need about {needed.value:,.0f} ({span}), {arm}"
 
 
