@@ -127,7 +127,11 @@ def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -
     for picture, png in pictures(results).items():
         shown[picture] = f"images/comparison-{name}-{picture}.png"
         (RESULTS / shown[picture]).write_bytes(png)
-    settings = settings_of(replace(plan, options=replace(plan.options, weights=Path(plan.options.weights).name)), images.manifest, images.class_names)
+    settings = settings_of(
+        replace(plan, options=replace(plan.options, weights=Path(plan.options.weights).name)),
+        images.manifest,
+        images.class_names,
+    )
     settings["strategies"] = ", ".join(results["strategy"].unique())
     versions = {library: version(library) for library in LIBRARIES}
     page = markdown(
@@ -144,12 +148,34 @@ def overview(found: dict[str, Saving]) -> str:
     rows = []
     for name, saving in found.items():
         part = PARTS[name]
-        saved = "not reached" if saving.ratio is None else f"{saving.ratio:.2f} ({saving.ratio_low:.2f} to {saving.ratio_high:.2f})"
+        saved = (
+            "not reached"
+            if saving.ratio is None
+            else f"{saving.ratio:.2f} ({saving.ratio_low:.2f} to {saving.ratio_high:.2f})"
+        )
         bar = "" if part.bar is None else f"≥ {part.bar}: {'met' if (saving.ratio or 0) >= part.bar else 'not met'}"
         area = saving.area_difference
         points = f"{100 * area.difference.value:+.2f} ({100 * area.difference.low:+.2f} to {100 * area.difference.high:+.2f})"
-        rows.append([f"[{part.title}](comparison-{name}.md)", str(saving.seeds), f"{saving.target_labels:,}", saved, bar, points, area.verdict])
-    header = ["", "seeds", "labels", "times fewer labels for random's ROC-AUC there (95 %)", "bar", "area, points (95 %)", "verdict"]
+        rows.append(
+            [
+                f"[{part.title}](comparison-{name}.md)",
+                str(saving.seeds),
+                f"{saving.target_labels:,}",
+                saved,
+                bar,
+                points,
+                area.verdict,
+            ]
+        )
+    header = [
+        "",
+        "seeds",
+        "labels",
+        "times fewer labels for random's ROC-AUC there (95 %)",
+        "bar",
+        "area, points (95 %)",
+        "verdict",
+    ]
     return "\n\n".join(
         [
             "# Query strategies compared",

@@ -58,9 +58,7 @@ class Effect:
 def plans() -> list[Plan]:
     """Return the series, the cheapest first."""
     return [
-        Plan(
-            (PASSIVE, *ACTIVE), range(SEEDS), size, factor * size, OPTIONS, budget=BUDGET, balanced=balanced
-        )
+        Plan((PASSIVE, *ACTIVE), range(SEEDS), size, factor * size, OPTIONS, budget=BUDGET, balanced=balanced)
         for size in sorted(BATCHES, reverse=True)
         for factor in FACTORS
         for balanced in (False, True)
@@ -89,7 +87,9 @@ def run(folder: Path, out: Path) -> pd.DataFrame:
 def run_areas(results: pd.DataFrame) -> pd.DataFrame:
     """Return the area under the ROC-AUC curve of every run, in points, from the first batch on."""
     frames = []
-    for (size, factor, balanced), part in results[results["n_labels"] > 0].groupby(["batch_size", "factor", "balanced"]):
+    for (size, factor, balanced), part in results[results["n_labels"] > 0].groupby(
+        ["batch_size", "factor", "balanced"]
+    ):
         found = areas(part, "roc_auc")
         frames.append(found.assign(area=100 * found["area"], batch_size=size, factor=factor, balanced=balanced))
     return pd.concat(frames, ignore_index=True)
@@ -220,7 +220,9 @@ def report(results: pd.DataFrame, folder: Path) -> str:
         ),
         shown(
             "“At B = 4 only low certainty first still beats it”",
-            "**Holds.**" if only_low else f"**{len(alone)} of 4 beat it**: {', '.join(e.what for e in alone) or 'none'}.",
+            "**Holds.**"
+            if only_low
+            else f"**{len(alone)} of 4 beat it**: {', '.join(e.what for e in alone) or 'none'}.",
             leads[4],
         ),
         shown(

@@ -137,7 +137,7 @@ def score_histogram(certainty: npt.ArrayLike) -> bytes:
     return as_png(figure)
 
 
-def learning_curve_picture(rows: pd.DataFrame) -> bytes:
+def learning_curve_picture(rows: pd.DataFrame, random_curve: npt.ArrayLike | None = None) -> bytes:
     """Draw accuracy and ROC-AUC against the number of labels, with 95 % bands.
 
     Parameters
@@ -145,9 +145,16 @@ def learning_curve_picture(rows: pd.DataFrame) -> bytes:
     rows : DataFrame
         One row per round: n_labels, and accuracy, accuracy_low, accuracy_high, roc_auc, roc_auc_low, roc_auc_high,
         which may be missing.
+    random_curve : array_like, shape (4, p), optional
+        What random labels are projected to give: numbers of labels, accuracy, its lower and its upper limit.
     """
     figure, axes = canvas("Learning curve", size=(6.4, 4.0))
     lowest = 1.0
+    if random_curve is not None:
+        labels, accuracy, low, high = np.asarray(random_curve, dtype=float)
+        axes.fill_between(labels, low, high, color=COLORS[2], alpha=0.12, linewidth=0)
+        axes.plot(labels, accuracy, color=COLORS[2], linestyle="--", label="accuracy, random labels (projected)")
+        lowest = float(low.min())
     for column, label, color in (("accuracy", "accuracy", COLORS[0]), ("roc_auc", "ROC-AUC", COLORS[1])):
         known = rows.dropna(subset=[column]).sort_values("n_labels")
         if len(known):

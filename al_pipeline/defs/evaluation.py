@@ -12,6 +12,7 @@ from al_pipeline.defs.features import Samples
 from al_pipeline.defs.holdout import HoldoutPredictions, prequential_accuracies
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.proof import live_proof
 from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.defs.stop_set import StopPredictions
@@ -106,12 +107,21 @@ def evaluation(
     op_tags=LATER,
     deps=[evaluation],
 )
-def learning_curve(deployment: dg.ResourceParam[Deployment]) -> dg.MaterializeResult[pd.DataFrame]:
+def learning_curve(
+    context: dg.AssetExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    round_config: dg.ResourceParam[RoundSettings],
+    training: dg.ResourceParam[TrainingSettings],
+    image_pool: pd.DataFrame,
+) -> dg.MaterializeResult[pd.DataFrame]:
     """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals.
 
     `prequential` is what the answers to a round's own batch say about the checkpoint that chose it, before it learned
     from them; only where samples were drawn with known probability (`explore`, or a random strategy). `agreement` is
     Cohen's kappa of a round's and the last round's checkpoint on a fixed random part of the pool.
+
+    `labels_saved` compares the loop with what random labels would have given, projected from those that `explore` drew:
+    the dashed line.
     """
     from al_pipeline.core.evaluate import Evaluation
 
@@ -130,13 +140,15 @@ def learning_curve(deployment: dg.ResourceParam[Deployment]) -> dg.MaterializeRe
         row["agreement"] = document.get("agreement")
         rows.append(row)
     curve = pd.DataFrame(rows)
-    png = learning_curve_picture(curve)
+    proof = live_proof(context.log, deployment, round_config, training, image_pool)
+    png = learning_curve_picture(curve, None if proof.found is None else proof.found.band)
     path = deployment.settings.home.resolve() / "learning_curve.png"
     path.write_bytes(png)
     return dg.MaterializeResult(
         value=curve,
         metadata={
             "rounds": len(curve),
+            "labels_saved": proof.sentence,
             "learning_curve": picture(png, "learning curve"),
             "picture": dg.MetadataValue.path(str(path)),
             "table": dg.MetadataValue.table(

@@ -36,6 +36,14 @@ class HoldoutPredictions:
         frame = pd.DataFrame(probabilities, columns=_columns(names)).assign(sample_id=holdout["sample_id"].to_numpy())
         write_whole(self._path(key), lambda file: frame.to_parquet(file, index=False))
 
+    def read(self, key: str, names: list[str]) -> pd.DataFrame | None:
+        """Return a round's probabilities, one column per class by name, by sample id; None if there are none."""
+        path, columns = self._path(key), _columns(names)
+        if not path.exists():
+            return None
+        kept = pd.read_parquet(path).set_index("sample_id")
+        return kept[columns].set_axis(names, axis=1) if set(columns) <= set(kept.columns) else None
+
     def compare_with_previous(
         self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]
     ) -> "Comparison | None":

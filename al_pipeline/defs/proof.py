@@ -1,0 +1,150 @@
+"""The live proof: the loop's newest model against what random labels would have given, from the ledger's own rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from al_pipeline.core.pool import select_split
+from al_pipeline.core.rng import generator
+from al_pipeline.core.rounds import round_number
+from al_pipeline.defs.answers import holdout_labels
+from al_pipeline.defs.features import Samples
+from al_pipeline.defs.holdout import HoldoutPredictions
+from al_pipeline.defs.io import stored_rounds
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.settings import RoundSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from al_pipeline.core.random_arm import LabelsSaved
+    from al_pipeline.core.train import TrainingOptions
+
+# A head takes a fraction of a second, a network minutes.
+HEAD_PAIRS, NETWORK_PAIRS = 6, 2
+Learn = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the labels have saved so far, in words, and the figures if there is evidence enough."""
+
+    sentence: str
+    found: "LabelsSaved | None" = None
+
+
+def live_proof(
+    log: dg.DagsterLogManager,
+    deployment: Deployment,
+    round_config: RoundSettings,
+    training: TrainingSettings,
+    manifest: pd.DataFrame,
+) -> Proof:
+    """Compare the newest trained round with random labels; say why not where that cannot be done.
+
+    The random labels are trained on as the round was, and tested on the same holdout.
+    """
+    from al_pipeline.core.random_arm import labels_saved, measure, sentence, too_little
+
+    if training.semi_supervised != "none":
+        return _none(f"random labels are not followed with training.semi_supervised {training.semi_supervised}")
+    documents = stored_rounds(deployment.settings.artifacts / "evaluation")
+    trained = [key for key, document in documents.items() if document["trained"]]
+    if not trained:
+        return _none("no round has trained yet")
+    key = trained[-1]
+    names: list[str] = documents[key]["evaluation"]["class_names"]
+    holdout = holdout_labels(manifest, deployment.ledger, names, deployment.settings.policy.min_votes)
+    predicted = HoldoutPredictions(deployment.settings.artifacts / "holdout_predictions").read(key, names)
+    holdout = holdout[holdout["sample_id"].isin(() if predicted is None else predicted.index)]
+    labels = deployment.ledger.frozen_labels(key)
+    labels = labels[labels["label"].isin(names)]
+    sequence, pool_size = _random_sample(deployment, manifest, round_number(key), round_config.seed)
+    by_id = labels.set_index("sample_id")["label"]
+    arm = by_id[[sample for sample in sequence if sample in by_id.index]]
+    reason = too_little(len(arm), len(labels), len(names), len(holdout))
+    if reason is not None or predicted is None:
+        return _none(reason or f"no predictions of {key} are kept")
+    own = predicted.loc[holdout["sample_id"]].to_numpy().argmax(axis=1) == _numbers(holdout["label"], names)
+    samples = Samples(manifest, deployment, training, round_config.seed)
+    options = _options(training, labels)
+    learn = _learner(samples, arm, holdout, names, options, round_config.seed, round_number(key), log)
+    rng = generator(round_config.seed, round_number(key), "random arm parts")
+    pairs = HEAD_PAIRS if options.mode == "head" else NETWORK_PAIRS
+    points = measure(len(arm), learn, pairs=pairs, rng=rng)
+    found = labels_saved(points, own, n_labels=len(labels), pool_size=pool_size, rng=rng)
+    return Proof(sentence(found), found)
+
+
+def _none(reason: str) -> Proof:
+    return Proof(f"not enough evidence yet: {reason}")
+
+
+def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, seed: int) -> tuple[list[str], int]:
+    """Return a random sample of the pool among what rounds before `number` asked about, and the pool's size."""
+    from al_pipeline.core.random_arm import Asked, random_sequence
+
+    planned = deployment.ledger.planned()
+    holdout = set(planned.loc[planned["purpose"] == "holdout", "sample_id"])
+    pool = set(select_split(manifest, "pool")["sample_id"]) - holdout
+    given = deployment.ledger.imported() & pool
+    # A sample that was withdrawn may be asked about again: it counts where it came first.
+    query = planned[(planned["purpose"] == "query") & planned["sample_id"].isin(pool - given)]
+    query = query[query["round"].map(round_number) < number].sort_values(["round", "rank"])
+    query = query.drop_duplicates("sample_id")
+    asked = []
+    for _, batch in query.groupby("round"):
+        drawn = batch["strategy"] == "random"
+        asked.append(Asked(batch.loc[drawn, "sample_id"].tolist(), batch.loc[~drawn, "sample_id"].tolist()))
+    return random_sequence(asked, len(pool), generator(seed, 0, "random arm"), given=given), len(pool)
+
+
+def _options(training: TrainingSettings, labels: pd.DataFrame) -> "TrainingOptions":
+    """Return how the round was trained, so that random labels are trained on the same way."""
+    from al_pipeline.core.model import device
+    from al_pipeline.core.train import TrainingOptions
+
+    options = TrainingOptions(**training.model_dump())
+    mode = options.resolve_mode(int(labels["label"].value_counts().min()), device().type)
+    # The last checkpoint knows the labels that the strategy chose.
+    return replace(options, mode=mode, warm_start=False)
+
+
+def _learner(
+    samples: Samples,
+    arm: pd.Series,
+    holdout: pd.DataFrame,
+    names: list[str],
+    options: "TrainingOptions",
+    seed: int,
+    number: int,
+    log: dg.DagsterLogManager,
+) -> Learn:
+    """Return a function that trains on rows of the arm and tells which holdout samples the model is right about."""
+    from al_pipeline.core.head import head_logits
+    from al_pipeline.core.head_training import train_head
+    from al_pipeline.core.train import train
+
+    ids, tests = arm.index.tolist(), holdout["sample_id"].tolist()
+    targets, truth = _numbers(arm, names), _numbers(holdout["label"], names)
+    by_head = options.mode == "head"
+    features, tested = (samples.features(ids, log), samples.features(tests, log)) if by_head else (None, None)
+
+    def learn(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        if len(present := np.unique(targets[rows])) == 1:
+            return truth == present[0]
+        if features is not None and tested is not None:
+            head = train_head(features[rows], targets[rows], len(names), options, seed=seed, round_number=number).head
+            return head_logits(tested, head.weight, head.bias).argmax(axis=1) == truth
+        images, labels = samples.images([ids[i] for i in rows]), [names[i] for i in targets[rows]]
+        found = train(images, labels, names, options, seed=seed, round_number=number)
+        return samples.predict(found.checkpoint, tests, log).argmax(axis=1) == truth
+
+    return learn
+
+
+def _numbers(labels: pd.Series, names: list[str]) -> npt.NDArray[np.int64]:
+    return np.array([names.index(label) for label in labels], dtype=np.int64)

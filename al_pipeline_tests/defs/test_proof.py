@@ -1,0 +1,86 @@
+"""The learning curve says what the labels saved, from the rows that rounds planned at random."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from al_pipeline.core.figures import COLORS
+from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.train import untrained
+from al_pipeline_tests.core.test_figures import opened, share_of
+from al_pipeline_tests.defs.conftest import World, write_images
+from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
+
+EXPLORING = {"strategy": "low_certainty", "batch_size": 28, "sample_size": None, "explore": 0.25}
+
+
+@pytest.fixture
+def explored(make_world: Callable[..., World], tmp_path: Path) -> World:
+    """A world with a holdout that is large enough, heads on given features, and a random share in each batch."""
+    images, weights = tmp_path / "images", tmp_path / "start.safetensors"
+    write_images(images, 50, seed=0)
+    write_images(images, 30, seed=1, split="holdout")
+    untrained(["0", "1"], TrainingOptions(image_size=32), seed=5, round_number=0).checkpoint.save(weights)
+    world = make_world(images=images, round=EXPLORING, training={"image_size": 32, "weights": str(weights)})
+    assert world.materialize("image_pool", "embeddings").success
+    return world
+
+
+def turn(world: World, key: str) -> None:
+    """Run a round on the labels of all that was asked about before, as if people had given them truly."""
+    ledger = world.deployment.ledger
+    asked = ledger.planned()[["sample_id", "round"]].rename(columns={"round": "first_round"})
+    rows = asked.merge(world.value("image_pool")[["sample_id", "label"]], on="sample_id")
+    ledger.snapshot(key, rows.assign(votes=1, n_votes=1, weight=1.0, annotation_ids="1"))
+    result = run_round(world, key)
+    assert result.success, errors_of(result)
+
+
+def shown(world: World) -> dict[str, Any]:
+    return metadata_of(world.run("draw_learning_curve"), "learning_curve")
+
+
+def picture_of(metadata: dict[str, Any]) -> bytes:
+    return base64.b64decode(metadata["learning_curve"].split("base64,")[1].rstrip(")"))
+
+
+def test_a_projection_is_shown_once_the_strategy_chose_and_never_before(explored: World) -> None:
+    turn(explored, "r0000")
+    assert shown(explored)["labels_saved"] == "not enough evidence yet: no round has trained yet"
+    turn(explored, "r0001")
+    before = shown(explored)
+    assert "all labels were drawn at random" in before["labels_saved"]
+    assert share_of(opened(picture_of(before)), COLORS[2]) == 0
+    turn(explored, "r0002")
+    after = shown(explored)
+    planned = explored.deployment.ledger.planned()
+    drawn = int((planned["round"].isin(["r0000", "r0001"]) & (planned["strategy"] == "random")).sum())
+    assert drawn == 28 + 7
+    [used] = pd.Series([after["labels_saved"]]).str.extract(r"projected from (\d+) labels drawn at random")[0]
+    # What a random draw would have met among the strategy's labels counts as well.
+    assert drawn <= int(used) < 56
+    assert "reached with 56 labels" in after["labels_saved"]
+    assert share_of(opened(picture_of(after)), COLORS[2]) > 0
+    assert shown(explored)["labels_saved"] == after["labels_saved"], "the same answers give the same sentence"
+
+
+def test_without_a_random_share_the_setting_for_it_is_named(explored: World) -> None:
+    freeze(explored, "r0001", per_class=20)
+    assert run_round(explored, "r0001").success
+    assert "set round.explore to 0.1 to 0.2" in shown(explored)["labels_saved"]
+
+
+def test_networks_are_trained_on_random_labels_too_where_the_loop_trains_them(explored: World) -> None:
+    turn(explored, "r0000")
+    turn(explored, "r0001")
+    turn(explored, "r0002")
+    by_heads = shown(explored)["labels_saved"]
+    config = {"mode": "finetune", "epochs": 1, "image_size": 32, "weights": explored.settings.training.weights}
+    result = explored.run("draw_learning_curve", training=config)
+    by_networks = metadata_of(result, "learning_curve")["labels_saved"]
+    assert "labels drawn at random" in by_networks
+    assert by_networks != by_heads
