@@ -1,7 +1,7 @@
 """The comparison of all query strategies on three image sets, and of other ways to train on one of them.
 
-`python -m benchmarks.comparison FOLDER OUT` reads the archives and weights from FOLDER and keeps finished seeds in OUT, so
-that it goes on where it was ended; then it writes `docs/results/comparison.md` and a page per part.
+`python -m benchmarks.comparison FOLDER OUT` reads the archives and weights from FOLDER and keeps finished seeds in OUT,
+so that it goes on where it was ended; then it writes `docs/results/comparison.md` and a page per part.
 """
 
 import sys
@@ -127,11 +127,9 @@ def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -
     for picture, png in pictures(results).items():
         shown[picture] = f"images/comparison-{name}-{picture}.png"
         (RESULTS / shown[picture]).write_bytes(png)
-    settings = settings_of(
-        replace(plan, options=replace(plan.options, weights=Path(plan.options.weights).name)),
-        images.manifest,
-        images.class_names,
-    )
+    # Where the file lies is nobody's business.
+    named = replace(plan, options=replace(plan.options, weights=Path(plan.options.weights).name))
+    settings = settings_of(named, images.manifest, images.class_names)
     settings["strategies"] = ", ".join(results["strategy"].unique())
     versions = {library: version(library) for library in LIBRARIES}
     page = markdown(
@@ -145,48 +143,32 @@ def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -
 
 def overview(found: dict[str, Saving]) -> str:
     """Return the page that leads to the others."""
-    rows = []
-    for name, saving in found.items():
-        part = PARTS[name]
-        saved = (
-            "not reached"
-            if saving.ratio is None
-            else f"{saving.ratio:.2f} ({saving.ratio_low:.2f} to {saving.ratio_high:.2f})"
-        )
-        bar = "" if part.bar is None else f"≥ {part.bar}: {'met' if (saving.ratio or 0) >= part.bar else 'not met'}"
-        area = saving.area_difference
-        points = f"{100 * area.difference.value:+.2f} ({100 * area.difference.low:+.2f} to {100 * area.difference.high:+.2f})"
-        rows.append(
-            [
-                f"[{part.title}](comparison-{name}.md)",
-                str(saving.seeds),
-                f"{saving.target_labels:,}",
-                saved,
-                bar,
-                points,
-                area.verdict,
-            ]
-        )
-    header = [
-        "",
-        "seeds",
-        "labels",
-        "times fewer labels for random's ROC-AUC there (95 %)",
-        "bar",
-        "area, points (95 %)",
-        "verdict",
-    ]
+    header = ["", "seeds", "labels", "times fewer for random's ROC-AUC there (95 %)", "bar", "area, points (95 %)", ""]
     return "\n\n".join(
         [
             "# Query strategies compared",
-            "The loop with an oracle that knows the answers, by the loop's own training, selection and evaluation; a head on "
-            "features of a ResNet-18 that was trained briefly on Tiny ImageNet; S = the whole unlabeled pool; all strategies "
-            "of a seed start from the same random batch. The default strategy, `auto`, against `random`:",
-            table(header, rows),
+            "The loop with an oracle that knows the answers, by the loop's own training, selection and evaluation. "
+            "Heads on features of a ResNet-18 that was trained briefly on Tiny ImageNet; every unlabeled sample is a "
+            "candidate; all strategies of a seed start from the same random batch. The default strategy, `auto`, "
+            "against `random`:",
+            table(header, [_overview_row(name, saving) for name, saving in found.items()]),
             "".join(f"* {PARTS[name].title}: {sentence(saving)}\n" for name, saving in found.items()),
             made(COMMAND),
         ]
     )
+
+
+def _overview_row(name: str, saving: Saving) -> list[str]:
+    part, area = PARTS[name], saving.area_difference
+    saved, bar = "not reached", ""
+    if saving.ratio is not None:
+        saved = f"{saving.ratio:.2f} ({saving.ratio_low:.2f} to {saving.ratio_high:.2f})"
+    if part.bar is not None:
+        bar = f"≥ {part.bar}: {'met' if (saving.ratio or 0) >= part.bar else 'not met'}"
+    value, low, high = (100 * share for share in area.difference)
+    points = f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+    link = f"[{part.title}](comparison-{name}.md)"
+    return [link, str(saving.seeds), f"{saving.target_labels:,}", saved, bar, points, area.verdict]
 
 
 def main(folder: Path, out: Path, names: Sequence[str]) -> None:

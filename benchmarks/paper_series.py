@@ -1,7 +1,7 @@
 """The paper's test series: B × S, four certainty strategies against passive learning, an untrained ResNet-18.
 
-`python -m benchmarks.paper_series FOLDER OUT` reads `chi_muf_224.tar` from FOLDER and keeps finished runs in OUT, so that
-it goes on where it was ended; then it writes `docs/results/paper-series.md` and its picture.
+`python -m benchmarks.paper_series FOLDER OUT` reads `chi_muf_224.tar` from FOLDER and keeps finished runs in OUT, so
+that it goes on where it was ended; then it writes `docs/results/paper-series.md` and its picture.
 """
 
 import sys
@@ -203,14 +203,14 @@ def report(results: pd.DataFrame, folder: Path) -> str:
     late = [effect for effect in rest if effect.verdict == "more"]
     parts = [
         "# The paper's test series",
-        f"B ∈ {{2, 4, 6, 8}}, S ∈ {{2 B, 4 B, 5 B, 10 B}}, four certainty strategies against passive (random) learning; "
+        "B ∈ {2, 4, 6, 8}, S ∈ {2 B, 4 B, 5 B, 10 B}, four certainty strategies against passive (random) learning; "
         f"untrained ResNet-18, cross-entropy, Adam with 1e-4, random start, {SEEDS} paired seeds, {BUDGET} labels. "
         f"Chihuahua and muffin photos at {OPTIONS.image_size} px, {OPTIONS.epochs} epochs per round (the paper names "
         "neither size nor epochs). The paper shows curves; here each of its claims is tested.",
         "Figures are points (hundredths) of the area under the ROC-AUC curve from the first batch to the last label, "
-        "seed by seed, with Student's 95 % interval; p is corrected by Holm within its table, and the verdict is at 5 %. "
-        f"With {SEEDS} seeds a difference must be about 1.2 times its own spread to be shown: *not shown* is no proof of "
-        "equality.",
+        "seed by seed, with Student's 95 % interval; p is corrected by Holm within its table, and the verdict is at "
+        f"5 %. With {SEEDS} seeds a difference must be about 1.2 times its own spread to be shown: *not shown* is no "
+        "proof of equality.",
         "![Learning curves: a row per B, a column per S](images/paper-series.png)",
         shown("“At B = 2 all four beat passive learning”", claim(leads[2], ACTIVE), leads[2]),
         shown(
