@@ -21,7 +21,7 @@ from al_pipeline.core.stopping import (
     target_rule,
 )
 
-LABELS = np.arange(20.0, 420, 20)
+LABELS = np.arange(20, 420, 20).astype(np.float64)
 
 
 def law_of(

@@ -1,5 +1,6 @@
 """The check worth_going_on on a real instance: it advises from the stored rounds, and stops nothing."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,13 @@ from al_pipeline.core.model import Checkpoint
 from al_pipeline.core.predict import predict
 from al_pipeline.core.rounds import round_key
 from al_pipeline.core.train import TrainingOptions, untrained
-from al_pipeline.defs.io import DocumentIOManager
 from al_pipeline.defs.stop_set import StopPredictions
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 
 
 def document(world: World, key: str) -> dict[str, Any]:
-    return DocumentIOManager(base_path=None).load_from_path(  # type: ignore[arg-type]
-        dg.build_input_context(), world.settings.artifacts / "evaluation" / f"{key}.json"
-    )
+    return json.loads((world.settings.artifacts / "evaluation" / f"{key}.json").read_text())
 
 
 def advice(world: World, **policy: Any) -> dg.AssetCheckEvaluation:
@@ -40,8 +38,6 @@ def told(check: dg.AssetCheckEvaluation) -> dict[str, Any]:
 
 def store_rounds(world: World, errors: list[int], kappas: list[float | None]) -> None:
     """Store the evaluations of rounds that got so many of 200 answers wrong, with 10 labels more in each."""
-    import json
-
     folder = world.settings.artifacts / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
     labels = [CLASSES[i % 2] for i in range(200)]
