@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,8 +29,8 @@ SEEDS, JOBS = 10, 2
 EVERY = tuple(name for name in available() if name != "uncertainty_herding")
 # These predict each candidate ten times in every round, so they are run apart; the draws are the same.
 ENSEMBLES = ("bald", "batch_bald")
-# With thousands of labels of ten classes a round takes seconds: the better ones of the other sets, and the plain ones.
-FEW = ("auto", "random", "margin", "entropy", "badge")
+# With thousands of labels of ten classes a round takes seconds: the better ones of the other sets.
+FEW = ("auto", "random", "margin", "badge")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Arm:
 
     strategies: tuple[str, ...]
     suffix: str = ""
-    changes: tuple[tuple[str, str | int], ...] = ()
+    changes: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
