@@ -216,19 +216,18 @@ def test_a_killed_cell_leaves_nothing_and_is_done_again(make_world: Any, tmp_pat
     world.materialize("image_pool", "embeddings")
     assert run_cell(world, "random", 2).success
     # Its first training would take hours.
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", KILLED, world.instance.root_directory, world.settings.home, world.settings.images],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    try:
-        assert any("margin, seed 2, round 0" in line for line in process.stderr)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=60)
+    ) as process:
+        assert process.stderr is not None
+        try:
+            assert any("margin, seed 2, round 0" in line for line in process.stderr)
+        finally:
+            process.send_signal(signal.SIGKILL)
     folder = world.settings.artifacts / "simulation" / "2"
     assert [path.name for path in folder.iterdir()] == ["random.parquet"]
     assert world.instance.get_materialized_partitions(dg.AssetKey("simulation")) == {"2|random"}
