@@ -134,7 +134,7 @@ def _look(
     if reason is not None:
         return Found(len(labeled), reason, None, truth)
     points = measure(len(arm), lambda rows: hits_of(data, arm[rows])[tests], pairs=PAIRS, rng=rng)
-    shown = labels_saved(points, own[tests], n_labels=len(labeled), pool_size=len(data.pool), rng=rng)
+    shown = labels_saved(points, own[tests], n_labels=len(labeled), rng=rng)
     return Found(len(labeled), None, shown, truth)
 
 
