@@ -165,7 +165,7 @@ def larger_test(data: Data) -> Data:
     """Return the digits with half of them as the test set, so that the truth is known better than by the holdout."""
     images, labels = np.concatenate([data.pool, data.test]), np.concatenate([data.pool_labels, data.test_labels])
     half = len(labels) // 2
-    return Data(data.name, images[:half], labels[:half], images[half:], labels[half:], data.batch, data.sample)
+    return Data(data.name, images[:half], labels[:half], images[half:], labels[half:], data.batch, ALL)
 
 
 def report(data: Data) -> None:

@@ -217,11 +217,11 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, rng: np.random.Generator
     `fit_power_laws` through the arm's points; their covariance is that of the holdout, shared with the loop's model,
     and that of the labels drawn (`_training`).
 
-    Judged by simulated loops (`benchmarks/random_arm.py`'s own: margin or random choice, batches of 20, 20 % drawn at
+    Judged by simulated loops (`benchmarks/random_arm.py`: margin or random choice, batches of 20, 20 % drawn at
     random, a ridge classifier, a holdout of at most 300) against the true mean curve of random labels, the interval of
     `needed` held the truth in
 
-    - digits, 100 loops each: margin 98 % with 200 labels and 100 % with 400; random choice 97 % and 99 %;
+    - digits, 100 loops each: margin 100 % with 200 labels and with 400; random choice 97 % and 99 %;
     - photos of chihuahuas and muffins, 70 loops: margin 100 % with 100, 200 and 400 labels.
 
     It is careful rather than sharp. With 200 labels of digits random choice needed 564 for margin's accuracy, and
