@@ -233,7 +233,8 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, rng: np.random.Generator
     # Where all are right, the sample's own variance would claim certainty.
     both[-1, -1] = max(both[-1, -1], smooth * (1 - smooth) / len(own))
     tested = both[:-1, :-1]
-    covariance = tested + _training(arm)
+    # One sample of the holdout, without which models that are never wrong would have no variance at all.
+    covariance = tested + _training(arm) + np.eye(len(tested)) / len(own) ** 2
     errors = 1 - arm.hits.mean(axis=1)
     laws = fit_power_laws(arm.sizes, errors, covariance, freedom=arm.freedom, rng=rng)
     # The same holdout: where a curve is better than measured because the samples were hard, so is the loop's model.

@@ -132,6 +132,13 @@ def test_a_model_that_is_never_wrong_is_not_taken_for_a_perfect_one() -> None:
     assert 160 < found.needed.low <= 480, "nothing is claimed beyond six times the random labels"
 
 
+def test_models_that_are_never_wrong_leave_nothing_to_save() -> None:
+    arm = Arm(np.array([10, 20, 30, 40]), np.ones((4, TESTS)), 0.0, 4)
+    found = labels_saved(arm, np.ones(TESTS, dtype=bool), n_labels=80, rng=np.random.default_rng(0))
+    assert found.verdict == "undecided"
+    assert found.random_accuracy.value > 0.99
+
+
 def test_parts_of_one_size_that_are_compared_share_no_label() -> None:
     asked: list[set[int]] = []
 
