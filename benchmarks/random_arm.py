@@ -134,7 +134,7 @@ def _look(
     if reason is not None:
         return Found(len(labeled), reason, None, truth)
     points = measure(len(arm), lambda rows: hits_of(data, arm[rows])[tests], pairs=PAIRS, rng=rng)
-    shown = labels_saved(points, own[tests], n_labels=len(labeled), pool_size=len(data.pool), rng=rng)
+    shown = labels_saved(points, own[tests], n_labels=len(labeled), rng=rng)
     return Found(len(labeled), None, shown, truth)
 
 
@@ -165,7 +165,7 @@ def larger_test(data: Data) -> Data:
     """Return the digits with half of them as the test set, so that the truth is known better than by the holdout."""
     images, labels = np.concatenate([data.pool, data.test]), np.concatenate([data.pool_labels, data.test_labels])
     half = len(labels) // 2
-    return Data(data.name, images[:half], labels[:half], images[half:], labels[half:], data.batch, data.sample)
+    return Data(data.name, images[:half], labels[:half], images[half:], labels[half:], data.batch, ALL)
 
 
 def report(data: Data) -> None:

@@ -79,8 +79,8 @@ class LabelsSaved:
     random_accuracy : Interval
         That as many random labels are projected to give.
     needed : Interval
-        Random labels for the loop's accuracy. None of it exceeds the pool's size: a limit at it means that or more.
-    pool_size : int
+        Random labels for the loop's accuracy. Infinite beyond `FARTHEST` times the random labels, where nothing is
+        claimed; the lower limit is at most there.
     verdict : str
         ``saved`` or ``worse`` if the interval of `needed` lies above or below `labels`, else ``undecided``.
     band : float64 array, shape (4, p)
@@ -92,7 +92,6 @@ class LabelsSaved:
     accuracy: float
     random_accuracy: Interval
     needed: Interval
-    pool_size: int
     verdict: Verdict
     band: Floats
 
@@ -201,7 +200,7 @@ def measure(n: int, learn: Callable[[Integers], Hits], *, pairs: int, rng: np.ra
     return Arm(sizes, means, float(np.mean(squares)), len(squares))
 
 
-def labels_saved(arm: Arm, own: Hits, *, n_labels: int, pool_size: int, rng: np.random.Generator) -> LabelsSaved:
+def labels_saved(arm: Arm, own: Hits, *, n_labels: int, rng: np.random.Generator) -> LabelsSaved:
     """Compare the loop's model with the projected curve of random labels.
 
     Parameters
@@ -211,15 +210,31 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, pool_size: int, rng: np.
         Which holdout samples the loop's model is right about.
     n_labels : int
         That it learned from.
-    pool_size : int
     rng : numpy.random.Generator
+
+    Notes
+    -----
+    `fit_power_laws` through the arm's points; their covariance is that of the holdout, shared with the loop's model,
+    and that of the labels drawn (`_training`).
+
+    Judged by simulated loops (`benchmarks/random_arm.py`: margin or random choice, batches of 20, 20 % drawn at
+    random, a ridge classifier, a holdout of at most 300) against the true mean curve of random labels, the interval of
+    `needed` held the truth in
+
+    - digits, 100 loops each: margin 100 % with 200 labels and with 400; random choice 97 % and 99 %;
+    - photos of chihuahuas and muffins, 70 loops: margin 100 % with 100, 200 and 400 labels.
+
+    It is careful rather than sharp. With 200 labels of digits random choice needed 564 for margin's accuracy, and
+    "saved" was said in 25 % of the loops; for random choice itself in 5 %, in 1 % where nothing was saved at all. On
+    the photos, where random labels are soon as good as all, it was said in 6 % with 100 labels and never later.
     """
     both = np.cov(np.vstack([1 - arm.hits, 1.0 - own])) / len(own)
     smooth = (own.sum() + 2) / (len(own) + 4)
     # Where all are right, the sample's own variance would claim certainty.
     both[-1, -1] = max(both[-1, -1], smooth * (1 - smooth) / len(own))
     tested = both[:-1, :-1]
-    covariance = tested + _training(arm)
+    # One sample of the holdout, without which models that are never wrong would have no variance at all.
+    covariance = tested + _training(arm) + np.eye(len(tested)) / len(own) ** 2
     errors = 1 - arm.hits.mean(axis=1)
     laws = fit_power_laws(arm.sizes, errors, covariance, freedom=arm.freedom, rng=rng)
     # The same holdout: where a curve is better than measured because the samples were hard, so is the loop's model.
@@ -227,7 +242,7 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, pool_size: int, rng: np.
     left = np.sqrt(max(0.0, both[-1, -1] - float(gain @ both[:-1, -1])))
     gaps = errors - laws.errors(arm.sizes)
     mine = 1 - own.mean() - gaps @ gain + left * rng.standard_normal(len(gaps))
-    needed = _interval(np.minimum(laws.labels(np.maximum(mine, 0)), pool_size))
+    needed = _within_reach(laws.labels(np.maximum(mine, 0)), FARTHEST * laws.size)
     verdict: Verdict = "saved" if needed.low > n_labels else "worse" if needed.high < n_labels else "undecided"
     return LabelsSaved(
         labels=n_labels,
@@ -235,7 +250,6 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, pool_size: int, rng: np.
         accuracy=float(own.mean()),
         random_accuracy=_interval(1 - laws.errors([n_labels])[:, 0]),
         needed=needed,
-        pool_size=pool_size,
         verdict=verdict,
         band=_band(laws, int(arm.sizes[0]), n_labels),
     )
@@ -249,26 +263,23 @@ def sentence(found: LabelsSaved) -> str:
     found : LabelsSaved
     """
     n, needed = found.labels, found.needed
-    limit = f"{needed.high:,.0f}" if needed.high < found.pool_size else f"all {found.pool_size:,} or more"
-    span = f"95 % {needed.low:,.0f} to {limit}"
+    bounded = bool(np.isfinite(needed.high))
+    span = f"95 % {needed.low:,.0f} to {needed.high:,.0f}" if bounded else f"95 % at least {needed.low:,.0f}"
+    about = f"about {needed.value:,.0f}" if np.isfinite(needed.value) else f"over {FARTHEST * found.random_labels:,}"
     arm = f"projected from {found.random_labels:,} labels drawn at random"
     reached = f"for the accuracy {found.accuracy:.3f}, reached with {n:,} labels"
     if found.verdict == "saved":
-        more = "" if needed.high < found.pool_size else " or more"
-        saved = f"{needed.low - n:,.0f} to {needed.high - n:,.0f}{more}"
-        times = f"{needed.low / n:.2f} to {needed.high / n:.2f}{more}"
+        saved = f"{needed.low - n:,.0f} to {needed.high - n:,.0f}" if bounded else f"at least {needed.low - n:,.0f}"
+        times = f"{needed.low / n:.2f} to {needed.high / n:.2f}" if bounded else f"at least {needed.low / n:.2f}"
         return (
             f"saved so far, at 95 % confidence: {saved} labels ({times} times fewer): {reached}, random labels would "
-            f"need about {needed.value:,.0f} ({span}), {arm}"
+            f"need {about} ({span}), {arm}"
         )
     if found.verdict == "worse":
-        return (
-            f"nothing saved so far, random labels do better: {reached}, about {needed.value:,.0f} of them are enough "
-            f"({span}), {arm}"
-        )
-    if needed.low * WIDE < n and (needed.high > WIDE * n or needed.high >= found.pool_size):
+        return f"nothing saved so far, random labels do better: {reached}, {about} of them are enough ({span}), {arm}"
+    if needed.low * WIDE < n and needed.high > WIDE * n:
         return f"not enough evidence yet: {reached}, random labels may need half of that or twice as many, {arm}"
-    return f"no saving shown so far: {reached}, random labels would need about {needed.value:,.0f} ({span}), {arm}"
+    return f"no saving shown so far: {reached}, random labels would need {about} ({span}), {arm}"
 
 
 def _training(arm: Arm) -> Floats:
@@ -278,7 +289,7 @@ def _training(arm: Arm) -> Floats:
     term for a U-statistic): k / R for every r. Points of two sizes share less the more the sizes differ.
     """
     shared = np.minimum.outer(arm.sizes, arm.sizes) / np.maximum.outer(arm.sizes, arm.sizes)
-    return arm.spread / arm.sizes[-1] * np.sqrt(shared)
+    return np.asarray(arm.spread / arm.sizes[-1] * np.sqrt(shared), dtype=np.float64)
 
 
 def _band(laws: PowerLaws, first: int, last: int) -> Floats:
@@ -287,6 +298,15 @@ def _band(laws: PowerLaws, first: int, last: int) -> Floats:
     tail = (1 - CONFIDENCE) / 2
     middle, low, high = np.quantile(accuracy, [0.5, tail, 1 - tail], axis=0)
     return np.stack([at, middle, low, high])
+
+
+def _within_reach(draws: Floats, farthest: float) -> Interval:
+    """Return the interval, with nothing claimed about what lies beyond."""
+    tail = (1 - CONFIDENCE) / 2
+    # Quantiles that are draws: infinite ones cannot be interpolated.
+    low, value, high = np.quantile(draws, [tail, 0.5, 1 - tail], method="closest_observation")
+    value, high = (float(limit) if limit <= farthest else np.inf for limit in (value, high))
+    return Interval(value, float(min(low, farthest)), high)
 
 
 def _interval(draws: Floats) -> Interval:

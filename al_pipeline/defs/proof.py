@@ -62,7 +62,7 @@ def live_proof(
     holdout = holdout[holdout["sample_id"].isin(() if predicted is None else predicted.index)]
     labels = deployment.ledger.frozen_labels(key)
     labels = labels[labels["label"].isin(names)]
-    sequence, pool_size = _random_sample(deployment, manifest, round_number(key), round_config.seed)
+    sequence = _random_sample(deployment, manifest, round_number(key), round_config.seed)
     by_id = labels.set_index("sample_id")["label"]
     arm = by_id[[sample for sample in sequence if sample in by_id.index]]
     reason = too_little(len(arm), len(labels), len(names), len(holdout))
@@ -75,7 +75,7 @@ def live_proof(
     rng = generator(round_config.seed, round_number(key), "random arm parts")
     pairs = HEAD_PAIRS if options.mode == "head" else NETWORK_PAIRS
     points = measure(len(arm), learn, pairs=pairs, rng=rng)
-    found = labels_saved(points, own, n_labels=len(labels), pool_size=pool_size, rng=rng)
+    found = labels_saved(points, own, n_labels=len(labels), rng=rng)
     return Proof(sentence(found), found)
 
 
@@ -83,8 +83,8 @@ def _none(reason: str) -> Proof:
     return Proof(f"not enough evidence yet: {reason}")
 
 
-def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, seed: int) -> tuple[list[str], int]:
-    """Return a random sample of the pool among what rounds before `number` asked about, and the pool's size."""
+def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, seed: int) -> list[str]:
+    """Return a random sample of the pool among what rounds before `number` asked about."""
     from al_pipeline.core.random_arm import Asked, random_sequence
 
     planned = deployment.ledger.planned()
@@ -99,7 +99,7 @@ def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, 
     for _, batch in query.groupby("round"):
         drawn = batch["strategy"] == "random"
         asked.append(Asked(batch.loc[drawn, "sample_id"].tolist(), batch.loc[~drawn, "sample_id"].tolist()))
-    return random_sequence(asked, len(pool), generator(seed, 0, "random arm"), given=given), len(pool)
+    return random_sequence(asked, len(pool), generator(seed, 0, "random arm"), given=given)
 
 
 def _options(training: TrainingSettings, labels: pd.DataFrame) -> "TrainingOptions":

@@ -33,7 +33,7 @@ def arm_of(rng: np.random.Generator, sizes: tuple[int, ...] = (20, 40, 60, 80), 
 def compared(accuracy: float, *, seed: int = 0, n_labels: int = 160) -> LabelsSaved:
     rng = np.random.default_rng(seed)
     own = rng.permutation(TESTS) < accuracy * TESTS
-    return labels_saved(arm_of(rng), own, n_labels=n_labels, pool_size=5000, rng=rng)
+    return labels_saved(arm_of(rng), own, n_labels=n_labels, rng=rng)
 
 
 def test_every_prefix_is_a_simple_random_sample_of_the_pool_although_the_strategy_took_some() -> None:
@@ -75,8 +75,9 @@ def test_the_sequence_has_all_that_was_drawn_in_order_and_nobody_twice(
     assert len(set(found)) == len(found) <= total
     if not spare:
         assert len(found) == total
-    shorter = random_sequence(rounds[:-1], total + spare, np.random.default_rng(seed))
-    assert found[: len(shorter)] == shorter
+    if rounds and rounds[-1].drawn:
+        shorter = random_sequence(rounds[:-1], total + spare, np.random.default_rng(seed))
+        assert found[: len(shorter)] == shorter
 
 
 def test_more_samples_than_the_pool_has_are_refused() -> None:
@@ -127,8 +128,15 @@ def test_a_model_as_good_as_random_labels_claims_nothing() -> None:
 
 def test_a_model_that_is_never_wrong_is_not_taken_for_a_perfect_one() -> None:
     found = compared(1.0)
-    assert np.isfinite([found.needed.low, found.needed.high]).all()
-    assert found.needed.high == 5000
+    assert np.isinf(found.needed.high)
+    assert 160 < found.needed.low <= 480, "nothing is claimed beyond six times the random labels"
+
+
+def test_models_that_are_never_wrong_leave_nothing_to_save() -> None:
+    arm = Arm(np.array([10, 20, 30, 40]), np.ones((4, TESTS)), 0.0, 4)
+    found = labels_saved(arm, np.ones(TESTS, dtype=bool), n_labels=80, rng=np.random.default_rng(0))
+    assert found.verdict == "undecided"
+    assert found.random_accuracy.value > 0.99
 
 
 def test_parts_of_one_size_that_are_compared_share_no_label() -> None:
