@@ -68,9 +68,12 @@ def live_proof(
     reason = too_little(len(arm), len(labels), len(names), len(holdout))
     if reason is not None or predicted is None:
         return _none(reason or f"no predictions of {key} are kept")
+    options = _options(training, labels)
+    if options.mode != "head" and not round_config.explore:
+        # A random first batch alone is no reason to train networks after every round.
+        return _none("whole networks are trained on random labels only with a random share: set round.explore to 0.2")
     own = predicted.loc[holdout["sample_id"]].to_numpy().argmax(axis=1) == _numbers(holdout["label"], names)
     samples = Samples(manifest, deployment, training, round_config.seed)
-    options = _options(training, labels)
     learn = _learner(samples, arm, holdout, names, options, round_config.seed, round_number(key), log)
     rng = generator(round_config.seed, round_number(key), "random arm parts")
     pairs = HEAD_PAIRS if options.mode == "head" else NETWORK_PAIRS

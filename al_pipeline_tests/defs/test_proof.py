@@ -69,6 +69,8 @@ def test_a_projection_by_the_loops_own_recipe_is_shown_once_the_strategy_chose_a
     config = {"mode": "finetune", "epochs": 1, "image_size": 32, "weights": explored.settings.training.weights}
     by_networks = metadata_of(explored.run("draw_learning_curve", training=config), "learning_curve")["labels_saved"]
     assert f"from {used} labels drawn at random" in by_networks
+    unasked = explored.run("draw_learning_curve", training=config, round_config={"explore": 0.0})
+    assert "only with a random share" in metadata_of(unasked, "learning_curve")["labels_saved"]
     assert by_networks != after["labels_saved"]
 
 

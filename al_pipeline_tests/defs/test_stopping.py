@@ -45,7 +45,7 @@ def store_rounds(world: World, errors: list[int], kappas: list[float | None]) ->
         right = np.array([[0.9, 0.1] if label == CLASSES[0] else [0.1, 0.9] for label in labels])
         right[:wrong] = right[:wrong, ::-1]
         result = evaluate(right, labels, CLASSES, seed=0)
-        stored = {"n_labels": 10 * (number + 1), "evaluation": result.to_json()}
+        stored = {"trained": True, "n_labels": 10 * (number + 1), "evaluation": result.to_json()}
         # An evaluation of an earlier version has no agreement.
         stored |= {} if kappa is None else {"agreement": kappa}
         (folder / f"{round_key(number)}.json").write_text(json.dumps(stored))
