@@ -39,6 +39,7 @@ ORDER = (
     tuple(
         f"al_pipeline_tests/{name}"
         for name in (
+            "test_notebook.py",
             "core/test_export.py",
             "core/test_experiments.py",
             "core/test_finetune.py",
