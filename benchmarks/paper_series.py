@@ -1,7 +1,8 @@
 """The paper's test series: B × S, four certainty strategies against passive learning, an untrained ResNet-18.
 
 `python -m benchmarks.paper_series FOLDER OUT` reads `chi_muf_224.tar` from FOLDER and keeps finished runs in OUT, so
-that it goes on where it was ended; then it writes `docs/results/paper-series.md` and its picture.
+that it goes on where it was ended; then it writes `docs/results/paper-series.md` and its picture. With `--finished` it
+computes nothing and writes about what OUT holds.
 """
 
 import sys
@@ -17,11 +18,12 @@ from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
 from al_pipeline.core.experiment_plan import Plan
+from al_pipeline.core.experiments import known
 from al_pipeline.core.figures import COLORS, DPI, FAINT, INK, as_png
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.page import table
 from al_pipeline.core.paired import areas
-from al_pipeline.core.study import run_study
+from al_pipeline.core.study import run_study, study_key
 from benchmarks.data import RESULTS, load, made
 
 PASSIVE = "random"
@@ -57,20 +59,22 @@ class Effect:
 
 def plans() -> list[Plan]:
     """Return the series, in an order in which each part of it says something."""
+    order = [(10, False), (2, False), (10, True), (5, False), (4, False)]
     return [
         Plan((PASSIVE, *ACTIVE), range(SEEDS), size, factor * size, OPTIONS, budget=BUDGET, balanced=balanced)
-        for balanced in (False, True)
-        for factor in (10, 2, 5, 4)
+        for factor, balanced in order
         for size in BATCHES
-        if not balanced or factor == BALANCED_FACTOR
     ]
 
 
-def run(folder: Path, out: Path) -> pd.DataFrame:
-    """Run what is missing, and return all results with the columns batch_size, factor and balanced."""
+def run(folder: Path, out: Path, *, finished: bool = False) -> pd.DataFrame:
+    """Run what is missing, unless `finished`, and return results with the columns batch_size, factor and balanced."""
     images = load("photos", folder, out)
+    samples = known(images.manifest, images.class_names)
     found = []
     for plan in plans():
+        if finished and len(list((out / study_key(samples, plan)).glob("seed-*.parquet"))) < SEEDS:
+            continue
         began = time.monotonic()
         study = run_study(images.manifest, images.class_names, plan, out, jobs=JOBS)
         size = plan.batch_size
@@ -119,23 +123,39 @@ def larger_samples(found: pd.DataFrame) -> list[Effect]:
     for size in BATCHES:
         own = found[(found["batch_size"] == size) & ~found["balanced"] & (found["strategy"] != PASSIVE)]
         mean = own.groupby(["seed", "factor"])["area"].mean().unstack("factor")
+        if len(mean.columns) < 2:
+            continue
         doublings = np.log2(mean.columns.to_numpy(dtype=np.float64))
         samples[f"B = {size}"] = np.polyfit(doublings, mean.to_numpy().T, 1)[0]
     return effects(samples)
 
 
 def balancing(found: pd.DataFrame) -> list[Effect]:
-    """Return what balancing adds to each strategy's area at S = 10 B, the mean over B."""
-    own = found[found["factor"] == BALANCED_FACTOR]
+    """Return what balancing adds to each strategy's area at S = 10 B, the mean over those B that have both."""
+    own = found[(found["factor"] == BALANCED_FACTOR) & found["batch_size"].isin(balanced_sizes(found))]
     mean = own.groupby(["balanced", "strategy", "seed"])["area"].mean().unstack("seed")
     names = (PASSIVE, *ACTIVE)
     return effects({name: (mean.loc[(True, name)] - mean.loc[(False, name)]).to_numpy() for name in names})
 
 
-def smaller_batches(found: pd.DataFrame) -> list[Effect]:
-    """Return how much area passive learning and the four strategies lose from one B to the next larger one."""
-    own = found[~found["balanced"]].assign(active=found["strategy"] != PASSIVE)
-    mean = own.groupby(["active", "batch_size", "seed"])["area"].mean().unstack("seed")
+def balanced_sizes(found: pd.DataFrame) -> list[int]:
+    """Return the batch sizes that were run with balancing, too."""
+    return sorted(found.loc[found["balanced"], "batch_size"].unique())
+
+
+def smaller_batches(results: pd.DataFrame) -> list[Effect]:
+    """Return how much area is lost from one B to the next larger one, at S = 10 B, by passive learning and the four.
+
+    Over the labels that all of them have, from the largest B on; between budgets scores are interpolated.
+    """
+    own = results[~results["balanced"] & (results["factor"] == BALANCED_FACTOR) & (results["n_labels"] > 0)]
+    labels = np.arange(max(BATCHES), BUDGET + 1)
+    rows = [
+        (name != PASSIVE, size, seed, 100 * np.interp(labels, run["n_labels"], run["roc_auc"]).mean())
+        for (name, size, seed), run in own.groupby(["strategy", "batch_size", "seed"])
+    ]
+    found = pd.DataFrame(rows, columns=["active", "batch_size", "seed", "area"])
+    mean = found.groupby(["active", "batch_size", "seed"])["area"].mean().unstack("seed")
     return effects(
         {
             f"{'active' if active else 'passive'}, B = {small} less B = {large}": (
@@ -159,16 +179,18 @@ def picture(results: pd.DataFrame) -> bytes:
     for row, size in zip(grid, BATCHES, strict=True):
         for axes, factor in zip(row, FACTORS, strict=True):
             part = plain[(plain["batch_size"] == size) & (plain["factor"] == factor)]
+            axes.set_title(f"B = {size}, S = {factor} B" + ("" if len(part) else ": not run"), fontsize=9, color=INK)
+            axes.tick_params(colors=FAINT, labelsize=8)
+            axes.grid(color="#e3e7ec", linewidth=0.6)
+            if part.empty:
+                continue
             mean = part.groupby(["strategy", "n_labels"])["roc_auc"].mean()
             for name, color in zip((PASSIVE, *ACTIVE), (INK, *COLORS), strict=False):
                 line = mean.loc[name]
                 axes.plot(line.index, line, color=color, linewidth=1.6, marker="o", markersize=2.5, label=name)
-            axes.set_title(f"B = {size}, S = {factor} B", fontsize=9, color=INK)
-            axes.tick_params(colors=FAINT, labelsize=8)
-            axes.grid(color="#e3e7ec", linewidth=0.6)
     figure.supxlabel("labels", fontsize=10, color=FAINT)
     figure.supylabel(f"ROC-AUC on the holdout, mean of {SEEDS} seeds", fontsize=10, color=FAINT)
-    handles, names = grid[0, 0].get_legend_handles_labels()
+    handles, names = grid[0, -1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9, frameon=False)
     return as_png(figure)
 
@@ -195,8 +217,13 @@ def report(results: pd.DataFrame, folder: Path) -> str:
         return f"## {title}\n\n{said}\n\n{table(header, [effect.row() for effect in of_it])}"
 
     last = results[results["n_labels"] == BUDGET]
-    ends = last[~last["balanced"]].groupby(["strategy", "batch_size"])["roc_auc"].mean().unstack("batch_size")
-    larger, balanced, smaller = larger_samples(found), balancing(found), smaller_batches(found)
+    ends = (
+        last[~last["balanced"] & (last["factor"] == BALANCED_FACTOR)]
+        .groupby(["strategy", "batch_size"])["roc_auc"]
+        .mean()
+        .unstack("batch_size")
+    )
+    larger, balanced, smaller = larger_samples(found), balancing(found), smaller_batches(results)
     alone = [effect for effect in leads[4] if effect.verdict == "more"]
     only_low = [effect.what for effect in alone] == ["low_certainty"]
     rest = leads[6] + leads[8]
@@ -211,6 +238,7 @@ def report(results: pd.DataFrame, folder: Path) -> str:
         "seed by seed, with Student's 95 % interval; p is corrected by Holm within its table, and the verdict is at "
         f"5 %. With {SEEDS} seeds a difference must be about 1.2 times its own spread to be shown: *not shown* is no "
         "proof of equality.",
+        *filter(None, [what_was_run(found)]),
         "![Learning curves: a row per B, a column per S](images/paper-series.png)",
         shown("“At B = 2 all four beat passive learning”", claim(leads[2], ACTIVE), leads[2]),
         shown(
@@ -231,13 +259,17 @@ def report(results: pd.DataFrame, folder: Path) -> str:
             + ("**holds** as far as seen." if not late else "**it still matters** there."),
             [Effect(f"B = {size}: {e.what}", e.mean, e.low, e.high, e.p) for size in (6, 8) for e in leads[size]],
         ),
-        shown("What smaller batches bring at the same number of labels", "The paper does not ask this.", smaller),
         shown(
-            f"With class balancing, at S = {BALANCED_FACTOR} B, mean over B",
-            "Balanced less not balanced.",
+            "What smaller batches bring at the same number of labels",
+            "S = 10 B, from 8 labels on. The paper does not ask this.",
+            smaller,
+        ),
+        shown(
+            f"With class balancing, at S = {BALANCED_FACTOR} B",
+            f"Balanced less not balanced, mean over B = {', '.join(map(str, balanced_sizes(found)))}.",
             balanced,
         ),
-        f"## ROC-AUC at {BUDGET} labels, mean over S and seeds\n\n"
+        f"## ROC-AUC at {BUDGET} labels, S = {BALANCED_FACTOR} B, mean of seeds\n\n"
         + table(
             ["strategy", *(f"B = {size}" for size in BATCHES)],
             [[str(name), *(f"{ends.loc[name, size]:.3f}" for size in BATCHES)] for name in (PASSIVE, *ACTIVE)],
@@ -247,6 +279,15 @@ def report(results: pd.DataFrame, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+def what_was_run(found: pd.DataFrame) -> str:
+    """Say which parts of the series there are."""
+    plain = found[~found["balanced"]].groupby("batch_size")["factor"].unique()
+    parts = "; ".join(f"B = {size}: S = {', '.join(f'{x} B' for x in sorted(s))}" for size, s in plain.items())
+    missing = sum(len(FACTORS) - len(s) for s in plain) + len(BATCHES) - len(balanced_sizes(found))
+    said = f"Run so far ({parts}; balanced at B = {', '.join(map(str, balanced_sizes(found)))}): "
+    return "" if not missing else f"{said}{missing} of {5 * len(BATCHES)} settings are **not run yet**."
+
+
 if __name__ == "__main__":
-    series = run(Path(sys.argv[1]), Path(sys.argv[2]))
+    series = run(Path(sys.argv[1]), Path(sys.argv[2]), finished="--finished" in sys.argv)
     (RESULTS / "paper-series.md").write_text(report(series, RESULTS))
