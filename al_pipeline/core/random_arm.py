@@ -297,7 +297,7 @@ def _band(laws: PowerLaws, first: int, last: int) -> Floats:
     accuracy = 1 - laws.errors(at)
     tail = (1 - CONFIDENCE) / 2
     middle, low, high = np.quantile(accuracy, [0.5, tail, 1 - tail], axis=0)
-    return np.stack([at, middle, low, high])
+    return np.stack([at, middle, low, high]).astype(np.float64)
 
 
 def _within_reach(draws: Floats, farthest: float) -> Interval:
