@@ -1,12 +1,13 @@
 """The comparison of all query strategies on three image sets, and of other ways to train on one of them.
 
 `python -m benchmarks.comparison FOLDER OUT` reads the archives and weights from FOLDER and keeps finished seeds in OUT,
-so that it goes on where it was ended; then it writes `docs/results/comparison.md` and a page per part.
+so that it goes on where it was ended; then it writes `docs/results/comparison.md` and a page per part. With
+`--finished` it computes nothing and writes about the parts that OUT holds.
 """
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 import pandas as pd
 
 from al_pipeline.core.experiment_plan import Plan
+from al_pipeline.core.experiments import known
 from al_pipeline.core.label_savings import Saving, savings, sentence
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.page import table
 from al_pipeline.core.strategies import available
-from al_pipeline.core.study import LIBRARIES, run_study
+from al_pipeline.core.study import LIBRARIES, run_study, study_key
 from al_pipeline.core.study_report import PICTURES, Description, markdown, pictures, settings_of
 from benchmarks.data import RESULTS, ImageSet, load, made
 
@@ -106,13 +108,25 @@ PARTS = {
 }
 
 
+def plan_of(part: Part, arm: Arm, images: ImageSet) -> Plan:
+    """Return what is run for one arm."""
+    options = images.options if part.image_size is None else replace(images.options, image_size=part.image_size)
+    options = TrainingOptions(**(vars(options) | dict(arm.changes)))
+    return Plan(arm.strategies, range(part.seeds), part.batch_size, None, options, budget=part.budget)
+
+
+def is_finished(name: str, images: ImageSet, out: Path) -> bool:
+    """Tell whether all seeds of a part are kept."""
+    part, samples = PARTS[name], known(images.manifest, images.class_names)
+    folders = [out / study_key(samples, plan_of(part, arm, images)) for arm in part.arms]
+    return all(len(list(folder.glob("seed-*.parquet"))) >= part.seeds for folder in folders)
+
+
 def run(name: str, images: ImageSet, out: Path) -> tuple[pd.DataFrame, Plan]:
     """Run what is missing of one part, and return its results and the first arm's plan."""
     part, found, plans = PARTS[name], [], []
     for arm in part.arms:
-        options = images.options if part.image_size is None else replace(images.options, image_size=part.image_size)
-        options = TrainingOptions(**(vars(options) | dict(arm.changes)))
-        plan = Plan(arm.strategies, range(part.seeds), part.batch_size, None, options, budget=part.budget)
+        plan = plan_of(part, arm, images)
         began = time.monotonic()
         study = run_study(images.manifest, images.class_names, plan, out, jobs=JOBS)
         seconds = time.monotonic() - began
@@ -155,16 +169,23 @@ def overview(found: dict[str, Saving]) -> str:
             "against `random`:",
             table(header, [_overview_row(name, saving) for name, saving in found.items()]),
             "".join(f"* {PARTS[name].title}: {sentence(saving)}\n" for name, saving in found.items()),
+            *[f"**Not run yet**: {', '.join(missing)}." for missing in [missing_of(found)] if missing],
             made(COMMAND),
         ]
     )
+
+
+def missing_of(found: Iterable[str]) -> list[str]:
+    """Return the titles of the parts that were not run."""
+    return [part.title for name, part in PARTS.items() if name not in set(found)]
 
 
 def _overview_row(name: str, saving: Saving) -> list[str]:
     part, area = PARTS[name], saving.area_difference
     saved, bar = "not reached", ""
     if saving.ratio is not None:
-        saved = f"{saving.ratio:.2f} ({saving.ratio_low:.2f} to {saving.ratio_high:.2f})"
+        low = f"{saving.ratio_low:.2f}" if saving.ratio_low else "not reached"
+        saved = f"{saving.ratio:.2f} ({low} to {saving.ratio_high:.2f})"
     if part.bar is not None:
         bar = f"≥ {part.bar}: {'met' if (saving.ratio or 0) >= part.bar else 'not met'}"
     value, low, high = (100 * share for share in area.difference)
@@ -173,16 +194,16 @@ def _overview_row(name: str, saving: Saving) -> list[str]:
     return [link, str(saving.seeds), f"{saving.target_labels:,}", saved, bar, points, area.verdict]
 
 
-def main(folder: Path, out: Path, names: Sequence[str]) -> None:
-    """Run the parts and write their pages; the overview if it is all of them."""
+def main(folder: Path, out: Path, *, finished: bool) -> None:
+    """Run the parts and write their pages and the one that leads to them."""
     found = {}
-    for name in names or PARTS:
-        images = load(PARTS[name].images, folder, out)
-        results, plan = run(name, images, out)
-        found[name] = write_part(name, results, images, plan)
-    if set(found) == set(PARTS):
-        (RESULTS / "comparison.md").write_text(overview(found))
+    for name, part in PARTS.items():
+        images = load(part.images, folder, out)
+        if not finished or is_finished(name, images, out):
+            results, plan = run(name, images, out)
+            found[name] = write_part(name, results, images, plan)
+    (RESULTS / "comparison.md").write_text(overview(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), finished="--finished" in sys.argv)
