@@ -78,8 +78,8 @@ def report(studies: dict[str, pd.DataFrame], replays: dict[tuple[str, str], pd.D
         "* **Lost**: share of runs whose own last score is more than half a point above that at the stop (a single "
         "run's noise included), and the same by the mean curve. Stopping too early shows here, not as regret.",
         "* **Good**: small regret and at most half a point lost by the mean curve.",
-        "* Nothing was tuned to these runs: the agreement rule's default, 0.99, is the literature's. What other thresholds "
-        "would have done is shown for the digits alone.",
+        "* Nothing was tuned to these runs: the agreement rule's default, 0.99, is the literature's. What other "
+        "thresholds would have done is shown for the digits alone.",
         "",
         "![Mean curves, right moments and where the rules stopped](images/stopping.png)",
         "",
