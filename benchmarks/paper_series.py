@@ -223,7 +223,7 @@ def report(results: pd.DataFrame, folder: Path) -> str:
         .mean()
         .unstack("batch_size")
     )
-    larger, balanced, smaller = larger_samples(found), balancing(found), smaller_batches(results)
+    larger, smaller = larger_samples(found), smaller_batches(results)
     alone = [effect for effect in leads[4] if effect.verdict == "more"]
     only_low = [effect.what for effect in alone] == ["low_certainty"]
     rest = leads[6] + leads[8]
@@ -256,7 +256,7 @@ def report(results: pd.DataFrame, folder: Path) -> str:
         shown(
             "“With larger B the network converges before it matters”",
             f"{len(late)} of {len(rest)} leads are shown at B = 6 and 8: "
-            + ("**holds** as far as seen." if not late else "**it still matters** there."),
+            + ("in line with it, which missing evidence cannot prove." if not late else "**it still matters** there."),
             [Effect(f"B = {size}: {e.what}", e.mean, e.low, e.high, e.p) for size in (6, 8) for e in leads[size]],
         ),
         shown(
@@ -264,10 +264,13 @@ def report(results: pd.DataFrame, folder: Path) -> str:
             "S = 10 B, from 8 labels on. The paper does not ask this.",
             smaller,
         ),
-        shown(
-            f"With class balancing, at S = {BALANCED_FACTOR} B",
-            f"Balanced less not balanced, mean over B = {', '.join(map(str, balanced_sizes(found)))}.",
-            balanced,
+        *(
+            shown(
+                f"With class balancing, at S = {BALANCED_FACTOR} B",
+                f"Balanced less not balanced, mean over B = {', '.join(map(str, balanced_sizes(found)))}.",
+                balancing(found),
+            )
+            for _ in range(bool(balanced_sizes(found)))
         ),
         f"## ROC-AUC at {BUDGET} labels, S = {BALANCED_FACTOR} B, mean of seeds\n\n"
         + table(
@@ -284,7 +287,7 @@ def what_was_run(found: pd.DataFrame) -> str:
     plain = found[~found["balanced"]].groupby("batch_size")["factor"].unique()
     parts = "; ".join(f"B = {size}: S = {', '.join(f'{x} B' for x in sorted(s))}" for size, s in plain.items())
     missing = sum(len(FACTORS) - len(s) for s in plain) + len(BATCHES) - len(balanced_sizes(found))
-    said = f"Run so far ({parts}; balanced at B = {', '.join(map(str, balanced_sizes(found)))}): "
+    said = f"Run so far ({parts}; balanced at B = {', '.join(map(str, balanced_sizes(found))) or 'none'}): "
     return "" if not missing else f"{said}{missing} of {5 * len(BATCHES)} settings are **not run yet**."
 
 
