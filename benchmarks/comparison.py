@@ -7,9 +7,8 @@ so that it goes on where it was ended; then it writes `docs/results/comparison.m
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from al_pipeline.core.label_savings import Saving, savings, sentence
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.page import table
 from al_pipeline.core.strategies import available
-from al_pipeline.core.study import LIBRARIES, run_study, study_key
-from al_pipeline.core.study_report import PICTURES, Description, markdown, pictures, settings_of
+from al_pipeline.core.study import run_study, study_key, versions
+from al_pipeline.core.study_report import Description, markdown, pictures, settings_of
 from benchmarks.data import RESULTS, ImageSet, load, made
 
 COMMAND = "python -m benchmarks.comparison FOLDER OUT"
@@ -139,7 +138,7 @@ def run(name: str, images: ImageSet, out: Path) -> tuple[pd.DataFrame, Plan]:
 def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -> Saving:
     """Write the page of one part with its pictures, and return what the default strategy saved."""
     part = PARTS[name]
-    shown = dict.fromkeys(PICTURES, "")
+    shown = {}
     for picture, png in pictures(results).items():
         shown[picture] = f"images/comparison-{name}-{picture}.png"
         (RESULTS / shown[picture]).write_bytes(png)
@@ -147,12 +146,7 @@ def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -
     named = replace(plan, options=replace(plan.options, weights=Path(plan.options.weights).name))
     settings = settings_of(named, images.manifest, images.class_names)
     settings["strategies"] = ", ".join(results["strategy"].unique())
-    versions = {library: version(library) for library in LIBRARIES}
-    page = markdown(
-        results,
-        Description(part.title, settings, versions, COMMAND),
-        pictures_as={picture: address for picture, address in shown.items() if address},
-    )
+    page = markdown(results, Description(part.title, settings, versions(), COMMAND), pictures_as=shown)
     (RESULTS / f"comparison-{name}.md").write_text(page)
     return next(saving for saving in savings(results, "roc_auc") if saving.strategy == "auto")
 
@@ -160,24 +154,18 @@ def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -
 def overview(found: dict[str, Saving]) -> str:
     """Return the page that leads to the others."""
     header = ["", "seeds", "labels", "times fewer for random's ROC-AUC there (95 %)", "bar", "area, points (95 %)", ""]
-    return "\n\n".join(
-        [
-            "# Query strategies compared",
-            "The loop with an oracle that knows the answers, by the loop's own training, selection and evaluation. "
-            "Heads on features of a ResNet-18 that was trained briefly on Tiny ImageNet; every unlabeled sample is a "
-            "candidate; all strategies of a seed start from the same random batch. The default strategy, `auto`, "
-            "against `random`:",
-            table(header, [_overview_row(name, saving) for name, saving in found.items()]),
-            "".join(f"* {PARTS[name].title}: {sentence(saving)}\n" for name, saving in found.items()),
-            *[f"**Not run yet**: {', '.join(missing)}." for missing in [missing_of(found)] if missing],
-            made(COMMAND),
-        ]
-    )
-
-
-def missing_of(found: Iterable[str]) -> list[str]:
-    """Return the titles of the parts that were not run."""
-    return [part.title for name, part in PARTS.items() if name not in set(found)]
+    parts = [
+        "# Query strategies compared",
+        "The loop with an oracle that knows the answers, by the loop's own training, selection and evaluation. Heads "
+        "on features of a ResNet-18 that was trained briefly on Tiny ImageNet; every unlabeled sample is a candidate; "
+        "all strategies of a seed start from the same random batch. The default strategy, `auto`, against `random`:",
+        table(header, [_overview_row(name, saving) for name, saving in found.items()]),
+        "".join(f"* {PARTS[name].title}: {sentence(saving)}\n" for name, saving in found.items()),
+    ]
+    missing = [part.title for name, part in PARTS.items() if name not in found]
+    if missing:
+        parts.append(f"**Not run yet**: {'; '.join(missing)}.")
+    return "\n\n".join([*parts, made(COMMAND)])
 
 
 def _overview_row(name: str, saving: Saving) -> list[str]:

@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 # What the numbers come from, beside our own code.
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "torchvision", "pillow")
 # What our own code does with results that are there: another look of a report leaves a study as it is.
-AFTERWARDS = {"figures", "label_savings", "page", "paired", "paired_scores", "study_figures", "study_report"}
+AFTERWARDS = {
+    *("paired", "paired_scores", "paired_cells", "label_savings", "figures", "page", "study_figures", "study_report"),
+    *("expected_gain", "stopping", "stopping_regret", "learning_curve_fit", "random_arm"),
+}
 KEY_DIGITS = 16
 # Seconds between two looks at how far the processes are.
 LOOK = 0.5

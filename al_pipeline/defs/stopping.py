@@ -58,9 +58,9 @@ def _metadata(advice: "Advice", seconds: float | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {"recommendation": advice.sentence}
     metadata |= {verdict.rule: verdict.sentence for verdict in advice.verdicts}
     metadata["going_on"] = " ".join(projection.sentence for projection in advice.projections)
-    for projection in advice.projections[:1]:
-        if projection.labels is not None:
-            metadata["labels_to_one_more_point"] = dg.MetadataValue.json(_plain(projection.labels))
+    to_one_more_point = advice.projections[0].labels
+    if to_one_more_point is not None:
+        metadata["labels_to_one_more_point"] = dg.MetadataValue.json(_plain(to_one_more_point))
     if seconds is not None:
         metadata["median_seconds_per_label"] = round(seconds, 1)
     return metadata
