@@ -50,7 +50,9 @@ def worth_going_on(
 def _seconds_per_label(ledger: "Ledger") -> float | None:
     """Return the median time that people took for an answer, None where nobody's was measured."""
     answers = ledger.answers(purpose="query")
-    times = answers.loc[answers["value"].notna(), "lead_time"].dropna()
+    times = answers.loc[answers["value"].notna(), "lead_time"]
+    # Answers through the API took nobody's time: Label Studio says 0.
+    times = times[times > 0]
     return float(times.median()) if len(times) else None
 
 
