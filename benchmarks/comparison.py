@@ -71,16 +71,16 @@ class Part:
     image_size: int | None = None
 
 
-def every(strategies: Sequence[str]) -> list[Arm]:
-    """Return the strategies with the set's own training, ensembles apart."""
-    plain = tuple(name for name in strategies if name not in ENSEMBLES)
-    return [Arm(plain)] + [Arm(ENSEMBLES)] * any(name in ENSEMBLES for name in strategies)
+def every(*first: str) -> list[Arm]:
+    """Return all strategies with the set's own training: those named first and the ensembles run apart."""
+    rest = tuple(name for name in EVERY if name not in first and name not in ENSEMBLES)
+    return [Arm(names) for names in (first, rest, ENSEMBLES) if names]
 
 
 PARTS = {
-    "photos": Part("photos", "Chihuahua and muffin photos, 96 px", 20, 560, every(EVERY), bar=2.5),
-    "digits": Part("digits", "Digits, 64 px", 20, 400, every(SOME)),
-    "cifar10": Part("cifar10", "CIFAR-10 subset, 64 px", 200, 2000, every(FEW), bar=1.3),
+    "photos": Part("photos", "Chihuahua and muffin photos, 96 px", 20, 560, every(), bar=2.5),
+    "digits": Part("digits", "Digits, 64 px", 20, 400, every(*SOME)),
+    "cifar10": Part("cifar10", "CIFAR-10 subset, 64 px", 200, 2000, every(*FEW), bar=1.3),
     "guesses": Part(
         "photos",
         "Learning from unlabeled photos too, 96 px",

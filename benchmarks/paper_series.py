@@ -61,7 +61,16 @@ def plans() -> list[Plan]:
     """Return the series, in an order in which each part of it says something."""
     order = [(10, False), (2, False), (10, True), (5, False), (4, False)]
     return [
-        Plan((PASSIVE, *ACTIVE), range(SEEDS), size, factor * size, OPTIONS, budget=BUDGET, balanced=balanced)
+        Plan(
+            (PASSIVE, *ACTIVE),
+            range(SEEDS),
+            size,
+            factor * size,
+            OPTIONS,
+            budget=BUDGET,
+            balanced=balanced,
+            stop_set=False,
+        )
         for factor, balanced in order
         for size in BATCHES
     ]

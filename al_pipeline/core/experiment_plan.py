@@ -43,6 +43,9 @@ class Plan:
     start : str
         What chooses until the first training. ``random``: the same random batch for all strategies of a seed, so that
         they differ by what they do with a model alone. ``own``: each strategy's cold start, as in the real loop.
+    stop_set : bool
+        Whether the agreement of successive models on a stop set is measured, which rules to stop by need. Without
+        features it is up to a third of a turn's time.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class Plan:
     error_rate: float = 0.0
     skip_rate: float = 0.0
     start: str = "random"
+    stop_set: bool = True
 
     def __post_init__(self) -> None:
         # Tuples, so that nobody changes them after the checks.

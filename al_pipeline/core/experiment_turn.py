@@ -94,7 +94,15 @@ class Turn:
     stop: Rows | None
 
 
-def turn(world: World, asked: Rows, number: int, sample_size: int | None, *, with_passes: bool = False) -> Turn:
+def turn(
+    world: World,
+    asked: Rows,
+    number: int,
+    sample_size: int | None,
+    *,
+    with_passes: bool = False,
+    with_stop: bool = True,
+) -> Turn:
     """Train on the labels there are, test, draw candidates and predict them, and the stop set.
 
     In mode `head` no network is built and no image is looked at, once there are labels of two classes; the
@@ -110,11 +118,13 @@ def turn(world: World, asked: Rows, number: int, sample_size: int | None, *, wit
     sample_size : int or None
         S; 0 if nobody is to be asked.
     with_passes : bool
+    with_stop : bool
+        Whether the stop set is predicted.
     """
     model = _model(world, asked, number)
     tested = model.predict(world.holdout["uri"].tolist(), world.holdout_features)
     evaluation = evaluate(tested, world.holdout["label"].tolist(), world.class_names, seed=world.seed)
-    stop = _stop(world, model) if model.trained else None
+    stop = _stop(world, model) if with_stop and model.trained else None
     unasked = np.setdiff1d(np.arange(len(world.pool)), asked)
     order = generator(world.seed, number, "draw").permutation(len(unasked))
     candidates = unasked[order[:sample_size]]

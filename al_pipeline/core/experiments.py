@@ -141,7 +141,7 @@ def simulate_seed(
             point = before.tobytes()
             if point not in turns:
                 drawn = plan.sample_size if size else 0
-                turns[point] = turn(world, before, number, drawn, with_passes=plan.with_passes)
+                turns[point] = turn(world, before, number, drawn, with_passes=plan.with_passes, with_stop=plan.stop_set)
             now = turns[point]
             kappa = _kappa(stops[strategy], now.stop)
             stops[strategy] = now.stop

@@ -1,6 +1,8 @@
 """The ResNet family: build it, and keep what was learned in one file together with where it came from."""
 
 import contextlib
+import copy
+import functools
 import hashlib
 import json
 import os
@@ -277,9 +279,14 @@ def versions() -> dict[str, str]:
 
 def _network(architecture: str, n_classes: int) -> nn.Module:
     """Return the network with whatever was in memory as its values: nothing is drawn only to be overwritten."""
+    return copy.deepcopy(_skeleton(architecture, n_classes)).to_empty(device="cpu")
+
+
+@functools.lru_cache(maxsize=8)
+def _skeleton(architecture: str, n_classes: int) -> nn.Module:
+    """Return the network without values. Kept, because torchvision goes through its initialisation even so: 60 ms."""
     with torch.device("meta"):
-        model = torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
-    return model.to_empty(device="cpu")
+        return torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
 
 
 def _initialize(model: nn.Module, *, filters: bool) -> None:
