@@ -182,12 +182,19 @@ class PolicySettings(BaseModel):
     max_rounds: int | None = Field(default=None, ge=1, description="The loop is done after this many rounds.")
     label_budget: int | None = Field(default=None, ge=1, description="The loop is done once this many labels exist.")
     stop_agreement: float | None = Field(
-        default=0.99,
+        default=0.985,
         ge=0,
         le=1,
         description="Kappa from which on the models of two rounds count as the same; after three such rounds in a row "
         "the check worth_going_on says that more labels hardly pay. null (in al.toml and the environment: none) never "
         "says so. Nothing stops by itself.",
+    )
+    stop_gain: float | None = Field(
+        default=0.005,
+        ge=0,
+        le=1,
+        description="ROC-AUC that the labels left in label_budget must still be able to bring, without one as many "
+        "labels again; worth_going_on says so once their upper 95 % limit is below. null (none) never says so.",
     )
     target_auc: float | None = Field(
         default=None,
@@ -211,6 +218,7 @@ class PolicySettings(BaseModel):
         "max_rounds",
         "label_budget",
         "stop_agreement",
+        "stop_gain",
         "target_auc",
         "price_per_label",
         "value_per_point",

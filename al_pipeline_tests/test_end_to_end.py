@@ -18,7 +18,9 @@ import pytest
 from al_pipeline.dagster_api import DagsterApi, DagsterError
 from al_pipeline_tests.browser import open_browser
 
-ROUNDS = 4
+ROUNDS = 3
+# Fewer than the demo trains: what is shown here is the loop.
+EPOCHS = 10
 DEMO_TIMEOUT = 720
 pytestmark = [pytest.mark.e2e, pytest.mark.labelstudio]
 
@@ -71,7 +73,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     folder = tmp_path_factory.mktemp("demo")
     home = folder / "home"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_"))}
-    environment |= {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    environment |= {"COLUMNS": "200", "PYTHONUNBUFFERED": "1", "AL_TRAINING__EPOCHS": str(EPOCHS)}
     log = (folder / "demo.log").open("w+")
     process = subprocess.Popen(
         [sys.executable, "-m", "al_pipeline", "demo", "--home", str(home), "--keep", "--rounds", str(ROUNDS)],
@@ -97,8 +99,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def test_the_demo_runs_its_rounds_and_the_accuracy_rises(demo: Demo) -> None:
     rows = re.findall(r"(r\d{4}) │ +(\d+) │ +([\d.]+) \(([\d.]+)–([\d.]+)\) │ +([\d.]+) \(", demo.output)
-    assert [row[0] for row in rows] == ["r0000", "r0001", "r0002", "r0003"]
-    assert [int(row[1]) for row in rows] == [0, 40, 80, 120]
+    assert [row[0] for row in rows] == ["r0000", "r0001", "r0002"]
+    assert [int(row[1]) for row in rows] == [0, 40, 80]
     accuracies = [float(row[2]) for row in rows]
     assert accuracies[-1] > accuracies[1] > accuracies[0]
     assert all(float(low) <= float(value) <= float(high) for _, _, value, low, high, _ in rows)
@@ -119,7 +121,6 @@ with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
         ["r0000", None, "SUCCESS"],
         ["r0001", "annotations_landed", "SUCCESS"],
         ["r0002", "annotations_landed", "SUCCESS"],
-        ["r0003", "annotations_landed", "SUCCESS"],
     ]
 
 
@@ -141,7 +142,7 @@ with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
 def test_no_task_is_doubled_and_every_label_is_traced(demo: Demo) -> None:
     demo.al("export", str(demo.home / "labels.csv"))
     labels = pd.read_csv(demo.home / "labels.csv")
-    assert len(labels) == labels["sample_id"].nunique() == labels["task_id"].nunique() == 120
+    assert len(labels) == labels["sample_id"].nunique() == labels["task_id"].nunique() == 80
     assert labels[["annotation_id", "annotator", "updated_at", "round"]].notna().all().all()
     truth = labels["uri"].map(lambda uri: Path(uri).parent.name).astype(int)
     assert (labels["label"] == truth).all()
@@ -150,7 +151,7 @@ def test_no_task_is_doubled_and_every_label_is_traced(demo: Demo) -> None:
 
 def test_status_says_what_the_loop_waits_for(demo: Demo) -> None:
     said = demo.al("status")
-    assert "r0003: 0 of 40 answered, 40 to go" in said
+    assert "r0002: 0 of 40 answered, 40 to go" in said
 
 
 def test_no_secret_is_in_a_log_or_an_event(demo: Demo) -> None:
@@ -204,7 +205,7 @@ def test_an_annotator_sees_the_image_labels_it_with_a_hotkey_and_submits(demo: D
             page.keyboard.press("Control+Enter")
         assert answer.value.status == 201
         page.screenshot(path=tmp_path / "task.png")
-    assert "r0003: 1 of 40 answered, 39 to go" in demo.al("status")
+    assert "r0002: 1 of 40 answered, 39 to go" in demo.al("status")
 
 
 def test_ctrl_c_ends_everything_and_leaves_no_orphan(demo: Demo) -> None:

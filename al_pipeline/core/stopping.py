@@ -1,6 +1,7 @@
 """When more labels stop paying: rules over the rounds so far, each with a sentence. They advise; nothing stops itself.
 
 - ``agreement``: models of successive rounds give the same answers (Bloodgood & Vijay-Shanker 2009, arXiv:1409.5165).
+- ``rest``: even the upper confidence limit of what all labels left in the budget bring is below half a point.
 - ``target``: even the lower confidence limit of the ROC-AUC has reached what was wanted.
 - ``price``: even the upper confidence limit of what the next batch brings is worth less than the batch costs.
 - ``budget``: the labels that were meant to be spent are spent.
@@ -19,7 +20,10 @@ from al_pipeline.core.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_la
 from al_pipeline.core.rng import generator
 
 COLUMNS = ("n_labels", "roc_auc", "roc_auc_low", "agreement")
-AGREEMENT, AGREEMENT_ROUNDS = 0.99, 3
+# Chosen on simulated runs of the digits (docs/results/stopping.md). Bloodgood & Vijay-Shanker stop at 0.99.
+AGREEMENT, AGREEMENT_ROUNDS = 0.985, 3
+# Half a point.
+LEAST_GAIN = 0.005
 # Scores are shares; people count in points of a hundred.
 POINT = 0.01
 
@@ -34,6 +38,9 @@ class Wishes:
         Labels of the next batch.
     agreement : float, optional
         The kappa from which on two models count as the same, 0 to 1.
+    least_gain : float, optional
+        ROC-AUC, 0 to 1, that the labels left in the budget must still be able to bring; without a budget it is as many
+        labels again.
     target : float, optional
         The ROC-AUC to reach, 0 to 1.
     price_per_label, value_per_point : float, optional
@@ -49,6 +56,7 @@ class Wishes:
 
     batch_size: int
     agreement: float | None = AGREEMENT
+    least_gain: float | None = LEAST_GAIN
     target: float | None = None
     price_per_label: float | None = None
     value_per_point: float | None = None
@@ -58,6 +66,7 @@ class Wishes:
         for name, low, high in (
             ("batch_size", 1, np.inf),
             ("agreement", 0, 1),
+            ("least_gain", 0, 1),
             ("target", 0, 1),
             ("price_per_label", 0, np.inf),
             ("value_per_point", 0, np.inf),
@@ -77,7 +86,7 @@ class Verdict:
     Attributes
     ----------
     rule : str
-        ``agreement``, ``target``, ``price`` or ``budget``.
+        ``agreement``, ``rest``, ``target``, ``price`` or ``budget``.
     stop : bool, optional
         None where the rule cannot tell, for want of rounds or of a wish.
     sentence : str
@@ -155,6 +164,7 @@ def advise(history: pd.DataFrame, wishes: Wishes, *, seconds_per_label: float | 
     law = fit_power_law(labels, scores, generator(seed, len(history), "stopping"))
     verdicts = (
         agreement_rule(kappas, wishes.agreement),
+        rest_rule(law, wishes),
         target_rule(lows, wishes.target),
         price_rule(law, wishes),
         budget_rule(labels, wishes.budget),
@@ -206,6 +216,33 @@ def agreement_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rou
         )
     return Verdict(
         "agreement", False, f"Models still change: kappa {told}; {rounds} in a row must be at least {threshold:g}."
+    )
+
+
+def rest_rule(law: PowerLaw | None, wishes: Wishes) -> Verdict:
+    """Stop once even the upper 95 % limit of what the labels left in the budget bring is too little.
+
+    Parameters
+    ----------
+    law : PowerLaw, optional
+        None if there are too few rounds.
+    wishes : Wishes
+    """
+    if wishes.least_gain is None:
+        return Verdict("rest", None, "No gain that the rest of the labels must bring is set.")
+    if law is None:
+        return Verdict("rest", None, f"Not enough rounds to tell what is left: it takes {FEWEST_ROUNDS} with a score.")
+    left = int(law.labels if wishes.budget is None else wishes.budget - law.labels)
+    if left <= 0:
+        return Verdict("rest", None, "No labels are left in the budget.")
+    gain = law.gain(left)
+    stop = gain.high <= wishes.least_gain
+    which = "As many labels again" if wishes.budget is None else f"The {left:,} labels left in the budget"
+    return Verdict(
+        "rest",
+        stop,
+        f"{which} bring {gain.value / POINT:.2f} points by the curve so far ({gain.low / POINT:.2f} to "
+        f"{gain.high / POINT:.2f}): {'at most' if stop else 'perhaps more than'} {wishes.least_gain / POINT:g}.",
     )
 
 

@@ -25,13 +25,15 @@ def worth_going_on(
 ) -> dg.AssetCheckResult:
     """Are more labels likely to pay? A sentence per rule, and what going on costs. It advises: nothing stops by itself.
 
-    The rules are set in `policy`: stop_agreement, target_auc, price_per_label with value_per_point, label_budget.
+    The rules are set in `policy`: stop_agreement, stop_gain, target_auc, price_per_label with
+    value_per_point, label_budget.
     """
     from al_pipeline.core.stopping import Wishes, advise
 
     wishes = Wishes(
         batch_size=round_config.batch_size,
         agreement=policy.stop_agreement,
+        least_gain=policy.stop_gain,
         target=policy.target_auc,
         price_per_label=policy.price_per_label,
         value_per_point=policy.value_per_point,

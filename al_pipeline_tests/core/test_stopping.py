@@ -18,6 +18,7 @@ from al_pipeline.core.stopping import (
     budget_rule,
     price_rule,
     project,
+    rest_rule,
     target_rule,
 )
 
@@ -146,14 +147,27 @@ def test_the_price_rule_weighs_the_upper_limit_of_the_gain_against_the_batch() -
     assert "perhaps more than they cost" in cheap.sentence
 
 
+def test_the_rest_rule_weighs_the_upper_limit_of_all_that_the_budget_can_still_bring() -> None:
+    law = law_of(noise=0.003)
+    gain = law.gain(600)
+    some = Wishes(20, budget=1000, least_gain=gain.high * 0.99)
+    none = Wishes(20, budget=1000, least_gain=gain.high * 1.01)
+    assert (rest_rule(law, some).stop, rest_rule(law, none).stop) == (False, True)
+    assert rest_rule(law, none).sentence.startswith("The 600 labels left in the budget bring ")
+    again = rest_rule(law, Wishes(20))
+    assert again.stop is False
+    assert again.sentence.startswith(f"As many labels again bring {law.gain(400).value * 100:.2f} points")
+    assert rest_rule(law, Wishes(20, budget=400)).stop is None
+
+
 def test_without_rounds_or_wishes_no_rule_stops_and_the_sentence_says_so() -> None:
     empty = advise(history([], [], []), Wishes(20, target=0.9, price_per_label=1, value_per_point=1))
     assert not empty.stop
     assert empty.sentence == "Go on: not enough rounds or wishes to tell whether more labels pay."
-    assert [verdict.stop for verdict in empty.verdicts] == [None] * 4
+    assert [verdict.stop for verdict in empty.verdicts] == [None] * 5
     assert empty.projections[0].sentence == "Not enough rounds to tell what one more point of ROC-AUC costs."
-    nothing = advise(RISING, Wishes(20, agreement=None))
-    assert [verdict.stop for verdict in nothing.verdicts] == [None] * 4
+    nothing = advise(RISING, Wishes(20, agreement=None, least_gain=None))
+    assert [verdict.stop for verdict in nothing.verdicts] == [None] * 5
 
 
 def test_missing_scores_may_be_none_as_in_a_stored_table() -> None:
@@ -180,7 +194,8 @@ def test_advice_goes_on_while_the_curve_rises_and_tells_what_a_point_costs() -> 
 @pytest.mark.parametrize(
     ("frame", "wishes", "rule"),
     [
-        (history(np.full(20, 0.9), np.ones(20)), Wishes(20), "agreement"),
+        (history(np.full(20, 0.9), np.ones(20)), Wishes(20, least_gain=None), "agreement"),
+        (history(np.full(20, 0.9), np.zeros(20)), Wishes(20), "rest"),
         (RISING, Wishes(20, target=0.85), "target"),
         (RISING, Wishes(20, price_per_label=1, value_per_point=1), "price"),
         (RISING, Wishes(20, budget=400), "budget"),

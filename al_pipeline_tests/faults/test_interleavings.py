@@ -1,7 +1,7 @@
 """Whatever people, rounds, crashes and the server do in whatever order: the ledger keeps what it promises.
 
 The product's own code runs against a Label Studio in memory (`memory_studio`, checked by `test_contract`), driven by
-hypothesis; what must be true is said by plain dictionaries here. `make faults` tries 60 interleavings, CI 30.
+hypothesis; what must be true is said by plain dictionaries here. `make faults` tries 60 interleavings, CI 16.
 """
 
 import shutil
@@ -34,7 +34,7 @@ from al_pipeline_tests.ledger.builders import manifest, plan_rows
 
 pytestmark = pytest.mark.faults
 
-EXAMPLES, STEPS = size(60, ci=30), 40
+EXAMPLES, STEPS = size(60, ci=16), 40
 POOL, BATCH = 16, 2
 CLASSES = ("cat", "dog")
 ACCIDENTS = (*["time"] * 12, "loss", "backup", "restore", "clock")
