@@ -99,9 +99,9 @@ def fit_head(
     weights = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     if balanced:
         weights = weights * (len(codes) / (len(present) * np.bincount(codes)))[codes]
-    scaled = _Scaled.of(features)
     folds = int(min(FOLDS, np.bincount(codes).min()))
     with _one_thread():
+        scaled = _Scaled.of(features)
         if folds < FEWEST_FOLDS:
             best, temperature, start, folds = WITHOUT_VALIDATION, 1.0, None, 0
         else:
@@ -146,9 +146,9 @@ def head_passes(
     if passes < 2:
         raise InputError(f"an ensemble needs at least 2 members, not {passes}")
     present, codes = np.unique(targets, return_inverse=True)
-    scaled = _Scaled.of(features)
     weights = rng.dirichlet(np.ones(len(codes)), size=passes).T * len(codes)
     with _one_thread():
+        scaled = _Scaled.of(features)
         members = fit_logistic(scaled.inputs, codes, weights, WITHOUT_VALIDATION, ROUGH)
     return np.stack(
         [softmax(head_logits(candidates, *scaled.written_back(member, present, n_classes))) for member in members]
@@ -164,16 +164,16 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> npt.NDArray[np.f
 
 @dataclass(frozen=True)
 class _Scaled:
-    """Features around their mean, at a mean squared norm of 1, in as few dimensions as they span.
+    """Features around their mean, at a mean squared norm of 1, rotated to their principal components.
 
-    With fewer samples than dimensions they are rotated into their span: the penalised solution lies there too, so the
-    result is the same, several times sooner.
+    There are no more of them than samples: the penalised solution lies in their span, so the result is the same, several
+    times sooner. They are uncorrelated, so that they can be scaled one by one (`fit_logistic`).
     """
 
     inputs: npt.NDArray[np.float64]
     center: npt.NDArray[np.float64]
     scale: float
-    rotation: npt.NDArray[np.float64] | None
+    rotation: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, features: Vectors) -> "_Scaled":
@@ -182,13 +182,14 @@ class _Scaled:
         scale = float(np.sqrt(np.square(inputs).sum(axis=1).mean())) or 1.0
         inputs /= scale
         if len(inputs) > inputs.shape[1]:
-            return cls(inputs, center, scale, None)
+            rotation = np.linalg.eigh(inputs.T @ inputs)[1].T
+            return cls(inputs @ rotation.T, center, scale, rotation)
         left, values, rotation = np.linalg.svd(inputs, full_matrices=False)
         return cls(left * values, center, scale, rotation)
 
     def written_back(self, fitted: Floats, present: Integers, n_classes: int) -> tuple[Vectors, Vectors]:
         """Return weights (K, d) and biases (K,) for features as they came, with a row for classes without labels."""
-        coefficients = fitted[:, :-1] if self.rotation is None else fitted[:, :-1] @ self.rotation
+        coefficients = fitted[:, :-1] @ self.rotation
         weight, bias = np.zeros((n_classes, len(self.center))), np.full(n_classes, NEVER)
         weight[present] = coefficients / self.scale
         bias[present] = fitted[:, -1] - weight[present] @ self.center
