@@ -21,9 +21,9 @@ demo: setup ## All set-up, then the loop on built-in images with a simulated ann
 up: setup ## Label Studio and Dagster on your own images and settings
 	$(AL) up $(ARGS)
 
-# One thread each: two workers, their servers and runs share the cores already.
+# One thread each, and one worker more than two cores: who waits for a server leaves a core to the others.
 test: setup ## All set-up, then the tests
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 3 --no-loadscope-reorder $(ARGS)
 
 faults: setup ## The fault tests alone at full size, and what they counted
 	@file=$$(mktemp); AL_REQUIRE_LABEL_STUDIO=1 AL_FAULTS_FULL=1 AL_FAULT_REPORT=$$file .venv/bin/python -m pytest al_pipeline_tests/faults --quiet --quiet --no-header -p no:logging $(ARGS); \

@@ -30,11 +30,12 @@ SERVERS = tuple(
 # These need a Label Studio too, and half as long as all of those: they have a server of their own.
 FAULTS = "al_pipeline_tests/faults/"
 NO_SERVER = "al_pipeline_tests/faults/test_interleavings.py"
-# The longest files first, so that no worker waits for the other in the end. The first one keeps the second worker busy
-# until the first worker's Label Studio has a database to copy.
+# The longest files first, so that no worker waits for the others in the end. Two keep the other workers busy until the
+# first one's Label Studio has a database to copy.
 ORDER = (
     SERVERS,
     (NO_SERVER,),
+    ("al_pipeline_tests/core/test_finetune.py",),
     (FAULTS,),
     tuple(
         f"al_pipeline_tests/{name}"
@@ -42,7 +43,6 @@ ORDER = (
             "test_notebook.py",
             "core/test_export.py",
             "core/test_experiments.py",
-            "core/test_finetune.py",
             "core/test_coverage_of_intervals.py",
             "core/test_study.py",
             "test_cli_models.py",

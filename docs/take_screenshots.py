@@ -1,4 +1,7 @@
-"""Take the README's screenshots from a running demo: `python docs/take_screenshots.py .al/demo`."""
+"""Take the README's screenshots from a running demo: `python docs/take_screenshots.py .al/demo`.
+
+The one of a comparison is taken if its cells are there: Materialize on `simulation`, then on `strategy_comparison`.
+"""
 
 import json
 import shutil
@@ -28,6 +31,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1600, "height": 1060})
         page.set_default_timeout(60_000)
         dagster(page, servers["dagster_url"])
+        comparison(page, servers["dagster_url"])
         label_studio(page, servers["label_studio_url"], credentials)
         browser.close()
     shutil.copyfile(home / "learning_curve.png", IMAGES / "learning-curve.png")
@@ -35,7 +39,7 @@ def main() -> None:
 
 def dagster(page: Page, url: str) -> None:
     """The asset graph, and a round's materialization with its pictures."""
-    groups = ",".join(f"global@global:{group}" for group in ("data", "labeling", "model", "query"))
+    groups = ",".join(f"global@global:{group}" for group in ("data", "labeling", "model", "query", "simulation"))
     page.goto(f"{url}/asset-groups?expanded={groups}")
     page.get_by_text("labeling_tasks").first.wait_for(state="attached")
     page.wait_for_timeout(5000)
@@ -44,6 +48,18 @@ def dagster(page: Page, url: str) -> None:
     page.get_by_text("Show Markdown").first.click()
     page.wait_for_timeout(3000)
     page.screenshot(path=IMAGES / "dagster-query-batch.png")
+
+
+def comparison(page: Page, url: str) -> None:
+    """The learning curves in the metadata of `strategy_comparison`, if there are any."""
+    page.goto(f"{url}/assets/strategy_comparison?view=events")
+    page.wait_for_timeout(5000)
+    plots = page.get_by_text("Show Markdown")
+    if not plots.count():
+        return
+    plots.first.click()
+    page.wait_for_timeout(3000)
+    page.screenshot(path=IMAGES / "strategy-comparison.png")
 
 
 def label_studio(page: Page, url: str, credentials: Credentials) -> None:

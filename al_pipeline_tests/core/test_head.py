@@ -1,5 +1,7 @@
 """The head is scikit-learn's logistic regression, written into the ResNet without a loss."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.head import WITHOUT_VALIDATION, fit_head, head_logits, head_passes, softmax
+from al_pipeline.core.logistic import fit_logistic
 
 
 def clouds(
@@ -119,3 +122,32 @@ def test_what_cannot_be_learned_from_is_said() -> None:
         fit_head(features, targets, 2, seed=0)
     with pytest.raises(InputError, match="at least 2 members, not 1"):
         head_passes(features, targets, 2, features, passes=1, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("classes", "rows"), [(2, 300), (10, 1000)])
+def test_regularisation_is_chosen_on_more_labels_where_there_are_more_classes(
+    classes: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[int] = []
+
+    def counted(inputs: np.ndarray, *rest: Any) -> np.ndarray:
+        fitted.append(len(inputs))
+        return fit_logistic(inputs, *rest)
+
+    monkeypatch.setattr("al_pipeline.core.head.fit_logistic", counted)
+    fit_head(*clouds(1200, classes, width=8), classes, seed=0)
+    # Classes are drawn in proportion, each rounded to whole rows.
+    assert all(abs(n - rows) < classes for n in fitted[:-1])
+    assert fitted[-1] == 1200
+
+
+def test_columns_of_very_different_sizes_are_fitted_as_well() -> None:
+    """Coordinates are scaled, so that the largest columns are not fitted first and the small ones never."""
+    rng = np.random.default_rng(5)
+    targets = np.arange(400) % 2
+    features = rng.normal(0, 1, (400, 6)).astype(np.float32)
+    features[:, 5] += 1.5 * targets
+    features *= np.array([1, 1, 1, 1, 1, 0.02], dtype=np.float32)
+    found = fit_logistic(scaled(features), targets, np.ones((400, 1)), 3000.0, 1e-6)[0]
+    reference = LogisticRegression(C=3000.0, tol=1e-10, max_iter=20_000).fit(scaled(features), targets)
+    np.testing.assert_allclose(found[1, :-1] - found[0, :-1], reference.coef_[0], rtol=1e-2, atol=1e-2)
