@@ -17,7 +17,7 @@ from al_pipeline.core.logistic import Floats, fit_logistic
 Vectors = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
-# Inverse regularisation of features whose mean squared norm is 1, so that one grid fits every network. On the pools of
+# Inverse regularisation of inputs whose mean squared norm is 1, so that one grid fits every network. On the pools of
 # our three sets of images (digits, photos at 96 px, CIFAR-10), with 2 to 200 labels per class, the best lies between 3
 # and 100; weaker ones than 3 are never better, and with few labels cross-validation took them by chance.
 GRID = (3.0, 10.0, 30.0, 100.0, 300.0)
@@ -31,6 +31,11 @@ VALIDATION_ROWS, VALIDATION_ROWS_PER_CLASS = 300, 100
 TOLERANCE, ROUGH = 1e-6, 1e-4
 # Members of the ensemble behind `bald`: the disagreement of ten is near that of a hundred, at a tenth of the time.
 PASSES = 10
+# Standard deviations of the components are raised to the power 1 − EVENED: 0 would leave the features as they are, 1
+# whitens them. On parts of the three pools that were held out, a quarter gained 1.3 to 2.9 points of accuracy on the
+# digits, whose network was trained on photos, and 0.1 to 0.9 on the others, which is within their noise; a half lost
+# on those. Components of less than a thousandth of the mean variance are noise.
+EVENED, NOISE = 0.25, 1e-3
 # A class without labels: the softmax of this logit is 0 also when it is divided by the highest temperature there is.
 NEVER = -2e4
 
@@ -47,7 +52,8 @@ class Head:
     temperature : float
         Fitted on predictions for samples that were held out; 1 if there were too few labels to hold any out.
     regularization : float
-        C, the inverse of the penalty on features scaled to a mean squared norm of 1.
+        C, the inverse of the penalty on weights of the features' components, evened out a little and scaled to a mean
+        squared norm of 1 (`EVENED`).
     folds : int
         Of the cross-validation that chose C; 0 if it is `WITHOUT_VALIDATION`.
     """
@@ -101,7 +107,7 @@ def fit_head(
         weights = weights * (len(codes) / (len(present) * np.bincount(codes)))[codes]
     folds = int(min(FOLDS, np.bincount(codes).min()))
     with _one_thread():
-        scaled = _Scaled.of(features)
+        scaled = _Components.of(features)
         if folds < FEWEST_FOLDS:
             best, temperature, start, folds = WITHOUT_VALIDATION, 1.0, None, 0
         else:
@@ -148,7 +154,7 @@ def head_passes(
     present, codes = np.unique(targets, return_inverse=True)
     weights = rng.dirichlet(np.ones(len(codes)), size=passes).T * len(codes)
     with _one_thread():
-        scaled = _Scaled.of(features)
+        scaled = _Components.of(features)
         members = fit_logistic(scaled.inputs, codes, weights, WITHOUT_VALIDATION, ROUGH)
     return np.stack(
         [softmax(head_logits(candidates, *scaled.written_back(member, present, n_classes))) for member in members]
@@ -163,35 +169,37 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> npt.NDArray[np.f
 
 
 @dataclass(frozen=True)
-class _Scaled:
-    """Features around their mean, at a mean squared norm of 1, rotated to their principal components.
+class _Components:
+    """Principal components of the features, partly evened out, at a mean squared norm of 1.
 
-    There are no more of them than samples: the penalised solution lies in their span, so the result is the same, several
-    times sooner. They are uncorrelated, so that they can be scaled one by one (`fit_logistic`).
+    There are no more of them than samples: the penalised solution lies in their span, so that rotating changes nothing
+    but the time. Evening them out does: it is a weaker prior against directions that the images vary little in.
     """
 
     inputs: npt.NDArray[np.float64]
     center: npt.NDArray[np.float64]
-    scale: float
-    rotation: npt.NDArray[np.float64]
+    projection: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, features: Vectors) -> "_Scaled":
+    def of(cls, features: Vectors) -> "_Components":
         center = features.mean(axis=0, dtype=np.float64)
-        inputs = features.astype(np.float64) - center
-        scale = float(np.sqrt(np.square(inputs).sum(axis=1).mean())) or 1.0
-        inputs /= scale
-        if len(inputs) > inputs.shape[1]:
-            rotation = np.linalg.eigh(inputs.T @ inputs)[1].T
-            return cls(inputs @ rotation.T, center, scale, rotation)
-        left, values, rotation = np.linalg.svd(inputs, full_matrices=False)
-        return cls(left * values, center, scale, rotation)
+        around = features.astype(np.float64) - center
+        if len(around) > around.shape[1]:
+            squares, vectors = np.linalg.eigh(around.T @ around)
+            rotation = vectors.T
+        else:
+            values, rotation = np.linalg.svd(around, full_matrices=False)[1:]
+            squares = values**2
+        floor = NOISE * squares.mean()
+        even = (np.maximum(squares, 0) + floor) ** (-EVENED / 2) if floor else np.ones(len(squares))
+        even /= np.sqrt((squares * even**2).sum() / len(around)) or 1.0
+        projection = rotation * even[:, None]
+        return cls(around @ projection.T, center, projection)
 
     def written_back(self, fitted: Floats, present: Integers, n_classes: int) -> tuple[Vectors, Vectors]:
         """Return weights (K, d) and biases (K,) for features as they came, with a row for classes without labels."""
-        coefficients = fitted[:, :-1] @ self.rotation
         weight, bias = np.zeros((n_classes, len(self.center))), np.full(n_classes, NEVER)
-        weight[present] = coefficients / self.scale
+        weight[present] = fitted[:, :-1] @ self.projection
         bias[present] = fitted[:, -1] - weight[present] @ self.center
         return weight.astype(np.float32), bias.astype(np.float32)
 

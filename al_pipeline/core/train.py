@@ -65,7 +65,7 @@ class TrainingResult:
     fit : Fit, optional
         The rest of what there is to say about fine-tuning.
     regularization : float, optional
-        C of a head, on features with a mean squared norm of 1; `folds` of cross-validation chose it, or none did.
+        C of a head, see `head.Head`; `folds` of cross-validation chose it, or none did.
     folds : int
     n_guessed : int
         Unlabeled samples that were learned from with guessed labels.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.head import WITHOUT_VALIDATION, fit_head, head_logits, head_passes, softmax
+from al_pipeline.core.head import EVENED, NOISE, WITHOUT_VALIDATION, fit_head, head_logits, head_passes, softmax
 from al_pipeline.core.logistic import fit_logistic
 
 
@@ -23,9 +23,16 @@ def clouds(
     return (centers[targets] + rng.normal(0, 1, (n, width)) + 5).astype(np.float32), targets
 
 
-def scaled(features: np.ndarray) -> np.ndarray:
-    centered = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    return centered / np.sqrt((centered**2).sum(axis=1).mean())
+def scaled(features: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
+    """Return the components of features, or of others by those of the features, as the head is said to see them."""
+    center = features.mean(axis=0, dtype=np.float64)
+    _, sizes, axes = np.linalg.svd(features.astype(np.float64) - center, full_matrices=False)
+    factors = (sizes**2 + NOISE * (sizes**2).mean()) ** (-EVENED / 2)
+    own, found = (
+        (each.astype(np.float64) - center) @ axes.T * factors
+        for each in (features, features if others is None else others)
+    )
+    return found / np.sqrt((own**2).sum(axis=1).mean())
 
 
 @pytest.mark.parametrize(("n", "classes"), [(24, 2), (60, 3), (200, 2), (200, 5)])
@@ -37,17 +44,12 @@ def test_its_probabilities_are_scikit_learns(n: int, classes: int) -> None:
     np.testing.assert_allclose(found, reference.predict_proba(scaled(features)), atol=5e-5)
 
 
-def test_fewer_samples_than_dimensions_give_the_same_solution() -> None:
-    """The rotation into the span of the samples changes nothing but the time."""
+def test_samples_outside_of_the_span_of_the_labels_are_predicted_by_what_lies_in_it() -> None:
     features, targets = clouds(20, 2, width=300, apart=0.3)
     head = fit_head(features, targets, 2, seed=0)
     reference = LogisticRegression(C=head.regularization, tol=1e-8, max_iter=5000).fit(scaled(features), targets)
     others, _ = clouds(50, 2, width=300, apart=0.3, seed=4)
-    center, scale = (
-        features.mean(axis=0, dtype=np.float64),
-        np.sqrt(((features - features.mean(axis=0)).astype(np.float64) ** 2).sum(axis=1).mean()),
-    )
-    expected = reference.predict_proba((others.astype(np.float64) - center) / scale)
+    expected = reference.predict_proba(scaled(features, others))
     np.testing.assert_allclose(softmax(head_logits(others, head.weight, head.bias)), expected, atol=1e-4)
 
 
