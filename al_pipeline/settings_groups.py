@@ -182,7 +182,7 @@ class PolicySettings(BaseModel):
     max_rounds: int | None = Field(default=None, ge=1, description="The loop is done after this many rounds.")
     label_budget: int | None = Field(default=None, ge=1, description="The loop is done once this many labels exist.")
     stop_agreement: float | None = Field(
-        default=0.985,
+        default=0.995,
         ge=0,
         le=1,
         description="Kappa from which on the models of two rounds count as the same; after three such rounds in a row "

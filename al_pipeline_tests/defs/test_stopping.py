@@ -108,13 +108,13 @@ def test_the_stop_set_is_drawn_once_and_heads_answer_from_features_alone(make_wo
 
 
 def test_where_a_rule_says_stop_the_check_warns_with_its_sentence_and_blocks_nothing(scanned: World) -> None:
-    store_rounds(scanned, [60, 40, 30, 30, 30, 30, 30], [None, 0.8, 0.9, 0.95, 0.99, 1.0, 0.995])
+    store_rounds(scanned, [60, 40, 30, 30, 30, 30, 30], [None, 0.8, 0.9, 0.95, 0.996, 1.0, 0.995])
     check = advice(scanned, price_per_label=1, value_per_point=2, label_budget=100, target_auc=0.99)
     assert not check.passed
     assert not check.blocking
     assert check.severity == dg.AssetCheckSeverity.WARN
     assert check.description is not None
-    assert check.description.startswith("Stop: Models of successive rounds give the same answers: kappa 0.990, 1.000")
+    assert check.description.startswith("Stop: Models of successive rounds give the same answers: kappa 0.996, 1.000")
     shown = told(check)
     assert shown["recommendation"] == check.description
     assert "is below the target 0.99" in shown["target"]
