@@ -202,7 +202,7 @@ def picture(results: pd.DataFrame) -> bytes:
     figure.supxlabel("labels", fontsize=10, color=FAINT)
     figure.supylabel(f"ROC-AUC on the holdout, mean of {SEEDS} seeds", fontsize=10, color=FAINT)
     handles, names = grid[0, -1].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9, frameon=False)
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), fontsize=9, frameon=False)
     return as_png(figure)
 
 
