@@ -2,7 +2,7 @@
 
 `python -m benchmarks.comparison FOLDER OUT` reads the archives and weights from FOLDER and keeps finished seeds in OUT,
 so that it goes on where it was ended; then it writes `docs/results/comparison.md` and a page per part. With
-`--finished` it computes nothing and writes about the parts that OUT holds.
+`--finished` it computes nothing and writes about what OUT holds.
 """
 
 import sys
@@ -28,7 +28,7 @@ COMMAND = "python -m benchmarks.comparison FOLDER OUT"
 SEEDS, JOBS = 10, 2
 # `auto` is uncertainty herding here, and is not run twice.
 EVERY = tuple(name for name in available() if name != "uncertainty_herding")
-# These predict each candidate ten times in every round, so they are run apart; the draws are the same.
+# These predict each candidate ten times in every round, and are a part of their own.
 ENSEMBLES = ("bald", "batch_bald")
 # With thousands of labels of ten classes a round takes seconds: the better ones of the other sets.
 FEW = ("auto", "random", "margin", "badge")
@@ -72,9 +72,9 @@ class Part:
 
 
 def every(*first: str) -> list[Arm]:
-    """Return all strategies with the set's own training: those named first and the ensembles run apart."""
+    """Return all strategies but the ensembles, with the set's own training: those named first run apart."""
     rest = tuple(name for name in EVERY if name not in first and name not in ENSEMBLES)
-    return [Arm(names) for names in (first, rest, ENSEMBLES) if names]
+    return [Arm(names) for names in (first, rest) if names]
 
 
 PARTS = {
@@ -82,6 +82,9 @@ PARTS = {
     "photos": Part("photos", "Chihuahua and muffin photos, 96 px", 20, 560, every(), bar=2.5, seeds=20),
     "digits": Part("digits", "Digits, 64 px", 20, 400, every(*SOME)),
     "cifar10": Part("cifar10", "CIFAR-10 subset, 64 px", 200, 2000, every(*FEW), bar=1.3),
+    "ensembles": Part(
+        "photos", "Ensembles of heads, photos at 96 px", 20, 560, [Arm(("auto", "random")), Arm(ENSEMBLES)]
+    ),
     "guesses": Part(
         "photos",
         "Learning from unlabeled photos too, 96 px",
@@ -115,17 +118,20 @@ def plan_of(part: Part, arm: Arm, images: ImageSet) -> Plan:
     return Plan(arm.strategies, range(part.seeds), part.batch_size, None, options, budget=part.budget)
 
 
-def is_finished(name: str, images: ImageSet, out: Path) -> bool:
-    """Tell whether all seeds of a part are kept."""
+def finished(name: str, images: ImageSet, out: Path) -> list[Arm]:
+    """Return the arms of a part of which all seeds are kept."""
     part, samples = PARTS[name], known(images.manifest, images.class_names)
-    folders = [out / study_key(samples, plan_of(part, arm, images)) for arm in part.arms]
-    return all(len(list(folder.glob("seed-*.parquet"))) >= part.seeds for folder in folders)
+
+    def seeds(arm: Arm) -> int:
+        return len(list((out / study_key(samples, plan_of(part, arm, images))).glob("seed-*.parquet")))
+
+    return [arm for arm in part.arms if seeds(arm) >= part.seeds]
 
 
-def run(name: str, images: ImageSet, out: Path) -> tuple[pd.DataFrame, Plan]:
-    """Run what is missing of one part, and return its results and the first arm's plan."""
+def run(name: str, arms: Sequence[Arm], images: ImageSet, out: Path) -> tuple[pd.DataFrame, Plan]:
+    """Run what is missing of some arms of a part, and return their results and the first one's plan."""
     part, found, plans = PARTS[name], [], []
-    for arm in part.arms:
+    for arm in arms:
         plan = plan_of(part, arm, images)
         began = time.monotonic()
         study = run_study(images.manifest, images.class_names, plan, out, jobs=JOBS)
@@ -152,8 +158,8 @@ def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -
     return next(saving for saving in savings(results, "roc_auc") if saving.strategy == "auto")
 
 
-def overview(found: dict[str, Saving]) -> str:
-    """Return the page that leads to the others."""
+def overview(found: dict[str, Saving], missing: list[str]) -> str:
+    """Return the page that leads to the others; `missing` says what was not run."""
     header = ["", "seeds", "labels", "times fewer for random's ROC-AUC there (95 %)", "bar", "area, points (95 %)", ""]
     parts = [
         "# Query strategies compared",
@@ -163,7 +169,6 @@ def overview(found: dict[str, Saving]) -> str:
         table(header, [_overview_row(name, saving) for name, saving in found.items()]),
         "".join(f"* {PARTS[name].title}: {sentence(saving)}\n" for name, saving in found.items()),
     ]
-    missing = [part.title for name, part in PARTS.items() if name not in found]
     if missing:
         parts.append(f"**Not run yet**: {'; '.join(missing)}.")
     return "\n\n".join([*parts, made(COMMAND)])
@@ -183,16 +188,21 @@ def _overview_row(name: str, saving: Saving) -> list[str]:
     return [link, str(saving.seeds), f"{saving.target_labels:,}", saved, bar, points, area.verdict]
 
 
-def main(folder: Path, out: Path, *, finished: bool) -> None:
+def main(folder: Path, out: Path, *, compute: bool) -> None:
     """Run the parts and write their pages and the one that leads to them."""
-    found = {}
+    found, missing = {}, []
     for name, part in PARTS.items():
         images = load(part.images, folder, out)
-        if not finished or is_finished(name, images, out):
-            results, plan = run(name, images, out)
+        arms = part.arms if compute else finished(name, images, out)
+        absent = [strategy + arm.suffix for arm in part.arms if arm not in arms for strategy in arm.strategies]
+        if absent:
+            missing.append(f"{part.title}: {', '.join(absent)}")
+        # Without the first arm there is nothing to compare with.
+        if part.arms[0] in arms:
+            results, plan = run(name, arms, images, out)
             found[name] = write_part(name, results, images, plan)
-    (RESULTS / "comparison.md").write_text(overview(found))
+    (RESULTS / "comparison.md").write_text(overview(found, missing))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), finished="--finished" in sys.argv)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), compute="--finished" not in sys.argv)
