@@ -107,8 +107,8 @@ def report(studies: dict[str, pd.DataFrame], replays: dict[tuple[str, str], pd.D
             lines += [
                 f"## {PARTS[each].title}: {word}",
                 "",
-                f"{len(last)} seeds, B = {PARTS[each].batch_size}, budget {PARTS[each].budget:,} labels; mean {word} at "
-                f"the end {last.mean():.4f}; right moment {paying_until(results, metric)[STRATEGY]} labels.",
+                f"{len(last)} seeds, B = {PARTS[each].batch_size}, budget {PARTS[each].budget:,} labels; mean {word} "
+                f"at the end {last.mean():.4f}; right moment {paying_until(results, metric)[STRATEGY]} labels.",
                 "",
                 table(replays[each, metric]),
                 "",
