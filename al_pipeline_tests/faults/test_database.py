@@ -1,4 +1,7 @@
-"""PostgreSQL dies in the middle of a round and comes back: the round run again is the same round."""
+"""PostgreSQL dies in the middle of a round and comes back: the round run again is the same round.
+
+`make faults` lets it die before and after each of the ledger's writes, CI before one, after the next.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +17,7 @@ from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline_tests.defs.conftest import CLASSES, World, make_world  # noqa: F401
 from al_pipeline_tests.faults.report import report
+from al_pipeline_tests.faults.size import FULL
 from al_pipeline_tests.ledger.conftest import PASSWORD, PostgreSQL, run_postgresql
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
@@ -81,6 +85,8 @@ def test_a_round_in_which_the_database_dies_is_the_same_round_once_it_is_back(
     assert run(world, "r0000").success
     given: dict[tuple[str, int], str] = {}
     cases = [(name, before) for name in WRITES for before in (True, False)]
+    # The first, the fourth, the fifth, the eighth …
+    cases = [case for i, case in enumerate(cases) if FULL or i % 4 in {0, 3}]
     failed = 0
     for number, (name, before) in enumerate(cases, start=1):
         for task in client.tasks(project, round_key(number - 1)):
