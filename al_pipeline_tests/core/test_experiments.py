@@ -312,6 +312,14 @@ def test_batches_are_chosen_with_explore_and_dedup_as_the_loop_does(manifest: pd
     assert strict["n_asked"].tolist() == [0, 1, 2, 3]
 
 
+def test_without_a_stop_set_everything_but_the_agreement_is_the_same(manifest: pd.DataFrame, weights: str) -> None:
+    plan = Plan(**PLAN | {"options": replace(OPTIONS, weights=weights), "rounds": 4})
+    measured, left_out = simulate(manifest, NAMES, plan), simulate(manifest, NAMES, replace(plan, stop_set=False))
+    assert measured["agreement"].notna().any()
+    assert left_out["agreement"].isna().all()
+    pd.testing.assert_frame_equal(measured.drop(columns="agreement"), left_out.drop(columns="agreement"))
+
+
 @pytest.mark.parametrize("given", [True, False], ids=["heads", "networks"])
 def test_agreement_is_the_kappa_of_two_rounds_models_on_the_stop_set(
     manifest: pd.DataFrame, weights: str, given: bool

@@ -51,6 +51,16 @@ def test_the_same_seed_builds_the_same_network_and_leaves_torchs_generator_alone
     assert state_hash(one) == state_hash(same) != state_hash(other)
 
 
+def test_networks_share_no_memory() -> None:
+    first, second = (build("resnet18", 2, seed=3) for _ in range(2))
+    before = state_hash(second.state_dict())
+    with torch.no_grad():
+        for value in first.state_dict().values():
+            value.zero_()
+    assert state_hash(second.state_dict()) == before
+    assert state_hash(build("resnet18", 2, seed=3).state_dict()) == before
+
+
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
 def test_a_new_network_is_drawn_as_torchvision_draws_it(architecture: str) -> None:
     ours = build(architecture, 7, seed=3).state_dict()

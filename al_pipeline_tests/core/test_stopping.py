@@ -228,6 +228,7 @@ def test_the_same_rounds_give_the_same_advice() -> None:
     [
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"agreement": 1.2}, "agreement must be between 0 and 1, not 1.2"),
+        ({"least_gain": 2}, "least_gain must be between 0 and 1, not 2"),
         ({"target": float("nan")}, "target must be between 0 and 1, not nan"),
         ({"price_per_label": -1}, "price_per_label must be at least 0, not -1"),
         ({"budget": 0}, "leave the rule out with None"),
