@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from al_pipeline.core.compare import UNDECIDED
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiments import known
 from al_pipeline.core.label_savings import Saving, savings, sentence
@@ -30,6 +31,7 @@ SEEDS, JOBS = 10, 2
 EVERY = tuple(name for name in available() if name != "uncertainty_herding")
 # These predict each candidate ten times in every round, and are a part of their own.
 ENSEMBLES = ("bald", "batch_bald")
+TRIED = frozenset(EVERY) - frozenset(ENSEMBLES)
 # With thousands of labels of ten classes a round takes seconds: the better ones of the other sets.
 FEW = ("auto", "random", "margin", "badge")
 SOME = (*FEW, "entropy", "tcm")
@@ -142,8 +144,8 @@ def run(name: str, arms: Sequence[Arm], images: ImageSet, out: Path) -> tuple[pd
     return pd.concat(found, ignore_index=True), plans[0]
 
 
-def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -> Saving:
-    """Write the page of one part with its pictures, and return what the default strategy saved."""
+def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -> None:
+    """Write the page of one part with its pictures."""
     part = PARTS[name]
     shown = {}
     for picture, png in pictures(results).items():
@@ -155,47 +157,80 @@ def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -
     settings["strategies"] = ", ".join(results["strategy"].unique())
     page = markdown(results, Description(part.title, settings, versions(), COMMAND), pictures_as=shown)
     (RESULTS / f"comparison-{name}.md").write_text(page)
-    return default(results)
 
 
-def default(results: pd.DataFrame) -> Saving:
+def of_default(found: Sequence[Saving]) -> Saving:
     """Return what the default strategy saved."""
-    return next(saving for saving in savings(results, "roc_auc") if saving.strategy == "auto")
+    return next(saving for saving in found if saving.strategy == "auto")
 
 
-def overview(found: dict[str, Saving], said: list[str], missing: list[str]) -> str:
-    """Return the page that leads to the others, with sentences about them and about what was not run."""
+def ranking(found: dict[str, list[Saving]]) -> str:
+    """Return a table of all strategies on the sets that all of them ran on, best mean rank by area first."""
+    points = {
+        name: {saving.strategy: 100 * saving.area_difference.difference.value for saving in each} | {"random": 0.0}
+        for name, each in found.items()
+    }
+    ranks = pd.DataFrame(points).rank(ascending=False).mean(axis=1).sort_values(kind="stable")
+    cells = {(name, saving.strategy): _area(saving) for name, each in found.items() for saving in each}
+    rows = [[name, f"{rank:.1f}", *(cells.get((each, name), "0") for each in found)] for name, rank in ranks.items()]
+    return table(["strategy", "mean rank", *(PARTS[name].title for name in found)], rows)
+
+
+def overview(found: dict[str, list[Saving]], said: list[str], missing: list[str]) -> str:
+    """Return the page that leads to the others, with sentences about them and about what was not run.
+
+    Parameters
+    ----------
+    found : dict of str to list of Saving
+        Per part, of all its strategies.
+    said, missing : list of str
+    """
     header = ["", "seeds", "labels", "times fewer for random's ROC-AUC there (95 %)", "bar", "area, points (95 %)", ""]
     parts = [
         "# Query strategies compared",
         "The loop with an oracle that knows the answers, by the loop's own training, selection and evaluation. Heads "
         "on features of a ResNet-18 that was trained briefly on Tiny ImageNet; every unlabeled sample is a candidate; "
         "all strategies of a seed start from the same random batch. The default strategy, `auto`, against `random`:",
-        table(header, [_overview_row(name, saving) for name, saving in found.items()]),
+        table(header, [_overview_row(name, of_default(each)) for name, each in found.items()]),
         "".join(f"* {each}\n" for each in said),
     ]
+    whole = {name: each for name, each in found.items() if {saving.strategy for saving in each} | {"random"} == TRIED}
+    if whole:
+        parts += [
+            "## All strategies",
+            "Area under the curve of ROC-AUC less random's, points (95 %); **bold** where the difference holds after "
+            "Holm's correction for all of them. Sorted by the mean of the ranks.",
+            ranking(whole),
+        ]
     if missing:
         parts.append(f"**Not run yet**: {'; '.join(missing)}.")
     return "\n\n".join([*parts, made(COMMAND)])
 
 
 def _overview_row(name: str, saving: Saving) -> list[str]:
-    part, area = PARTS[name], saving.area_difference
+    part, verdict = PARTS[name], saving.area_difference.verdict
     saved, bar = "not reached", ""
     if saving.ratio is not None:
         low = f"{saving.ratio_low:.2f}" if saving.ratio_low else "not reached"
         saved = f"{saving.ratio:.2f} ({low} to {saving.ratio_high:.2f})"
     if part.bar is not None:
         bar = f"≥ {part.bar}: {'met' if (saving.ratio or 0) >= part.bar else 'not met'}"
-    value, low, high = (100 * share for share in area.difference)
-    points = f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
     link = f"[{part.title}](comparison-{name}.md)"
-    return [link, str(saving.seeds), f"{saving.target_labels:,}", saved, bar, points, area.verdict]
+    return [link, str(saving.seeds), f"{saving.target_labels:,}", saved, bar, _area(saving, bold=False), verdict]
+
+
+def _area(saving: Saving, *, bold: bool = True) -> str:
+    value, low, high = (100 * share for share in saving.area_difference.difference)
+    shown = f"{value:+.2f}"
+    if bold and saving.area_difference.verdict != UNDECIDED:
+        shown = f"**{shown}**"
+    return f"{shown} ({low:+.2f} to {high:+.2f})"
 
 
 def main(folder: Path, out: Path, *, compute: bool) -> None:
     """Run the parts and write their pages and the one that leads to them."""
-    found, said, missing = {}, [], []
+    found: dict[str, list[Saving]] = {}
+    said, missing = [], []
     for name, part in PARTS.items():
         images = load(part.images, folder, out)
         arms = part.arms if compute else finished(name, images, out)
@@ -205,11 +240,12 @@ def main(folder: Path, out: Path, *, compute: bool) -> None:
         # Without the first arm there is nothing to compare with.
         if part.arms[0] in arms:
             results, plan = run(name, arms, images, out)
-            found[name] = write_part(name, results, images, plan)
-            said.append(f"{part.title}: {sentence(found[name])}")
+            write_part(name, results, images, plan)
+            found[name] = savings(results, "roc_auc")
+            said.append(f"{part.title}: {sentence(of_default(found[name]))}")
             if part.seeds > SEEDS:
-                first = default(results.query("seed < @SEEDS"))
-                said.append(f"The same, the first {SEEDS} seeds alone: {sentence(first)}")
+                first = savings(results.query("seed < @SEEDS"), "roc_auc")
+                said.append(f"The same, the first {SEEDS} seeds alone: {sentence(of_default(first))}")
     (RESULTS / "comparison.md").write_text(overview(found, said, missing))
 
 

@@ -8,11 +8,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from al_pipeline.labelstudio.server import Credentials, read_credentials
 
 IMAGES = Path(__file__).parent / "images"
+# Pixels.
+USUAL: ViewportSize = {"width": 1600, "height": 1060}
+GRAPH: ViewportSize = {"width": 2400, "height": 1500}
 
 
 def main() -> None:
@@ -28,7 +31,7 @@ def main() -> None:
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
         )
-        page = browser.new_page(viewport={"width": 1600, "height": 1060})
+        page = browser.new_page(viewport=USUAL)
         page.set_default_timeout(60_000)
         dagster(page, servers["dagster_url"])
         comparison(page, servers["dagster_url"])
@@ -40,10 +43,13 @@ def main() -> None:
 def dagster(page: Page, url: str) -> None:
     """The asset graph, and a round's materialization with its pictures."""
     groups = ",".join(f"global@global:{group}" for group in ("data", "labeling", "model", "query", "simulation"))
+    # Dagster draws the whole graph into the window, and below some zoom without the assets' states.
+    page.set_viewport_size(GRAPH)
     page.goto(f"{url}/asset-groups?expanded={groups}")
     page.get_by_text("labeling_tasks").first.wait_for(state="attached")
     page.wait_for_timeout(5000)
     page.screenshot(path=IMAGES / "dagster-assets.png")
+    page.set_viewport_size(USUAL)
     page.goto(f"{url}/assets/query_batch?partition=r0003&view=partitions")
     page.get_by_text("Show Markdown").first.click()
     page.wait_for_timeout(3000)
