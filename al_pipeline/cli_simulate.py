@@ -59,6 +59,10 @@ def simulate(
         str | None, typer.Option("--weights", help="What training starts from: none, imagenet or a file.")
     ] = None,
     image_size: Annotated[int | None, typer.Option("--image-size", help="Side in pixels.")] = None,
+    test_time_flip: Annotated[
+        bool | None,
+        typer.Option("--test-time-flip/--no-test-time-flip", help="Average over an image and its mirror image."),
+    ] = None,
     start: Annotated[
         Start,
         typer.Option("--start", help="The first batch: the same random one for all, or each strategy's own."),
@@ -88,7 +92,12 @@ def simulate(
             raise InputError("No folder of images is set: add --images DIR, a folder with pool/<class>/… and holdout/…")
         plan = _plan(
             settings,
-            training=_given(mode=mode.value if mode else None, weights=weights, image_size=image_size),
+            training=_given(
+                mode=mode.value if mode else None,
+                weights=weights,
+                image_size=image_size,
+                test_time_flip=test_time_flip,
+            ),
             round_=_given(batch_size=batch_size, balanced=balanced, explore=explore, dedup=dedup)
             | ({} if sample_size is None else {"sample_size": _size(sample_size)}),
             strategies=[name.strip() for name in strategies.split(",") if name.strip()],

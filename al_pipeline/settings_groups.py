@@ -138,6 +138,11 @@ class TrainingSettings(BaseModel):
     augmentation: str = Field(
         default="none", description="none, crop, or crop_flip (mirrored too: not for digits, letters or signs)."
     )
+    test_time_flip: bool = Field(
+        default=False,
+        description="Features and predictions are the mean over an image and its mirror image, in twice the time: not "
+        "for digits, letters or signs.",
+    )
     semi_supervised: str = Field(
         default="none", description="Learn from unlabeled samples too: none, pseudo_label, fixmatch, label_propagation."
     )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import ALError, InputError
-from al_pipeline.core.model import Checkpoint, normalize
+from al_pipeline.core.model import Checkpoint, averaged, normalize
 
 # Formats, and what their files are usually called.
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
@@ -63,7 +63,7 @@ class PixelsToProbabilities(nn.Module):
         super().__init__()
         info = checkpoint.info
         self.network = checkpoint.model()
-        self.temperature = info.temperature
+        self.temperature, self.flip = info.temperature, info.test_time_flip
         # Buffers, because they follow the module to another device; what `normalize` makes stays where it was traced.
         self.register_buffer("scale", 255 * torch.tensor(info.std))
         self.register_buffer("shift", torch.tensor(info.mean) / torch.tensor(info.std))
@@ -72,7 +72,7 @@ class PixelsToProbabilities(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return probabilities, float32 (n, K), of RGB pixels, uint8 (n, size, size, 3)."""
         scaled = (pixels.to(torch.float32) / self.scale - self.shift).permute(0, 3, 1, 2)
-        return torch.softmax(self.network(scaled) / self.temperature, dim=1)
+        return torch.softmax(averaged(self.network, scaled, flip=self.flip) / self.temperature, dim=1)
 
 
 def export_model(checkpoint: Checkpoint, path: Path, file_format: str) -> Exported:
@@ -121,7 +121,8 @@ def check_exported(path: Path, file_format: str, checkpoint: Checkpoint) -> floa
     difference = 0.0
     for pixels in _examples(info.image_size):
         with torch.inference_mode():
-            logits = model(normalize(torch.from_numpy(pixels), info.mean, info.std)).double()
+            inputs = normalize(torch.from_numpy(pixels), info.mean, info.std)
+            logits = averaged(model, inputs, flip=info.test_time_flip).double()
         ours = torch.softmax(logits / info.temperature, dim=1).numpy()
         # NumPy's maximum hands NaN on, Python's would drop it.
         difference = float(np.maximum(difference, np.abs(run(path, pixels) - ours).max()))
@@ -145,6 +146,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "output": "probabilities: float32 (n, classes), in the order of class_names",
         "architecture": info.architecture,
         "temperature": str(info.temperature),
+        "test_time_flip": str(info.test_time_flip),
         "checkpoint": checkpoint.hash,
         "round": str(info.round),
     }

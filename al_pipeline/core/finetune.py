@@ -15,7 +15,7 @@ from al_pipeline.core.augment import Augment, augmented, strong, weak
 from al_pipeline.core.calibration import fit_temperature
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.memory import halving
-from al_pipeline.core.model import MEAN, STD, normalize
+from al_pipeline.core.model import MEAN, STD, averaged, normalize
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.small_maps import use_small_maps
 
@@ -287,7 +287,10 @@ class _Run:
     def _logits(self, examples: Examples) -> Tensor:
         self.model.eval()
         with torch.inference_mode():
-            parts = [self._forward(images).float() for images in examples.images.split(VALIDATION_BATCH)]
+            parts = [
+                averaged(self._forward, images, flip=self.options.test_time_flip, width=2).float()
+                for images in examples.images.split(VALIDATION_BATCH)
+            ]
         return torch.cat(parts)
 
 

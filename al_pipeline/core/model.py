@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class CheckpointInfo:
         ``finetune``: the whole network was trained; ``head``: the classifier alone; empty if untrained.
     backbone_hash : str
         `backbone_hash` of the state: with an embedding store of the same backbone no image need be looked at.
+    test_time_flip : bool
+        Whether outputs are the mean over an image and its mirror image (`averaged`).
     semi_supervised : str
         How unlabeled samples were used: ``none`` or the name of the method.
     versions : dict
@@ -83,6 +85,7 @@ class CheckpointInfo:
     temperature: float = 1.0
     mode: str = ""
     backbone_hash: str = ""
+    test_time_flip: bool = False
     semi_supervised: str = "none"
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -270,6 +273,24 @@ def normalize(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     scale = 255 * torch.tensor(std, device=pixels.device)
     shift = torch.tensor(mean, device=pixels.device) / torch.tensor(std, device=pixels.device)
     return (pixels / scale - shift).permute(0, 3, 1, 2)
+
+
+def averaged(network: Callable[[Tensor], Tensor], images: Tensor, *, flip: bool, width: int = 3) -> Tensor:
+    """Return a network's outputs; with `flip` their mean over the images and their mirror images.
+
+    Test-time augmentation as in Krizhevsky, Sutskever & Hinton (2012), section 4.1, but of logits and without crops.
+    The classifier is linear: the mean of its outputs is its output for the mean of the features.
+
+    Parameters
+    ----------
+    network : callable
+        Takes images, returns outputs, shape (n, d).
+    images : Tensor, shape (n, channels, h, w), or with another axis `width` from left to right
+    flip : bool
+    width : int
+    """
+    outputs = network(images)
+    return (outputs + network(images.flip(width))) / 2 if flip else outputs
 
 
 def versions() -> dict[str, str]:

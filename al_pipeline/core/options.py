@@ -58,6 +58,9 @@ class TrainingOptions:
         float32. float16 is for CUDA, with a gradient scaler.
     augmentation : str
         ``crop`` (random resized crops), ``crop_flip`` (mirrored too: not for digits, letters or road signs).
+    test_time_flip : bool
+        Features and predictions are the mean over an image and its mirror image, in twice the time; not for digits,
+        letters or road signs.
     semi_supervised : str
         How unlabeled samples are used: see `semi_supervised`.
     confidence : float
@@ -85,6 +88,7 @@ class TrainingOptions:
     clip_norm: float | None = None
     precision: str = "auto"
     augmentation: str = "none"
+    test_time_flip: bool = False
     semi_supervised: str = "none"
     confidence: float = 0.95
 

@@ -13,7 +13,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.head import head_probabilities, softmax
 from al_pipeline.core.image_cache import CachedImages, image_blocks
 from al_pipeline.core.memory import halving
-from al_pipeline.core.model import Checkpoint, device, normalize
+from al_pipeline.core.model import Checkpoint, averaged, device, normalize
 
 # Images per forward pass. Blocks are whole multiples of it, so that an image meets the same neighbours, and the
 # arithmetic takes the same order, however large the blocks are. A GPU wants more at a time.
@@ -107,7 +107,11 @@ def _forward(
 
             def run(step: int, pixels: Tensor = pixels) -> Tensor:
                 parts = [
-                    model(normalize(part.to(place, non_blocking=True), info.mean, info.std))
+                    averaged(
+                        model,
+                        normalize(part.to(place, non_blocking=True), info.mean, info.std),
+                        flip=info.test_time_flip,
+                    )
                     for part in pixels.split(step)
                 ]
                 return torch.cat(parts).cpu()

@@ -227,9 +227,10 @@ def _code() -> str:
 
 def _features(samples: Samples, plan: Plan, out: Path) -> Path:
     """Return the file with the features of pool and holdout under the given weights; computed if there is none."""
-    settings = (plan.options.architecture, _weights(plan.options.weights), plan.options.image_size, plan.by_head)
+    options = plan.options
+    seen_as = (options.architecture, _weights(options.weights), options.image_size, options.test_time_flip)
     ids = [*samples.pool["sample_id"], *samples.holdout["sample_id"], str(len(samples.pool))]
-    description = json.dumps([settings, ids, PREPROCESSING, _code(), version("torch"), device().type])
+    description = json.dumps([seen_as, plan.by_head, ids, PREPROCESSING, _code(), version("torch"), device().type])
     path = out / f"features-{hashlib.sha256(description.encode()).hexdigest()[:KEY_DIGITS]}.npy"
     if not path.exists():
         found = embedded(samples, plan)

@@ -355,6 +355,7 @@ def _result(
         n_labels=0,
         temperature=temperature,
         backbone_hash=backbone_hash(state),
+        test_time_flip=options.test_time_flip,
         versions=versions(),
     )
     return TrainingResult(

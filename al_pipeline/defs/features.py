@@ -53,7 +53,8 @@ class Samples:
         self.uris: Mapping[str, str] = dict(zip(usable["sample_id"], usable["uri"], strict=True))
         options = TrainingOptions(**training.model_dump())
         self.start: Checkpoint = untrained(ANY_CLASSES, options, seed=seed, round_number=0).checkpoint
-        folder = f"{self.start.info.backbone_hash[:16]}-{training.image_size}-v{PREPROCESSING}"
+        seen_as = f"{training.image_size}{'-flip' if training.test_time_flip else ''}"
+        folder = f"{self.start.info.backbone_hash[:16]}-{seen_as}-v{PREPROCESSING}"
         self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
 
@@ -90,9 +91,13 @@ class Samples:
         return embed(checkpoint, self.images(sample_ids))
 
     def has_backbone_of(self, checkpoint: "Checkpoint") -> bool:
-        """Tell whether a checkpoint's features are those of the starting weights."""
-        same = checkpoint.info.backbone_hash == self.start.info.backbone_hash
-        return same and checkpoint.info.image_size == self.start.info.image_size
+        """Tell whether a checkpoint's features are those of the starting weights, of images seen alike."""
+        own, start = checkpoint.info, self.start.info
+        return (own.backbone_hash, own.image_size, own.test_time_flip) == (
+            start.backbone_hash,
+            start.image_size,
+            start.test_time_flip,
+        )
 
     def _embed(self, sample_ids: Sequence[str]) -> np.ndarray:
         from al_pipeline.core.predict import embed

@@ -51,8 +51,11 @@ Make = Callable[[int, str], tuple[Checkpoint, Exported]]
 
 
 def small(classes: int, temperature: float = 2.5) -> Checkpoint:
-    """Return a network whose answers differ from image to image, and not too much for a temperature to show."""
-    options = TrainingOptions(image_size=16)
+    """Return a network whose answers differ from image to image, and not too much for a temperature to show.
+
+    That of five classes sees mirror images, too.
+    """
+    options = TrainingOptions(image_size=16, test_time_flip=classes == 5)
     checkpoint = untrained(NAMES[:classes], options, seed=classes, round_number=7).checkpoint
     return replace(checkpoint, info=replace(checkpoint.info, temperature=temperature))
 

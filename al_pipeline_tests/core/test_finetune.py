@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from al_pipeline.core.augment import augmented, strong, weak
+from al_pipeline.core.calibration import fit_temperature
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.finetune import Examples, compute_precision, finetune, validation_split
-from al_pipeline.core.model import Checkpoint
+from al_pipeline.core.model import MEAN, STD, Checkpoint, build, normalize
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.predict import embed, predict, predict_features
 from al_pipeline.core.train import TrainingResult, Unlabeled, train, untrained
@@ -116,6 +117,26 @@ def test_with_a_validation_share_the_best_epoch_is_kept_and_the_temperature_fitt
     assert result.fit.kept_epoch == 1 + int(np.argmin(losses))
     assert len(losses) <= result.fit.kept_epoch + 3
     assert result.checkpoint.info.temperature == result.fit.temperature != 1
+
+
+def test_the_temperature_is_fitted_to_predictions_as_they_are_made() -> None:
+    """With `test_time_flip` those are the mean over an image and its mirror image."""
+    rng = np.random.default_rng(5)
+    targets = np.arange(48) % 3
+    # The left half alone tells the class, and not in every image.
+    noisy = rng.integers(0, 256, (48, 16, 16, 3))
+    noisy[:36, :, :8] = 60 + 70 * targets[:36, None, None, None]
+    pixels = torch.from_numpy(noisy.astype(np.uint8))
+    options = replace(QUICK, epochs=8, validation=0.5, test_time_flip=True)
+    model = build("resnet18", 3, seed=1)
+    result = finetune(
+        model, Examples(pixels, torch.from_numpy(targets)), options, np.random.default_rng(7), place=torch.device("cpu")
+    )
+    _, held = validation_split(targets, 0.5, np.random.default_rng(7))
+    with torch.inference_mode():
+        seen = [model.eval()(normalize(images, MEAN, STD)).numpy() for images in (pixels[held], pixels[held].flip(2))]
+    assert result.temperature == pytest.approx(fit_temperature((seen[0] + seen[1]) / 2, targets[held]), rel=1e-3)
+    assert result.temperature != pytest.approx(fit_temperature(seen[0], targets[held]), rel=1e-3)
 
 
 def test_a_validation_share_never_takes_the_last_label_of_a_class() -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from al_pipeline.core import image_cache, images
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.model import MEAN, STD, Checkpoint, build
-from al_pipeline.core.predict import BATCH, _fold_batch_norms, embed, predict
+from al_pipeline.core.predict import BATCH, _fold_batch_norms, embed, predict, predict_features
 from al_pipeline.core.train import TrainingOptions, untrained
 from al_pipeline_tests.core.pictures import draw
 
@@ -69,6 +69,23 @@ def test_the_temperature_softens_and_keeps_the_ranking(checkpoint: Checkpoint, p
     warm = predict(replace(checkpoint, info=replace(checkpoint.info, temperature=4.0)), paths[:10])
     tempered = plain**0.25 / (plain**0.25).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(warm, tempered, atol=1e-9)
+
+
+def test_with_test_time_flip_an_image_and_its_mirror_image_are_one(
+    checkpoint: Checkpoint, paths: list[str], tmp_path: Path
+) -> None:
+    mirrored = [str(tmp_path / Path(path).name) for path in paths[:8]]
+    for path, turned in zip(paths, mirrored, strict=False):
+        ImageOps.mirror(Image.open(path)).save(turned)
+    flipping = replace(checkpoint, info=replace(checkpoint.info, test_time_flip=True))
+    own, other = embed(checkpoint, paths[:8]), embed(checkpoint, mirrored)
+    assert np.abs(own - other).max() > 1e-3
+    for same in (paths[:8], mirrored):
+        np.testing.assert_allclose(embed(flipping, same), (own + other) / 2, atol=1e-6)
+    np.testing.assert_allclose(predict(flipping, mirrored), predict(flipping, paths[:8]), atol=1e-9)
+    np.testing.assert_allclose(
+        predict_features(flipping, embed(flipping, mirrored)), predict(flipping, paths[:8]), atol=1e-6
+    )
 
 
 def test_features_are_what_the_classifier_sees(checkpoint: Checkpoint, paths: list[str]) -> None:

@@ -82,6 +82,22 @@ def test_with_given_weights_a_round_learns_a_head_and_runs_no_network(
     np.testing.assert_allclose(np.stack(list(scores["probabilities"])), expected, atol=1e-5)
 
 
+def test_test_time_flip_has_features_of_its_own_and_checkpoints_of_before_are_still_predicted_right(
+    given: World, tmp_path: Path
+) -> None:
+    done(given, "r0001", per_class=3)
+    shown = done(given, "r0002", per_class=6, training={"test_time_flip": True})
+    assert "accuracy_since_last_round" in shown["evaluation"]
+    assert not checkpoint(given, "r0001").info.test_time_flip
+    assert checkpoint(given, "r0002").info.test_time_flip
+    scores = given.value("uncertainty_scores", "r0002")
+    expected = predict(checkpoint(given, "r0002"), scores["uri"].tolist())
+    np.testing.assert_allclose(np.stack(list(scores["probabilities"])), expected, atol=1e-5)
+    stores = {path.parent.name: path for path in (tmp_path).rglob("*.parquet") if "-32" in path.parent.name}
+    assert len(stores) == 2
+    assert sum("-flip-" in name for name in stores) == 1
+
+
 def test_a_round_that_fine_tunes_decodes_each_image_once(given: World, decoded: list[str], tmp_path: Path) -> None:
     """The embeddings asset has decoded them before."""
     shown = done(given, "r0001", training={"mode": "finetune"})
