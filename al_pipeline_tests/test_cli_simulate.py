@@ -115,6 +115,16 @@ def test_where_nothing_can_be_said_of_savings_it_says_why(
     assert (tmp_path / "studies" / "images" / "curves.png").exists()
 
 
+def test_images_can_be_seen_mirrored_too(tmp_path: Path) -> None:
+    assert run(*ARGUMENTS)[0] == 0
+    plain = pd.read_parquet(tmp_path / "studies" / "results.parquet")
+    code, told = run(*ARGUMENTS, "--test-time-flip")
+    assert (code, "2 seeds computed" in told) == (0, True), told
+    assert "| training.test_time_flip | True |" in (tmp_path / "studies" / "report.md").read_text()
+    flipped = pd.read_parquet(tmp_path / "studies" / "results.parquet")
+    assert (flipped["ece"] - plain["ece"]).abs().max() > 0
+
+
 def test_with_skips_the_samples_asked_about_are_counted(tmp_path: Path) -> None:
     code, told = run(*ARGUMENTS, "--skip-rate", "0.2")
     assert code == 0, told
