@@ -48,7 +48,7 @@ def score_curves(frame: pd.DataFrame, counted: str, scored: str, *, banded: bool
     axes.set(xlabel=counted, ylabel=f"{scored} on the holdout" + (" (95 % band)" if banded else ""))
     # Neither the untrained model nor the first batch, which all share, nor wide bands may flatten what differs.
     means = frame.groupby("budget")["mean"]
-    apart = means.max() > means.min()
+    apart = (means.max() > means.min()) & (means.max().index > 0)
     shown = frame[frame["budget"].map(apart)] if apart.any() else frame
     lowest, highest = float(shown["mean"].min()), float(shown["mean"].max())
     margin = max(0.004, 0.08 * (highest - lowest))

@@ -33,9 +33,11 @@ def test_curves_have_a_line_per_strategy_and_random_is_black(banded: bool) -> No
     assert share_of(image, COLORS[2]) == 0
 
 
-def test_a_start_that_all_share_does_not_flatten_the_rest() -> None:
+@pytest.mark.parametrize("untrained", [0.1, 0.12])
+def test_a_start_that_all_share_does_not_flatten_the_rest(untrained: float) -> None:
+    """Neither does that of an untrained network, whatever it scores."""
     rows = [
-        ("a", 0, 0.1),
+        ("a", 0, untrained),
         ("a", 10, 0.90),
         ("a", 20, 0.94),
         ("random", 0, 0.1),
