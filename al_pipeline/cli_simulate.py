@@ -199,13 +199,13 @@ def _size(text: str) -> int | None:
 
 
 def _table(results: "pd.DataFrame", plan: "Plan", axis: str) -> "Table":
-    """Return mean accuracy and ROC-AUC of each strategy at the first batch, a quarter, a half and all of the budget."""
+    """Return mean accuracy and ROC-AUC of each strategy at some budgets."""
     from rich.table import Table
 
     from al_pipeline.core.study import at_budgets
+    from al_pipeline.core.study_report import shown_budgets
 
-    most = int(results[axis].max())
-    budgets = sorted({min(most, plan.batch_size), *(max(1, most * share // 4) for share in (1, 2, 4))})
+    budgets = shown_budgets(results, axis)
     found = at_budgets(results, budgets, axis)
     table = Table(title=f"Mean accuracy / ROC-AUC on the holdout, {len(plan.seeds)} seeds")
     table.add_column("strategy", no_wrap=True)

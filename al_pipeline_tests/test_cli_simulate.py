@@ -62,7 +62,9 @@ def test_a_study_is_run_once_told_in_a_table_and_read_from_then_on(tmp_path: Pat
     code, told = run(*ARGUMENTS)
     assert code == 0, told
     assert "Mean accuracy / ROC-AUC on the holdout, 2 seeds" in told
-    assert "2 labels" in told
+    # Budgets that runs have had, and no other.
+    assert "4 labels" in told
+    assert "2 labels" not in told
     assert "8 labels" in told
     assert "2 seeds computed, 0 found in" in told
     assert "random's ROC-AUC at 8 labels" in told

@@ -328,6 +328,15 @@ def _ratio(saving: Saving) -> str:
     return f"{value} ({low} to {factor(saving.ratio_high)})"
 
 
+def shown_budgets(results: pd.DataFrame, axis: str) -> list[int]:
+    """Return the budgets of a table of scores: the first batch, and the last ones up to each quarter of the budget."""
+    known = np.unique(results[axis])
+    most = int(known[-1])
+    first = int(known[known > 0][0]) if most else 0
+    last = np.searchsorted(known, [most * quarters / 4 for quarters in (1, 2, 3, 4)], side="right") - 1
+    return sorted({first, *(int(known[at]) for at in last if known[at] > 0)})
+
+
 def _ranges(budgets: np.ndarray, chosen: np.ndarray) -> str:
     """Return the chosen budgets, with neighbours as ranges: 20–60, 100."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(np.int8), [0]])))
@@ -336,12 +345,8 @@ def _ranges(budgets: np.ndarray, chosen: np.ndarray) -> str:
 
 
 def _scores(results: pd.DataFrame, axis: str) -> str:
-    """Return mean scores at the first batch, a quarter, a half, three quarters and all of the budget."""
-    known = np.unique(results[axis])
-    most = int(known[-1])
-    first = int(known[known > 0][0]) if most else 0
-    last = np.searchsorted(known, [most * quarters / 4 for quarters in (1, 2, 3, 4)], side="right") - 1
-    wanted = sorted({first, *(int(known[at]) for at in last if at >= 0)})
+    """Return mean scores at some budgets."""
+    wanted = shown_budgets(results, axis)
     metrics = [name for name in METRICS if results[name].notna().any()]
     found = at_budgets(results, wanted, axis)
     rows = [
