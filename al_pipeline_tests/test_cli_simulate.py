@@ -65,6 +65,7 @@ def test_a_study_is_run_once_told_in_a_table_and_read_from_then_on(tmp_path: Pat
     # Budgets that runs have had, and no other.
     assert "4 labels" in told
     assert "2 labels" not in told
+    assert not re.search(r"\b0 labels", told)
     assert "8 labels" in told
     assert "2 seeds computed, 0 found in" in told
     assert "random's ROC-AUC at 8 labels" in told

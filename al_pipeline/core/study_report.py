@@ -329,12 +329,25 @@ def _ratio(saving: Saving) -> str:
 
 
 def shown_budgets(results: pd.DataFrame, axis: str) -> list[int]:
-    """Return the budgets of a table of scores: the first batch, and the last ones up to each quarter of the budget."""
+    """Return the budgets of a table of scores: the first batch, and the last ones up to each quarter of the budget.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Of a study or a simulation.
+    axis : str
+        What budgets count: ``n_labels`` or ``n_asked``.
+
+    Returns
+    -------
+    list of int
+        Ascending, each one that a run has had; 0 only if no run has another.
+    """
     known = np.unique(results[axis])
     most = int(known[-1])
     first = int(known[known > 0][0]) if most else 0
     last = np.searchsorted(known, [most * quarters / 4 for quarters in (1, 2, 3, 4)], side="right") - 1
-    return sorted({first, *(int(known[at]) for at in last if known[at] > 0)})
+    return sorted({first, *(int(known[at]) for at in last if at >= 0 and known[at] > 0)})
 
 
 def _ranges(budgets: np.ndarray, chosen: np.ndarray) -> str:

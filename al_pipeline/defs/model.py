@@ -77,6 +77,7 @@ def checkpoint(
             "parameters": result.n_parameters,
             "architecture": info.architecture,
             "weights": info.weights,
+            "test_time_flip": info.test_time_flip,
             "checkpoint": result.checkpoint.hash,
             **_training_metadata(result),
         },

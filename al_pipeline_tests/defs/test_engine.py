@@ -87,6 +87,7 @@ def test_test_time_flip_has_features_of_its_own_and_checkpoints_of_before_are_st
 ) -> None:
     done(given, "r0001", per_class=3)
     shown = done(given, "r0002", per_class=6, training={"test_time_flip": True})
+    assert shown["checkpoint"]["test_time_flip"] is True
     assert "accuracy_since_last_round" in shown["evaluation"]
     assert not checkpoint(given, "r0001").info.test_time_flip
     assert checkpoint(given, "r0002").info.test_time_flip
