@@ -1,5 +1,6 @@
 """What people have answered so far, read from the ledger: agreed labels, the holdout, who was asked about what."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -32,20 +33,32 @@ def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None)
     return set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
 
 
-def answered_samples(ledger: "Ledger", key: str, min_votes: int) -> dict[str, bool]:
+def answered_samples(
+    ledger: "Ledger", key: str, min_votes: int, class_names: Sequence[str] | None = None
+) -> dict[str, bool]:
     """Return the samples of a round that people have dealt with, as far as pulled: True for a label, False for a skip.
 
-    What the ledger holds is known even when Label Studio has lost it.
+    What the ledger holds is known even when Label Studio has lost it. A label counts whichever round's task it was
+    given to, but for a review, which asks about a label that is there. A skip, or what names no class, counts for its
+    own round alone: after that the sample has returned to the pool, and this round may be the one that asks again.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    key : str
+        The round.
+    min_votes : int
+        People who have to have answered a sample, and votes of a label.
+    class_names : sequence of str, optional
+        Only these values are votes; by default all that were given.
     """
     answers, planned = ledger.answers(round_key=key), ledger.planned(key)
     reviews = planned.loc[planned["purpose"] == REVIEW, "sample_id"]
-    answers = answers[(answers["round"] == key) | ~answers["sample_id"].isin(reviews)]
-    given = answers[answers["cancelled"].astype(bool) | answers["value"].notna()]
-    counts = (
-        given.assign(vote=given["value"].notna())
-        .groupby("sample_id")
-        .agg(people=("annotator", "nunique"), votes=("vote", "sum"))
-    )
+    here, named = answers["round"] == key, answers["value"].notna()
+    vote = named if class_names is None else answers["value"].isin(list(class_names))
+    counts_here = here & (named | answers["cancelled"].astype(bool))
+    given = answers.assign(vote=vote)[counts_here | (vote & ~answers["sample_id"].isin(reviews))]
+    counts = given.groupby("sample_id").agg(people=("annotator", "nunique"), votes=("vote", "sum"))
     done = counts[counts["people"] >= min_votes]
     return {str(sample): bool(votes >= min_votes) for sample, votes in done["votes"].items()}
 

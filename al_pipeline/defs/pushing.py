@@ -3,7 +3,7 @@
 # Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
 # pyright: reportCallIssue=false
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import decide, round_number
 from al_pipeline.defs.answers import answered_samples, planned_before
+from al_pipeline.defs.features import classes_of
 from al_pipeline.defs.observe import policy_of, pushed
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
@@ -34,6 +35,7 @@ class BatchError(ALError):
 def reconcile_tasks(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
+    policy: dg.ResourceParam[PolicySettings],
     query_batch: pd.DataFrame,
     image_pool: pd.DataFrame,
 ) -> pd.DataFrame:
@@ -43,8 +45,8 @@ def reconcile_tasks(
     refuse_bad_batch(deployment, context.partition_key, query_batch)
     if len(query_batch):
         key, project_id = context.partition_key, deployment.project_id(context.run_id)
-        min_votes = deployment.settings.policy.min_votes
-        query_batch = to_ask(deployment.ledger, deployment.label_studio, project_id, key, query_batch, min_votes)
+        ledger, client, names = deployment.ledger, deployment.label_studio, classes_of(image_pool, deployment.settings)
+        query_batch = to_ask(ledger, client, project_id, key, query_batch, policy.min_votes, names)
     uris = image_pool[image_pool["split"] != "excluded"].set_index("sample_id")["uri"]
     folder = deployment.settings.published_images
     return query_batch.assign(image=[publish(uris.loc[i], i, folder) for i in query_batch["sample_id"]])
@@ -131,19 +133,26 @@ def labeling_tasks(query_batch: pd.DataFrame, image_pool: pd.DataFrame) -> Any:
 
 
 def to_ask(
-    ledger: "Ledger", client: "LabelStudio", project_id: int, key: str, batch: pd.DataFrame, min_votes: int
+    ledger: "Ledger",
+    client: "LabelStudio",
+    project_id: int,
+    key: str,
+    batch: pd.DataFrame,
+    min_votes: int,
+    class_names: Sequence[str],
 ) -> pd.DataFrame:
     """Return the part of a batch that needs tasks; all of it, unless the round was pushed before.
 
     What people have answered is in the ledger, and they are not asked again when Label Studio lost its tasks. A sample
-    that was withdrawn from this round may be asked about by another one by now.
+    that was withdrawn from this round may be asked about by another one by now; one that was withdrawn from another,
+    skipped or answered with no class, is asked about here.
     """
     from al_pipeline.labelstudio.push import reconcile
 
     planned = ledger.planned()
     elsewhere = planned[(planned["round"] != key) & planned["withdrawn_at"].isna() & (planned["purpose"] != REVIEW)]
     batch = batch[(batch["purpose"] == REVIEW) | ~batch["sample_id"].isin(elsewhere["sample_id"])]
-    settled = answered_samples(ledger, key, min_votes)
+    settled = answered_samples(ledger, key, min_votes, class_names)
     if not settled:
         return batch
     there = reconcile(client, project_id, key, list(batch["sample_id"])).existing

@@ -122,7 +122,7 @@ def test_a_skipped_sample_is_asked_about_again_up_to_the_limit(make: MakeWorld) 
     world.run("round", "r0001")
     again = set(world.value("query_batch", "r0001")["sample_id"])
     assert again == everything
-    answer(world, "r0001", None)
+    assert set(answer(world, "r0001", None)) == everything
     world.run("round", "r0002")
     assert world.value("query_batch", "r0002").empty
 
@@ -141,7 +141,10 @@ def test_what_is_answered_with_nothing_or_an_unknown_class_is_reported_and_asked
     assert set(world.value("labeled_pool", "r0001")["sample_id"]) == set(given) - {empty, unknown}
     assert set(world.value("query_batch", "r0001")["sample_id"]) == {empty, unknown}
     # The new tasks count; and whoever mends the old answer instead is heard too.
-    answer(world, "r0001", CLASSES[0])
+    answered = answer(world, "r0001", CLASSES[0])
+    assert set(answered) == {empty, unknown}
+    connection = client_of(world)[0].connection
+    connection.sdk.annotations.delete(answered[unknown])
     change(world, given[unknown], CLASSES[1])
     world.run("round", "r0002")
     labels = world.value("labeled_pool", "r0002").set_index("sample_id")["label"]
