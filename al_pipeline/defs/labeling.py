@@ -14,7 +14,7 @@ from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.people import changed_labels, people
-from al_pipeline.defs.pulling import pull, withdraw_deleted, withdraw_unusable
+from al_pipeline.defs.pulling import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
@@ -64,10 +64,17 @@ def pull_annotations(
         context.log.info("The labeled pool of %s is frozen: nothing is pulled for it", context.partition_key)
         return 0
     key, client, project_id = context.partition_key, deployment.label_studio, deployment.project_id(context.run_id)
+    number = round_number(key)
     new = pull(ledger, client, project_id, round_key=key)
-    gone = withdraw_deleted(ledger, client, project_id, round_number(key))
-    gone += withdraw_unusable(ledger, round_number(key), policy.max_skips, classes_of(image_pool, deployment.settings))
+    unanswered = client.tasks(project_id, unanswered=True) if number else []
+    copies = withdraw_copies(ledger, client, project_id, number, unanswered)
+    gone = withdraw_deleted(ledger, client, project_id, number, unanswered)
+    gone += withdraw_unusable(ledger, number, policy.max_skips, classes_of(image_pool, deployment.settings))
     context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone))
+    if copies:
+        context.log.warning(
+            "%d tasks were in Label Studio twice; the unanswered copies %s are deleted", len(copies), copies[:10]
+        )
     return new
 
 

@@ -12,7 +12,7 @@ from al_pipeline.ledger.types import Watermark
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
-    from al_pipeline.labelstudio.events import AnnotationEvent, ProjectCounts, TaskAnswers
+    from al_pipeline.labelstudio.events import AnnotationEvent, ProjectCounts, TaskAnswers, TaskStatus
     from al_pipeline.ledger import KnownAnnotation, Ledger
 
 # Pulls look back this far behind the newest change seen: servers' clocks differ and requests overtake each other.
@@ -137,8 +137,54 @@ def taken_back(page: "list[TaskAnswers]", known: "list[KnownAnnotation]") -> "li
     ]
 
 
+def withdraw_copies(
+    ledger: "Ledger", client: "LabelStudio", project_id: int, before: int, unanswered: "Sequence[TaskStatus]"
+) -> list[int]:
+    """Delete tasks that nobody has answered and that ask what another task of their round asks; return which.
+
+    A push leaves no copies. One may come later: by an import that Label Studio finished long after we had given it up,
+    or by hand. Whoever answers it would do so for nothing.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    client : LabelStudio
+    project_id : int
+    before : int
+        Rounds with a smaller number are looked at.
+    unanswered : sequence of TaskStatus
+        The project's tasks that nobody has answered or skipped.
+    """
+    from al_pipeline.labelstudio.push import reconcile
+
+    planned = ledger.planned()
+    pushed = planned[planned["task_id"].notna() & planned["round"].isin({task.round for task in unanswered})]
+    pushed = pushed[pushed["round"].map(round_number) < before]
+    recorded = {(row.round, row.sample_id): int(row.task_id) for row in pushed.itertuples()}
+    if not recorded:
+        return []
+    asked = [(task.round, task.sample_id, task.task_id) for task in unanswered]
+    answered = recorded.keys() - ledger.open_tasks()
+    # Either the one task that is known is waiting, or the sample has been dealt with; all else is worth a look.
+    odd = {key for key, sample, task in asked if (key, sample) in answered or recorded.get((key, sample), task) != task}
+    deleted: list[int] = []
+    for key in sorted(odd & set(pushed["round"])):
+        rows = pushed[pushed["round"] == key]
+        found = reconcile(client, project_id, key, rows["sample_id"].tolist())
+        deleted += client.delete_unanswered(found.copies)
+        live = rows.loc[rows["withdrawn_at"].isna(), "sample_id"]
+        moved = {i: found.existing[i] for i in live if found.existing.get(i, recorded[key, i]) != recorded[key, i]}
+        ledger.record_pushed(key, moved, datetime.now(UTC))
+    return deleted
+
+
 def withdraw_deleted(
-    ledger: "Ledger", client: "LabelStudio", project_id: int, before: int, now: datetime | None = None
+    ledger: "Ledger",
+    client: "LabelStudio",
+    project_id: int,
+    before: int,
+    unanswered: "Sequence[TaskStatus]",
+    now: datetime | None = None,
 ) -> list[str]:
     """Withdraw unanswered tasks that people deleted in Label Studio; return their samples.
 
@@ -152,15 +198,15 @@ def withdraw_deleted(
     project_id : int
     before : int
         Rounds with a smaller number are looked at.
+    unanswered : sequence of TaskStatus
+        The project's tasks that nobody has answered or skipped, read after the last pull.
     now : datetime, optional
     """
     planned, open_tasks = ledger.planned(), ledger.open_tasks()
     still_open = pd.MultiIndex.from_frame(planned[["round", "sample_id"]]).isin(open_tasks)
     waiting = planned[still_open & planned["pushed_at"].notna()]
-    if not any(round_number(str(key)) < before for key in waiting["round"].unique()):
-        return []
     present: dict[str, set[str]] = defaultdict(set)
-    for task in client.tasks(project_id, unanswered=True):
+    for task in unanswered:
         present[task.round].add(task.sample_id)
     withdrawn: list[str] = []
     for key, rows in waiting.groupby("round"):

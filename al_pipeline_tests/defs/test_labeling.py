@@ -14,6 +14,8 @@ from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio import counts
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.server import LocalLabelStudio
+from al_pipeline.labelstudio.tasks import payload
+from al_pipeline.ledger.verify import verify
 from al_pipeline.loop import truth
 from al_pipeline_tests.defs.conftest import CLASSES, World
 from al_pipeline_tests.defs.rounds import metadata_of
@@ -134,6 +136,38 @@ def test_skips_count_as_answered_but_not_as_labels(world: World) -> None:
     assert set(world.value("query_batch", "r0001")["strategy"]) == {"random"}
 
 
+def withdrawn_by_hand(world: World) -> list[str]:
+    """Look for deleted tasks as round 1 does."""
+    client, project = world.deployment.label_studio, world.deployment.project_id()
+    return withdraw_deleted(world.deployment.ledger, client, project, 1, client.tasks(project, unanswered=True))
+
+
+def test_tasks_that_arrive_a_second_time_after_the_push_are_asked_once(world: World) -> None:
+    world.run("round", "r0000")
+    client, project = world.deployment.label_studio, world.deployment.project_id()
+    first = client.tasks(project, "r0000")
+    # As when an import that was given up is finished in the end; some are answered before anybody notices.
+    images = {name: f"{name}.png" for name in (task.sample_id for task in first)}
+    rows = [
+        payload({"sample_id": i, "purpose": "query"}, round_key="r0000", image_name=image, prediction=False)
+        for i, image in images.items()
+    ]
+    late = dict(zip(images, client.import_tasks(project, rows), strict=True))
+    by_copy, by_both, by_first = (task.sample_id for task in first[:3])
+    ids = {task.sample_id: task.task_id for task in first}
+    for sample, task in [(by_copy, late), (by_both, late), (by_both, ids), (by_first, ids)]:
+        client.annotate(task[sample], CLASSES[0])
+    world.run("round", "r0001")
+    left = [(task.sample_id, task.task_id) for task in client.tasks(project, "r0000")]
+    waiting = first[3].sample_id
+    once = [(i, ids[i]) for i in (by_both, by_first, waiting)] + [(i, late[i]) for i in (by_copy, by_both)]
+    assert sorted(left) == sorted(once)
+    assert sorted(world.value("labeled_pool", "r0001")["sample_id"]) == sorted([by_copy, by_both, by_first])
+    planned = world.deployment.ledger.planned("r0000").set_index("sample_id")["task_id"]
+    assert planned.to_dict() == ids | {by_copy: late[by_copy]}
+    assert verify(world.settings.ledger_url).problems == []
+
+
 def test_a_task_deleted_by_people_is_withdrawn_and_its_image_returns_to_the_pool(world: World) -> None:
     world.run("round", "r0000")
     deployment = world.deployment
@@ -146,7 +180,7 @@ def test_a_task_deleted_by_people_is_withdrawn_and_its_image_returns_to_the_pool
     planned = deployment.ledger.planned("r0000")
     withdrawn = planned[planned["withdrawn_at"].notna()]
     assert withdrawn["sample_id"].tolist() == [tasks[0].sample_id]
-    assert withdraw_deleted(deployment.ledger, deployment.label_studio, deployment.project_id(), 1) == []
+    assert withdrawn_by_hand(world) == []
     assert observe(world.instance, deployment, world.settings.policy).status.unlabeled_left == before - 4 + 1
 
 
@@ -183,7 +217,7 @@ def test_a_round_whose_tasks_are_all_gone_is_stalled_and_nothing_is_withdrawn(wo
     tasks = deployment.label_studio.tasks(deployment.project_id(), "r0000")
     deployment.label_studio.delete_tasks([task.task_id for task in tasks])
     assert "all of its 4 tasks are missing" in reason(tick(world))
-    assert withdraw_deleted(deployment.ledger, deployment.label_studio, deployment.project_id(), 1) == []
+    assert withdrawn_by_hand(world) == []
 
 
 def test_a_batch_that_was_asked_about_before_is_not_pushed_even_by_a_run_of_its_own(world: World) -> None:

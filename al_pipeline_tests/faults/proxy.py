@@ -124,6 +124,7 @@ FAULTS = (
 def fault_proxy(to: str) -> Iterator[FaultProxy]:
     """Run a proxy before a real server."""
     proxy = FaultProxy(to)
-    with answering(proxy.answer) as server:
+    # Looked up at each request: a test may put another method there.
+    with answering(lambda request: proxy.answer(request)) as server:
         proxy.server = server
         yield proxy

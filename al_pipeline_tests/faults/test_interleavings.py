@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from al_pipeline.core.consensus import consensus
 from al_pipeline.core.rounds import round_key
-from al_pipeline.defs.pulling import pull, withdraw_deleted, withdraw_unusable
+from al_pipeline.defs.pulling import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
 from al_pipeline.defs.pushing import to_ask
 from al_pipeline.labelstudio.errors import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile
@@ -168,6 +169,7 @@ class Interleavings(RuleBasedStateMachine):
     def pull(self, fault: tuple[int, Any] | None) -> None:
         if self._whole(self._pull, fault, "pulls"):
             self._look_at_answers()
+            self._look_for_copies()
 
     @precondition(lambda self: self.studio.state.tasks)
     @rule(task=INDEX, after=st.integers(0, 6), who=PEOPLE)
@@ -194,6 +196,7 @@ class Interleavings(RuleBasedStateMachine):
         self._restart()
         self._pull()
         self._look_at_answers()
+        self._look_for_copies()
         for key in self.plans:
             self._push(key)
             self._look_at_tasks(key)
@@ -211,7 +214,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def _push(self, key: str) -> None:
         """Push a round as labeling_tasks does."""
-        batch = to_ask(self.ledger, self.studio, PROJECT, key, self.ledger.planned(key), 1)
+        batch = to_ask(self.ledger, self.studio, PROJECT, key, self.ledger.planned(key), 1, CLASSES)
         samples = batch["sample_id"].tolist()
         if not samples:
             return
@@ -228,7 +231,11 @@ class Interleavings(RuleBasedStateMachine):
     def _pull(self) -> None:
         """Pull as labeled_pool does."""
         pull(self.ledger, self.studio, PROJECT)
-        withdraw_deleted(self.ledger, self.studio, PROJECT, self.rounds)
+        unanswered = self.studio.tasks(PROJECT, unanswered=True)
+        counted["late copies deleted"] += len(
+            withdraw_copies(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
+        )
+        withdraw_deleted(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
         withdraw_unusable(self.ledger, self.rounds, 2, CLASSES)
 
     def _whole(self, act: Callable[[], None], fault: tuple[int, Any] | None, what: str) -> bool:
@@ -291,14 +298,38 @@ class Interleavings(RuleBasedStateMachine):
 
     def _look_at_tasks(self, key: str) -> None:
         """After a push: each sample of the round has one task to answer, or is answered; none has two to answer."""
-        asked = to_ask(self.ledger, self.studio, PROJECT, key, self.ledger.planned(key), 1)
         tasks = defaultdict(list)
         for task in self.studio.state.tasks.values():
             if task.data["round"] == key:
                 tasks[task.data["sample_id"]].append(len(task.annotations))
-        for sample in asked["sample_id"]:
+        elsewhere = {
+            row.sample_id
+            for row in self.ledger.planned().itertuples()
+            if row.round != key and pd.isna(row.withdrawn_at)
+        }
+        # Known, even if the server lost it: a label, whichever round asked for it, and any answer to this round.
+        known = {
+            row.sample_id
+            for row in self.ledger.answers().itertuples()
+            if row.value in CLASSES or (row.round == key and (row.cancelled or pd.notna(row.value)))
+        }
+        others = {sample for other, planned in self.plans.items() if other != key for sample in planned}
+        for sample in set(self.plans[key]) - elsewhere:
             answered = [count for count in tasks[sample] if count]
-            assert len(tasks[sample]) - len(answered) == (0 if answered else 1), f"{key} {sample}: {tasks[sample]}"
+            to_answer = len(tasks[sample]) - len(answered)
+            right = {0} if answered else {0, 1} if sample in known else {1}
+            assert to_answer in right, f"{key} {sample}: {tasks[sample]}"
+            counted["asked again"] += sample in others and sample not in known
+
+    def _look_for_copies(self) -> None:
+        """After a whole pull: nobody is asked twice by one round, or about what they have answered in it."""
+        tasks: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for task in self.studio.state.tasks.values():
+            tasks[task.data["round"], task.data["sample_id"]].append(len(task.annotations))
+        for asked, counts in tasks.items():
+            if counts.count(0) > (0 if any(counts) else 1):
+                pushed = self.ledger.planned(asked[0]).set_index("sample_id")["pushed_at"]
+                assert pd.isna(pushed[asked[1]]), f"{asked}: {counts}"
 
     def _look_at_answers(self) -> None:
         """After a whole pull: the ledger has what the server has, and keeps what it had."""
@@ -364,4 +395,17 @@ def test_any_order_of_what_people_rounds_and_accidents_do(tmp_path: Path) -> Non
         ),
     )
     report("interleavings", **{name: counted[name] for name in sorted(counted)})
-    assert min(counted[name] for name in ("failed pushes", "failed pulls", "snapshots", "lost databases")) > 0
+    assert (
+        min(
+            counted[name]
+            for name in (
+                "asked again",
+                "late copies deleted",
+                "failed pushes",
+                "failed pulls",
+                "snapshots",
+                "lost databases",
+            )
+        )
+        > 0
+    )

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.rounds import round_key
-from al_pipeline.defs.pulling import pull
+from al_pipeline.defs.pulling import pull, withdraw_copies
 from al_pipeline.defs.pushing import to_ask
 from al_pipeline.labelstudio.client import LabelStudio, LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
@@ -19,7 +19,7 @@ from al_pipeline.ledger import Ledger
 from al_pipeline_tests.faults.proxy import FAULTS, Fault, FaultProxy, fault_proxy
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.labelstudio.conftest import Project
-from al_pipeline_tests.labelstudio.servers import Request, forward
+from al_pipeline_tests.labelstudio.servers import Answer, Request, forward
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
@@ -53,7 +53,7 @@ class Line:
 
     def push(self, client: LabelStudio, key: str) -> None:
         """Bring a round into Label Studio as its run does."""
-        batch = to_ask(self.ledger, client, self.project.id, key, self.ledger.planned(key), 1)
+        batch = to_ask(self.ledger, client, self.project.id, key, self.ledger.planned(key), 1, self.project.class_names)
         samples = batch["sample_id"].tolist()
         before = reconcile(client, self.project.id, key, samples)
         made = import_missing(client, self.project.id, self.project.payloads(before.missing, key))
@@ -135,6 +135,29 @@ def test_whatever_fails_nothing_is_doubled_and_nothing_is_lost(line: Line, fault
     report("server in trouble", failed_requests=line.proxy.failed, answers=len(line.given))
 
 
+def test_an_import_that_is_finished_after_it_was_sent_again_asks_nobody_twice(line: Line) -> None:
+    client, key, late = line.client(), line.plan(), list[Request]()
+
+    def given_up(request: Request) -> Answer:
+        if request.method == "POST" and not late:
+            late.append(request)
+            return Answer(504)
+        return forward(request, line.proxy.to)
+
+    line.proxy.answer = given_up  # type: ignore[method-assign]
+    assert told(lambda: line.push(client, key), line.token)
+    line.push(client, key)
+    first = [task.task_id for task in client.tasks(line.project.id, key)]
+    forward(late[0], line.proxy.to)
+    assert len(client.tasks(line.project.id, key)) == 2 * BATCH
+    unanswered = client.tasks(line.project.id, unanswered=True)
+    deleted = withdraw_copies(line.ledger, client, line.project.id, line.number + 1, unanswered)
+    assert len(deleted) == BATCH
+    assert [task.task_id for task in client.tasks(line.project.id, key)] == first
+    unanswered = client.tasks(line.project.id, unanswered=True)
+    assert withdraw_copies(line.ledger, client, line.project.id, line.number + 1, unanswered) == []
+
+
 @pytest.mark.parametrize("hours", [-1, 1], ids=["an hour behind", "an hour ahead"])
 def test_a_clock_that_differs_by_an_hour_loses_no_answer(line: Line, hours: int) -> None:
     client = line.client()
@@ -145,6 +168,8 @@ def test_a_clock_that_differs_by_an_hour_loses_no_answer(line: Line, hours: int)
         return replace(answer, headers={"Date": format_datetime(shifted, usegmt=True)})
 
     line.proxy.answer = skewed  # type: ignore[method-assign]
+    told_hours = (client.project_counts(line.project.id).at - datetime.now(UTC)) / timedelta(hours=1)
+    assert told_hours == pytest.approx(hours, abs=0.1)
     for _ in range(3):
         key = line.plan()
         line.push(client, key)
@@ -204,7 +229,7 @@ def test_answers_of_a_deleted_task_stay_and_are_not_looked_for_again_and_again(l
     assert len(asked) == 1, "everything was read again"
     assert "updated_at" in asked[0]
     # They are not asked again either: the samples are settled.
-    batch = to_ask(line.ledger, client, line.project.id, key, line.ledger.planned(key), 1)
+    batch = to_ask(line.ledger, client, line.project.id, key, line.ledger.planned(key), 1, line.project.class_names)
     assert batch.empty
     assert isinstance(batch, pd.DataFrame)
     assert sample(0) in {row for row, _ in line.given}
