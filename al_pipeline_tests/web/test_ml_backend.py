@@ -231,11 +231,12 @@ def test_setup_and_health_do_not_wait_for_a_prediction(home: Home, version: str)
     with guesses._lock, serving(backend(guesses, None), "127.0.0.1", 0) as port:
         url = f"http://127.0.0.1:{port}"
         waiting = threading.Thread(
-            target=lambda: httpx.post(f"{url}/predict", json={"tasks": [{"id": 1, "data": {}}]}, timeout=60)
+            target=lambda: httpx.post(f"{url}/predict", json={"tasks": [{"id": 1, "data": {}}]}, timeout=300)
         )
         waiting.start()
-        assert httpx.post(f"{url}/setup", json={}, timeout=3).json() == {"model_version": version}
-        assert httpx.get(f"{url}/health", timeout=1).status_code == 200
+        # The prediction waits until the lock is released below: any answer before that did not wait for it.
+        assert httpx.post(f"{url}/setup", json={}, timeout=60).json() == {"model_version": version}
+        assert httpx.get(f"{url}/health", timeout=60).status_code == 200
         guesses._lock.release()
         waiting.join()
         guesses._lock.acquire()
