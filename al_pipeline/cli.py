@@ -124,7 +124,7 @@ def status(home: Home = None) -> None:
         print_rounds(console, loop.rounds())
         facts = loop.facts()
         now = facts.status
-        if now.round_number is not None:
+        if now.run_state == "succeeded":
             console.print(
                 f"{now.labels_total} labels, {now.unlabeled_left} images unlabeled; newest round: "
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"

@@ -7,9 +7,11 @@ per-run tunables: Dagster shows their fields in the Launchpad, with the values s
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from textwrap import shorten
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -231,13 +233,20 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         raise InputError(
             "These settings cannot be used:\n"
-            + "\n".join(
-                f"  {'.'.join(str(part) for part in problem['loc']) or 'settings'} "
-                f"(AL_{'__'.join(str(part) for part in problem['loc']).upper()}): {problem['msg']}"
-                for problem in error.errors(include_input=False)
-            )
+            + "\n".join(_told(problem) for problem in error.errors())
             + "\nThey come from environment variables AL_*, .env and al.toml, in this order."
         ) from None
+
+
+def _told(problem: ErrorDetails) -> str:
+    """Return a line about one setting: its name, its variable, its value unless that may be a secret, what is wrong."""
+    path = [str(part) for part in problem["loc"]]
+    if not path:
+        return f"  settings: {problem['msg']}"
+    value, field = problem["input"], Settings.model_fields.get(path[0])
+    secret = field is None or SecretStr in get_args(field.annotation) or any(sign in str(value) for sign in ("@", "//"))
+    shown = "" if secret else f" is {shorten(repr(value), 80, placeholder=' …')}"
+    return f"  {'.'.join(path)} (AL_{'__'.join(path).upper()}){shown}: {problem['msg']}"
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,9 @@
 
 import sqlite3
 from pathlib import Path
+from uuid import uuid4
 
+import dagster as dg
 import pandas as pd
 import pytest
 from PIL import Image
@@ -39,6 +41,26 @@ def test_status_before_anything_ran_says_what_to_run() -> None:
     code, told = run("status")
     assert code == 1
     assert "run `al up`" in told
+
+
+def test_status_while_a_round_runs_says_so_and_makes_no_counts_up(tmp_path: Path) -> None:
+    home = tmp_path / ".al" / "dagster"
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions("rounds", ["r0000"])
+        instance.add_run(
+            dg.DagsterRun(
+                job_name="round",
+                run_id=str(uuid4()),
+                status=dg.DagsterRunStatus.STARTED,
+                tags={"dagster/partition": "r0000"},
+            )
+        )
+    code, told = run("status")
+    assert code == 0
+    assert "r0000" in told
+    assert "0 labels" not in told
 
 
 def test_a_port_in_use_is_refused_with_the_remedy(tmp_path: Path) -> None:

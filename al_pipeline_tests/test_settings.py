@@ -67,7 +67,8 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_TRAINING__ARCHITECTURE", "vgg16", "resnet152"),
         ("AL_TRAINING__OPTIMIZER", "lbfgs", "adamw"),
         ("AL_ROUND__BALANCED", "true", "balanced = true does not go with the strategy 'auto'"),
-        ("AL_ROUND__BATCH_SIZE", "0", "AL_ROUND__BATCH_SIZE"),
+        ("AL_ROUND__BATCH_SIZE", "0", r"round.batch_size \(AL_ROUND__BATCH_SIZE\) is '0': Input should be greater"),
+        ("AL_TRAINING__TEST_TIME_FLIP", "perhaps", r"is 'perhaps': Input should be a valid boolean"),
         ("AL_ROUND__BATCH_SIZE", "500", "batch_size 500 is larger than sample_size 80"),
         ("AL_POLICY__MIN_FRACTION", "1.5", "AL_POLICY__MIN_FRACTION"),
         ("AL_POLICY__MIN_VOTES", "3", "raise AL_OVERLAP"),
@@ -87,9 +88,13 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     assert "s3cret" not in repr(settings)
     assert "s3cret" not in str(settings.model_dump())
+    # Neither beside what is wrong, nor where they are what is wrong.
     monkeypatch.setenv("AL_ROUND__BATCH_SIZE", "0")
-    with pytest.raises(InputError) as refused:
+    monkeypatch.setenv("AL_WEBHOOK_SECRET", "s3cret token")
+    monkeypatch.setenv("AL_EMBEDDINGS", "s3://key:s3cret@bucket/features")
+    with pytest.raises(InputError, match="AL_WEBHOOK_SECRET") as refused:
         load_settings()
+    assert "AL_EMBEDDINGS" in str(refused.value)
     assert "s3cret" not in str(refused.value)
 
 
