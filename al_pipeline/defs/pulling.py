@@ -157,6 +157,8 @@ def withdraw_copies(
     """
     from al_pipeline.labelstudio.push import reconcile
 
+    if not unanswered:
+        return []
     planned = ledger.planned()
     pushed = planned[planned["task_id"].notna() & planned["round"].isin({task.round for task in unanswered})]
     pushed = pushed[pushed["round"].map(round_number) < before]
