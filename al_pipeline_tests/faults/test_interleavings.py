@@ -150,8 +150,9 @@ class Interleavings(RuleBasedStateMachine):
     def push(self, number: int, fault: tuple[int, Any] | None) -> None:
         key = round_key(number % self.rounds)
         assert self.ledger.plan(key, plan_rows(POOL - 1))["sample_id"].tolist() == self.plans[key]
+        before = self._tasks_of(key)
         if self._whole(lambda: self._push(key), fault, "pushes"):
-            self._look_at_tasks(key)
+            self._look_at_tasks(key, before)
 
     @precondition(lambda self: self.studio.state.tasks and self.rounds)
     @rule(number=INDEX, task=INDEX, after=st.integers(0, 6), act=st.sampled_from(["answer", "delete", "double"]))
@@ -198,8 +199,9 @@ class Interleavings(RuleBasedStateMachine):
         self._look_at_answers()
         self._look_for_copies()
         for key in self.plans:
+            before = self._tasks_of(key)
             self._push(key)
-            self._look_at_tasks(key)
+            self._look_at_tasks(key, before)
         for key, planned in self.plans.items():
             assert self.ledger.planned(key)["sample_id"].tolist() == planned
         for key, labels in self.frozen.items():
@@ -281,6 +283,14 @@ class Interleavings(RuleBasedStateMachine):
         keys = sorted(self._annotations())
         return keys[number % len(keys)][0]
 
+    def _tasks_of(self, key: str) -> defaultdict[str, list[int]]:
+        """Return how many people have answered each task of a round, by sample."""
+        tasks: defaultdict[str, list[int]] = defaultdict(list)
+        for task in self.studio.state.tasks.values():
+            if task.data["round"] == key:
+                tasks[task.data["sample_id"]].append(len(task.annotations))
+        return tasks
+
     def _task(self, number: int) -> int:
         tasks = sorted(self.studio.state.tasks)
         return tasks[number % len(tasks)]
@@ -296,12 +306,9 @@ class Interleavings(RuleBasedStateMachine):
 
     # What must be true.
 
-    def _look_at_tasks(self, key: str) -> None:
-        """After a push: each sample of the round has one task to answer, or is answered; none has two to answer."""
-        tasks = defaultdict(list)
-        for task in self.studio.state.tasks.values():
-            if task.data["round"] == key:
-                tasks[task.data["sample_id"]].append(len(task.annotations))
+    def _look_at_tasks(self, key: str, before: defaultdict[str, list[int]]) -> None:
+        """After a push: what has to be asked has one task to answer, or is answered; nothing else got a task."""
+        tasks = self._tasks_of(key)
         elsewhere = {
             row.sample_id
             for row in self.ledger.planned().itertuples()
@@ -315,21 +322,17 @@ class Interleavings(RuleBasedStateMachine):
         }
         others = {sample for other, planned in self.plans.items() if other != key for sample in planned}
         for sample in set(self.plans[key]) - elsewhere:
-            answered = [count for count in tasks[sample] if count]
-            to_answer = len(tasks[sample]) - len(answered)
-            right = {0} if answered else {0, 1} if sample in known else {1}
-            assert to_answer in right, f"{key} {sample}: {tasks[sample]}"
+            settled = any(tasks[sample]) or (sample in known and not before[sample])
+            assert tasks[sample].count(0) == (0 if settled else 1), f"{key} {sample}: {tasks[sample]}"
             counted["asked again"] += sample in others and sample not in known
 
     def _look_for_copies(self) -> None:
         """After a whole pull: nobody is asked twice by one round, or about what they have answered in it."""
-        tasks: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for task in self.studio.state.tasks.values():
-            tasks[task.data["round"], task.data["sample_id"]].append(len(task.annotations))
-        for asked, counts in tasks.items():
-            if counts.count(0) > (0 if any(counts) else 1):
-                pushed = self.ledger.planned(asked[0]).set_index("sample_id")["pushed_at"]
-                assert pd.isna(pushed[asked[1]]), f"{asked}: {counts}"
+        for key in self.plans:
+            pushed = self.ledger.planned(key).set_index("sample_id")["pushed_at"]
+            for sample, counts in self._tasks_of(key).items():
+                once = counts.count(0) <= (0 if any(counts) else 1)
+                assert once or pd.isna(pushed[sample]), f"{key} {sample}: {counts}"
 
     def _look_at_answers(self) -> None:
         """After a whole pull: the ledger has what the server has, and keeps what it had."""

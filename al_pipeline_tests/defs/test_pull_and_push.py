@@ -1,0 +1,355 @@
+"""What pulling and pushing promise, one sentence each, against a Label Studio in memory that `test_contract` checks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from al_pipeline.core.rounds import round_number
+from al_pipeline.defs.observe import pushed
+from al_pipeline.defs.pulling import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
+from al_pipeline.defs.pushing import to_ask
+from al_pipeline.defs.resources import Deployment
+from al_pipeline.labelstudio.errors import LabelStudioError
+from al_pipeline.labelstudio.push import import_missing, reconcile, verify
+from al_pipeline.labelstudio.tasks import payload
+from al_pipeline.ledger import Ledger
+from al_pipeline.settings import PolicySettings
+from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
+from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
+
+CLASSES = ("cat", "dog")
+
+
+@dataclass
+class Desk:
+    """A ledger, a Label Studio, and what rounds do with them."""
+
+    ledger: Ledger
+    studio: MemoryStudio
+    clock: Clock
+
+    def plan(self, key: str, *numbers: int, purpose: str = "query") -> None:
+        self.ledger.plan(key, plan_rows(*numbers, purpose=purpose))
+
+    def send(self, key: str, samples: list[str]) -> dict[str, int]:
+        """Create tasks; return sample → task."""
+        rows = [{"sample_id": i, "purpose": "query"} for i in samples]
+        tasks = [payload(row, round_key=key, image_name="", prediction=False) for row in rows]
+        return import_missing(self.studio, PROJECT, tasks)
+
+    def open(self, key: str, *numbers: int, purpose: str = "query") -> list[int]:
+        """Plan a round and push it; return its tasks in the order of the numbers."""
+        self.plan(key, *numbers, purpose=purpose)
+        made = self.send(key, [sample(number) for number in numbers])
+        self.ledger.record_pushed(key, made, datetime.now(UTC))
+        return [made[sample(number)] for number in numbers]
+
+    def asks(self, key: str, min_votes: int = 1) -> list[str]:
+        """Return the samples for which a push of the round would see to tasks."""
+        batch = to_ask(self.ledger, self.studio, PROJECT, key, self.ledger.planned(key), min_votes, CLASSES)
+        return sorted(batch["sample_id"])
+
+    def pull(self) -> int:
+        return pull(self.ledger, self.studio, PROJECT)
+
+    def values(self) -> dict[str, Any]:
+        """Return the answer that stands for each sample."""
+        answers = self.ledger.answers()
+        return dict(zip(answers["sample_id"], answers["value"].where(answers["value"].notna(), None), strict=True))
+
+    def deleted(self, before: int) -> list[str]:
+        unanswered = self.studio.tasks(PROJECT, unanswered=True)
+        return withdraw_deleted(self.ledger, self.studio, PROJECT, before, unanswered)
+
+    def unusable(self, before: int, max_skips: int) -> list[str]:
+        return withdraw_unusable(self.ledger, before, max_skips, CLASSES)
+
+    def copies(self, before: int) -> list[int]:
+        unanswered = self.studio.tasks(PROJECT, unanswered=True)
+        return withdraw_copies(self.ledger, self.studio, PROJECT, before, unanswered)
+
+    def counts(self, key: str, min_votes: int = 1) -> tuple[Any, ...]:
+        """Return what a tick counts: labeled, skipped, missing."""
+        deployment = SimpleNamespace(ledger=self.ledger, label_studio=self.studio, project_id=lambda: PROJECT)
+        policy = PolicySettings(min_votes=min_votes)
+        counts = pushed(cast("Deployment", deployment), policy, round_number(key)).counts
+        return counts["labeled"], counts["skipped"], counts["missing"]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    ledger, clock = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}"), Clock()
+    ledger.register(manifest(pool=20))
+    yield Desk(ledger, MemoryStudio(clock), clock)
+    ledger.close()
+
+
+# Pulling: nothing is missed, nothing that was said is forgotten.
+
+
+def test_a_change_that_was_stamped_minutes_before_the_last_pull_is_found(desk: Desk) -> None:
+    early, late = desk.open("r0000", 0, 1)
+    annotation = desk.studio.answer(early, ["cat"])
+    desk.clock.advance(60)
+    desk.studio.answer(late, ["cat"])
+    desk.pull()
+    desk.studio._offset = timedelta(minutes=-3)
+    desk.studio.change(annotation, ["dog"])
+    desk.studio._offset = timedelta(0)
+    assert desk.pull() == 1
+    assert desk.values()[sample(0)] == "dog"
+
+
+def test_an_answer_that_was_stamped_long_before_the_last_pull_is_found_by_the_counts(desk: Desk) -> None:
+    early, late = desk.open("r0000", 0, 1)
+    desk.clock.advance(120)
+    desk.studio.answer(late, ["cat"])
+    desk.pull()
+    desk.studio.set_clock(-1)
+    desk.studio.answer(early, ["dog"])
+    desk.studio.set_clock(0)
+    assert desk.pull() == 1
+    assert desk.values() == {sample(0): "dog", sample(1): "cat"}
+
+
+def test_a_change_after_the_servers_clock_was_set_back_is_found(desk: Desk) -> None:
+    first, second = desk.open("r0000", 0, 1)
+    annotation = desk.studio.answer(first, ["cat"])
+    desk.studio.set_clock(1)
+    desk.studio.answer(second, ["cat"])
+    desk.pull()
+    desk.studio.set_clock(0)
+    desk.studio.change(annotation, ["dog"])
+    assert desk.pull() == 1
+    assert desk.values() == {sample(0): "dog", sample(1): "cat"}
+
+
+def test_what_is_answered_while_a_pull_reads_is_read_too(desk: Desk) -> None:
+    first, second = desk.open("r0000", 0, 1)
+    desk.studio.answer(first, ["cat"])
+    # Counts, one page of answers, counts: between the last two.
+    desk.studio.visit_after(2, lambda: desk.studio.answer(second, ["dog"]))
+    assert desk.pull() == 2
+    assert desk.values() == {sample(0): "cat", sample(1): "dog"}
+
+
+def test_an_answer_stays_when_the_server_is_set_back_to_before_it(desk: Desk) -> None:
+    [task] = desk.open("r0000", 0)
+    backup = desk.studio.backup()
+    desk.studio.answer(task, ["cat"])
+    desk.pull()
+    desk.studio.restore(backup)
+    assert desk.pull() == 0
+    assert desk.values() == {sample(0): "cat"}
+
+
+def test_an_answer_stays_when_its_tasks_id_is_given_to_another_sample(desk: Desk) -> None:
+    [task] = desk.open("r0000", 0)
+    desk.studio.answer(task, ["cat"])
+    desk.pull()
+    desk.studio.lose_all_tasks()
+    # By a clock that is behind: the time alone does not tell that it is another task.
+    desk.studio.set_clock(-1)
+    assert desk.open("r0001", 1) == [task]
+    desk.studio.set_clock(0)
+    desk.studio.answer(task, ["dog"])
+    desk.pull()
+    assert desk.values() == {sample(0): "cat", sample(1): "dog"}
+
+
+# Withdrawing: what comes back to the pool, and what does not.
+
+
+def test_a_deleted_task_is_withdrawn_from_rounds_before_this_one(desk: Desk) -> None:
+    first, _ = desk.open("r0000", 0, 1)
+    desk.studio.remove(first)
+    assert desk.deleted(before=0) == []
+    assert desk.deleted(before=1) == [sample(0)]
+
+
+def test_a_task_that_was_answered_after_the_pull_is_not_taken_for_deleted(desk: Desk) -> None:
+    first, _ = desk.open("r0000", 0, 1)
+    desk.pull()
+    desk.studio.answer(first, ["cat"])
+    assert desk.deleted(before=1) == []
+
+
+def test_a_round_that_lost_all_of_its_tasks_keeps_them_in_the_plan(desk: Desk) -> None:
+    desk.open("r0000", 0, 1)
+    desk.studio.lose_all_tasks()
+    assert desk.deleted(before=1) == []
+
+
+@pytest.mark.parametrize(("max_skips", "again"), [(1, []), (2, [sample(0)])])
+def test_a_skipped_sample_returns_until_it_was_skipped_often_enough(desk: Desk, max_skips: int, again: Any) -> None:
+    skipped, _, labeled = desk.open("r0000", 0, 1, 2)
+    desk.studio.answer(skipped, [], skip=True)
+    desk.studio.answer(labeled, ["cat"])
+    desk.studio.answer(labeled, [], skip=True, annotator="bob")
+    desk.pull()
+    assert desk.unusable(before=0, max_skips=max_skips) == []
+    assert desk.unusable(before=1, max_skips=max_skips) == again
+
+
+def test_a_sample_that_is_asked_about_anew_is_open_until_the_new_task_is_answered(desk: Desk) -> None:
+    [first] = desk.open("r0000", 0)
+    desk.studio.answer(first, [], skip=True)
+    desk.pull()
+    assert desk.unusable(before=1, max_skips=3) == [sample(0)]
+    [second] = desk.open("r0001", 0)
+    assert desk.unusable(before=2, max_skips=3) == []
+    desk.studio.answer(second, [], skip=True)
+    desk.pull()
+    assert desk.unusable(before=2, max_skips=3) == [sample(0)]
+
+
+# Copies of tasks that arrive after the push.
+
+
+def test_a_late_copy_is_deleted_from_rounds_before_this_one(desk: Desk) -> None:
+    [task] = desk.open("r0000", 0)
+    copy = desk.studio.double(task)
+    assert desk.copies(before=0) == []
+    assert desk.copies(before=1) == [copy]
+    assert list(desk.studio.state.tasks) == [task]
+
+
+def test_a_task_of_which_only_the_copy_was_answered_is_the_copy(desk: Desk) -> None:
+    [task] = desk.open("r0000", 0)
+    desk.studio.answer(desk.studio.double(task), ["cat"])
+    desk.pull()
+    assert desk.copies(before=1) == [task]
+
+
+def test_of_a_task_and_its_copy_what_was_answered_stays_and_is_the_task_from_then_on(desk: Desk) -> None:
+    first, second, third = desk.open("r0000", 0, 1, 2)
+    copies = [desk.studio.double(task) for task in (first, second, third)]
+    desk.studio.answer(copies[0], ["cat"])
+    desk.studio.answer(second, ["cat"])
+    desk.studio.answer(copies[1], ["dog"], annotator="bob")
+    desk.pull()
+    assert sorted(desk.copies(before=1)) == [first, copies[2]]
+    tasks = desk.ledger.planned("r0000")["task_id"].tolist()
+    assert tasks == [copies[0], second, third]
+    assert desk.copies(before=1) == []
+
+
+def test_a_copy_of_a_withdrawn_task_does_not_take_its_sample_from_the_round_that_asks_now(desk: Desk) -> None:
+    first, _ = desk.open("r0000", 0, 1)
+    late = desk.studio.state.tasks[first].data
+    desk.studio.remove(first)
+    assert desk.deleted(before=1) == [sample(0)]
+    desk.open("r0001", 0)
+    desk.studio._create(dict(late))
+    desk.copies(before=2)
+    live = desk.ledger.planned().query("withdrawn_at.isna()")
+    assert live[["round", "sample_id"]].to_numpy().tolist() == [["r0000", sample(1)], ["r0001", sample(0)]]
+
+
+# Pushing: what still has to be asked.
+
+
+def test_a_sample_that_was_skipped_before_is_asked_by_the_round_that_drew_it_again(desk: Desk) -> None:
+    skipped, unknown = desk.open("r0000", 0, 1)
+    desk.studio.answer(skipped, [], skip=True)
+    desk.studio.answer(unknown, ["zebra"])
+    desk.pull()
+    desk.unusable(before=1, max_skips=2)
+    desk.plan("r0001", 0, 1)
+    assert desk.asks("r0001") == [sample(0), sample(1)]
+
+
+def test_a_sample_that_got_a_label_meanwhile_is_not_asked_about(desk: Desk) -> None:
+    [task] = desk.open("r0000", 0)
+    desk.studio.answer(task, [], skip=True)
+    desk.pull()
+    desk.unusable(before=1, max_skips=2)
+    desk.plan("r0001", 0)
+    desk.studio.answer(task, ["cat"], annotator="bob")
+    desk.pull()
+    assert desk.asks("r0001") == []
+
+
+def test_what_was_answered_is_asked_again_only_if_it_needs_more_votes(desk: Desk) -> None:
+    first, second, third = desk.open("r0000", 0, 1, 2)
+    desk.studio.answer(first, ["cat"])
+    for task, choices in ((second, ["cat"]), (third, [])):
+        desk.studio.answer(task, choices, skip=not choices)
+        desk.studio.answer(task, ["cat"], annotator="bob")
+    desk.pull()
+    desk.studio.lose_all_tasks()
+    assert desk.asks("r0000") == []
+    assert desk.asks("r0000", min_votes=2) == [sample(0)]
+    # Labeled by both; by one of them, skipped by the other; by one alone.
+    assert desk.counts("r0000", min_votes=2) == (1, 1, 1)
+
+
+def test_an_answered_task_that_is_there_is_seen_to(desk: Desk) -> None:
+    [task] = desk.open("r0000", 0)
+    desk.studio.answer(task, ["cat"])
+    desk.pull()
+    assert desk.asks("r0000") == [sample(0)]
+
+
+def test_a_review_asks_about_a_label_that_is_there_and_takes_nothing_from_the_round_that_asked(desk: Desk) -> None:
+    first, _ = desk.open("r0000", 0, 1)
+    desk.studio.answer(first, ["cat"])
+    desk.pull()
+    desk.plan("r0001", 0, purpose="review")
+    assert desk.asks("r0001") == [sample(0)]
+    assert desk.asks("r0000") == [sample(0), sample(1)]
+
+
+def test_a_sample_that_another_round_asks_about_by_now_is_left_to_it(desk: Desk) -> None:
+    first, _ = desk.open("r0000", 0, 1)
+    desk.studio.remove(first)
+    desk.deleted(before=1)
+    assert desk.asks("r0000") == [sample(0), sample(1)]
+    desk.open("r0001", 0)
+    assert desk.asks("r0000") == [sample(1)]
+
+
+def test_a_copy_made_while_tasks_were_created_is_found_and_deleted(desk: Desk) -> None:
+    desk.plan("r0000", 0, 1)
+    made = desk.send("r0000", [sample(0), sample(1)])
+    desk.studio.double(made[sample(0)])
+    found = verify(desk.studio, PROJECT, "r0000", [sample(0), sample(1)], made)
+    assert found.existing == made
+    assert sorted(desk.studio.state.tasks) == sorted(made.values())
+
+
+def test_a_batch_of_which_a_part_was_created_is_not_taken_for_whole(desk: Desk) -> None:
+    made = desk.send("r0000", [sample(0)])
+    with pytest.raises(LabelStudioError, match="1 tasks are missing"):
+        verify(desk.studio, PROJECT, "r0000", [sample(0), sample(1)], made)
+
+
+def test_no_answered_copy_is_ever_one_to_delete(desk: Desk) -> None:
+    [task] = desk.open("r0000", 0)
+    answered, waiting = desk.studio.double(task), desk.studio.double(task)
+    desk.studio.answer(task, ["cat"])
+    desk.studio.answer(answered, ["dog"], annotator="bob")
+    found = reconcile(desk.studio, PROJECT, "r0000", [sample(0)])
+    assert found.copies == [waiting]
+    assert found.answered_twice == {sample(0): [task, answered]}
+
+
+def test_a_tick_counts_samples_of_the_plan_once_each(desk: Desk) -> None:
+    first, second, third, fourth = desk.open("r0000", 0, 1, 2, 3)
+    desk.studio.answer(first, ["cat"])
+    desk.studio.answer(first, [], skip=True, annotator="bob")
+    desk.studio.answer(second, [], skip=True)
+    desk.studio.answer(third, ["cat"])
+    # Somebody's own task that says it is of this round.
+    foreign = desk.send("r0000", [sample(9)])
+    desk.studio.answer(foreign[sample(9)], ["cat"])
+    assert desk.counts("r0000") == (2, 1, 0)
+    desk.pull()
+    desk.studio.remove(third)
+    desk.studio.remove(fourth)
+    assert desk.counts("r0000") == (2, 1, 1)
