@@ -177,7 +177,7 @@ def _mean_curves(results: pd.DataFrame, metric: str) -> dict[str, "pd.Series[flo
     curves = {}
     for strategy, runs in results.groupby("strategy", sort=False):
         table = runs.pivot(index="n_labels", columns="seed", values=metric)
-        counts = runs.groupby("seed")["n_labels"].agg(tuple)
+        counts = runs.sort_values("n_labels").groupby("seed")["n_labels"].agg(tuple)
         if counts.nunique() > 1:
             raise InputError(
                 f"the seeds of {strategy!r} have scores at different numbers of labels: replay runs without skips, all "

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluate import Interval
 from al_pipeline.core.learning_curve_fit import fit_power_laws
 from al_pipeline.core.random_arm import (
     Arm,
     Asked,
     LabelsSaved,
+    Verdict,
     labels_saved,
     measure,
     random_sequence,
@@ -108,6 +110,55 @@ def test_sizes_that_do_not_ascend_are_refused() -> None:
         fit_power_laws([20, 20], [0.3, 0.2], np.eye(2), rng=np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(("same_holdout", "widest"), [(True, 1.8), (False, 2.6)])
+def test_the_interval_of_the_labels_needed_holds_the_truth_and_a_shared_holdout_makes_it_narrow(
+    same_holdout: bool, widest: float
+) -> None:
+    tests, sizes, truth = 4000, np.array([40, 80, 120, 160]), 240
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        hard = rng.random(tests)
+        hits = np.array([hard > 0.3 * (size / 20) ** -0.5 for size in sizes], dtype=float)
+        own = (hard if same_holdout else rng.random(tests)) > 0.3 * (truth / 20) ** -0.5
+        found.append(labels_saved(Arm(sizes, hits, 1e-4, 12), own, n_labels=160, rng=rng))
+    # 95 % is meant: fewer than 35 of 40 at a rate of 0.95 are met once in 300 times.
+    assert sum(one.needed.low <= truth <= one.needed.high for one in found) >= 35
+    assert np.median([one.needed.high / one.needed.low for one in found]) < widest
+
+
+def test_what_is_told_of_the_curve_of_random_labels_is_that_curve() -> None:
+    found = compared(0.9)
+    assert (found.labels, found.random_labels, found.accuracy) == (160, 80, 0.9)
+    at, middle, low, high = found.band
+    assert (at[0], at[-1]) == (20, 160)
+    truth = 1 - 0.3 * (at / 20) ** -0.5
+    assert ((low < truth) & (truth < high)).all()
+    assert ((low <= middle) & (middle <= high)).all()
+    assert np.abs(middle - truth).max() < 0.05
+    assert found.random_accuracy.low < truth[-1] < found.random_accuracy.high
+    assert found.random_accuracy.value == pytest.approx(middle[-1])
+
+
+@pytest.mark.parametrize(
+    ("needed", "verdict", "told"),
+    [
+        ((300, 240, 400), "saved", "80 to 240 labels (1.50 to 2.50 times fewer)"),
+        ((300, 240, np.inf), "saved", "at least 80 labels (at least 1.50 times fewer)"),
+        ((np.inf, 240, np.inf), "saved", "random labels would need over 480 (95 % at least 240)"),
+        ((100, 80, 150), "worse", "about 100 of them are enough (95 % 80 to 150)"),
+        ((160, 79, 321), "undecided", "not enough evidence yet"),
+        ((160, 81, 321), "undecided", "no saving shown so far"),
+        ((160, 79, 319), "undecided", "no saving shown so far"),
+    ],
+)
+def test_the_sentence_has_the_numbers(needed: tuple[float, float, float], verdict: Verdict, told: str) -> None:
+    band = np.zeros((4, 0))
+    found = LabelsSaved(160, 80, 0.9, Interval(0.85, 0.8, 0.9), Interval(*needed), verdict, band)
+    assert told in sentence(found)
+    assert "projected from 80 labels drawn at random" in sentence(found)
+
+
 def test_a_much_better_model_has_saved_labels_and_a_much_worse_one_none() -> None:
     good, bad = compared(0.99), compared(0.72)
     assert good.verdict == "saved"
@@ -154,6 +205,21 @@ def test_parts_of_one_size_that_are_compared_share_no_label() -> None:
     assert arm.spread == 0
 
 
+def test_the_spread_is_that_of_parts_of_one_size_times_their_labels() -> None:
+    asked: list[set[int]] = []
+
+    def learn(rows: np.ndarray) -> np.ndarray:
+        asked.append(set(rows.tolist()))
+        return np.arange(100) < (60 if 0 in rows else 50)
+
+    arm = measure(8, learn, pairs=3, rng=np.random.default_rng(0))
+    pairs = [(asked[i], asked[i + 1]) for start in range(0, 15, 5) for i in (start, start + 2)]
+    # Variance of a mean over parts of n labels, times n: half the squared difference of two of them.
+    expected = [len(one) * (0.1 if 0 in one | other else 0) ** 2 / 2 for one, other in pairs]
+    assert arm.spread == pytest.approx(np.mean(expected))
+    assert arm.freedom == len(pairs)
+
+
 @pytest.mark.parametrize(
     ("counts", "reason"),
     [
@@ -171,3 +237,4 @@ def test_too_little_says_why(counts: tuple[int, int, int, int], reason: str) -> 
 
 def test_enough_is_enough() -> None:
     assert too_little(30, 150, 2, 200) is None
+    assert too_little(24, 144, 2, 50) is None

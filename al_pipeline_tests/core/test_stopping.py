@@ -142,7 +142,11 @@ def test_the_price_rule_weighs_the_upper_limit_of_the_gain_against_the_batch() -
     dear = price_rule(law, Wishes(20, price_per_label=1.0, value_per_point=19.9 / points))
     cheap = price_rule(law, Wishes(20, price_per_label=1.0, value_per_point=20.1 / points))
     assert (dear.stop, cheap.stop) == (True, False)
-    assert dear.sentence.startswith("The next 20 labels cost 20 and bring ")
+    gain = law.gain(20)
+    told = f"{gain.value * 100:.2f} points ({gain.low * 100:.2f} to {gain.high * 100:.2f}), worth 19.9 at most: less"
+    assert dear.sentence.startswith(f"The next 20 labels cost 20 and bring {told}")
+    assert price_rule(law, Wishes(20, price_per_label=1.0)).stop is None
+    assert price_rule(law, Wishes(20, value_per_point=1.0)).stop is None
     assert "less than they cost" in dear.sentence
     assert "perhaps more than they cost" in cheap.sentence
 
@@ -150,10 +154,15 @@ def test_the_price_rule_weighs_the_upper_limit_of_the_gain_against_the_batch() -
 def test_the_rest_rule_weighs_the_upper_limit_of_all_that_the_budget_can_still_bring() -> None:
     law = law_of(noise=0.003)
     gain = law.gain(600)
-    some = Wishes(20, budget=1000, least_gain=gain.high * 0.99)
-    none = Wishes(20, budget=1000, least_gain=gain.high * 1.01)
+    less, more = gain.high * 0.99, gain.high * 1.01
+    some, none = Wishes(20, budget=1000, least_gain=less), Wishes(20, budget=1000, least_gain=more)
     assert (rest_rule(law, some).stop, rest_rule(law, none).stop) == (False, True)
     assert rest_rule(law, none).sentence.startswith("The 600 labels left in the budget bring ")
+    points = f"{gain.value * 100:.2f} points by the curve so far ({gain.low * 100:.2f} to {gain.high * 100:.2f})"
+    assert points in rest_rule(law, none).sentence
+    assert rest_rule(law, none).sentence.endswith(f"at most {more * 100:g}.")
+    assert rest_rule(law, some).sentence.endswith(f"perhaps more than {less * 100:g}.")
+    assert rest_rule(law, Wishes(20, budget=401)).stop is not None
     again = rest_rule(law, Wishes(20))
     assert again.stop is False
     assert again.sentence.startswith(f"As many labels again bring {law.gain(400).value * 100:.2f} points")
@@ -215,6 +224,23 @@ def test_a_target_that_the_curve_never_reaches_has_no_cost() -> None:
     assert np.isinf(told.labels.value)
     assert "is not reached, with any number of labels" in told.sentence
     assert "nan" not in project(law_of(0.8, 1, 0.5), 0.95, 0.0, 10.0).sentence
+
+
+def test_costs_are_told_with_their_limits_and_no_more_digits_than_they_bear() -> None:
+    exact = project(law_of(0.93, 0.8, 0.5), 0.9, 0.0, 36.0)
+    assert exact.labels is not None
+    labels = "{:,.0f} ({:,.0f} to {:,.0f})".format(*exact.labels)
+    assert f"{labels} more labels, a price of 0 (0 to 0), " in exact.sentence
+    near = project(law_of(0.93, 0.8, 0.5), 0.891, None, 36.0)
+    assert near.hours is not None
+    assert near.hours.value < 10
+    assert f"{near.hours.value:.1f} (" in near.sentence
+    # So noisy that some of the curves that fit never get there.
+    vague = project(law_of(0.92, 0.8, 0.5, noise=0.01, seed=1), 0.9, None, None)
+    assert vague.labels is not None
+    assert np.isfinite(vague.labels.value)
+    assert np.isinf(vague.labels.high)
+    assert "to no limit) more labels" in vague.sentence
 
 
 def test_the_same_rounds_give_the_same_advice() -> None:

@@ -73,6 +73,24 @@ def test_the_summary_counts_runs_that_stopped_in_time_and_runs_that_lost_points(
     assert (late.small_regret, late.regret, late.good) == (0, 20, 0)
 
 
+@pytest.mark.parametrize(("score", "lost"), [(0.895, 0), (0.892, 1)])
+def test_half_a_point_may_be_lost_and_a_tenth_of_the_budget_spent_in_vain(score: float, lost: int) -> None:
+    runs = results([0.5, score] + [0.9] * 9)
+    [early] = summarise(replay(runs, {"early": at(10)}))
+    assert (early.point, early.stop_labels, early.stopped) == (20 if lost else 10, 10, 1)
+    assert (early.lost, early.lost_of_mean, early.good) == (lost, lost, 1 - lost)
+    runs = results([0.5, 0.9] + [0.9] * 9)
+    in_time, late = summarise(replay(runs, {"in time": at(20), "late": at(30)}))
+    assert (in_time.regret, in_time.small_regret, late.regret, late.small_regret) == (10, 1, 20, 0)
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    runs, rules = results([0.5, 0.8, 0.9], [0.4, 0.9, 0.9]), {"early": at(10)}
+    keys = ["seed", "rule"]
+    mixed = replay(runs.sample(frac=1, random_state=0), rules).sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(mixed, replay(runs, rules).sort_values(keys, ignore_index=True))
+
+
 def test_strategies_are_judged_by_their_own_curves() -> None:
     both = pd.concat([results([0.5, 0.9, 0.9]), results([0.5, 0.6, 0.9], strategy="random")])
     assert paying_until(both) == {"margin": 10, "random": 20}
