@@ -96,6 +96,12 @@ def test_a_perfect_ranking_of_few_samples_is_not_called_certain(k: int) -> None:
     assert more.low > result.roc_auc.low
 
 
+def test_a_model_may_be_sure() -> None:
+    found = evaluate([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [*TWO, TWO[1]], TWO)
+    assert found.accuracy is not None
+    assert found.accuracy.value == pytest.approx(2 / 3)
+
+
 def test_one_sample_per_class_has_a_wide_interval() -> None:
     auc = evaluate([[0.6, 0.4], [0.6, 0.4]], TWO, TWO).roc_auc
     assert auc is not None
