@@ -8,6 +8,7 @@ per-run tunables: Dagster shows their fields in the Launchpad, with the values s
 from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
+from tomllib import TOMLDecodeError
 from typing import Annotated, Any, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -17,6 +18,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -226,7 +228,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises
     ------
     InputError
-        A value cannot be used; the message names each field, its value's origin and what is allowed.
+        A file cannot be read or a value not used; the message names each field, its value's origin and what is allowed.
     """
     try:
         return Settings(**overrides)
@@ -235,6 +237,16 @@ def load_settings(**overrides: Any) -> Settings:
             "These settings cannot be used:\n"
             + "\n".join(_told(problem) for problem in error.errors())
             + "\nThey come from environment variables AL_*, .env and al.toml, in this order."
+        ) from None
+    except TOMLDecodeError as error:
+        raise InputError(
+            f"{Path('al.toml').resolve()} is not TOML: {error}. README.md shows what it may hold"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f".env or al.toml in {Path.cwd()} is not UTF-8 text ({error}): save it as that") from None
+    except SettingsError as error:
+        raise InputError(
+            f"These settings cannot be read: {error}. Of a group, set each field by itself, as AL_ROUND__BATCH_SIZE=20"
         ) from None
 
 

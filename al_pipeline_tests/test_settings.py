@@ -82,6 +82,26 @@ def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[round\nbatch_size = 3\n", r"al.toml is not TOML: Expected ']' .*line 1"),
+        (b"\xff\xfe", r".env or al.toml in .* is not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(content: bytes, said: str, empty_folder: Path) -> None:
+    (empty_folder / "al.toml").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        load_settings()
+
+
+def test_a_group_that_is_no_json_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_ROUND", "s3cret")
+    with pytest.raises(InputError, match=r'field "round".*AL_ROUND__BATCH_SIZE') as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
+
+
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AL_LABEL_STUDIO_TOKEN", "s3cret-token")
     monkeypatch.setenv("AL_DATABASE_URL", "postgresql+psycopg2://al:s3cret-token@db/al")

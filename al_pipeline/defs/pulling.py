@@ -143,50 +143,42 @@ def withdraw_copies(
     """Delete tasks that nobody has answered and that ask what another task of their round asks; return which.
 
     A push leaves no copies. One may come later: by an import that Label Studio finished long after we had given it up,
-    or by hand. Whoever answers it would do so for nothing.
+    or by hand. Whoever answers it would do so for nothing. The parameters are those of `withdraw_deleted`.
 
-    Parameters
-    ----------
-    ledger : Ledger
-    client : LabelStudio
-    project_id : int
-    before : int
-        Rounds with a smaller number are looked at.
-    unanswered : sequence of TaskStatus
-        The project's tasks that nobody has answered or skipped.
+    Raises
+    ------
+    LabelStudioError
+        Label Studio could not be read or written; what was deleted before is no longer there.
     """
     from al_pipeline.labelstudio.push import reconcile
 
     if not unanswered:
         return []
-    planned = ledger.planned()
+    planned, open_tasks = ledger.planned(), ledger.open_tasks()
     pushed = planned[planned["task_id"].notna() & planned["round"].isin({task.round for task in unanswered})]
     pushed = pushed[pushed["round"].map(round_number) < before]
     recorded = {(row.round, row.sample_id): int(row.task_id) for row in pushed.itertuples()}
-    if not recorded:
-        return []
-    asked = [(task.round, task.sample_id, task.task_id) for task in unanswered]
-    answered = recorded.keys() - ledger.open_tasks()
-    # Either the one task that is known is waiting, or the sample has been dealt with; all else is worth a look.
-    odd = {key for key, sample, task in asked if (key, sample) in answered or recorded.get((key, sample), task) != task}
+
+    def odd(task: "TaskStatus") -> bool:
+        """Say whether this is another task than the one we know, or one about a sample that was dealt with."""
+        asked = (task.round, task.sample_id)
+        return asked in recorded and (recorded[asked] != task.task_id or asked not in open_tasks)
+
     deleted: list[int] = []
-    for key in sorted(odd & set(pushed["round"])):
+    for key in sorted({task.round for task in unanswered if odd(task)}):
         rows = pushed[pushed["round"] == key]
         found = reconcile(client, project_id, key, rows["sample_id"].tolist())
         deleted += client.delete_unanswered(found.copies)
+        # The task that stays may be the later one, if that was answered.
         live = rows.loc[rows["withdrawn_at"].isna(), "sample_id"]
-        moved = {i: found.existing[i] for i in live if found.existing.get(i, recorded[key, i]) != recorded[key, i]}
+        kept = {sample: found.existing[sample] for sample in live if sample in found.existing}
+        moved = {sample: task for sample, task in kept.items() if task != recorded[key, sample]}
         ledger.record_pushed(key, moved, datetime.now(UTC))
     return deleted
 
 
 def withdraw_deleted(
-    ledger: "Ledger",
-    client: "LabelStudio",
-    project_id: int,
-    before: int,
-    unanswered: "Sequence[TaskStatus]",
-    now: datetime | None = None,
+    ledger: "Ledger", client: "LabelStudio", project_id: int, before: int, unanswered: "Sequence[TaskStatus]"
 ) -> list[str]:
     """Withdraw unanswered tasks that people deleted in Label Studio; return their samples.
 
@@ -202,7 +194,11 @@ def withdraw_deleted(
         Rounds with a smaller number are looked at.
     unanswered : sequence of TaskStatus
         The project's tasks that nobody has answered or skipped, read after the last pull.
-    now : datetime, optional
+
+    Raises
+    ------
+    LabelStudioError
+        Label Studio could not be read; what was withdrawn before stays so.
     """
     planned, open_tasks = ledger.planned(), ledger.open_tasks()
     still_open = pd.MultiIndex.from_frame(planned[["round", "sample_id"]]).isin(open_tasks)
@@ -219,7 +215,7 @@ def withdraw_deleted(
             # Somebody may have answered meanwhile, and a round of which only answered tasks are left was not reset.
             left = {task.sample_id for task in client.tasks(project_id, str(key))}
             gone = sorted(set(gone) - left) if left else []
-        ledger.withdraw(str(key), gone, now or datetime.now(UTC))
+        ledger.withdraw(str(key), gone, datetime.now(UTC))
         withdrawn += gone
     return withdrawn
 

@@ -1,4 +1,4 @@
-"""The batch in Label Studio: reconcile, import, verify. One pusher at a time, and no task is ever sent twice."""
+"""The batch in Label Studio: reconcile, import, verify. One pusher at a time; what is there is not sent again."""
 
 # Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
 # pyright: reportCallIssue=false

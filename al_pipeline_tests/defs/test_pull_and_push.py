@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -98,9 +98,9 @@ def test_a_change_that_was_stamped_minutes_before_the_last_pull_is_found(desk: D
     desk.clock.advance(60)
     desk.studio.answer(late, ["cat"])
     desk.pull()
-    desk.studio._offset = timedelta(minutes=-3)
+    desk.studio.set_clock(-0.05)
     desk.studio.change(annotation, ["dog"])
-    desk.studio._offset = timedelta(0)
+    desk.studio.set_clock(0)
     assert desk.pull() == 1
     assert desk.values()[sample(0)] == "dog"
 
@@ -245,7 +245,7 @@ def test_a_copy_of_a_withdrawn_task_does_not_take_its_sample_from_the_round_that
     desk.studio.remove(first)
     assert desk.deleted(before=1) == [sample(0)]
     desk.open("r0001", 0)
-    desk.studio._create(dict(late))
+    desk.studio.import_tasks(PROJECT, [{"data": late}])
     desk.copies(before=2)
     live = desk.ledger.planned().query("withdrawn_at.isna()")
     assert live[["round", "sample_id"]].to_numpy().tolist() == [["r0000", sample(1)], ["r0001", sample(0)]]

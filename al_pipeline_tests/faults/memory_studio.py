@@ -218,7 +218,7 @@ class MemoryStudio(LabelStudio):
         """Return the time by the server's clock."""
         return self._clock.now() + self._offset
 
-    def set_clock(self, hours: int) -> None:
+    def set_clock(self, hours: float) -> None:
         """Set the server's clock ahead of the time, or behind it."""
         self._offset = timedelta(hours=hours)
 
