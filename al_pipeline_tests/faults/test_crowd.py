@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
 PEOPLE, TASKS, ROUNDS = 10, size(5000, ci=600), size(3, ci=2)
 # Seconds that somebody looks at an image. Without them Label Studio's SQLite has no moment left for the rounds' writes.
 LOOK = 1.0
-ATTEMPTS = 5
+ATTEMPTS = 3
 # A busy SQLite may take a minute over one request. What a person does again after giving up would be there twice, and
 # rightly so; rounds give up after a minute, and have to mend what comes of it.
 PATIENCE = 300
@@ -170,12 +170,8 @@ def test_every_answer_of_ten_people_is_accounted_for(world: World) -> None:
     assert pull(ledger, client, project) == 0
     # As the next round would: an import that was given up under this load may have been finished after all.
     withdraw_copies(ledger, client, project, ROUNDS + 1, client.tasks(project, unanswered=True))
-    planned = ledger.planned()
-    pushed = planned["pushed_at"].notna()
     asked = [(task.round, task.sample_id) for task in client.tasks(project)]
-    assert sorted(asked) == sorted(planned.loc[pushed, ["round", "sample_id"]].itertuples(index=False, name=None))
-    # Whoever is not asked was labeled between two attempts at a round, in the task of the round that was skipped.
-    assert set(planned.loc[~pushed, "sample_id"]) <= set(ledger.current_labels()["sample_id"])
+    assert sorted(asked) == sorted(ledger.planned()[["round", "sample_id"]].itertuples(index=False, name=None))
     assert verify(world.settings.ledger_url).problems == []
     acts = sum(person.acts for person in people)
     counted = {"acts": acts, "answers_in": len(said), "answers_out": len(held)}
