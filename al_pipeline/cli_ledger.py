@@ -24,7 +24,7 @@ def import_(
     """Bring labels along: they are trained on from the next round on, and nobody is asked about their images again."""
     import pandas as pd
 
-    from al_pipeline.core.pool import class_names, scan
+    from al_pipeline.core.data.pool import class_names, scan
     from al_pipeline.ledger import Ledger
     from al_pipeline.ledger.imports import import_labels
 

@@ -80,9 +80,9 @@ def simulate(
     """Compare query strategies on images in class folders; what is not said here is as in the loop's settings."""
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from al_pipeline.core.data.pool import class_names, scan
     from al_pipeline.core.export import whole_file
     from al_pipeline.core.model import device
-    from al_pipeline.core.pool import class_names, scan
     from al_pipeline.core.study import run_study, versions
     from al_pipeline.core.study_report import Description, settings_of, write_report
 

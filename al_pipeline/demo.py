@@ -50,7 +50,7 @@ def prepare(home: Path, images: Path | None, *, fresh: bool, console: Console) -
     private_folder(home)
     marker.touch()
     if images is None:
-        from al_pipeline.core.datasets import write_digits
+        from al_pipeline.core.data.datasets import write_digits
 
         console.print("Writing the built-in images: 1,797 handwritten digits …")
         images = write_digits(home / "digits")

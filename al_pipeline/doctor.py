@@ -114,7 +114,7 @@ def _listening(settings: Settings) -> Iterator[Finding]:
 
 
 def _images(settings: Settings) -> Iterator[Finding]:
-    from al_pipeline.core.pool import class_names, scan
+    from al_pipeline.core.data.pool import class_names, scan
 
     if settings.images is None:
         yield Finding("images", False, "no folder is set: AL_IMAGES, `images` in al.toml, or --images")

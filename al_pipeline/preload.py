@@ -31,7 +31,7 @@ for name in (
     "sklearn.metrics",
     "torch._dynamo",  # the first step of an optimizer imports it
     "torchvision.models",
-    "al_pipeline.core.embeddings",
+    "al_pipeline.core.data.embeddings",
     "al_pipeline.core.evaluate",
     "al_pipeline.core.predict",
     "al_pipeline.core.study",

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from al_pipeline.cli import app
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.train import untrained
-from al_pipeline_tests.core.pictures import draw
+from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "white")
 

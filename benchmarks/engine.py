@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from al_pipeline.core.image_cache import CachedImages, ImageCache
-from al_pipeline.core.images import iter_blocks
+from al_pipeline.core.data.image_cache import CachedImages, ImageCache
+from al_pipeline.core.data.images import iter_blocks
 from al_pipeline.core.model import MEAN, STD, Checkpoint, build, device, normalize
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.predict import BATCH, GPU_BATCH, predict

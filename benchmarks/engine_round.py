@@ -42,7 +42,7 @@ class Parts:
 
 def cached_round(photos: "Photos", folder: Path, parts: Parts, *, labels: int) -> None:
     """A round as the assets run it, without Dagster: embeddings, head, checkpoint, predictions, selection."""
-    from al_pipeline.core.embeddings import EmbeddingStore
+    from al_pipeline.core.data.embeddings import EmbeddingStore
     from al_pipeline.core.predict import embed, predict_features
     from al_pipeline.core.strategies import select
     from al_pipeline.core.train import train, untrained
@@ -114,7 +114,7 @@ def naive_round(photos: "Photos", parts: Parts, *, labels: int) -> None:
 
 def fill(folder: Path, count: int) -> None:
     """Write a store of the synthetic embeddings that the strategies are measured on: 20 clusters."""
-    from al_pipeline.core.embeddings import EmbeddingStore
+    from al_pipeline.core.data.embeddings import EmbeddingStore
 
     vectors = embeddings(count)
 
@@ -127,7 +127,7 @@ def fill(folder: Path, count: int) -> None:
 
 def synthetic_round(folder: Path, count: int) -> None:
     """A round over all embeddings of a store, in this process; print seconds and peak memory as JSON."""
-    from al_pipeline.core.embeddings import EmbeddingStore
+    from al_pipeline.core.data.embeddings import EmbeddingStore
     from al_pipeline.core.head import fit_head, head_logits, softmax
     from al_pipeline.core.strategies import select
 

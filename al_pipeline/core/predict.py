@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from al_pipeline.core.data.image_cache import CachedImages, image_blocks
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.head import head_probabilities, softmax
-from al_pipeline.core.image_cache import CachedImages, image_blocks
 from al_pipeline.core.memory import halving
 from al_pipeline.core.model import Checkpoint, averaged, device, normalize
 

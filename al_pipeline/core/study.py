@@ -25,11 +25,11 @@ import pyarrow as pa
 import torch
 from threadpoolctl import threadpool_limits
 
+from al_pipeline.core.data.image_cache import PREPROCESSING
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiments import Embedded, Samples, embedded, known, shares_features, simulate_seed
 from al_pipeline.core.export import whole_file
-from al_pipeline.core.image_cache import PREPROCESSING
 from al_pipeline.core.model import device
 
 if TYPE_CHECKING:

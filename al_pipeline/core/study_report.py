@@ -10,6 +10,7 @@ import pandas as pd
 from al_pipeline.core import study_figures
 from al_pipeline.core.auc import CONFIDENCE
 from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
+from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluate import Interval
 from al_pipeline.core.experiment_plan import Plan
@@ -18,7 +19,6 @@ from al_pipeline.core.label_savings import WORDS, Saving, factor, savings, sente
 from al_pipeline.core.page import escaped, page, table
 from al_pipeline.core.paired import BASELINE, budget_differences, curves, wins
 from al_pipeline.core.paired_scores import AXES, METRICS, paired_scores
-from al_pipeline.core.pool import select_split
 from al_pipeline.core.study import at_budgets
 from al_pipeline.core.study_figures import signed
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from al_pipeline.core.data.image_cache import CachedImages, image_blocks
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.finetune import Examples, Fit, finetune
 from al_pipeline.core.head_training import Others, canonical, check_unlabeled, some, train_head
-from al_pipeline.core.image_cache import CachedImages, image_blocks
 from al_pipeline.core.model import (
     MEAN,
     STD,

@@ -5,8 +5,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.pool import scan, select_split
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.pool import scan, select_split
 from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.report import png_markdown
 from al_pipeline.defs.resources import Deployment
@@ -22,7 +22,7 @@ def image_pool(
     Files that cannot be used stay in the table with the split `excluded` and the reason. Materialize it again after
     adding images; ids are content hashes, so nothing that is labeled is lost.
     """
-    from al_pipeline.core.images import contact_sheet
+    from al_pipeline.core.data.images import contact_sheet
 
     settings = deployment.settings
     if settings.images is None:

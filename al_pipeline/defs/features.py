@@ -7,15 +7,15 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.pool import class_names, select_split
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.pool import class_names, select_split
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import Settings, TrainingSettings
 
 if TYPE_CHECKING:
     from upath import UPath
 
-    from al_pipeline.core.image_cache import CachedImages
+    from al_pipeline.core.data.image_cache import CachedImages
     from al_pipeline.core.model import Checkpoint
 
 # Features do not depend on the classes.
@@ -42,8 +42,8 @@ class Samples:
     """
 
     def __init__(self, manifest: pd.DataFrame, deployment: Deployment, training: TrainingSettings, seed: int) -> None:
-        from al_pipeline.core.embeddings import EmbeddingStore
-        from al_pipeline.core.image_cache import PREPROCESSING, ImageCache
+        from al_pipeline.core.data.embeddings import EmbeddingStore
+        from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache
         from al_pipeline.core.train import TrainingOptions, untrained
 
         settings = deployment.settings
@@ -60,7 +60,7 @@ class Samples:
 
     def images(self, sample_ids: Sequence[str]) -> "CachedImages":
         """Return the images of samples, decoded once."""
-        from al_pipeline.core.image_cache import CachedImages
+        from al_pipeline.core.data.image_cache import CachedImages
 
         return CachedImages(self._cache, list(sample_ids), [self.uris[i] for i in sample_ids])
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.pool import select_split
+from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.defs.answers import holdout_labels

@@ -10,8 +10,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.figures import score_histogram
-from al_pipeline.core.pool import select_split
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.core.strategies import Selection, available, certainty, cold_start, select
@@ -375,7 +375,7 @@ def _holdout_rows(manifest: pd.DataFrame, deployment: Deployment, config: RoundS
 
 
 def _sheet(query: pd.DataFrame, manifest: pd.DataFrame) -> bytes:
-    from al_pipeline.core.images import contact_sheet
+    from al_pipeline.core.data.images import contact_sheet
 
     uris = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
     captions = [" · ".join(filter(None, [row.predicted, f"{row.certainty:.2f}"])) for row in query.itertuples()]

@@ -61,7 +61,7 @@ def _suffix_as_is(source: Path) -> str | None:
 
 
 def _convert(source: Path, target: Path) -> None:
-    from al_pipeline.core.images import open_rgb
+    from al_pipeline.core.data.images import open_rgb
 
     try:
         open_rgb(source).save(target, format="PNG")

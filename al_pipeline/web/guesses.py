@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import ImageError, InputError
-from al_pipeline.core.images import decode
 from al_pipeline.core.model import Checkpoint, CheckpointInfo, read_info
 from al_pipeline.core.predict import predict
 from al_pipeline.core.rounds import round_key

@@ -18,7 +18,7 @@ from al_pipeline.core.predict import embed, predict, predict_features
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.core.train import TrainingOptions, Unlabeled, train, untrained
-from al_pipeline_tests.core.pictures import draw
+from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ["black", "white"]
 OPTIONS = TrainingOptions(image_size=16, epochs=1, learning_rate=1e-3)

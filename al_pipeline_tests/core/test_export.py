@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.export import (
     EXTRA_FILE,
@@ -26,11 +27,10 @@ from al_pipeline.core.export import (
     export_model,
     whole_file,
 )
-from al_pipeline.core.images import decode
 from al_pipeline.core.model import Checkpoint
 from al_pipeline.core.predict import predict
 from al_pipeline.core.train import TrainingOptions, untrained
-from al_pipeline_tests.core.pictures import draw
+from al_pipeline_tests.core.data.pictures import draw
 from al_pipeline_tests.core.test_model import file_size_limit
 
 NAMES = ("grüner Wald", "dark horse", "寿司", "d", "e")

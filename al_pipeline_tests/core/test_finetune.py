@@ -19,7 +19,7 @@ from al_pipeline.core.model import MEAN, STD, Checkpoint, build, normalize
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.predict import embed, predict, predict_features
 from al_pipeline.core.train import TrainingResult, Unlabeled, train, untrained
-from al_pipeline_tests.core.pictures import draw
+from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "gray", "white")
 LABELS = ["black", "gray", "white"] * 4

@@ -10,12 +10,12 @@ from PIL import Image, ImageOps
 from torch import nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from al_pipeline.core import image_cache, images
+from al_pipeline.core.data import image_cache, images
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.model import MEAN, STD, Checkpoint, build
 from al_pipeline.core.predict import BATCH, _fold_batch_norms, embed, predict, predict_features
 from al_pipeline.core.train import TrainingOptions, untrained
-from al_pipeline_tests.core.pictures import draw
+from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "gray", "white")
 

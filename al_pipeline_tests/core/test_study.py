@@ -12,7 +12,7 @@ from al_pipeline.core.experiments import known, simulate
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.study import Study, at_budgets, run_study, study_key
 from al_pipeline.core.train import untrained
-from al_pipeline_tests.core.pictures import draw
+from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ["black", "white"]
 

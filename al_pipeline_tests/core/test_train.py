@@ -15,7 +15,7 @@ from al_pipeline.core.finetune import TrainingError, batches
 from al_pipeline.core.options import OPTIMIZERS, TrainingOptions
 from al_pipeline.core.predict import predict
 from al_pipeline.core.train import TrainingResult, train, untrained
-from al_pipeline_tests.core.pictures import draw
+from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "white")
 LABELS = ["black", "white"] * 6

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from al_pipeline.core import image_cache, images
+from al_pipeline.core.data import image_cache, images
 from al_pipeline.core.model import Checkpoint
 from al_pipeline.core.options import TrainingOptions
 from al_pipeline.core.predict import predict

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from al_pipeline.core import images
+from al_pipeline.core.data import images
+from al_pipeline.core.data.images import contact_sheet, decode, iter_blocks, open_rgb
 from al_pipeline.core.errors import ImageError, InputError
-from al_pipeline.core.images import contact_sheet, decode, iter_blocks, open_rgb
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

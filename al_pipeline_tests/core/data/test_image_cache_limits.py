@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from al_pipeline.core.data.image_cache import CachedImages
 from al_pipeline.core.errors import ImageError
-from al_pipeline.core.image_cache import CachedImages
-from al_pipeline_tests.core.cached_pool import (
+from al_pipeline_tests.core.data.cached_pool import (
     OVERHEAD,
     PER_IMAGE,
     SIZE,

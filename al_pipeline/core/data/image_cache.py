@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core import block_file
-from al_pipeline.core.block_file import FILE, TEMPORARY, DamagedError, Pixels
+from al_pipeline.core.data import block_file
+from al_pipeline.core.data.block_file import FILE, TEMPORARY, DamagedError, Pixels
+from al_pipeline.core.data.images import ImagePath, decode, default_workers, iter_blocks
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.images import ImagePath, decode, default_workers, iter_blocks
 
 # Version of what `images.decode` does: raise it whenever the same file would give other pixels.
 PREPROCESSING = 1

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from al_pipeline.core import image_cache
+from al_pipeline.core.data import image_cache
+from al_pipeline.core.data.image_cache import CachedImages, ImageCache, image_blocks
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.image_cache import CachedImages, ImageCache, image_blocks
-from al_pipeline_tests.core.cached_pool import BYTES, OVERHEAD, PER_IMAGE, SIZE, Pool, direct, flip, stacked
+from al_pipeline_tests.core.data.cached_pool import BYTES, OVERHEAD, PER_IMAGE, SIZE, Pool, direct, flip, stacked
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from al_pipeline.core.data.image_cache import CachedImages, ImageCache
+from al_pipeline.core.data.images import iter_blocks
 from al_pipeline.core.errors import ImageError
-from al_pipeline.core.image_cache import CachedImages, ImageCache
-from al_pipeline.core.images import iter_blocks
 
 SIZE = 8
 BYTES = 3 * SIZE * SIZE

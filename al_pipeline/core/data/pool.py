@@ -11,8 +11,8 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 
+from al_pipeline.core.data.images import MAX_PIXELS, default_workers, open_rgb
 from al_pipeline.core.errors import ImageError, InputError
-from al_pipeline.core.images import MAX_PIXELS, default_workers, open_rgb
 
 # HEIC, AVIF and JPEG 2000 are looked at so that they show up as excluded, with a reason, instead of being missed.
 SUFFIXES = frozenset(

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from al_pipeline_tests.core.cached_pool import MUCH, OVERHEAD, PER_IMAGE, SIZE, Pool, flip
+from al_pipeline_tests.core.data.cached_pool import MUCH, OVERHEAD, PER_IMAGE, SIZE, Pool, flip
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_threads_share_an_instance(tmp_path: Path) -> None:
 FILL = """
     import sys
     from pathlib import Path
-    from al_pipeline.core.image_cache import CachedImages, ImageCache
+    from al_pipeline.core.data.image_cache import CachedImages, ImageCache
 
     folder, limit, size, block, listing = sys.argv[1:]
     ids, paths = zip(*(line.split(" ", 1) for line in Path(listing).read_text().splitlines()))

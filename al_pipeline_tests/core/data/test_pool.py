@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from al_pipeline.core.data.pool import COLUMNS, class_names, scan, select_split
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.pool import COLUMNS, class_names, scan, select_split
 
 
 def picture(path: Path, seed: int | None = None) -> Path:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from al_pipeline.core import embeddings
-from al_pipeline.core.embeddings import STEP, EmbeddingStore
+from al_pipeline.core.data import embeddings
+from al_pipeline.core.data.embeddings import STEP, EmbeddingStore
 from al_pipeline.core.errors import InputError
 
 
@@ -85,12 +85,12 @@ def test_a_process_that_is_killed_leaves_a_store_that_can_be_read(tmp_path: Path
     program = f"""
 import os, signal, numpy as np
 from pathlib import Path
-from al_pipeline.core.embeddings import EmbeddingStore
+from al_pipeline.core.data.embeddings import EmbeddingStore
 def compute(ids):
     if "{"0" * 29}512" in ids:
         os.kill(os.getpid(), signal.SIGKILL)
     return np.ones((len(ids), 4), dtype=np.float32)
-from al_pipeline.core import embeddings
+from al_pipeline.core.data import embeddings
 embeddings.SHARD_IMAGES = 256
 EmbeddingStore(Path({str(tmp_path / "e")!r})).complete([f"{{i:032d}}" for i in range(1000)], compute)
 """

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from al_pipeline.core.datasets import write_digits
+from al_pipeline.core.data.datasets import write_digits
+from al_pipeline.core.data.pool import class_names, scan
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.pool import class_names, scan
 
 TEN = list("0123456789")
 

@@ -1,0 +1,1 @@
+"""Images: which there are, decoded once, embedded once."""
