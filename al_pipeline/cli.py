@@ -223,7 +223,7 @@ def predict(
     """Predict every image in a folder with a checkpoint, and write a table of probabilities."""
     from rich.progress import Progress
 
-    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.offline import find_checkpoint, predict_folder
 
     with told_plainly():
@@ -261,8 +261,8 @@ def export_model(
     home: Home = None,
 ) -> None:
     """Write a checkpoint as ONNX or TorchScript: pixels in, probabilities out; checked before it is left there."""
-    from al_pipeline.core.export import SUFFIXES, export_model
-    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.core.learning.checkpoint import Checkpoint
+    from al_pipeline.core.learning.export import SUFFIXES, export_model
     from al_pipeline.core.rounds import round_key
     from al_pipeline.offline import find_checkpoint
 

@@ -81,8 +81,8 @@ def simulate(
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from al_pipeline.core.data.pool import class_names, scan
-    from al_pipeline.core.export import whole_file
-    from al_pipeline.core.model import device
+    from al_pipeline.core.learning.checkpoint import device
+    from al_pipeline.core.learning.export import whole_file
     from al_pipeline.core.study import run_study, versions
     from al_pipeline.core.study_report import Description, settings_of, write_report
 
@@ -173,7 +173,7 @@ def _plan(
 ) -> "Plan":
     """Return the plan: what the command line says, else the loop's settings."""
     from al_pipeline.core.experiment_plan import Plan
-    from al_pipeline.core.options import TrainingOptions
+    from al_pipeline.core.learning.options import TrainingOptions
 
     own = settings.round
     chosen = {name: getattr(own, name) for name in ("batch_size", "sample_size", "balanced", "explore", "dedup")}

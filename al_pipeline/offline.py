@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.data.pool import SUFFIXES, walk
 from al_pipeline.core.errors import ImageError, InputError
-from al_pipeline.core.export import whole_file
-from al_pipeline.core.model import Checkpoint
-from al_pipeline.core.predict import predict
+from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.export import whole_file
+from al_pipeline.core.learning.predict import predict
 
 # Images whose outcome is in memory at a time, a multiple of the blocks that `predict` decodes ahead. Between two chunks
 # nothing is decoded ahead and the network is built anew: together well under a tenth of the time of one chunk.

@@ -155,7 +155,7 @@ class TrainingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _usable(self) -> "TrainingSettings":
-        from al_pipeline.core.options import TrainingOptions
+        from al_pipeline.core.learning.options import TrainingOptions
 
         TrainingOptions(**self.model_dump())
         return self

@@ -35,13 +35,13 @@ NO_SERVER = "al_pipeline_tests/faults/test_interleavings.py"
 ORDER = (
     SERVERS,
     (NO_SERVER,),
-    ("al_pipeline_tests/core/test_finetune.py",),
+    ("al_pipeline_tests/core/learning/test_finetune.py",),
     (FAULTS,),
     tuple(
         f"al_pipeline_tests/{name}"
         for name in (
             "test_notebook.py",
-            "core/test_export.py",
+            "core/learning/test_export.py",
             "core/test_experiments.py",
             "core/test_coverage_of_intervals.py",
             "core/test_study.py",

@@ -16,13 +16,13 @@ from al_pipeline import offline
 from al_pipeline.cli import ModelFormat, app
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.export import FORMATS
-from al_pipeline.core.model import Checkpoint
-from al_pipeline.core.predict import predict
-from al_pipeline.core.train import TrainingOptions, untrained
+from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.export import FORMATS
+from al_pipeline.core.learning.predict import predict
+from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline.offline import find_checkpoint, predict_folder
 from al_pipeline_tests.core.data.pictures import draw
-from al_pipeline_tests.core.test_model import file_size_limit
+from al_pipeline_tests.core.learning.test_checkpoint import file_size_limit
 
 NAMES = ("grüner Wald", "dark, horse", "寿司")
 COLUMNS = ["path", "predicted", "probability", *(f"p_{name}" for name in NAMES), "error"]

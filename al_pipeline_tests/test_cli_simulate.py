@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from al_pipeline.cli import app
-from al_pipeline.core.options import TrainingOptions
-from al_pipeline.core.train import untrained
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "white")

@@ -63,8 +63,8 @@ def digits() -> Data:
 
 def photos(folder: Path, archive: str, title: str, size: int, batch: int, sample: int) -> Data:
     """Return features of a network trained on other images."""
-    from al_pipeline.core.predict import embed
-    from al_pipeline.core.train import TrainingOptions, untrained
+    from al_pipeline.core.learning.predict import embed
+    from al_pipeline.core.learning.train import TrainingOptions, untrained
 
     with tempfile.TemporaryDirectory() as place:
         with tarfile.open(folder / f"{archive}.tar") as tar:

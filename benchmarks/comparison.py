@@ -18,7 +18,7 @@ from al_pipeline.core.compare import UNDECIDED
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiments import known
 from al_pipeline.core.label_savings import Saving, savings, sentence
-from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.page import table
 from al_pipeline.core.strategies import available
 from al_pipeline.core.study import run_study, study_key, versions

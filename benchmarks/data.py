@@ -9,7 +9,7 @@ import pandas as pd
 
 from al_pipeline.core.data.datasets import write_digits
 from al_pipeline.core.data.pool import class_names, scan
-from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.learning.options import TrainingOptions
 from benchmarks.table import machine
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"

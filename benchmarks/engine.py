@@ -26,10 +26,10 @@ from torch import nn
 
 from al_pipeline.core.data.image_cache import CachedImages, ImageCache
 from al_pipeline.core.data.images import iter_blocks
-from al_pipeline.core.model import MEAN, STD, Checkpoint, build, device, normalize
-from al_pipeline.core.options import TrainingOptions
-from al_pipeline.core.predict import BATCH, GPU_BATCH, predict
-from al_pipeline.core.train import train, untrained
+from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build, device, normalize
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.predict import BATCH, GPU_BATCH, predict
+from al_pipeline.core.learning.train import train, untrained
 from benchmarks.table import print_table
 
 PARTS = ("prediction", "finetuning", "round", "scale", "accuracy")
@@ -252,7 +252,7 @@ def accuracy(photos: Photos) -> None:
     """Test accuracy of the head at 160 labels, 20 at a time, beside active-vision's published dog-vs-food figure."""
     from scipy.stats import t
 
-    from al_pipeline.core.predict import embed, predict_features
+    from al_pipeline.core.learning.predict import embed, predict_features
 
     rows, seeds = [], 10
     truth = np.array([CLASSES.index(label) for label in photos.test_labels])
@@ -292,7 +292,7 @@ def _chosen(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Choose 20 of the unlabeled rows."""
-    from al_pipeline.core.predict import predict_features
+    from al_pipeline.core.learning.predict import predict_features
     from al_pipeline.core.strategies import select
 
     return select(

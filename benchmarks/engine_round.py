@@ -43,9 +43,9 @@ class Parts:
 def cached_round(photos: "Photos", folder: Path, parts: Parts, *, labels: int) -> None:
     """A round as the assets run it, without Dagster: embeddings, head, checkpoint, predictions, selection."""
     from al_pipeline.core.data.embeddings import EmbeddingStore
-    from al_pipeline.core.predict import embed, predict_features
+    from al_pipeline.core.learning.predict import embed, predict_features
+    from al_pipeline.core.learning.train import train, untrained
     from al_pipeline.core.strategies import select
-    from al_pipeline.core.train import train, untrained
     from benchmarks.engine import CLASSES
 
     options = photos.options(224, mode="head")
@@ -88,7 +88,7 @@ def naive_round(photos: "Photos", parts: Parts, *, labels: int) -> None:
     from torchvision.models import resnet18
     from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
-    from al_pipeline.core.model import MEAN, STD
+    from al_pipeline.core.learning.checkpoint import MEAN, STD
     from benchmarks.engine import CLASSES
 
     chosen = np.random.default_rng(0).permutation(len(photos.paths))
@@ -128,7 +128,7 @@ def fill(folder: Path, count: int) -> None:
 def synthetic_round(folder: Path, count: int) -> None:
     """A round over all embeddings of a store, in this process; print seconds and peak memory as JSON."""
     from al_pipeline.core.data.embeddings import EmbeddingStore
-    from al_pipeline.core.head import fit_head, head_logits, softmax
+    from al_pipeline.core.learning.head import fit_head, head_logits, softmax
     from al_pipeline.core.strategies import select
 
     parts, rng = Parts(), np.random.default_rng(1)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from al_pipeline.core.head import fit_head, head_logits
-from al_pipeline.core.semi_supervised import Guesses, propagated, self_trained
+from al_pipeline.core.learning.head import fit_head, head_logits
+from al_pipeline.core.learning.semi_supervised import Guesses, propagated, self_trained
 from benchmarks.budgets import Data, digits, photos
 from benchmarks.table import print_table
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from al_pipeline.core.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
-from al_pipeline.core.calibration import CalibrationBin, calibration
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.calibration import CalibrationBin, calibration
 
 CURVE_POINTS = 200
 # Beyond this many classes a curve each is unreadable and, at 200 points, megabytes: only the mean curve is kept.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies import available
 
 STARTS = ("random", "own")

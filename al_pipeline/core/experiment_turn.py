@@ -9,15 +9,15 @@ import pandas as pd
 
 from al_pipeline.core.agreement import STOP_SET, STOP_SET_IMAGES, stop_set
 from al_pipeline.core.evaluate import Evaluation, evaluate
-from al_pipeline.core.head import PASSES, Head, head_passes, head_probabilities
-from al_pipeline.core.head_training import Others, check_unlabeled, train_head
-from al_pipeline.core.model import Checkpoint, device
-from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.learning.checkpoint import Checkpoint, device
+from al_pipeline.core.learning.head import PASSES, Head, head_passes, head_probabilities
+from al_pipeline.core.learning.head_training import Others, check_unlabeled, train_head
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.predict import embed, predict, predict_features
+from al_pipeline.core.learning.semi_supervised import MOST_FEATURES
+from al_pipeline.core.learning.train import Unlabeled, train, untrained
 from al_pipeline.core.oracle import SKIPPED
-from al_pipeline.core.predict import embed, predict, predict_features
 from al_pipeline.core.rng import generator
-from al_pipeline.core.semi_supervised import MOST_FEATURES
-from al_pipeline.core.train import Unlabeled, train, untrained
 
 Rows = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]

@@ -14,8 +14,8 @@ from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluate import Interval
 from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.export import whole_file
 from al_pipeline.core.label_savings import WORDS, Saving, factor, savings, sentence, whole
+from al_pipeline.core.learning.export import whole_file
 from al_pipeline.core.page import escaped, page, table
 from al_pipeline.core.paired import BASELINE, budget_differences, curves, wins
 from al_pipeline.core.paired_scores import AXES, METRICS, paired_scores

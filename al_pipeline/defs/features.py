@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from al_pipeline.core.data.image_cache import CachedImages
-    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.core.learning.checkpoint import Checkpoint
 
 # Features do not depend on the classes.
 ANY_CLASSES = ("0", "1")
@@ -44,7 +44,7 @@ class Samples:
     def __init__(self, manifest: pd.DataFrame, deployment: Deployment, training: TrainingSettings, seed: int) -> None:
         from al_pipeline.core.data.embeddings import EmbeddingStore
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache
-        from al_pipeline.core.train import TrainingOptions, untrained
+        from al_pipeline.core.learning.train import TrainingOptions, untrained
 
         settings = deployment.settings
         usable = manifest[manifest["split"] != "excluded"]
@@ -74,7 +74,7 @@ class Samples:
 
     def predict(self, checkpoint: "Checkpoint", sample_ids: Sequence[str], log: dg.DagsterLogManager) -> np.ndarray:
         """Return class probabilities, shape (n, K): from the features, if the checkpoint's backbone is the start's."""
-        from al_pipeline.core.predict import predict, predict_features
+        from al_pipeline.core.learning.predict import predict, predict_features
 
         if len(sample_ids) and self.has_backbone_of(checkpoint) and checkpoint.info.mode == "head":
             return predict_features(checkpoint, self.features(sample_ids, log))
@@ -84,7 +84,7 @@ class Samples:
         self, checkpoint: "Checkpoint", sample_ids: Sequence[str], log: dg.DagsterLogManager
     ) -> np.ndarray:
         """Return the features of samples under a checkpoint's own backbone, shape (n, d), float32."""
-        from al_pipeline.core.predict import embed
+        from al_pipeline.core.learning.predict import embed
 
         if self.has_backbone_of(checkpoint):
             return self.features(sample_ids, log)
@@ -100,7 +100,7 @@ class Samples:
         )
 
     def _embed(self, sample_ids: Sequence[str]) -> np.ndarray:
-        from al_pipeline.core.predict import embed
+        from al_pipeline.core.learning.predict import embed
 
         return embed(self.start, self.images(sample_ids))
 

@@ -80,7 +80,7 @@ class CheckpointIOManager(dg.UPathIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
         """Read the checkpoint."""
-        from al_pipeline.core.model import Checkpoint
+        from al_pipeline.core.learning.checkpoint import Checkpoint
 
         return Checkpoint.load(local(path))
 

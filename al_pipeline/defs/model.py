@@ -19,8 +19,8 @@ from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from al_pipeline.core.model import Checkpoint
-    from al_pipeline.core.train import TrainingOptions, TrainingResult, Unlabeled
+    from al_pipeline.core.learning.checkpoint import Checkpoint
+    from al_pipeline.core.learning.train import TrainingOptions, TrainingResult, Unlabeled
 
 
 @dg.asset(
@@ -50,7 +50,7 @@ def checkpoint(
     batch is chosen without predictions.
     """
     began = time.monotonic()
-    from al_pipeline.core.train import TrainingOptions, untrained
+    from al_pipeline.core.learning.train import TrainingOptions, untrained
 
     import_seconds = time.monotonic() - began
     options = TrainingOptions(**training.model_dump())
@@ -102,8 +102,8 @@ def _train(
     seed: int,
 ) -> "TrainingResult":
     """Train on the labeled pool, with features where the mode or the semi-supervised arm goes by them."""
-    from al_pipeline.core.model import device
-    from al_pipeline.core.train import train
+    from al_pipeline.core.learning.checkpoint import device
+    from al_pipeline.core.learning.train import train
 
     number = round_number(context.partition_key)
     ids = labeled_pool["sample_id"].tolist()
@@ -135,8 +135,8 @@ def _unlabeled(
     """Return random unlabeled samples of the pool for the semi-supervised arms; None if they are off."""
     if options.semi_supervised == "none":
         return None
-    from al_pipeline.core.semi_supervised import MOST_FEATURES
-    from al_pipeline.core.train import Unlabeled
+    from al_pipeline.core.learning.semi_supervised import MOST_FEATURES
+    from al_pipeline.core.learning.train import Unlabeled
 
     others = sorted(set(samples.pool) - labeled)
     rng = generator(seed, number, "unlabeled pool")
@@ -146,7 +146,7 @@ def _unlabeled(
 
 def _previous(deployment: Deployment, number: int) -> "Checkpoint | None":
     """Return the checkpoint of the round before, if there is one."""
-    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.core.learning.checkpoint import Checkpoint
 
     path = deployment.settings.artifacts / "checkpoint" / f"{round_key(number - 1)}.safetensors" if number else None
     return Checkpoint.load(path) if path is not None and path.exists() else None

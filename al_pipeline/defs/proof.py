@@ -20,8 +20,8 @@ from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    from al_pipeline.core.learning.train import TrainingOptions
     from al_pipeline.core.random_arm import LabelsSaved
-    from al_pipeline.core.train import TrainingOptions
 
 # A head takes a fraction of a second, a network minutes.
 HEAD_PAIRS, NETWORK_PAIRS = 6, 2
@@ -107,8 +107,8 @@ def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, 
 
 def _options(training: TrainingSettings, labels: pd.DataFrame) -> "TrainingOptions":
     """Return how the round was trained, so that random labels are trained on the same way."""
-    from al_pipeline.core.model import device
-    from al_pipeline.core.train import TrainingOptions
+    from al_pipeline.core.learning.checkpoint import device
+    from al_pipeline.core.learning.train import TrainingOptions
 
     options = TrainingOptions(**training.model_dump())
     mode = options.resolve_mode(int(labels["label"].value_counts().min()), device().type)
@@ -127,9 +127,9 @@ def _learner(
     log: dg.DagsterLogManager,
 ) -> Learn:
     """Return a function that trains on rows of the arm and tells which holdout samples the model is right about."""
-    from al_pipeline.core.head import head_logits
-    from al_pipeline.core.head_training import train_head
-    from al_pipeline.core.train import train
+    from al_pipeline.core.learning.head import head_logits
+    from al_pipeline.core.learning.head_training import train_head
+    from al_pipeline.core.learning.train import train
 
     ids, tests = arm.index.tolist(), holdout["sample_id"].tolist()
     targets, truth = _numbers(arm, names), _numbers(holdout["label"], names)

@@ -26,7 +26,7 @@ from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.core.learning.checkpoint import Checkpoint
 
 PLAN_COLUMNS = (
     "sample_id",
@@ -327,7 +327,7 @@ def _passes(
     seed: int,
 ) -> np.ndarray:
     """Return the predictions of an ensemble of heads on the checkpoint's features, shape (T, n, K)."""
-    from al_pipeline.core.head import PASSES, head_passes
+    from al_pipeline.core.learning.head import PASSES, head_passes
 
     names = list(checkpoint.info.class_names)
     return head_passes(

@@ -100,7 +100,7 @@ def _plan(
     config: SimulationConfig, round_config: RoundSettings, training: TrainingSettings, strategy: str, seed: int
 ) -> "Plan":
     from al_pipeline.core.experiment_plan import Plan
-    from al_pipeline.core.options import TrainingOptions
+    from al_pipeline.core.learning.options import TrainingOptions
 
     return Plan(
         strategies=[strategy],

@@ -14,7 +14,7 @@ from al_pipeline.defs.io import write_whole
 from al_pipeline.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from al_pipeline.core.model import Checkpoint
+    from al_pipeline.core.learning.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

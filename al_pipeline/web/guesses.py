@@ -8,8 +8,8 @@ from pathlib import Path
 
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import ImageError, InputError
-from al_pipeline.core.model import Checkpoint, CheckpointInfo, read_info
-from al_pipeline.core.predict import predict
+from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, read_info
+from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.images import AS_IS
 from al_pipeline.ledger import Ledger

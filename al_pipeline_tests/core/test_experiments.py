@@ -13,11 +13,11 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiment_turn import World, turn
 from al_pipeline.core.experiments import embedded, known, simulate
+from al_pipeline.core.learning.predict import embed, predict, predict_features
+from al_pipeline.core.learning.train import TrainingOptions, Unlabeled, train, untrained
 from al_pipeline.core.oracle import SKIPPED, answers
-from al_pipeline.core.predict import embed, predict, predict_features
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
-from al_pipeline.core.train import TrainingOptions, Unlabeled, train, untrained
 from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ["black", "white"]

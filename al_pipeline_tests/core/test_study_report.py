@@ -10,7 +10,7 @@ import pytest
 from al_pipeline.core import study_report
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.label_savings import savings, sentence
-from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.page import data_address
 from al_pipeline.core.study import AFTERWARDS
 from al_pipeline.core.study_report import Description, html, markdown, pictures, settings_of, write_report

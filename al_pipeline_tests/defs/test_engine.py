@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from al_pipeline.core.data import image_cache, images
-from al_pipeline.core.model import Checkpoint
-from al_pipeline.core.options import TrainingOptions
-from al_pipeline.core.predict import predict
-from al_pipeline.core.train import untrained
+from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.predict import predict
+from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 

@@ -11,10 +11,10 @@ import pytest
 
 from al_pipeline.core.agreement import agreement, stop_set
 from al_pipeline.core.evaluate import evaluate
-from al_pipeline.core.model import Checkpoint
-from al_pipeline.core.predict import predict
+from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.predict import predict
+from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline.core.rounds import round_key
-from al_pipeline.core.train import TrainingOptions, untrained
 from al_pipeline.defs.stop_set import StopPredictions
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round

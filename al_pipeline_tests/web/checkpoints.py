@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from al_pipeline.core.model import Checkpoint
-from al_pipeline.core.train import TrainingOptions, untrained
+from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline.ledger import Ledger
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 

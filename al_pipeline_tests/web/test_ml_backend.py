@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from al_pipeline.core.predict import predict
+from al_pipeline.core.learning.predict import predict
 from al_pipeline.labelstudio.config import label_config
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.guessable import guessable

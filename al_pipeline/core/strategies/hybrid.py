@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from al_pipeline.core.calibration import tempered
+from al_pipeline.core.learning.calibration import tempered
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.diversity import kernel_radius, sample, typiclust
 from al_pipeline.core.strategies.options import positive, whole

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from al_pipeline.core.semi_supervised import confident, propagated, self_trained
+from al_pipeline.core.learning.semi_supervised import confident, propagated, self_trained
 
 
 def clusters(per_class: int, classes: int = 3, seed: int = 0, apart: float = 4.0) -> tuple[np.ndarray, np.ndarray]:

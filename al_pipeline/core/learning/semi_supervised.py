@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.head import Integers, Vectors, fit_head, head_probabilities
+from al_pipeline.core.learning.head import Integers, Vectors, fit_head, head_probabilities
 
 # Unlabeled samples that are looked at, at random: neighbours of neighbours of 20,000 take a few seconds.
 MOST_FEATURES = 20_000

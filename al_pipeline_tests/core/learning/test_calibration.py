@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.calibration import TEMPERATURES, best_temperature, calibration, fit_temperature, tempered
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.calibration import TEMPERATURES, best_temperature, calibration, fit_temperature, tempered
 
 
 def outcomes(n: int, seed: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,9 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from al_pipeline.core.data import image_cache, images
 from al_pipeline.core.errors import ImageError
-from al_pipeline.core.model import MEAN, STD, Checkpoint, build
-from al_pipeline.core.predict import BATCH, _fold_batch_norms, embed, predict, predict_features
-from al_pipeline.core.train import TrainingOptions, untrained
+from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build
+from al_pipeline.core.learning.predict import BATCH, _fold_batch_norms, embed, predict, predict_features
+from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "gray", "white")
@@ -56,7 +56,7 @@ def test_neither_batch_size_nor_workers_nor_the_cache_change_a_prediction(
     expected = predict(checkpoint, paths)
     for module in (images, image_cache):
         monkeypatch.setattr(module, "default_workers", lambda: workers)
-    monkeypatch.setattr("al_pipeline.core.predict.BATCH", batch)
+    monkeypatch.setattr("al_pipeline.core.learning.predict.BATCH", batch)
     np.testing.assert_allclose(predict(checkpoint, paths), expected, atol=1e-5)
     ids = [f"{i:032x}" for i in range(len(paths))]
     cached = image_cache.CachedImages(image_cache.ImageCache(tmp_path / "cache", 1 << 30), ids, paths)

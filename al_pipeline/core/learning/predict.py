@@ -11,9 +11,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from al_pipeline.core.data.image_cache import CachedImages, image_blocks
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.head import head_probabilities, softmax
-from al_pipeline.core.memory import halving
-from al_pipeline.core.model import Checkpoint, averaged, device, normalize
+from al_pipeline.core.learning.checkpoint import Checkpoint, averaged, device, normalize
+from al_pipeline.core.learning.head import head_probabilities, softmax
+from al_pipeline.core.learning.memory import halving
 
 # Images per forward pass. Blocks are whole multiples of it, so that an image meets the same neighbours, and the
 # arithmetic takes the same order, however large the blocks are. A GPU wants more at a time.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from al_pipeline.core.logistic import fit_logistic
+from al_pipeline.core.learning.logistic import fit_logistic
 
 
 def problem(n: int, classes: int, n_fits: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.head import EVENED, NOISE, WITHOUT_VALIDATION, fit_head, head_logits, head_passes, softmax
-from al_pipeline.core.logistic import fit_logistic
+from al_pipeline.core.learning.head import (
+    EVENED,
+    NOISE,
+    WITHOUT_VALIDATION,
+    fit_head,
+    head_logits,
+    head_passes,
+    softmax,
+)
+from al_pipeline.core.learning.logistic import fit_logistic
 
 
 def clouds(
@@ -136,7 +144,7 @@ def test_regularisation_is_chosen_on_more_labels_where_there_are_more_classes(
         fitted.append(len(inputs))
         return fit_logistic(inputs, *rest)
 
-    monkeypatch.setattr("al_pipeline.core.head.fit_logistic", counted)
+    monkeypatch.setattr("al_pipeline.core.learning.head.fit_logistic", counted)
     fit_head(*clouds(1200, classes, width=8), classes, seed=0)
     # Classes are drawn in proportion, each rounded to whole rows.
     assert all(abs(n - rows) < classes for n in fitted[:-1])

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from al_pipeline.core.data.image_cache import CachedImages, image_blocks
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.finetune import Examples, Fit, finetune
-from al_pipeline.core.head_training import Others, canonical, check_unlabeled, some, train_head
-from al_pipeline.core.model import (
+from al_pipeline.core.learning.checkpoint import (
     MEAN,
     STD,
     Checkpoint,
@@ -25,11 +23,13 @@ from al_pipeline.core.model import (
     state_hash,
     versions,
 )
-from al_pipeline.core.options import TrainingOptions
-from al_pipeline.core.predict import embed, predict
+from al_pipeline.core.learning.finetune import Examples, Fit, finetune
+from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.predict import embed, predict
+from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
+from al_pipeline.core.learning.warm_start import take_over
 from al_pipeline.core.rng import generator, torch_seed
-from al_pipeline.core.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
-from al_pipeline.core.warm_start import take_over
 
 Images = Sequence[str | Path] | CachedImages
 Features = npt.NDArray[np.float32]

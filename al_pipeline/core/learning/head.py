@@ -10,9 +10,9 @@ from scipy.special import logsumexp
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import ThreadpoolController
 
-from al_pipeline.core.calibration import fit_temperature
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.logistic import Floats, fit_logistic
+from al_pipeline.core.learning.calibration import fit_temperature
+from al_pipeline.core.learning.logistic import Floats, fit_logistic
 
 Vectors = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]

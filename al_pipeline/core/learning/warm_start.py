@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.model import HEAD, Checkpoint
+from al_pipeline.core.learning.checkpoint import HEAD, Checkpoint
 
 
 def take_over(model: nn.Module, previous: Checkpoint, class_names: Sequence[str], architecture: str) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.head import Head, Integers, Vectors, fit_head
-from al_pipeline.core.options import TrainingOptions
+from al_pipeline.core.learning.head import Head, Integers, Vectors, fit_head
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.semi_supervised import MOST_FEATURES, Guesses, propagated, self_trained
 from al_pipeline.core.rng import generator, torch_seed
-from al_pipeline.core.semi_supervised import MOST_FEATURES, Guesses, propagated, self_trained
 
 
 @dataclass(frozen=True)

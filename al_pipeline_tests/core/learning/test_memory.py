@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from al_pipeline.core.memory import OutOfMemoryError, halving
+from al_pipeline.core.learning.memory import OutOfMemoryError, halving
 
 
 def limited(limit: int, error: Exception, calls: list[int]):

@@ -16,7 +16,8 @@ from PIL import Image
 
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.export import (
+from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.export import (
     EXTRA_FILE,
     FORMATS,
     SUFFIXES,
@@ -27,11 +28,10 @@ from al_pipeline.core.export import (
     export_model,
     whole_file,
 )
-from al_pipeline.core.model import Checkpoint
-from al_pipeline.core.predict import predict
-from al_pipeline.core.train import TrainingOptions, untrained
+from al_pipeline.core.learning.predict import predict
+from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline_tests.core.data.pictures import draw
-from al_pipeline_tests.core.test_model import file_size_limit
+from al_pipeline_tests.core.learning.test_checkpoint import file_size_limit
 
 NAMES = ("grüner Wald", "dark horse", "寿司", "d", "e")
 COUNTS = (1, 7)

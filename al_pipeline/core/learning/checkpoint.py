@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import CheckpointError, InputError
-from al_pipeline.core.options import check_architecture
+from al_pipeline.core.learning.options import check_architecture
 
 # Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
 MEAN = (0.485, 0.456, 0.406)

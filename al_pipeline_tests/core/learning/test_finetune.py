@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from al_pipeline.core.augment import augmented, strong, weak
-from al_pipeline.core.calibration import fit_temperature
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.finetune import Examples, compute_precision, finetune, validation_split
-from al_pipeline.core.model import MEAN, STD, Checkpoint, build, normalize
-from al_pipeline.core.options import TrainingOptions
-from al_pipeline.core.predict import embed, predict, predict_features
-from al_pipeline.core.train import TrainingResult, Unlabeled, train, untrained
+from al_pipeline.core.learning.augment import augmented, strong, weak
+from al_pipeline.core.learning.calibration import fit_temperature
+from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build, normalize
+from al_pipeline.core.learning.finetune import Examples, compute_precision, finetune, validation_split
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.predict import embed, predict, predict_features
+from al_pipeline.core.learning.train import TrainingResult, Unlabeled, train, untrained
 from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "gray", "white")
@@ -57,7 +57,7 @@ def test_a_tiny_set_is_learned_by_heart(paths: list[str]) -> None:
 def test_the_same_seed_gives_the_same_bits_in_fresh_processes(paths: list[str], weights: str) -> None:
     program = f"""
 import json, sys
-from al_pipeline.core.train import TrainingOptions, train
+from al_pipeline.core.learning.train import TrainingOptions, train
 paths, labels = json.loads(sys.argv[1])
 for mode in ("finetune", "head"):
     options = TrainingOptions(image_size=16, epochs=1, batch_size=6, mode=mode, weights={weights!r},

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from al_pipeline.core.augment import Augment, augmented, strong, weak
-from al_pipeline.core.calibration import fit_temperature
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.memory import halving
-from al_pipeline.core.model import MEAN, STD, averaged, normalize
-from al_pipeline.core.options import TrainingOptions
-from al_pipeline.core.small_maps import use_small_maps
+from al_pipeline.core.learning.augment import Augment, augmented, strong, weak
+from al_pipeline.core.learning.calibration import fit_temperature
+from al_pipeline.core.learning.checkpoint import MEAN, STD, averaged, normalize
+from al_pipeline.core.learning.memory import halving
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.small_maps import use_small_maps
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

@@ -13,8 +13,8 @@ import torch
 import torchvision
 
 from al_pipeline.core.errors import CheckpointError, InputError
-from al_pipeline.core.model import Checkpoint, build, read_info, state_hash
-from al_pipeline.core.train import TrainingOptions, untrained
+from al_pipeline.core.learning.checkpoint import Checkpoint, build, read_info, state_hash
+from al_pipeline.core.learning.train import TrainingOptions, untrained
 
 NAMES = ("grüner Wald", "dark horse", "寿司")
 BACKBONE = Path(__file__).parents[2] / "../shared/data/resnet18_tin199.safetensors"

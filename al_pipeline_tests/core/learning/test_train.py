@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import ImageError, InputError
-from al_pipeline.core.finetune import TrainingError, batches
-from al_pipeline.core.options import OPTIMIZERS, TrainingOptions
-from al_pipeline.core.predict import predict
-from al_pipeline.core.train import TrainingResult, train, untrained
+from al_pipeline.core.learning.finetune import TrainingError, batches
+from al_pipeline.core.learning.options import OPTIMIZERS, TrainingOptions
+from al_pipeline.core.learning.predict import predict
+from al_pipeline.core.learning.train import TrainingResult, train, untrained
 from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "white")

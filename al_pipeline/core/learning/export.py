@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import ALError, InputError
-from al_pipeline.core.model import Checkpoint, averaged, normalize
+from al_pipeline.core.learning.checkpoint import Checkpoint, averaged, normalize
 
 # Formats, and what their files are usually called.
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}

@@ -1,0 +1,1 @@
+"""From labeled images to a checkpoint, and from a checkpoint to predictions."""
