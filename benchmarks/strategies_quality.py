@@ -8,8 +8,8 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from al_pipeline.core.strategies.clusters import kmeans
-from al_pipeline.core.strategies.distances import nearest, squared_norms
+from al_pipeline.core.strategies.kernels.clusters import kmeans
+from al_pipeline.core.strategies.kernels.distances import nearest, squared_norms
 from benchmarks.pools import BATCH, LABELED, pool
 
 

@@ -11,7 +11,7 @@ import pytest
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluate import evaluate
 from al_pipeline.core.prequential import lure_risk, lure_weights, prequential_accuracy
-from al_pipeline.core.strategies.inclusion import inclusion_probabilities
+from al_pipeline.core.strategies.kernels.inclusion import inclusion_probabilities
 from al_pipeline.core.strategies.selection import select
 
 WEIGHTS = np.array([0.2, 0.5, 1.0, 1.3, 2.0, 3.0])

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.strategies.options import positive, share, whole
+from al_pipeline.core.checks import positive, share, whole
 from al_pipeline.core.strategies.query import Floats, Picks, Query
 from al_pipeline.core.strategies.registry import strategy
 
@@ -21,7 +21,7 @@ MOST_CLUSTERS, NEIGHBOURS, SMALL_CLUSTER = 500, 20, 5
 )
 def k_center(query: Query) -> Picks:
     """See `centers.farthest_first`."""
-    from al_pipeline.core.strategies.centers import farthest_first
+    from al_pipeline.core.strategies.kernels.centers import farthest_first
 
     return farthest_first(query)
 
@@ -42,8 +42,8 @@ def typiclust(query: Query, *, clusters: int = MOST_CLUSTERS, neighbours: int = 
     neighbours : int
         Over how many nearest neighbours of its cluster a candidate's typicality is taken.
     """
-    from al_pipeline.core.strategies.clusters import Ranked, in_turns, kmeans, rows_of, typicality
-    from al_pipeline.core.strategies.distances import tensor
+    from al_pipeline.core.strategies.kernels.clusters import Ranked, in_turns, kmeans, rows_of, typicality
+    from al_pipeline.core.strategies.kernels.distances import tensor
 
     most, neighbours = whole("clusters", clusters, 1), whole("neighbours", neighbours, 1)
     labeled = query.labeled_embeddings
@@ -94,7 +94,7 @@ def prob_cover(
     candidates : int
         Of larger pools a random sample of this size is chosen from, since all its pairs are looked at.
     """
-    from al_pipeline.core.strategies.cover import cover
+    from al_pipeline.core.strategies.kernels.cover import cover
 
     if clusters is None:
         clusters = query.probabilities.shape[1] if query.has_probabilities else 20
@@ -123,7 +123,7 @@ def max_herding(query: Query, *, radius: float | None = None, candidates: int = 
     candidates : int
         Of larger pools a random sample of this size is covered and chosen from, since all its pairs are looked at.
     """
-    from al_pipeline.core.strategies.herding import herd
+    from al_pipeline.core.strategies.kernels.herding import herd
 
     rows = sample(query, whole("candidates", candidates, 1))
     sigma = kernel_radius(query) if radius is None else positive("radius", radius)
@@ -159,7 +159,7 @@ def kernel_radius(query: Query) -> float:
 
 def _smallest_distance(x: Floats) -> float | None:
     """Return the smallest distance between two rows that differ by more than rounding, None if there are no two."""
-    from al_pipeline.core.strategies.distances import blocks, rounding, squared_distances, squared_norms, tensor
+    from al_pipeline.core.strategies.kernels.distances import blocks, rounding, squared_distances, squared_norms, tensor
 
     rows = tensor(x)
     norms = squared_norms(rows)

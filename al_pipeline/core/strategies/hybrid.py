@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from al_pipeline.core.checks import positive, whole
 from al_pipeline.core.learning.calibration import tempered
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.diversity import kernel_radius, sample, typiclust
-from al_pipeline.core.strategies.options import positive, whole
 from al_pipeline.core.strategies.query import Picks, Query, best_of_blocks
 from al_pipeline.core.strategies.registry import strategy
 from al_pipeline.core.strategies.uncertainty import margin
@@ -24,7 +24,7 @@ LABELS_PER_CLASS = 10
 )
 def badge(query: Query) -> Picks:
     """See `gradients.badge_picks`."""
-    from al_pipeline.core.strategies.gradients import badge_picks
+    from al_pipeline.core.strategies.kernels.gradients import badge_picks
 
     return badge_picks(query)
 
@@ -48,7 +48,7 @@ def cluster_margin(query: Query, *, pool: int = 10, clusters: int | None = None)
     """
     from sklearn.cluster import AgglomerativeClustering
 
-    from al_pipeline.core.strategies.clusters import in_turns
+    from al_pipeline.core.strategies.kernels.clusters import in_turns
 
     seats = query.batch_size
     size = min(query.n, max(seats, min(whole("pool", pool, 1) * seats, MOST_TO_CLUSTER)) + len(query.taken))
@@ -112,7 +112,7 @@ def uncertainty_herding(
     candidates : int
         Of larger pools a random sample of this size is covered and chosen from, as the authors do.
     """
-    from al_pipeline.core.strategies.herding import herd
+    from al_pipeline.core.strategies.kernels.herding import herd
 
     temperature = positive("temperature", temperature)
     rows = sample(query, whole("candidates", candidates, 1))

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from al_pipeline.core.checks import share, whole
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies import utilities
-from al_pipeline.core.strategies.options import share, whole
 from al_pipeline.core.strategies.query import Floats, Indices, Picks, Query
 from al_pipeline.core.strategies.registry import Strategy, cold_start, find
 

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from al_pipeline.core.checks import at_least, whole
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.certainty import certain
-from al_pipeline.core.strategies.options import at_least, whole
 from al_pipeline.core.strategies.query import Picks, Query
 from al_pipeline.core.strategies.registry import strategy
 
@@ -78,7 +78,7 @@ def batch_bald(query: Query, *, configurations: int = 10_000) -> Picks:
         The labels of the batch so far have K^b joint values; up to this many are enumerated, beyond it that many are
         drawn from the model, so that the information is an estimate.
     """
-    from al_pipeline.core.strategies.batch_bald import joint_information
+    from al_pipeline.core.strategies.kernels.batch_bald import joint_information
 
     configurations = whole("configurations", configurations, 1)
     return Picks(*joint_information(query.samples, query, configurations))
@@ -99,7 +99,7 @@ def power_margin(query: Query, *, power: float = 1.0) -> Picks:
     power : float
         0 draws uniformly, large values approach `margin`.
     """
-    from al_pipeline.core.strategies.inclusion import inclusion_probabilities
+    from al_pipeline.core.strategies.kernels.inclusion import inclusion_probabilities
 
     power = at_least("power", power, 0)
     rows = query.block_rows

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.strategies import Selection, cells, centers, clusters, cover, diversity, herding, select
-from al_pipeline.core.strategies.projection import Projection
+from al_pipeline.core.strategies import Selection, diversity, select
+from al_pipeline.core.strategies.kernels import cells, centers, clusters, cover, herding
+from al_pipeline.core.strategies.kernels.projection import Projection
 from al_pipeline_tests.core.strategies import references
 from al_pipeline_tests.core.strategies.pools import cloud, grids
 

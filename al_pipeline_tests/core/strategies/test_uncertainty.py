@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies import Selection, select, utilities
-from al_pipeline.core.strategies.inclusion import inclusion_probabilities
+from al_pipeline.core.strategies.kernels.inclusion import inclusion_probabilities
 from al_pipeline_tests.core.strategies import references
 
 
@@ -180,7 +180,7 @@ def test_inclusion_probabilities_of_large_pools_agree_with_the_exact_ones(
 ) -> None:
     logarithms, rows = 1.5 * rng(5).standard_normal(800), np.arange(0, 800, 40)
     exact = inclusion_probabilities(logarithms, batch, rows)
-    monkeypatch.setattr("al_pipeline.core.strategies.inclusion.EXACT", 100)
+    monkeypatch.setattr("al_pipeline.core.strategies.kernels.inclusion.EXACT", 100)
     np.testing.assert_allclose(inclusion_probabilities(logarithms, batch, rows), exact, rtol=0.02)
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.distances import SMALL, blocks, nearest, squared_distances, squared_norms
+from al_pipeline.core.strategies.kernels.distances import SMALL, blocks, nearest, squared_distances, squared_norms
 from al_pipeline.core.strategies.query import Picks, Query
 
 # Of each cluster so many rows are clustered; all rows then improve the centers in a few steps.

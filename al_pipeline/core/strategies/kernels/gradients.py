@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.distances import rounding, squared_norms, tensor
-from al_pipeline.core.strategies.projection import Projection
+from al_pipeline.core.strategies.kernels.distances import rounding, squared_norms, tensor
+from al_pipeline.core.strategies.kernels.projection import Projection
 from al_pipeline.core.strategies.query import Picks, Query
 
 # Where bounds leave more than this share in doubt, it is faster to compute all distances than to gather some.

@@ -5,10 +5,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.cells import cells
-from al_pipeline.core.strategies.clusters import kmeans
-from al_pipeline.core.strategies.distances import SMALL, nearest, rounding, squared_distances, squared_norms, tensor
-from al_pipeline.core.strategies.projection import Projection
+from al_pipeline.core.strategies.kernels.cells import cells
+from al_pipeline.core.strategies.kernels.clusters import kmeans
+from al_pipeline.core.strategies.kernels.distances import (
+    SMALL,
+    nearest,
+    rounding,
+    squared_distances,
+    squared_norms,
+    tensor,
+)
+from al_pipeline.core.strategies.kernels.projection import Projection
 from al_pipeline.core.strategies.query import Picks, Query
 
 # Purity is a share; that of so many candidates is known to a third of a percentage point.

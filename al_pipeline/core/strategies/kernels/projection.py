@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.distances import squared_distances
+from al_pipeline.core.strategies.kernels.distances import squared_distances
 
 # Directions, and rows that they are looked for in. More would be tighter bounds for more work.
 DIRECTIONS, PROBE = 32, 1024

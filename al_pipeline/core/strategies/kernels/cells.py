@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.distances import blocks, nearest, squared_distances, squared_norms
+from al_pipeline.core.strategies.kernels.distances import blocks, nearest, squared_distances, squared_norms
 
 # Rows of a group: its distances to another group fit into the processor's cache.
 GROUP = 1024

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.distances import nearest, rounding, squared_distances, squared_norms, tensor
+from al_pipeline.core.strategies.kernels.distances import nearest, rounding, squared_distances, squared_norms, tensor
 from al_pipeline.core.strategies.query import Picks, Query
 
 # How many of the most promising candidates are brought up to date together, at first; then twice as many each time.

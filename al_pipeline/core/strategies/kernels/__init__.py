@@ -1,0 +1,1 @@
+"""The computations that strategies share: distances, covers, gradients, lotteries."""
