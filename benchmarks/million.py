@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from al_pipeline.core.consensus import consensus
+from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from benchmarks.table import print_table
 

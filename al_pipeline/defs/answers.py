@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from al_pipeline.core.consensus import Consensus, consensus
 from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.labels.consensus import Consensus, consensus
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.schema import REVIEW

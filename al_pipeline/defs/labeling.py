@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.core.consensus import Consensus, consensus, labels_hash
+from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.partitions import rounds
@@ -93,7 +93,7 @@ def agree_on_labels(
     answers = deployment.ledger.answers(purpose="query")
     agreed = consensus(answers, class_names=names, min_votes=policy.min_votes)
     if policy.consensus == "crowdlab":
-        from al_pipeline.core.label_quality import weigh_annotators
+        from al_pipeline.core.labels.label_quality import weigh_annotators
 
         samples = Samples(image_pool, deployment, training, round_config.seed)
         agreed = weigh_annotators(

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.core.consensus import Consensus
+from al_pipeline.core.labels.consensus import Consensus
 
 # Rows of a table in the UI.
 SHOWN = 25
@@ -34,7 +34,7 @@ def people(
         All planned tasks.
     class_names : sequence of str
     """
-    from al_pipeline.core.annotators import agreement, annotators
+    from al_pipeline.core.labels.annotators import agreement, annotators
 
     metadata: dict[str, Any] = {"disputed": len(agreed.disputed), "outside_class_set": len(agreed.outside)}
     if len(agreed.disputed):

@@ -54,7 +54,7 @@ def review_rows(
 def _suspects(
     samples: Samples, labels: pd.DataFrame, names: list[str], seed: int, log: dg.DagsterLogManager
 ) -> list[str]:
-    from al_pipeline.core.label_quality import out_of_sample, suspected_errors
+    from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors
 
     ids = labels["sample_id"].tolist()
     targets = np.array([names.index(label) for label in labels["label"]], dtype=np.int64)

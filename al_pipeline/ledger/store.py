@@ -11,7 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from al_pipeline.core.consensus import labels_hash
+from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import LedgerConflictError, LedgerError, transaction

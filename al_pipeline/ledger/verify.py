@@ -8,7 +8,7 @@ from datetime import datetime
 import pandas as pd
 import sqlalchemy as sa
 
-from al_pipeline.core.consensus import labels_hash
+from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.ledger.database import connect, migrate, transaction
 from al_pipeline.ledger.queries import latest_events
 from al_pipeline.ledger.schema import (

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from al_pipeline.core.consensus import consensus
+from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.core.rounds import round_key
 from al_pipeline.defs.pulling import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
 from al_pipeline.defs.pushing import to_ask

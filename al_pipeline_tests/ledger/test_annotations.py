@@ -11,7 +11,7 @@ from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.consensus import consensus
+from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.database import connect, transaction
 from al_pipeline.ledger.schema import annotation_events

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from al_pipeline.core.consensus import consensus
+from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from al_pipeline_tests.ledger.builders import Event, manifest, moment, plan_rows, sample
 

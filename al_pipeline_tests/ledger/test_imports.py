@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import pytest
 
-from al_pipeline.core.consensus import consensus
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.imports import Imported, import_labels
 from al_pipeline.ledger.verify import verify

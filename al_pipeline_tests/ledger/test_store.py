@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.consensus import consensus, labels_hash
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.consensus import consensus, labels_hash
 from al_pipeline.ledger import Ledger, LedgerError, Watermark
 from al_pipeline_tests.ledger.builders import START, Event, manifest, moment, plan_rows, sample
 

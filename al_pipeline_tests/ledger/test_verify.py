@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from al_pipeline.core.consensus import consensus
+from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.database import connect
 from al_pipeline.ledger.verify import verify

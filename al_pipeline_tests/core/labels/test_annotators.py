@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from al_pipeline.core.annotators import agreement, annotators
-from al_pipeline.core.consensus import consensus
+from al_pipeline.core.labels.annotators import agreement, annotators
+from al_pipeline.core.labels.consensus import consensus
 
 NAMES = ["a", "b", "c", "d", "e"]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.consensus import consensus, labels_hash
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.consensus import consensus, labels_hash
 
 CLASSES = ["cat", "dog", "émeu"]
 START = datetime(2025, 3, 1, tzinfo=UTC)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from al_pipeline.core.consensus import consensus
-from al_pipeline.core.label_quality import out_of_sample, suspected_errors, weigh_annotators
+from al_pipeline.core.labels.consensus import consensus
+from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors, weigh_annotators
 
 NAMES = ["cat", "dog", "owl"]
 N = 120

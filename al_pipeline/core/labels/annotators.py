@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.consensus import current_answers, current_votes
+from al_pipeline.core.labels.consensus import current_answers, current_votes
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.consensus import Consensus, current_votes, disputes_of, labels_of
+from al_pipeline.core.labels.consensus import Consensus, current_votes, disputes_of, labels_of
 from al_pipeline.core.learning.head import FEWEST_FOLDS, FOLDS, fit_head, head_logits, softmax
 
 # Under this, CROWDLAB holds its own label for more probably wrong than right.

@@ -1,0 +1,1 @@
+"""From what people said to the labels that are trained on."""
