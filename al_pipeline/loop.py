@@ -83,7 +83,7 @@ class Loop:
 
     def rounds(self) -> list[RoundRow]:
         """Return a row for each round that has an evaluation."""
-        from al_pipeline.core.evaluate import Evaluation, Interval
+        from al_pipeline.core.evaluation.evaluate import Evaluation, Interval
 
         def numbers(interval: Interval | None) -> tuple[float, float, float] | None:
             return (interval.value, interval.low, interval.high) if interval else None

@@ -32,7 +32,7 @@ for name in (
     "torch._dynamo",  # the first step of an optimizer imports it
     "torchvision.models",
     "al_pipeline.core.data.embeddings",
-    "al_pipeline.core.evaluate",
+    "al_pipeline.core.evaluation.evaluate",
     "al_pipeline.core.learning.predict",
     "al_pipeline.core.study",
     "al_pipeline.core.learning.train",

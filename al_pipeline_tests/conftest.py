@@ -43,7 +43,7 @@ ORDER = (
             "test_notebook.py",
             "core/learning/test_export.py",
             "core/test_experiments.py",
-            "core/test_coverage_of_intervals.py",
+            "core/evaluation/test_coverage_of_intervals.py",
             "core/test_study.py",
             "test_cli_models.py",
             "test_cli_simulate.py",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from al_pipeline.core.compare import UNDECIDED
+from al_pipeline.core.evaluation.compare import UNDECIDED
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiments import known
 from al_pipeline.core.label_savings import Saving, savings, sentence

@@ -17,9 +17,9 @@ import pandas as pd
 from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
+from al_pipeline.core.evaluation.figures import COLORS, DPI, FAINT, INK, as_png
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiments import known
-from al_pipeline.core.figures import COLORS, DPI, FAINT, INK, as_png
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.page import table
 from al_pipeline.core.paired import areas

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.evaluation.evaluate import Interval
 
 Floats = npt.NDArray[np.float64]
 

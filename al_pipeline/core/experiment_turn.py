@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.agreement import STOP_SET, STOP_SET_IMAGES, stop_set
-from al_pipeline.core.evaluate import Evaluation, evaluate
+from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
+from al_pipeline.core.evaluation.kappa import STOP_SET, STOP_SET_IMAGES, stop_set
 from al_pipeline.core.learning.checkpoint import Checkpoint, device
 from al_pipeline.core.learning.head import PASSES, Head, head_passes, head_probabilities
 from al_pipeline.core.learning.head_training import Others, check_unlabeled, train_head

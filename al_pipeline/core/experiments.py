@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.agreement import agreement
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.kappa import agreement
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiment_turn import Features, Rows, Turn, World, turn
 from al_pipeline.core.learning.predict import embed

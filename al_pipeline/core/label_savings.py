@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, t
 
-from al_pipeline.core.auc import CONFIDENCE, Floats, Integers
-from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
+from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
+from al_pipeline.core.evaluation.evaluate import Interval
 from al_pipeline.core.paired import BASELINE, SAME, AreaDifference, area_differences
 from al_pipeline.core.paired_scores import AXES, PairedScores, paired_scores
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.auc import Floats
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.auc import Floats
 
 DRAWS = 4000
 # What is left of the error with endless labels, as a share of the error at the largest size.

@@ -7,9 +7,9 @@ import pandas as pd
 from scipy.stats import t, ttest_rel
 from statsmodels.stats.multitest import multipletests
 
-from al_pipeline.core.auc import CONFIDENCE, Floats
-from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
+from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
+from al_pipeline.core.evaluation.evaluate import Interval
 from al_pipeline.core.paired_scores import paired_scores
 
 BASELINE = "random"

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
 
-from al_pipeline.core.auc import Floats, Integers
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.auc import Floats, Integers
 
 METRICS = ("accuracy", "roc_auc")
 # What a budget counts, as sentences name it.

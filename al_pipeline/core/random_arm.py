@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.auc import CONFIDENCE, Floats, Integers
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
+from al_pipeline.core.evaluation.evaluate import Interval
 from al_pipeline.core.learning_curve_fit import PowerLaws, fit_power_laws
 
 Hits = npt.NDArray[np.bool_]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.evaluation.evaluate import Interval
 from al_pipeline.core.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
 from al_pipeline.core.rng import generator
 

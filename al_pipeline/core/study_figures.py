@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.compare import BETTER, WORSE
-from al_pipeline.core.figures import COLORS, FAINT, INK, as_png, canvas, legend, plain_name, whole_numbers
+from al_pipeline.core.evaluation.compare import BETTER, WORSE
+from al_pipeline.core.evaluation.figures import COLORS, FAINT, INK, as_png, canvas, legend, plain_name, whole_numbers
 from al_pipeline.core.paired import BASELINE, AreaDifference
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core import study_figures
-from al_pipeline.core.auc import CONFIDENCE
-from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.evaluation.auc import CONFIDENCE
+from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
+from al_pipeline.core.evaluation.evaluate import Interval
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.label_savings import WORDS, Saving, factor, savings, sentence, whole
 from al_pipeline.core.learning.export import whole_file

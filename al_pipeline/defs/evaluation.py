@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.core.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
+from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
 from al_pipeline.defs.answers import holdout_labels
 from al_pipeline.defs.features import Samples
 from al_pipeline.defs.holdout import HoldoutPredictions, prequential_accuracies
@@ -19,8 +19,8 @@ from al_pipeline.defs.stop_set import StopPredictions
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from al_pipeline.core.compare import Comparison
-    from al_pipeline.core.evaluate import Evaluation
+    from al_pipeline.core.evaluation.compare import Comparison
+    from al_pipeline.core.evaluation.evaluate import Evaluation
 
 
 # People wait for the batch, nobody for the figures: what is measured runs after what is pushed.
@@ -37,8 +37,8 @@ def evaluation(
     checkpoint: Any,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Accuracy, ROC-AUC and calibration with 95 % intervals, on the holdout alone; better or worse than last round."""
-    from al_pipeline.core.compare import holdout_advice
-    from al_pipeline.core.evaluate import evaluate
+    from al_pipeline.core.evaluation.compare import holdout_advice
+    from al_pipeline.core.evaluation.evaluate import evaluate
 
     names = list(checkpoint.info.class_names)
     holdout = holdout_labels(image_pool, deployment.ledger, names, deployment.settings.policy.min_votes)
@@ -123,7 +123,7 @@ def learning_curve(
     `labels_saved` compares the loop with what random labels would have given, projected from those that `explore` drew:
     the dashed line.
     """
-    from al_pipeline.core.evaluate import Evaluation
+    from al_pipeline.core.evaluation.evaluate import Evaluation
 
     prequential = prequential_accuracies(deployment)
 

@@ -13,8 +13,8 @@ from al_pipeline.defs.io import write_whole
 from al_pipeline.defs.resources import Deployment
 
 if TYPE_CHECKING:
-    from al_pipeline.core.compare import Comparison
-    from al_pipeline.core.evaluate import Interval
+    from al_pipeline.core.evaluation.compare import Comparison
+    from al_pipeline.core.evaluation.evaluate import Interval
 
 # A class may have any name, also that of another column.
 PREFIX = "p_"
@@ -51,7 +51,7 @@ class HoldoutPredictions:
 
         Where the classes differ, the comparison says so and has no figures: the question was another one.
         """
-        from al_pipeline.core.compare import Comparison, compare
+        from al_pipeline.core.evaluation.compare import Comparison, compare
 
         number = round_number(key)
         path = self._path(round_key(number - 1)) if number else None
@@ -83,7 +83,7 @@ def prequential_accuracies(deployment: Deployment) -> "dict[str, Interval]":
     Only samples that were drawn with a known probability count, and only once all of them are answered: leaving out
     who was skipped would leave out the hard ones.
     """
-    from al_pipeline.core.prequential import prequential_accuracy
+    from al_pipeline.core.evaluation.prequential import prequential_accuracy
 
     planned = deployment.ledger.planned()
     batches = planned[(planned["purpose"] == "query") & planned["predicted"].notna()]

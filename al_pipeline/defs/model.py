@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.figures import loss_curve
+from al_pipeline.core.evaluation.figures import loss_curve
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_key, round_number

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
-from al_pipeline.core.figures import score_histogram
+from al_pipeline.core.evaluation.figures import score_histogram
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.core.strategies import Selection, available, certainty, cold_start, select

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.agreement import STOP_SET, STOP_SET_IMAGES, agreement, stop_set
+from al_pipeline.core.evaluation.kappa import STOP_SET, STOP_SET_IMAGES, agreement, stop_set
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.io import write_whole
 from al_pipeline.settings import TrainingSettings

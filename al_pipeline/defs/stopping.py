@@ -11,7 +11,7 @@ from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import PolicySettings, RoundSettings
 
 if TYPE_CHECKING:
-    from al_pipeline.core.evaluate import Interval
+    from al_pipeline.core.evaluation.evaluate import Interval
     from al_pipeline.core.stopping import Advice
     from al_pipeline.ledger import Ledger
 

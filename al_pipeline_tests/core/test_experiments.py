@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from al_pipeline.core.agreement import agreement, stop_set
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.kappa import agreement, stop_set
 from al_pipeline.core.experiment_plan import Plan
 from al_pipeline.core.experiment_turn import World, turn
 from al_pipeline.core.experiments import embedded, known, simulate

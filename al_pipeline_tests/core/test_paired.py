@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.paired import area_differences, areas, budget_differences, curves, wins
 from al_pipeline.core.paired_scores import paired_scores
 from al_pipeline_tests.core.paired_tables import BUDGETS, frozen_objects, simulated, table, truth

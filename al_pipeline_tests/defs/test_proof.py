@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from al_pipeline.core.figures import COLORS
+from al_pipeline.core.evaluation.figures import COLORS
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.train import untrained
-from al_pipeline_tests.core.test_figures import opened, share_of
+from al_pipeline_tests.core.evaluation.test_figures import opened, share_of
 from al_pipeline_tests.defs.conftest import World, write_images
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 

@@ -3,7 +3,7 @@
 import base64
 import re
 
-from al_pipeline.core.figures import loss_curve
+from al_pipeline.core.evaluation.figures import loss_curve
 from al_pipeline.defs.report import picture, png_markdown
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from al_pipeline.core.agreement import agreement, stop_set
-from al_pipeline.core.evaluate import evaluate
+from al_pipeline.core.evaluation.evaluate import evaluate
+from al_pipeline.core.evaluation.kappa import agreement, stop_set
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import TrainingOptions, untrained

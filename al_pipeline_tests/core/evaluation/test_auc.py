@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.auc import BLOCK_ELEMENTS, delong, macro_auc
+from al_pipeline.core.evaluation.auc import BLOCK_ELEMENTS, delong, macro_auc
 
 
 def count_pairs(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -77,5 +77,5 @@ def test_the_seed_decides_the_interval_and_the_blocks_do_not(monkeypatch: pytest
     whole = macro_auc(p, truth, seed=1)
     assert whole == macro_auc(p, truth, seed=1) != macro_auc(p, truth, seed=2)
     assert BLOCK_ELEMENTS > 90 * 90
-    monkeypatch.setattr("al_pipeline.core.auc.BLOCK_ELEMENTS", 90 * 7)
+    monkeypatch.setattr("al_pipeline.core.evaluation.auc.BLOCK_ELEMENTS", 90 * 7)
     assert macro_auc(p, truth, seed=1) == pytest.approx(whole, abs=1e-9)

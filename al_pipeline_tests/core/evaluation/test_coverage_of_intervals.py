@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from al_pipeline.core.compare import compare
-from al_pipeline.core.evaluate import evaluate
+from al_pipeline.core.evaluation.compare import compare
+from al_pipeline.core.evaluation.evaluate import evaluate
 
 # Chance moves a coverage of 95 % by 0.7 % (standard error).
 HOLDOUTS = 1000
@@ -75,7 +75,7 @@ def test_two_classes() -> None:
 
 def test_several_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On 5,000 holdouts: accuracy 95.0 %, macro ROC-AUC 94.5 %; fewer replicates, as here: 95.5 %, 94.5 %."""
-    monkeypatch.setattr("al_pipeline.core.auc.REPLICATES", 400)
+    monkeypatch.setattr("al_pipeline.core.evaluation.auc.REPLICATES", 400)
 
     def intervals(rng: np.random.Generator) -> list[tuple[float, float]]:
         p, _, labels = many_classes(rng, SAMPLES)

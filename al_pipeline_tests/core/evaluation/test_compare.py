@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from al_pipeline.core.auc import delong, macro_auc
-from al_pipeline.core.compare import (
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.auc import delong, macro_auc
+from al_pipeline.core.evaluation.compare import (
     BETTER,
     UNDECIDED,
     WORSE,
@@ -21,8 +22,7 @@ from al_pipeline.core.compare import (
     holdout_advice,
     labels_needed,
 )
-from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import NO_LABELS, evaluate
+from al_pipeline.core.evaluation.evaluate import NO_LABELS, evaluate
 
 TWO = ["muffin", "dark horse"]
 

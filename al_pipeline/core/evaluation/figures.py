@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from al_pipeline.core.evaluate import Evaluation
+    from al_pipeline.core.evaluation.evaluate import Evaluation
 
 # Dagster stores metadata with every event and sends it to the browser with every page.
 MAX_BYTES = 100_000

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from al_pipeline.core.auc import CONFIDENCE, Floats
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import Interval
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
+from al_pipeline.core.evaluation.evaluate import Interval
 
 # Proposals and inclusion probabilities are quotients and integrals in double precision: this far above 1 is rounding.
 ROUNDING = 1e-9

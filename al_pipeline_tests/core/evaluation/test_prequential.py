@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import evaluate
-from al_pipeline.core.prequential import lure_risk, lure_weights, prequential_accuracy
+from al_pipeline.core.evaluation.evaluate import evaluate
+from al_pipeline.core.evaluation.prequential import lure_risk, lure_weights, prequential_accuracy
 from al_pipeline.core.strategies.kernels.inclusion import inclusion_probabilities
 from al_pipeline.core.strategies.selection import select
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from al_pipeline.core.agreement import agreement, stop_set
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.kappa import agreement, stop_set
 
 answers = st.integers(1, 4).flatmap(
     lambda k: st.lists(st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)), min_size=1, max_size=40)

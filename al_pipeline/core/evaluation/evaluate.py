@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from al_pipeline.core.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
 from al_pipeline.core.learning.calibration import CalibrationBin, calibration
 
 CURVE_POINTS = 200

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, rankdata, t
 
-from al_pipeline.core.auc import CONFIDENCE, Floats, Integers
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import NO_LABELS, _checked
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
+from al_pipeline.core.evaluation.evaluate import NO_LABELS, _checked
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
 # What a holdout should tell: steps of active learning are of a few points.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluate import CURVE_POINTS, NO_LABELS, Evaluation, evaluate
+from al_pipeline.core.evaluation.evaluate import CURVE_POINTS, NO_LABELS, Evaluation, evaluate
 
 TWO = ["muffin", "dark horse"]
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from al_pipeline.core import figures
-from al_pipeline.core.evaluate import Evaluation, evaluate
+from al_pipeline.core.evaluation import figures
+from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
 
 KINDS = (figures.roc_curve, figures.confusion_matrix, figures.reliability)
 
