@@ -17,7 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.learning.head import softmax
-from al_pipeline.core.random_arm import Asked, LabelsSaved, labels_saved, measure, random_sequence, sentence, too_little
+from al_pipeline.core.outlook.random_arm import (
+    Asked,
+    LabelsSaved,
+    labels_saved,
+    measure,
+    random_sequence,
+    sentence,
+    too_little,
+)
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from benchmarks.budgets import Data, digits, photos

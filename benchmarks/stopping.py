@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from al_pipeline.core.expected_gain import PowerLaw, fit_power_law
+from al_pipeline.core.outlook.expected_gain import PowerLaw, fit_power_law
+from al_pipeline.core.outlook.stopping import AGREEMENT, LEAST_GAIN, Wishes, agreement_rule, price_rule, rest_rule
 from al_pipeline.core.rng import generator
-from al_pipeline.core.stopping import AGREEMENT, LEAST_GAIN, Wishes, agreement_rule, price_rule, rest_rule
 from al_pipeline.core.stopping_regret import Rule, paying_until, replay, summarise
 from benchmarks.comparison import PARTS, run
 from benchmarks.data import RESULTS, load, made

@@ -21,7 +21,7 @@ from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.train import TrainingOptions
-    from al_pipeline.core.random_arm import LabelsSaved
+    from al_pipeline.core.outlook.random_arm import LabelsSaved
 
 # A head takes a fraction of a second, a network minutes.
 HEAD_PAIRS, NETWORK_PAIRS = 6, 2
@@ -47,7 +47,7 @@ def live_proof(
 
     The random labels are trained on as the round was, and tested on the same holdout.
     """
-    from al_pipeline.core.random_arm import labels_saved, measure, sentence, too_little
+    from al_pipeline.core.outlook.random_arm import labels_saved, measure, sentence, too_little
 
     if training.semi_supervised != "none":
         return _none(f"random labels are not followed with training.semi_supervised {training.semi_supervised}")
@@ -88,7 +88,7 @@ def _none(reason: str) -> Proof:
 
 def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, seed: int) -> list[str]:
     """Return a random sample of the pool among what rounds before `number` asked about."""
-    from al_pipeline.core.random_arm import Asked, random_sequence
+    from al_pipeline.core.outlook.random_arm import Asked, random_sequence
 
     planned = deployment.ledger.planned()
     holdout = set(planned.loc[planned["purpose"] == "holdout", "sample_id"])

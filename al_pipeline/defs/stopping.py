@@ -12,7 +12,7 @@ from al_pipeline.settings import PolicySettings, RoundSettings
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.evaluate import Interval
-    from al_pipeline.core.stopping import Advice
+    from al_pipeline.core.outlook.stopping import Advice
     from al_pipeline.ledger import Ledger
 
 
@@ -28,7 +28,7 @@ def worth_going_on(
     The rules are set in `policy`: stop_agreement, stop_gain, target_auc, price_per_label with
     value_per_point, label_budget.
     """
-    from al_pipeline.core.stopping import Wishes, advise
+    from al_pipeline.core.outlook.stopping import Wishes, advise
 
     wishes = Wishes(
         batch_size=round_config.batch_size,

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
-from al_pipeline.core.rng import generator
-from al_pipeline.core.stopping import (
+from al_pipeline.core.outlook.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
+from al_pipeline.core.outlook.stopping import (
     Wishes,
     advise,
     agreement_rule,
@@ -21,6 +20,7 @@ from al_pipeline.core.stopping import (
     rest_rule,
     target_rule,
 )
+from al_pipeline.core.rng import generator
 
 LABELS = np.arange(20, 420, 20).astype(np.float64)
 

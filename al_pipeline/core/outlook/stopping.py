@@ -16,7 +16,7 @@ import pandas as pd
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.evaluate import Interval
-from al_pipeline.core.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
+from al_pipeline.core.outlook.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
 from al_pipeline.core.rng import generator
 
 COLUMNS = ("n_labels", "roc_auc", "roc_auc_low", "agreement")
