@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from al_pipeline.core.experiment_plan import Plan
+    from al_pipeline.core.study.plan import Plan
     from al_pipeline.settings import Settings
 
 
@@ -83,8 +83,8 @@ def simulate(
     from al_pipeline.core.data.pool import class_names, scan
     from al_pipeline.core.learning.checkpoint import device
     from al_pipeline.core.learning.export import whole_file
-    from al_pipeline.core.study import run_study, versions
-    from al_pipeline.core.study_report import Description, settings_of, write_report
+    from al_pipeline.core.study.report import Description, settings_of, write_report
+    from al_pipeline.core.study.run import run_study, versions
 
     with told_plainly():
         settings = configure(home, images)
@@ -151,8 +151,8 @@ def simulate(
 
 def _savings(results: "pd.DataFrame", metric: str, axis: str) -> "Iterator[str]":
     """Say what each strategy saved or cost against a random choice, with intervals over the paired seeds."""
-    from al_pipeline.core.label_savings import savings, sentence
-    from al_pipeline.core.study_report import unanswered
+    from al_pipeline.core.study.report import unanswered
+    from al_pipeline.core.study.savings import savings, sentence
 
     why = unanswered(results, metric, axis)
     if why is not None:
@@ -172,8 +172,8 @@ def _plan(
     **rest: Any,
 ) -> "Plan":
     """Return the plan: what the command line says, else the loop's settings."""
-    from al_pipeline.core.experiment_plan import Plan
     from al_pipeline.core.learning.options import TrainingOptions
+    from al_pipeline.core.study.plan import Plan
 
     own = settings.round
     chosen = {name: getattr(own, name) for name in ("batch_size", "sample_size", "balanced", "explore", "dedup")}
@@ -202,8 +202,8 @@ def _table(results: "pd.DataFrame", plan: "Plan", axis: str) -> "Table":
     """Return mean accuracy and ROC-AUC of each strategy at some budgets."""
     from rich.table import Table
 
-    from al_pipeline.core.study import at_budgets
-    from al_pipeline.core.study_report import shown_budgets
+    from al_pipeline.core.study.report import shown_budgets
+    from al_pipeline.core.study.run import at_budgets
 
     budgets = shown_budgets(results, axis)
     found = at_budgets(results, budgets, axis)

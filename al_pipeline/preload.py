@@ -34,7 +34,7 @@ for name in (
     "al_pipeline.core.data.embeddings",
     "al_pipeline.core.evaluation.evaluate",
     "al_pipeline.core.learning.predict",
-    "al_pipeline.core.study",
+    "al_pipeline.core.study.run",
     "al_pipeline.core.learning.train",
     "al_pipeline.labelstudio.images",
     "al_pipeline.labelstudio.push",

@@ -42,9 +42,9 @@ ORDER = (
         for name in (
             "test_notebook.py",
             "core/learning/test_export.py",
-            "core/test_experiments.py",
+            "core/study/test_simulate.py",
             "core/evaluation/test_coverage_of_intervals.py",
-            "core/test_study.py",
+            "core/study/test_run.py",
             "test_cli_models.py",
             "test_cli_simulate.py",
             "defs/",

@@ -15,14 +15,14 @@ from typing import Any
 import pandas as pd
 
 from al_pipeline.core.evaluation.compare import UNDECIDED
-from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.experiments import known
-from al_pipeline.core.label_savings import Saving, savings, sentence
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.page import table
 from al_pipeline.core.strategies import available
-from al_pipeline.core.study import run_study, study_key, versions
-from al_pipeline.core.study_report import Description, markdown, pictures, settings_of
+from al_pipeline.core.study.page import table
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.report import Description, markdown, pictures, settings_of
+from al_pipeline.core.study.run import run_study, study_key, versions
+from al_pipeline.core.study.savings import Saving, savings, sentence
+from al_pipeline.core.study.simulate import known
 from benchmarks.data import RESULTS, ImageSet, load, made
 
 COMMAND = "python -m benchmarks.comparison FOLDER OUT"

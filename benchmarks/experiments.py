@@ -26,9 +26,9 @@ def cpu_seconds() -> float:
 def main(folder: Path) -> None:
     """Run the study with the features on disk, go on with nothing left to do, and print what it took."""
     from al_pipeline.core.data.pool import class_names, scan
-    from al_pipeline.core.experiment_plan import Plan
     from al_pipeline.core.learning.options import TrainingOptions
-    from al_pipeline.core.study import at_budgets, run_study
+    from al_pipeline.core.study.plan import Plan
+    from al_pipeline.core.study.run import at_budgets, run_study
 
     options = TrainingOptions(mode="head", weights=str(folder / "resnet18_tin199.safetensors"), image_size=SIZE)
     plan = Plan(STRATEGIES, range(SEEDS), BATCH, None, options, rounds=ROUNDS)

@@ -18,12 +18,12 @@ from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
 from al_pipeline.core.evaluation.figures import COLORS, DPI, FAINT, INK, as_png
-from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.experiments import known
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.page import table
-from al_pipeline.core.paired import areas
-from al_pipeline.core.study import run_study, study_key
+from al_pipeline.core.study.page import table
+from al_pipeline.core.study.paired import areas
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.run import run_study, study_key
+from al_pipeline.core.study.simulate import known
 from benchmarks.data import RESULTS, load, made
 
 PASSIVE = "random"

@@ -12,7 +12,7 @@ import pandas as pd
 from al_pipeline.core.outlook.expected_gain import PowerLaw, fit_power_law
 from al_pipeline.core.outlook.stopping import AGREEMENT, LEAST_GAIN, Wishes, agreement_rule, price_rule, rest_rule
 from al_pipeline.core.rng import generator
-from al_pipeline.core.stopping_regret import Rule, paying_until, replay, summarise
+from al_pipeline.core.study.stopping_regret import Rule, paying_until, replay, summarise
 from benchmarks.comparison import PARTS, run
 from benchmarks.data import RESULTS, load, made
 from benchmarks.table import markdown_table

@@ -13,8 +13,8 @@ from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 
 if TYPE_CHECKING:
-    from al_pipeline.core.label_savings import Saving
-    from al_pipeline.core.paired_cells import Cell, Comparable
+    from al_pipeline.core.study.cells import Cell, Comparable
+    from al_pipeline.core.study.savings import Saving
 
 REMEDY = "To compare them too, launch the backfill of simulation again for these partitions"
 MOST_NAMED = 30
@@ -45,7 +45,7 @@ def strategy_comparison(
     settings than the newest one are left out and named, and so are those whose seed other strategies lack. Materialize
     it again whenever cells were added.
     """
-    from al_pipeline.core.paired_cells import comparable, settings_of
+    from al_pipeline.core.study.cells import comparable, settings_of
 
     cells = stored_cells(deployment.settings.artifacts / "simulation")
     # The last one is the newest: what somebody has launched since is what they want to know about.
@@ -106,10 +106,10 @@ def stored_cells(folder: Path) -> "dict[Cell, pd.DataFrame]":
 
 def _told(found: "Comparable", settings: dict[str, Any], file: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the table of strategies and all that is shown of it; write the whole report to a file."""
-    from al_pipeline.core.label_savings import savings, sentence
-    from al_pipeline.core.page import escaped
-    from al_pipeline.core.paired_cells import flat
-    from al_pipeline.core.study_report import PICTURES, Description, html, markdown, pictures, unanswered
+    from al_pipeline.core.study.cells import flat
+    from al_pipeline.core.study.page import escaped
+    from al_pipeline.core.study.report import PICTURES, Description, html, markdown, pictures, unanswered
+    from al_pipeline.core.study.savings import savings, sentence
 
     results, axis = found.results, "n_asked" if settings["plan"]["skip_rate"] else "n_labels"
     why = unanswered(results, METRIC, axis)

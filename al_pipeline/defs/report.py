@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from al_pipeline.core.page import data_address
+from al_pipeline.core.study.page import data_address
 
 
 def png_markdown(png: bytes, alt: str) -> str:

@@ -13,9 +13,9 @@ from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from al_pipeline.core.experiment_plan import Plan
-    from al_pipeline.core.experiments import Embedded
-    from al_pipeline.core.experiments import Samples as KnownSamples
+    from al_pipeline.core.study.plan import Plan
+    from al_pipeline.core.study.simulate import Embedded
+    from al_pipeline.core.study.simulate import Samples as KnownSamples
 
 STRATEGY, SEED = "strategy", "seed"
 MOST_SEEDS = 20
@@ -66,9 +66,9 @@ def simulation(
     among them) and seeds (5 or more), and launch: every pair becomes a run of its own, and what failed or was cancelled
     can be launched again alone. The images need class folders: pool/<class>/… and holdout/<class>/….
     """
-    from al_pipeline.core.experiments import known, simulate_seed
-    from al_pipeline.core.paired_cells import with_settings
-    from al_pipeline.core.study import description, one_thread
+    from al_pipeline.core.study.cells import with_settings
+    from al_pipeline.core.study.run import description, one_thread
+    from al_pipeline.core.study.simulate import known, simulate_seed
 
     began = time.monotonic()
     dimensions = context.partition_key.keys_by_dimension  # type: ignore[attr-defined]
@@ -99,8 +99,8 @@ def simulation(
 def _plan(
     config: SimulationConfig, round_config: RoundSettings, training: TrainingSettings, strategy: str, seed: int
 ) -> "Plan":
-    from al_pipeline.core.experiment_plan import Plan
     from al_pipeline.core.learning.options import TrainingOptions
+    from al_pipeline.core.study.plan import Plan
 
     return Plan(
         strategies=[strategy],
@@ -121,7 +121,7 @@ def _plan(
 
 def _features(stored: Samples, samples: "KnownSamples", plan: "Plan", log: dg.DagsterLogManager) -> "Embedded":
     """Return the features that the plan goes by, from the store; those that it lacks are computed and kept there."""
-    from al_pipeline.core.experiments import Embedded
+    from al_pipeline.core.study.simulate import Embedded
 
     if not plan.by_features:
         return Embedded()

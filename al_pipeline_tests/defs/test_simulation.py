@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.experiments import Embedded, known, simulate, simulate_seed
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.train import untrained
 from al_pipeline.core.strategies import available
-from al_pipeline.core.study import one_thread
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.run import one_thread
+from al_pipeline.core.study.simulate import Embedded, known, simulate, simulate_seed
 from al_pipeline.defs.features import Samples
 from al_pipeline.defs.simulation import cells
 from al_pipeline_tests.defs.conftest import CLASSES, World

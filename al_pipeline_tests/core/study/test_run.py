@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.experiments import known, simulate
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.train import untrained
-from al_pipeline.core.study import Study, at_budgets, run_study, study_key
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.run import Study, at_budgets, run_study, study_key
+from al_pipeline.core.study.simulate import known, simulate
 from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ["black", "white"]

@@ -27,10 +27,10 @@ from threadpoolctl import threadpool_limits
 
 from al_pipeline.core.data.image_cache import PREPROCESSING
 from al_pipeline.core.errors import ALError, InputError
-from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.experiments import Embedded, Samples, embedded, known, shares_features, simulate_seed
 from al_pipeline.core.learning.checkpoint import device
 from al_pipeline.core.learning.export import whole_file
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.simulate import Embedded, Samples, embedded, known, shares_features, simulate_seed
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized

@@ -10,13 +10,13 @@ import pandas as pd
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.kappa import agreement
-from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.experiment_turn import Features, Rows, Turn, World, turn
 from al_pipeline.core.learning.predict import embed
 from al_pipeline.core.learning.train import untrained
-from al_pipeline.core.oracle import answers
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import available, cold_start, select
+from al_pipeline.core.study.oracle import answers
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.turn import Features, Rows, Turn, World, turn
 
 Progress = Callable[[str], None]
 Row = dict[str, str | int | float]

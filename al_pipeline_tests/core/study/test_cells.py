@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.paired_cells import Cell, comparable, complete, differences, settings_of, with_settings
+from al_pipeline.core.study.cells import Cell, comparable, complete, differences, settings_of, with_settings
 
 SETTINGS = {"plan": {"batch_size": 8, "options": {"weights": "none"}}, "samples": "a" * 64}
 

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.evaluation.evaluate import Interval
-from al_pipeline.core.paired_scores import paired_scores
+from al_pipeline.core.study.paired_scores import paired_scores
 
 BASELINE = "random"
 LEVEL = 1 - CONFIDENCE

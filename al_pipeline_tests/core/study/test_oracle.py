@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from al_pipeline.core.oracle import SKIPPED, answers
+from al_pipeline.core.study.oracle import SKIPPED, answers
 
 TRUTH = np.random.default_rng(0).integers(0, 4, size=5000)
 

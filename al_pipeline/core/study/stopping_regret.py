@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.paired_scores import METRICS
+from al_pipeline.core.study.paired_scores import METRICS
 
 # Half a point: what stopping may cost.
 TOLERANCE = 0.005

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.paired import area_differences, areas, budget_differences, curves, wins
-from al_pipeline.core.paired_scores import paired_scores
-from al_pipeline_tests.core.paired_tables import BUDGETS, frozen_objects, simulated, table, truth
+from al_pipeline.core.study.paired import area_differences, areas, budget_differences, curves, wins
+from al_pipeline.core.study.paired_scores import paired_scores
+from al_pipeline_tests.core.study.paired_tables import BUDGETS, frozen_objects, simulated, table, truth
 
 __all__ = ["frozen_objects"]
 

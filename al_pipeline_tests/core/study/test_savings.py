@@ -14,9 +14,9 @@ from scipy.stats import norm, t
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.label_savings import RESAMPLES, Saving, savings, sentence
-from al_pipeline.core.paired import area_differences
-from al_pipeline_tests.core.paired_tables import BUDGETS, frozen_objects, simulated, table, truth
+from al_pipeline.core.study.paired import area_differences
+from al_pipeline.core.study.savings import RESAMPLES, Saving, savings, sentence
+from al_pipeline_tests.core.study.paired_tables import BUDGETS, frozen_objects, simulated, table, truth
 
 __all__ = ["frozen_objects"]
 

@@ -10,14 +10,14 @@ import pytest
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.kappa import agreement, stop_set
-from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.experiment_turn import World, turn
-from al_pipeline.core.experiments import embedded, known, simulate
 from al_pipeline.core.learning.predict import embed, predict, predict_features
 from al_pipeline.core.learning.train import TrainingOptions, Unlabeled, train, untrained
-from al_pipeline.core.oracle import SKIPPED, answers
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
+from al_pipeline.core.study.oracle import SKIPPED, answers
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.simulate import embedded, known, simulate
+from al_pipeline.core.turn import World, turn
 from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ["black", "white"]
@@ -164,7 +164,7 @@ def test_strategies_that_go_by_features_see_those_of_the_starting_weights(manife
         return train(paths, labels, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("al_pipeline.core.experiment_turn.train", spy)
+        patch.setattr("al_pipeline.core.turn.train", spy)
         results = simulate(manifest, NAMES, Plan(**dict(PLAN, strategies=["k_center"], start="own")))
     assert results["n_labels"].tolist() == [0, 4, 8]
     assert told[-1] == tuple(sorted(labeled))

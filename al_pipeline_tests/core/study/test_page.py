@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from al_pipeline.core.page import data_address, escaped, page, table
+from al_pipeline.core.study.page import data_address, escaped, page, table
 
 # Elements that have no end.
 VOID = {"meta", "img", "br", "hr"}

@@ -16,8 +16,8 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict, predict_features
 from al_pipeline.core.learning.semi_supervised import MOST_FEATURES
 from al_pipeline.core.learning.train import Unlabeled, train, untrained
-from al_pipeline.core.oracle import SKIPPED
 from al_pipeline.core.rng import generator
+from al_pipeline.core.study.oracle import SKIPPED
 
 Rows = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from al_pipeline.core import study_report
-from al_pipeline.core.experiment_plan import Plan
-from al_pipeline.core.label_savings import savings, sentence
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.page import data_address
-from al_pipeline.core.study import AFTERWARDS
-from al_pipeline.core.study_report import Description, html, markdown, pictures, settings_of, write_report
-from al_pipeline_tests.core.paired_tables import frozen_objects, simulated, table
-from al_pipeline_tests.core.test_page import Page
+from al_pipeline.core.study.page import data_address
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.report import Description, html, markdown, pictures, settings_of, write_report
+from al_pipeline.core.study.run import AFTERWARDS
+from al_pipeline.core.study.run import report as study_report
+from al_pipeline.core.study.savings import savings, sentence
+from al_pipeline_tests.core.study.paired_tables import frozen_objects, simulated, table
+from al_pipeline_tests.core.study.test_page import Page
 
 __all__ = ["frozen_objects"]
 

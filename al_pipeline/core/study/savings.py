@@ -11,8 +11,8 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.evaluation.evaluate import Interval
-from al_pipeline.core.paired import BASELINE, SAME, AreaDifference, area_differences
-from al_pipeline.core.paired_scores import AXES, PairedScores, paired_scores
+from al_pipeline.core.study.paired import BASELINE, SAME, AreaDifference, area_differences
+from al_pipeline.core.study.paired_scores import AXES, PairedScores, paired_scores
 
 RESAMPLES = 2000
 WORDS = {"accuracy": "accuracy", "roc_auc": "ROC-AUC"}

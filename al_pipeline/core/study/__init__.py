@@ -1,0 +1,1 @@
+"""The loop without people, many times: which query strategy is worth its labels."""
