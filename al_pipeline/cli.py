@@ -93,7 +93,7 @@ def up(
 ) -> None:
     """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
     from al_pipeline.demo import closing_words, start_loop
-    from al_pipeline.loop import open_loop
+    from al_pipeline.servers.observer import open_loop
     from al_pipeline.stack import Stack
 
     with told_plainly():
@@ -117,8 +117,8 @@ def up(
 @app.command()
 def status(home: Home = None) -> None:
     """Show the rounds, the counts, and what the loop is waiting for."""
-    from al_pipeline.loop import open_loop
     from al_pipeline.progress import print_rounds
+    from al_pipeline.servers.observer import open_loop
 
     with told_plainly(), open_loop(configure(home)) as loop:
         print_rounds(console, loop.rounds())
@@ -148,7 +148,7 @@ def annotate(
 ) -> None:
     """Answer open tasks in Label Studio with a simulated annotator."""
     from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-    from al_pipeline.loop import open_loop, truth
+    from al_pipeline.servers.observer import open_loop, truth
 
     with told_plainly(), open_loop(configure(home)) as loop:
         if not oracle:
@@ -224,7 +224,7 @@ def predict(
     from rich.progress import Progress
 
     from al_pipeline.core.learning.checkpoint import Checkpoint
-    from al_pipeline.offline import find_checkpoint, predict_folder
+    from al_pipeline.loop.offline import find_checkpoint, predict_folder
 
     with told_plainly():
         model = Checkpoint.load(find_checkpoint(configure(home).artifacts, checkpoint))
@@ -264,7 +264,7 @@ def export_model(
     from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.core.learning.export import SUFFIXES, export_model
     from al_pipeline.core.rounds import round_key
-    from al_pipeline.offline import find_checkpoint
+    from al_pipeline.loop.offline import find_checkpoint
 
     with told_plainly():
         kinds = {suffix: kind for kind, suffix in SUFFIXES.items()}

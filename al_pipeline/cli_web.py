@@ -25,8 +25,8 @@ def webhook(
     from al_pipeline.dagster_api import DagsterApi
     from al_pipeline.labelstudio.webhooks import register_webhook
     from al_pipeline.local import Servers
-    from al_pipeline.loop import open_loop
     from al_pipeline.private_file import kept_secret
+    from al_pipeline.servers.observer import open_loop
     from al_pipeline.web.opening import open_round
     from al_pipeline.web.serve import serving
     from al_pipeline.web.wakes import Waker

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from al_pipeline.loop import RoundRow
+from al_pipeline.servers.observer import RoundRow
 
 
 def _interval(numbers: tuple[float, float, float] | None) -> str:

@@ -7,15 +7,15 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
-from al_pipeline.defs.answers import holdout_labels
-from al_pipeline.defs.features import Samples
-from al_pipeline.defs.holdout import HoldoutPredictions, prequential_accuracies
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.proof import live_proof
 from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
-from al_pipeline.defs.stop_set import StopPredictions
+from al_pipeline.loop.answers import holdout_labels
+from al_pipeline.loop.kept_predictions import HoldoutPredictions, prequential_accuracies
+from al_pipeline.loop.proof import live_proof
+from al_pipeline.loop.samples import Samples
+from al_pipeline.loop.stop_set import StopPredictions
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import pandas as pd
 
 from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
 from al_pipeline.core.rounds import round_key, round_number
-from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.people import changed_labels, people
-from al_pipeline.defs.pulling import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
 from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
+from al_pipeline.loop.samples import Samples, classes_of
 from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN

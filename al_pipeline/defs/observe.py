@@ -7,9 +7,9 @@ import pandas as pd
 from dagster import DagsterRunStatus as Status
 
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, awaited_round, round_key, round_number
-from al_pipeline.defs.answers import answered_samples
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.answers import answered_samples
 from al_pipeline.settings import PolicySettings
 
 PARTITION_TAG = "dagster/partition"

@@ -12,12 +12,12 @@ import pandas as pd
 
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import decide, round_number
-from al_pipeline.defs.answers import answered_samples, planned_before
-from al_pipeline.defs.features import classes_of
 from al_pipeline.defs.observe import policy_of, pushed
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.ledger.schema import REVIEW
+from al_pipeline.loop.answers import answered_samples, planned_before
+from al_pipeline.loop.samples import classes_of
 from al_pipeline.settings import PolicySettings
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pandas as pd
 from pydantic import Field
 
 from al_pipeline.core.strategies import available
-from al_pipeline.defs.features import Samples, classes_of
 from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.samples import Samples, classes_of
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.images import AS_IS
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.guessable import guessable
-from al_pipeline.offline import find_checkpoint
+from al_pipeline.loop.offline import find_checkpoint
 
 SAMPLE_ID = re.compile(r"[0-9a-f]{32}")
 NO_CHECKPOINT = "no checkpoint yet"

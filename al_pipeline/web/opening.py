@@ -11,7 +11,7 @@ from al_pipeline.dagster_api import DagsterApi, SensorState
 from al_pipeline.defs.jobs import round_job
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.sensors import annotations_landed, request
-from al_pipeline.loop import Loop
+from al_pipeline.servers.observer import Loop
 
 log = logging.getLogger(__name__)
 # How Dagster's daemon recognises the runs that a sensor has requested (dagster/_daemon/sensor.py).

@@ -9,9 +9,9 @@ import pandas as pd
 
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
-from al_pipeline.defs.answers import agreed_labels, draw_holdout, holdout_labels, planned_before
-from al_pipeline.defs.features import Samples
 from al_pipeline.ledger.imports import import_labels
+from al_pipeline.loop.answers import agreed_labels, draw_holdout, holdout_labels, planned_before
+from al_pipeline.loop.samples import Samples
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
 

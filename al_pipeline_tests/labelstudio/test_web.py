@@ -18,7 +18,7 @@ from al_pipeline.labelstudio.client import LabelStudio, LabelStudioAuthError, La
 from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.labelstudio.webhooks import ACTIONS, SECRET_HEADER, register_webhook
 from al_pipeline.ledger import Ledger
-from al_pipeline.loop import Loop
+from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend

@@ -20,8 +20,8 @@ from al_pipeline.core.rounds import Open
 from al_pipeline.dagster_api import DagsterApi, DagsterError, SensorState
 from al_pipeline.defs.sensors import annotations_landed, request
 from al_pipeline.labelstudio.webhooks import SECRET_HEADER
-from al_pipeline.loop import Loop
 from al_pipeline.private_file import kept_secret
+from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 from al_pipeline.web import webhook as module
 from al_pipeline.web.opening import launch_tags, open_round, sensor_is_near

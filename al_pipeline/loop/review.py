@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.rounds import round_number
-from al_pipeline.defs.answers import agreed_labels
-from al_pipeline.defs.features import Samples
 from al_pipeline.ledger.schema import REVIEW
+from al_pipeline.loop.answers import agreed_labels
+from al_pipeline.loop.samples import Samples
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger

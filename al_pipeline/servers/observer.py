@@ -12,10 +12,10 @@ import pandas as pd
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.rounds import Decision, decide
-from al_pipeline.defs.features import classes_of
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe, policy_of
 from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.samples import classes_of
 from al_pipeline.settings import Settings
 
 

@@ -12,11 +12,11 @@ import pandas as pd
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
-from al_pipeline.defs.answers import holdout_labels
-from al_pipeline.defs.features import Samples
-from al_pipeline.defs.holdout import HoldoutPredictions
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.answers import holdout_labels
+from al_pipeline.loop.kept_predictions import HoldoutPredictions
+from al_pipeline.loop.samples import Samples
 from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:

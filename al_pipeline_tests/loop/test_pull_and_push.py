@@ -11,13 +11,13 @@ import pytest
 
 from al_pipeline.core.rounds import round_number
 from al_pipeline.defs.observe import pushed
-from al_pipeline.defs.pulling import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
 from al_pipeline.defs.pushing import to_ask
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.labelstudio.errors import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
 from al_pipeline.settings import PolicySettings
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample

@@ -1,0 +1,1 @@
+"""A round without an orchestrator: every step that assets, commands and servers share."""
