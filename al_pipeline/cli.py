@@ -94,7 +94,7 @@ def up(
     """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
     from al_pipeline.demo import closing_words, start_loop
     from al_pipeline.servers.observer import open_loop
-    from al_pipeline.stack import Stack
+    from al_pipeline.servers.stack import Stack
 
     with told_plainly():
         end_on_signals()

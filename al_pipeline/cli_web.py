@@ -22,10 +22,10 @@ def webhook(
     home: Home = None,
 ) -> None:
     """Be told of answers by Label Studio, and open the next round at once instead of at the sensor's next look."""
-    from al_pipeline.dagster_api import DagsterApi
+    from al_pipeline.core.files import kept_secret
     from al_pipeline.labelstudio.webhooks import register_webhook
-    from al_pipeline.local import Servers
-    from al_pipeline.private_file import kept_secret
+    from al_pipeline.servers.dagster_api import DagsterApi
+    from al_pipeline.servers.local import Servers
     from al_pipeline.servers.observer import open_loop
     from al_pipeline.web.opening import open_round
     from al_pipeline.web.serve import serving

@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.console import Console
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.files import private_folder
 from al_pipeline.core.rounds import Stalled, round_key
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.client import LabelStudioUnavailableError
-from al_pipeline.local import Servers
-from al_pipeline.private_file import private_folder
-from al_pipeline.processes import ServiceError
 from al_pipeline.progress import print_rounds
+from al_pipeline.servers.local import Servers
 from al_pipeline.servers.observer import Loop, open_loop, truth
+from al_pipeline.servers.processes import ServiceError
+from al_pipeline.servers.stack import Stack
 from al_pipeline.settings import Settings, load_settings
-from al_pipeline.stack import Stack
 
 # An untrained ResNet-18 learns the ten digits from a few dozen labels within seconds per round.
 DIGITS_DEFAULTS = {

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import psutil
 import sqlalchemy as sa
 
-from al_pipeline import local
 from al_pipeline.core.errors import ALError
-from al_pipeline.private_file import private_folder
-from al_pipeline.processes import port_in_use
+from al_pipeline.core.files import private_folder
+from al_pipeline.servers import local
+from al_pipeline.servers.processes import port_in_use
+from al_pipeline.servers.stack import USUAL_PORTS
 from al_pipeline.settings import Settings
-from al_pipeline.stack import USUAL_PORTS
 
 # A checkpoint is 45 MB (ResNet-18) and each round keeps one; the first start of Label Studio installs about 1 GB.
 ENOUGH_DISK_GB = 5

@@ -13,8 +13,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.server import LocalLabelStudio
-from al_pipeline.processes import ServiceError, free_port
+from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline.servers.processes import ServiceError, free_port
 
 # Files of tests that share servers, or need the machine's time as people would have it.
 SERVERS = tuple(
@@ -24,7 +24,7 @@ SERVERS = tuple(
         "defs/test_labeling.py",
         "defs/test_people.py",
         "test_end_to_end.py",
-        "test_code_server.py",
+        "servers/test_code_server.py",
     )
 )
 # These need a Label Studio too, and half as long as all of those: they have a server of their own.

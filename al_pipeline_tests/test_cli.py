@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from al_pipeline.cli import app
 from al_pipeline.ledger import Ledger
-from al_pipeline.processes import free_port
+from al_pipeline.servers.processes import free_port
 from al_pipeline_tests.ledger.builders import Event, manifest, moment, plan_rows, sample
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from al_pipeline.dagster_api import DagsterApi, DagsterError
+from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
 from al_pipeline_tests.browser import open_browser
 
 ROUNDS = 3

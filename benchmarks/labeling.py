@@ -26,11 +26,11 @@ from al_pipeline.defs.resources import Deployment
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
-from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.labelstudio.tasks import choice, payload
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.pull import pull
-from al_pipeline.processes import free_port
+from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline.servers.processes import free_port
 from al_pipeline.settings import load_settings
 from benchmarks.table import print_table
 

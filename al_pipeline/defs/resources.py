@@ -31,7 +31,7 @@ class Deployment:
     @cached_property
     def label_studio(self) -> "LabelStudio":
         """A client for the configured Label Studio, or for the one that `al up` runs."""
-        from al_pipeline import local
+        from al_pipeline.servers import local
 
         return local.label_studio(self.settings)
 

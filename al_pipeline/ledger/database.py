@@ -12,8 +12,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from al_pipeline.core.errors import ALError, InputError
+from al_pipeline.core.files import private_folder
 from al_pipeline.ledger.schema import REVISION
-from al_pipeline.private_file import private_folder
 
 # Seconds that a writer waits for another one, or for a server to answer, before it gives up.
 PATIENCE = 10

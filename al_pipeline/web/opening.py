@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import dagster as dg
 
 from al_pipeline.core.rounds import Open, round_key
-from al_pipeline.dagster_api import DagsterApi, SensorState
 from al_pipeline.defs.jobs import round_job
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.sensors import annotations_landed, request
+from al_pipeline.servers.dagster_api import DagsterApi, SensorState
 from al_pipeline.servers.observer import Loop
 
 log = logging.getLogger(__name__)

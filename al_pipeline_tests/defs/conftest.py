@@ -78,7 +78,7 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
     """Return the instance that keeps everything in `folder`, which may be that of a process before."""
     folder.mkdir(exist_ok=True)
     # The event log that dagster.yaml names.
-    log = {"module": "al_pipeline.event_log", "class": "OpenEventLog", "config": {"base_dir": str(folder)}}
+    log = {"module": "al_pipeline.servers.event_log", "class": "OpenEventLog", "config": {"base_dir": str(folder)}}
     return dg.DagsterInstance.local_temp(str(folder), overrides={"event_log_storage": log})
 
 

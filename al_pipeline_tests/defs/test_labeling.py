@@ -12,10 +12,10 @@ from al_pipeline.defs.pushing import BatchError
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio import counts
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import withdraw_deleted
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import truth
 from al_pipeline_tests.defs.conftest import CLASSES, World
 from al_pipeline_tests.defs.rounds import metadata_of

@@ -18,10 +18,10 @@ from al_pipeline.labelstudio.annotator import sign_up
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.errors import LabelStudioNotFoundError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.events import TaskStatus
-from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.labelstudio.tasks import choice
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import pull, withdraw_copies
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.defs.conftest import CLASSES, World, make_world, write_images  # noqa: F401
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.rounds import round_key
-from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.defs.conftest import CLASSES, World, make_world  # noqa: F401
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import FULL

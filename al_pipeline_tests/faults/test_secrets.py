@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from al_pipeline.defs.sensors import round_failed
-from al_pipeline.labelstudio.server import LocalLabelStudio
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.defs.conftest import CLASSES, World, make_world  # noqa: F401
 from al_pipeline_tests.defs.rounds import errors_of
 from al_pipeline_tests.defs.test_labeling import reason, tick

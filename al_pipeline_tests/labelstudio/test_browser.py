@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.client import AnnotationEvent, LabelStudio
 from al_pipeline.labelstudio.config import hotkeys
-from al_pipeline.labelstudio.server import LocalLabelStudio
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.browser import open_browser
 from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
 

@@ -17,7 +17,7 @@ from al_pipeline.labelstudio.client import (
     LabelStudioError,
     LabelStudioNotFoundError,
 )
-from al_pipeline.labelstudio.server import VERSION, LocalLabelStudio
+from al_pipeline.servers.label_studio import VERSION, LocalLabelStudio
 from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
 
 pytestmark = [

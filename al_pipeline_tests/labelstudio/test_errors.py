@@ -19,7 +19,7 @@ from al_pipeline.labelstudio.client import (
     LabelStudioNotFoundError,
     LabelStudioUnavailableError,
 )
-from al_pipeline.processes import free_port
+from al_pipeline.servers.processes import free_port
 from al_pipeline_tests.labelstudio.servers import Answer, Request, answering
 
 # The SDK reads the exchanged token in a way that pydantic has deprecated.

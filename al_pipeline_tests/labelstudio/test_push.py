@@ -4,7 +4,7 @@ import pytest
 
 from al_pipeline.labelstudio.client import LabelStudio, LabelStudioError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.push import Reconciliation, import_missing, reconcile, verify
-from al_pipeline.labelstudio.server import LocalLabelStudio
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.labelstudio.conftest import Project
 from al_pipeline_tests.labelstudio.servers import Answer, Request, answering, forward
 

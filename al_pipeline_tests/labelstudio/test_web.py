@@ -12,12 +12,12 @@ import dagster as dg
 import httpx
 import pytest
 
-from al_pipeline.dagster_api import DagsterApi
 from al_pipeline.labelstudio.backends import register_backend
 from al_pipeline.labelstudio.client import LabelStudio, LabelStudioAuthError, LabelStudioError
-from al_pipeline.labelstudio.server import LocalLabelStudio
 from al_pipeline.labelstudio.webhooks import ACTIONS, SECRET_HEADER, register_webhook
 from al_pipeline.ledger import Ledger
+from al_pipeline.servers.dagster_api import DagsterApi
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 from al_pipeline.web.guesses import Guesses

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from al_pipeline.processes import free_port
+from al_pipeline.servers.processes import free_port
 
 # Every character that a URL must escape: a password like this is where naive URLs break.
 PASSWORD = "p@ss/w:rd#1"

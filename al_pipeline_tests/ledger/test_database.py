@@ -125,7 +125,7 @@ def test_the_password_is_not_in_the_repr(postgresql: PostgreSQL) -> None:
 
 
 def test_a_server_that_is_not_there_is_a_ledger_error() -> None:
-    from al_pipeline.processes import free_port
+    from al_pipeline.servers.processes import free_port
 
     pytest.importorskip("psycopg2", reason="the PostgreSQL driver is not installed (the extra `postgres`)")
     with pytest.raises(LedgerError, match="Connection refused"):

@@ -16,11 +16,11 @@ from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.sensor import fetch_existing_runs
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.files import kept_secret
 from al_pipeline.core.rounds import Open
-from al_pipeline.dagster_api import DagsterApi, DagsterError, SensorState
 from al_pipeline.defs.sensors import annotations_landed, request
 from al_pipeline.labelstudio.webhooks import SECRET_HEADER
-from al_pipeline.private_file import kept_secret
+from al_pipeline.servers.dagster_api import DagsterApi, DagsterError, SensorState
 from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 from al_pipeline.web import webhook as module

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.server import read_credentials
+from al_pipeline.servers.label_studio import read_credentials
 from al_pipeline.settings import Settings
 
 

@@ -11,7 +11,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
-from al_pipeline.orphans import end_orphaned_runs
+from al_pipeline.servers.orphans import end_orphaned_runs
 
 
 @pytest.mark.parametrize(

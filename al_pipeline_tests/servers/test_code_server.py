@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster._grpc.server as server
 
-from al_pipeline import code_server
+from al_pipeline.servers import code_server
 
 
 def test_the_names_it_replaces_are_there() -> None:
@@ -19,7 +19,7 @@ def test_the_names_it_replaces_are_there() -> None:
 def test_servers_it_starts_are_warm_too() -> None:
     replaced = """
 import sys
-from al_pipeline import code_server
+from al_pipeline.servers import code_server
 import dagster._cli, dagster._grpc.server as server
 dagster._cli.main = lambda: print(server.get_python_environment_entry_point("py"), server.DagsterApiServer.__name__)
 code_server.main()

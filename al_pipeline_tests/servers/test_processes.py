@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from al_pipeline.processes import Service, ServiceError, answers, free_port, port_in_use
+from al_pipeline.servers.processes import Service, ServiceError, answers, free_port, port_in_use
 
 
 def service(tmp_path: Path, code: str, health: Callable[[], bool] = lambda: True) -> Service:

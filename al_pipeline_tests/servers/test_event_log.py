@@ -15,13 +15,13 @@ import yaml
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from al_pipeline.event_log import OPEN_DATABASES, OpenEventLog
+from al_pipeline.servers.event_log import OPEN_DATABASES, OpenEventLog
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A DAGSTER_HOME with this event log."""
-    storage = {"module": "al_pipeline.event_log", "class": "OpenEventLog"}
+    storage = {"module": "al_pipeline.servers.event_log", "class": "OpenEventLog"}
     config = {"base_dir": str(tmp_path / "history" / "runs")}
     settings = {"event_log_storage": storage | {"config": config}, "telemetry": {"enabled": False}}
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))

@@ -7,8 +7,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from al_pipeline.private_file import write_private
-from al_pipeline.processes import Service, ServiceError, answers, port_in_use
+from al_pipeline.core.files import write_private
+from al_pipeline.servers.processes import Service, ServiceError, answers, port_in_use
 
 VERSION = "1.23.2"
 HOST = "127.0.0.1"

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.server import VERSION, LocalLabelStudio, make_credentials, read_credentials
-from al_pipeline.processes import ServiceError
+from al_pipeline.servers.label_studio import VERSION, LocalLabelStudio, make_credentials, read_credentials
+from al_pipeline.servers.processes import ServiceError
 
 
 def test_credentials_are_random_kept_and_readable_by_their_owner_alone(tmp_path: Path) -> None:

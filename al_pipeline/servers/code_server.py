@@ -7,7 +7,7 @@ waits, not at the first tick that needs it.
 
 Before it serves, it reports the runs that the last server took along when it ended.
 
-    python -m al_pipeline.code_server code-server start --module-name al_pipeline.definitions --port 4000
+    python -m al_pipeline.servers.code_server code-server start --module-name al_pipeline.definitions --port 4000
 
 Dagster has no setting for it, so this replaces two names inside of its server and the context that it starts runs with.
 The pinned version has them; a test fails on the first version that has not.
@@ -24,12 +24,12 @@ import dagster
 import dagster._cli
 import dagster._grpc.server as server
 
-from al_pipeline.dagster_api import LOCATION
-from al_pipeline.orphans import end_orphaned_runs
+from al_pipeline.servers.dagster_api import LOCATION
+from al_pipeline.servers.orphans import end_orphaned_runs
 
-MODULE = "al_pipeline.code_server"
-RUNS = "al_pipeline.preload"
-SENSORS = ("al_pipeline.ledger", "al_pipeline.local", "label_studio_sdk.client")
+MODULE = "al_pipeline.servers.code_server"
+RUNS = "al_pipeline.servers.preload"
+SENSORS = ("al_pipeline.ledger", "al_pipeline.servers.local", "label_studio_sdk.client")
 
 
 class WarmServer(server.DagsterApiServer):

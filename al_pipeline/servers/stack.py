@@ -10,11 +10,11 @@ import psutil
 import yaml
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.dagster_api import LOCATION, DagsterApi
-from al_pipeline.labelstudio.server import LocalLabelStudio
-from al_pipeline.local import Servers, label_studio_folder
-from al_pipeline.private_file import private_folder
-from al_pipeline.processes import Service, ServiceError, answers, free_port, port_in_use
+from al_pipeline.core.files import private_folder
+from al_pipeline.servers.dagster_api import LOCATION, DagsterApi
+from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline.servers.local import Servers, label_studio_folder
+from al_pipeline.servers.processes import Service, ServiceError, answers, free_port, port_in_use
 from al_pipeline.settings import Settings
 
 HOST = "127.0.0.1"
