@@ -1,5 +1,5 @@
 """`python -m al_pipeline` is `al`."""
 
-from al_pipeline.cli import app
+from al_pipeline.cli.app import app
 
 app()

@@ -45,8 +45,8 @@ ORDER = (
             "core/study/test_simulate.py",
             "core/evaluation/test_coverage_of_intervals.py",
             "core/study/test_run.py",
-            "test_cli_models.py",
-            "test_cli_simulate.py",
+            "cli/test_model.py",
+            "cli/test_simulate.py",
             "defs/",
             "web/",
         )

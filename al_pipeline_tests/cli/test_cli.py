@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from al_pipeline.cli import app
+from al_pipeline.cli.app import app
 from al_pipeline.ledger import Ledger
 from al_pipeline.servers.processes import free_port
 from al_pipeline_tests.ledger.builders import Event, manifest, moment, plan_rows, sample

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from al_pipeline.cli.tables import print_rounds
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import private_folder
 from al_pipeline.core.rounds import Stalled, round_key
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.client import LabelStudioUnavailableError
-from al_pipeline.progress import print_rounds
 from al_pipeline.servers.local import Servers
 from al_pipeline.servers.observer import Loop, open_loop, truth
 from al_pipeline.servers.processes import ServiceError
@@ -84,7 +84,7 @@ def run_demo(
     label_studio_port: int | None,
 ) -> None:
     """Run the demo from the first to the last word; the servers stop when it ends."""
-    from al_pipeline.cli import stay_up
+    from al_pipeline.cli.app import stay_up
 
     began = time.monotonic()
     home = home or Path(".al/demo")

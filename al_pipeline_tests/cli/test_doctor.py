@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from al_pipeline.doctor import Finding, examine
+from al_pipeline.cli.doctor import Finding, examine
 from al_pipeline.ledger import Ledger
 from al_pipeline.servers import local
 from al_pipeline.settings import Settings, load_settings

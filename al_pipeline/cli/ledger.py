@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli_common import Home, Images, configure, console, told_plainly
+from al_pipeline.cli.session import Home, Images, configure, console, told_plainly
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli_common import Home, configure, console, end_on_signals, told_plainly
+from al_pipeline.cli.session import Home, configure, console, end_on_signals, told_plainly
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback are open to a network.")]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from al_pipeline.cli import ModelFormat, app
+from al_pipeline.cli.app import ModelFormat, app
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.checkpoint import Checkpoint

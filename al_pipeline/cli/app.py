@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli_common import Home, Images, configure, console, end_on_signals, told_plainly
-from al_pipeline.cli_ledger import ledger_commands
-from al_pipeline.cli_simulate import simulate
-from al_pipeline.cli_web import ml_backend, webhook
+from al_pipeline.cli.ledger import ledger_commands
+from al_pipeline.cli.session import Home, Images, configure, console, end_on_signals, told_plainly
+from al_pipeline.cli.simulate import simulate
+from al_pipeline.cli.web import ml_backend, webhook
 from al_pipeline.core.errors import InputError
 
 app = typer.Typer(
@@ -68,7 +68,7 @@ def demo(
     label_studio_port: StudioPort = None,
 ) -> None:
     """Run the whole loop here: real Label Studio, real Dagster, a simulated annotator."""
-    from al_pipeline.demo import run_demo
+    from al_pipeline.cli.demo import run_demo
 
     with told_plainly():
         end_on_signals()
@@ -92,7 +92,7 @@ def up(
     label_studio_port: StudioPort = None,
 ) -> None:
     """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
-    from al_pipeline.demo import closing_words, start_loop
+    from al_pipeline.cli.demo import closing_words, start_loop
     from al_pipeline.servers.observer import open_loop
     from al_pipeline.servers.stack import Stack
 
@@ -117,7 +117,7 @@ def up(
 @app.command()
 def status(home: Home = None) -> None:
     """Show the rounds, the counts, and what the loop is waiting for."""
-    from al_pipeline.progress import print_rounds
+    from al_pipeline.cli.tables import print_rounds
     from al_pipeline.servers.observer import open_loop
 
     with told_plainly(), open_loop(configure(home)) as loop:
@@ -289,7 +289,7 @@ app.command()(ml_backend)
 @app.command()
 def doctor(home: Home = None, images: Images = None) -> None:
     """Check settings, versions, ports, disk, Label Studio's token and image access, and say what to fix."""
-    from al_pipeline.doctor import examine
+    from al_pipeline.cli.doctor import examine
 
     with told_plainly():
         findings = examine(lambda: configure(home, images))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from al_pipeline.cli import app
+from al_pipeline.cli.app import app
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.core.data.pictures import draw
@@ -164,7 +164,7 @@ def test_no_images_are_asked_for() -> None:
 
 def test_no_orchestrator_is_loaded(tmp_path: Path) -> None:
     code = (
-        "import sys; from al_pipeline.cli import app\n"
+        "import sys; from al_pipeline.cli.app import app\n"
         f"try: app({ARGUMENTS!r})\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "print('dagster' in sys.modules, 'label_studio_sdk' in sys.modules)"
