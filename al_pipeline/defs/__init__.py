@@ -8,20 +8,10 @@ from al_pipeline.settings import Settings
 
 def build(settings: Settings) -> dg.Definitions:
     """Return the definitions of one deployment."""
-    from al_pipeline.defs import (
-        comparison,
-        data,
-        evaluation,
-        jobs,
-        labeling,
-        model,
-        pushing,
-        query,
-        schedules,
-        sensors,
-        simulation,
-        stopping,
-    )
+    from al_pipeline.defs import checks as stopping
+    from al_pipeline.defs import jobs, schedules, sensors
+    from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation
+    from al_pipeline.defs.assets import tasks as pushing
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.resources import Deployment, tunables
 

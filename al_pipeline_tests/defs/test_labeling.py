@@ -7,8 +7,8 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from al_pipeline.defs.assets.tasks import BatchError
 from al_pipeline.defs.observe import observe
-from al_pipeline.defs.pushing import BatchError
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio import counts
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator

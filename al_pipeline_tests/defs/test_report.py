@@ -4,7 +4,7 @@ import base64
 import re
 
 from al_pipeline.core.evaluation.figures import loss_curve
-from al_pipeline.defs.report import picture, png_markdown
+from al_pipeline.defs.metadata import picture, png_markdown
 
 
 def test_an_image_in_markdown_is_the_image() -> None:

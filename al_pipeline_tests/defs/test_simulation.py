@@ -19,7 +19,7 @@ from al_pipeline.core.strategies import available
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.run import one_thread
 from al_pipeline.core.study.simulate import Embedded, known, simulate, simulate_seed
-from al_pipeline.defs.simulation import cells
+from al_pipeline.defs.assets.simulation import cells
 from al_pipeline.loop.samples import Samples
 from al_pipeline_tests.defs.conftest import CLASSES, World
 from al_pipeline_tests.defs.rounds import errors_of, metadata_of

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.core.rounds import round_key
-from al_pipeline.defs.pushing import to_ask
+from al_pipeline.defs.assets.tasks import to_ask
 from al_pipeline.labelstudio.errors import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile
 from al_pipeline.labelstudio.push import verify as verify_push

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.rounds import round_key
-from al_pipeline.defs.pushing import to_ask
+from al_pipeline.defs.assets.tasks import to_ask
 from al_pipeline.labelstudio.client import LabelStudio, LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger

@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from al_pipeline.core.rounds import round_number
+from al_pipeline.defs.assets.tasks import to_ask
 from al_pipeline.defs.observe import pushed
-from al_pipeline.defs.pushing import to_ask
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.labelstudio.errors import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify

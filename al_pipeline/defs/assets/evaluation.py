@@ -8,8 +8,8 @@ import pandas as pd
 
 from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
 from al_pipeline.defs.io import stored_rounds
+from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.kept_predictions import HoldoutPredictions, prequential_accuracies

@@ -9,7 +9,7 @@ import pandas as pd
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.defs.io import TABLE, write_whole
-from al_pipeline.defs.report import picture
+from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.resources import Deployment
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.defs.evaluation import LATER, learning_curve
+from al_pipeline.defs.assets.evaluation import LATER, learning_curve
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.settings import PolicySettings, RoundSettings
 

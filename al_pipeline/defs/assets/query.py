@@ -16,8 +16,8 @@ from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.core.strategies import Selection, available, certainty, cold_start, select
 from al_pipeline.defs.io import TABLE
+from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import draw_holdout, planned_before

@@ -12,8 +12,8 @@ from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.io import CHECKPOINT
+from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.report import picture
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.loop.samples import Samples, classes_of
 from al_pipeline.settings import RoundSettings, TrainingSettings

@@ -7,7 +7,7 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import scan, select_split
 from al_pipeline.core.errors import InputError
-from al_pipeline.defs.report import png_markdown
+from al_pipeline.defs.metadata import png_markdown
 from al_pipeline.defs.resources import Deployment
 from al_pipeline.loop.samples import Samples, classes_of
 from al_pipeline.settings import RoundSettings, TrainingSettings
