@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 def instance_file() -> Path:
     """Return dagster.yaml: beside the package in a checkout, inside of it when installed from a wheel."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     return next(p for p in (package.parent / "dagster.yaml", package / "dagster.yaml") if p.exists())
 
 

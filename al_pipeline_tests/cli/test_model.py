@@ -19,8 +19,8 @@ from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.export import FORMATS
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import TrainingOptions, untrained
+from al_pipeline.loop import offline
 from al_pipeline.loop.offline import find_checkpoint, predict_folder
-from al_pipeline.servers.observer import offline
 from al_pipeline_tests.core.data.pictures import draw
 from al_pipeline_tests.core.learning.test_checkpoint import file_size_limit
 

@@ -170,7 +170,7 @@ def test_no_orchestrator_is_loaded(tmp_path: Path) -> None:
         "print('dagster' in sys.modules, 'label_studio_sdk' in sys.modules)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_"))}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

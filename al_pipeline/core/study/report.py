@@ -13,13 +13,13 @@ from al_pipeline.core.evaluation.auc import CONFIDENCE
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.evaluation.evaluate import Interval
 from al_pipeline.core.learning.export import whole_file
+from al_pipeline.core.study import figures as study_figures
 from al_pipeline.core.study.figures import signed
 from al_pipeline.core.study.page import escaped, page, table
 from al_pipeline.core.study.paired import BASELINE, budget_differences, curves, wins
 from al_pipeline.core.study.paired_scores import AXES, METRICS, paired_scores
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.run import at_budgets
-from al_pipeline.core.study.run import figures as study_figures
 from al_pipeline.core.study.savings import WORDS, Saving, factor, savings, sentence, whole
 
 # What each picture is called, in the order in which they are shown.

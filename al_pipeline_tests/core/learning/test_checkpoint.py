@@ -17,7 +17,7 @@ from al_pipeline.core.learning.checkpoint import Checkpoint, build, read_info, s
 from al_pipeline.core.learning.train import TrainingOptions, untrained
 
 NAMES = ("grüner Wald", "dark horse", "寿司")
-BACKBONE = Path(__file__).parents[2] / "../shared/data/resnet18_tin199.safetensors"
+BACKBONE = Path(__file__).parents[3] / "../shared/data/resnet18_tin199.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.evaluation.evaluate import Interval
 from al_pipeline.core.evaluation.figures import COLORS, INK
 from al_pipeline.core.strategies import available
+from al_pipeline.core.study import figures as study_figures
 from al_pipeline.core.study.paired import AreaDifference, budget_differences, curves, wins
-from al_pipeline.core.study.run import figures as study_figures
 from al_pipeline_tests.core.evaluation.test_figures import opened, share_of
 from al_pipeline_tests.core.study.paired_tables import frozen_objects, simulated
 
