@@ -23,9 +23,10 @@ from pydantic_settings import (
 )
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.settings_groups import PolicySettings, RoundSettings, TrainingSettings
-
-__all__ = ["PolicySettings", "RoundSettings", "Settings", "TrainingSettings", "load_settings", "settings"]
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.options import explained
+from al_pipeline.core.rounds import RoundPolicy
+from al_pipeline.core.strategies.options import RoundSettings
 
 
 class Settings(BaseSettings):
@@ -110,8 +111,8 @@ class Settings(BaseSettings):
     )
 
     round: RoundSettings = RoundSettings()
-    training: TrainingSettings = TrainingSettings()
-    policy: PolicySettings = PolicySettings()
+    training: TrainingOptions = TrainingOptions()
+    policy: RoundPolicy = RoundPolicy()
 
     @field_validator(
         "images",
@@ -257,8 +258,8 @@ def _told(problem: ErrorDetails) -> str:
         return f"  settings: {problem['msg']}"
     value, field = problem["input"], Settings.model_fields.get(path[0])
     secret = field is None or SecretStr in get_args(field.annotation) or any(sign in str(value) for sign in ("@", "//"))
-    shown = "" if secret else f" is {shorten(repr(value), 80, placeholder=' …')}"
-    return f"  {'.'.join(path)} (AL_{'__'.join(path).upper()}){shown}: {problem['msg']}"
+    said = problem["msg"].removeprefix("Value error, ") if secret else explained(problem, Settings)
+    return f"  {'.'.join(path)} (AL_{'__'.join(path).upper()}): {shorten(said, 1000, placeholder=' …')}"
 
 
 @lru_cache(maxsize=1)

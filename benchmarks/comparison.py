@@ -8,14 +8,13 @@ so that it goes on where it was ended; then it writes `docs/results/comparison.m
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from al_pipeline.core.evaluation.compare import UNDECIDED
-from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies import available
 from al_pipeline.core.study.page import table
 from al_pipeline.core.study.plan import Plan
@@ -122,9 +121,16 @@ PARTS = {
 
 def plan_of(part: Part, arm: Arm, images: ImageSet) -> Plan:
     """Return what is run for one arm."""
-    options = images.options if part.image_size is None else replace(images.options, image_size=part.image_size)
-    options = TrainingOptions(**(vars(options) | dict(arm.changes)))
-    return Plan(arm.strategies, range(part.seeds), part.batch_size, None, options, budget=part.budget)
+    options = images.options if part.image_size is None else images.options.but(image_size=part.image_size)
+    options = options.but(**dict(arm.changes))
+    return Plan(
+        strategies=arm.strategies,
+        seeds=range(part.seeds),
+        batch_size=part.batch_size,
+        sample_size=None,
+        options=options,
+        budget=part.budget,
+    )
 
 
 def finished(name: str, images: ImageSet, out: Path) -> list[Arm]:
@@ -159,7 +165,7 @@ def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -
         shown[picture] = f"images/comparison-{name}-{picture}.png"
         (RESULTS / shown[picture]).write_bytes(png)
     # Where the file lies is nobody's business.
-    named = replace(plan, options=replace(plan.options, weights=Path(plan.options.weights).name))
+    named = plan.but(options=plan.options.but(weights=Path(plan.options.weights).name))
     settings = settings_of(named, images.manifest, images.class_names)
     settings["strategies"] = ", ".join(results["strategy"].unique())
     page = markdown(results, Description(part.title, settings, versions(), COMMAND), pictures_as=shown)

@@ -31,9 +31,10 @@ def main(folder: Path) -> None:
     from al_pipeline.core.study.run import at_budgets, run_study
 
     options = TrainingOptions(mode="head", weights=str(folder / "resnet18_tin199.safetensors"), image_size=SIZE)
-    plan = Plan(STRATEGIES, range(SEEDS), BATCH, None, options, rounds=ROUNDS)
+    same = {"batch_size": BATCH, "sample_size": None, "options": options}
+    plan = Plan(strategies=STRATEGIES, rounds=ROUNDS, seeds=range(SEEDS), **same)
     # One round of one seed is what leaves the features behind.
-    first = Plan(STRATEGIES, [0], BATCH, None, options, rounds=1)
+    first = Plan(strategies=STRATEGIES, rounds=1, seeds=[0], **same)
     steps = []
     with tempfile.TemporaryDirectory() as place:
         with tarfile.open(folder / "chi_muf_224.tar") as tar:

@@ -22,12 +22,12 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.rounds import round_key
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.labelstudio.tasks import choice, payload
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import free_port
@@ -154,7 +154,7 @@ def tick(instance: dg.DagsterInstance, deployment: Deployment) -> float:
     resources = {"deployment": deployment, "policy": deployment.settings.policy}
     context = dg.build_sensor_context(instance=instance, resources=resources)
     began = time.perf_counter()
-    result: Any = annotations_landed(context)
+    result: Any = annotations_landed(deployment.settings)(context)
     taken = time.perf_counter() - began
     said = result.skip_reason or result.run_requests[0].run_key
     print(f"tick in {taken:.2f} s: {said}", flush=True)

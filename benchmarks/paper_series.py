@@ -62,11 +62,11 @@ def plans() -> list[Plan]:
     order = [(10, False), (2, False), (10, True), (5, False), (4, False)]
     return [
         Plan(
-            (PASSIVE, *ACTIVE),
-            range(SEEDS),
-            size,
-            factor * size,
-            OPTIONS,
+            strategies=(PASSIVE, *ACTIVE),
+            seeds=range(SEEDS),
+            batch_size=size,
+            sample_size=factor * size,
+            options=OPTIONS,
             budget=BUDGET,
             balanced=balanced,
             stop_set=False,

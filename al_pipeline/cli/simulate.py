@@ -1,7 +1,8 @@
 """`al simulate`: compare query strategies on images whose class folders are the answer, without asking anybody."""
 
 import os
-from enum import StrEnum
+from collections.abc import Callable
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,10 @@ from rich.markup import escape
 
 from al_pipeline.cli.session import Home, Images, configure, console, told_plainly
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.options import TrainingOptions, check_weights
+from al_pipeline.core.options import Options, valid
+from al_pipeline.core.strategies.options import BatchOptions
+from al_pipeline.core.study.plan import Plan, StudyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,58 +22,54 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from al_pipeline.core.study.plan import Plan
     from al_pipeline.settings import Settings
 
 
-class Mode(StrEnum):
-    """How each round trains."""
-
-    head = "head"
-    finetune = "finetune"
-    auto = "auto"
+Group = type[Options]
+USUAL_BUDGET = 500
 
 
-class Start(StrEnum):
-    """What chooses until the first training."""
-
-    random = "random"
-    own = "own"
+def _flag(group: Group, name: str) -> str:
+    """Return the name of a field's option; training and a round both have a batch_size."""
+    return f"training_{name}" if group is TrainingOptions and name in BatchOptions.model_fields else name
 
 
+def takes(groups: dict[Group, str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of option groups as its options, each group under a title of its own in the help.
+
+    The values reach the command as keywords, as text: the groups read them, as they read environment variables.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        own = signature(command)
+        parameters = [one for one in own.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
+        for group, title in groups.items():
+            for name, field in group.model_fields.items():
+                flag = f"--{_flag(group, name).replace('_', '-')}"
+                switch = field.annotation is bool
+                option = typer.Option(
+                    f"{flag}/--no-{flag[2:]}" if switch else flag,
+                    help=field.description,
+                    metavar=None if switch else valid(field).removeprefix("a ").removeprefix("one of "),
+                    rich_help_panel=title,
+                    show_default=False,
+                )
+                kind: Any = Annotated[bool | None, option] if switch else Annotated[str | None, option]
+                parameters.append(Parameter(_flag(group, name), Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return add
+
+
+@takes({BatchOptions: "The batch", StudyOptions: "The study", TrainingOptions: "Training"})
 def simulate(
     images: Images = None,
     strategies: Annotated[
         str, typer.Option("--strategies", help="Query strategies to compare, with commas between them.")
     ] = "auto,random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Paired repetitions.")] = 10,
-    budget: Annotated[int, typer.Option("--budget", min=1, help="Labels per run.")] = 500,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="B: asked about per round.")] = None,
-    sample_size: Annotated[
-        str | None, typer.Option("--sample-size", help="S: candidates scored per round, or all.")
-    ] = None,
-    balanced: Annotated[
-        bool | None, typer.Option("--balanced/--no-balanced", help="Equal quotas per predicted class.")
-    ] = None,
-    explore: Annotated[float | None, typer.Option("--explore", help="Share of a batch drawn at random.")] = None,
-    dedup: Annotated[
-        float | None, typer.Option("--dedup", help="Largest cosine similarity of two samples of a batch.")
-    ] = None,
-    mode: Annotated[Mode | None, typer.Option("--mode", help="How each round trains.")] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="What training starts from: none, imagenet or a file.")
-    ] = None,
-    image_size: Annotated[int | None, typer.Option("--image-size", help="Side in pixels.")] = None,
-    test_time_flip: Annotated[
-        bool | None,
-        typer.Option("--test-time-flip/--no-test-time-flip", help="Average over an image and its mirror image."),
-    ] = None,
-    start: Annotated[
-        Start,
-        typer.Option("--start", help="The first batch: the same random one for all, or each strategy's own."),
-    ] = Start.random,
-    error_rate: Annotated[float, typer.Option("--error-rate", help="Chance that an answer is wrong.")] = 0.0,
-    skip_rate: Annotated[float, typer.Option("--skip-rate", help="Chance that a sample is skipped.")] = 0.0,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Processes, one seed and one thread each; as many as cores.")
     ] = None,
@@ -76,6 +77,7 @@ def simulate(
         Path, typer.Option("--out", metavar="DIR", help="Report, results, and what a killed study goes on from.")
     ] = Path("simulation"),
     home: Home = None,
+    **given: str | bool | None,
 ) -> None:
     """Compare query strategies on images in class folders; what is not said here is as in the loop's settings."""
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -90,23 +92,9 @@ def simulate(
         settings = configure(home, images)
         if settings.images is None:
             raise InputError("No folder of images is set: add --images DIR, a folder with pool/<class>/… and holdout/…")
-        plan = _plan(
-            settings,
-            training=_given(
-                mode=mode.value if mode else None,
-                weights=weights,
-                image_size=image_size,
-                test_time_flip=test_time_flip,
-            ),
-            round_=_given(batch_size=batch_size, balanced=balanced, explore=explore, dedup=dedup)
-            | ({} if sample_size is None else {"sample_size": _size(sample_size)}),
-            strategies=[name.strip() for name in strategies.split(",") if name.strip()],
-            n_seeds=seeds,
-            budget=budget,
-            start=start.value,
-            error_rate=error_rate,
-            skip_rate=skip_rate,
-        )
+        names = [name.strip() for name in strategies.split(",") if name.strip()]
+        plan = _plan(settings, names, seeds, given)
+        check_weights(plan.options.weights)
         manifest = scan(
             settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
         )
@@ -162,43 +150,26 @@ def _savings(results: "pd.DataFrame", metric: str, axis: str) -> "Iterator[str]"
         yield sentence(saving)
 
 
-def _plan(
-    settings: "Settings",
-    *,
-    training: dict[str, Any],
-    round_: dict[str, Any],
-    strategies: list[str],
-    n_seeds: int,
-    **rest: Any,
-) -> "Plan":
-    """Return the plan: what the command line says, else the loop's settings."""
-    from al_pipeline.core.learning.options import TrainingOptions
-    from al_pipeline.core.study.plan import Plan
+def _plan(settings: "Settings", strategies: list[str], n_seeds: int, given: dict[str, str | bool | None]) -> Plan:
+    """Return the plan: what the command line says, else the loop's settings; without rounds a run has a budget."""
+
+    def said(group: Group) -> dict[str, Any]:
+        return {name: given[_flag(group, name)] for name in group.model_fields if given[_flag(group, name)] is not None}
 
     own = settings.round
-    chosen = {name: getattr(own, name) for name in ("batch_size", "sample_size", "balanced", "explore", "dedup")}
+    study = said(StudyOptions)
+    if "rounds" not in study:
+        study.setdefault("budget", USUAL_BUDGET)
     return Plan(
         strategies=strategies,
         seeds=[own.seed + i for i in range(n_seeds)],
-        options=TrainingOptions(**(settings.training.model_dump() | training)),
-        **(chosen | round_),
-        **rest,
+        options=settings.training.but(**said(TrainingOptions)),
+        **{name: getattr(own, name) for name in BatchOptions.model_fields} | said(BatchOptions),
+        **study,
     )
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _size(text: str) -> int | None:
-    if text == "all":
-        return None
-    if not text.isdecimal():
-        raise InputError(f"--sample-size must be a whole number or all, not {text!r}")
-    return int(text)
-
-
-def _table(results: "pd.DataFrame", plan: "Plan", axis: str) -> "Table":
+def _table(results: "pd.DataFrame", plan: Plan, axis: str) -> "Table":
     """Return mean accuracy and ROC-AUC of each strategy at some budgets."""
     from rich.table import Table
 

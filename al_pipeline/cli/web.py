@@ -62,8 +62,8 @@ def ml_backend(
     home: Home = None,
 ) -> None:
     """Answer Label Studio with the newest checkpoint's guesses, as its ML backend; never on the holdout."""
-    from al_pipeline.defs.resources import Deployment
     from al_pipeline.labelstudio.backends import register_backend
+    from al_pipeline.loop.deployment import Deployment
     from al_pipeline.web.guesses import Guesses
     from al_pipeline.web.ml_backend import backend
     from al_pipeline.web.serve import serving

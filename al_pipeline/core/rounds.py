@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, get_args
 
+from pydantic import Field
+
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.options import Options
 
 RunState = Literal["none", "in_progress", "succeeded", "failed", "canceled"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
@@ -40,26 +43,8 @@ def round_number(key: str) -> int:
     return int(key[1:])
 
 
-@dataclass(frozen=True)
-class RoundPolicy:
-    """When a round counts as answered and when the loop ends.
-
-    Attributes
-    ----------
-    min_fraction : float
-        Share of the batch, above 0 and at most 1, that must be answered.
-    min_votes : int
-        Votes that a sample needs.
-    timeout : timedelta, optional
-        After this time one answer is enough; None waits for ever.
-    max_rounds : int, optional
-        The loop is done after this many rounds; the last one trains and asks nobody.
-    label_budget : int, optional
-        Once this many labels exist, one more round trains on them and the loop is done.
-    max_attempts : int
-        Runs that a failing round gets before it is stalled.
-    prefetch : bool
-        Open a round as soon as the one before the newest is answered, so that one batch is always ready.
+class RoundPolicy(Options):
+    """When a round counts as answered, what its answers are worth, and when the loop ends.
 
     Raises
     ------
@@ -67,23 +52,68 @@ class RoundPolicy:
         A value is out of its range.
     """
 
-    min_fraction: float = 1.0
-    min_votes: int = 1
-    timeout: timedelta | None = None
-    max_rounds: int | None = None
-    label_budget: int | None = None
-    max_attempts: int = 3
-    prefetch: bool = False
+    min_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the planned batch that must be answered before the next round."
+    )
+    min_votes: int = Field(default=1, ge=1, description="Votes a sample needs before its label counts.")
+    consensus: Literal["majority", "crowdlab"] = Field(
+        default="majority",
+        description="How several votes become a label: majority, or crowdlab, which weighs annotators by their quality "
+        "and asks a model too.",
+    )
+    max_skips: int = Field(default=1, ge=1, description="Skips after which a sample is not asked about again.")
+    prefetch: bool = Field(
+        default=False,
+        description="Keep the next batch ready while people label, so that they never wait; it is chosen by the "
+        "checkpoint before.",
+    )
+    timeout_hours: float | None = Field(
+        default=None, gt=0, description="Hours after which a partly answered round is closed; null waits for ever."
+    )
+    max_rounds: int | None = Field(
+        default=None, ge=1, description="The loop is done after this many rounds; the last one trains and asks nobody."
+    )
+    label_budget: int | None = Field(
+        default=None,
+        ge=1,
+        description="Once this many labels exist, one more round trains on them and the loop is done.",
+    )
+    stop_agreement: float | None = Field(
+        default=0.995,
+        ge=0,
+        le=1,
+        description="Kappa from which on the models of two rounds count as the same; after three such rounds in a row "
+        "the check worth_going_on says that more labels hardly pay. null (in al.toml and the environment: none) never "
+        "says so. Nothing stops by itself.",
+    )
+    stop_gain: float | None = Field(
+        default=0.005,
+        ge=0,
+        le=1,
+        description="ROC-AUC that the labels left in label_budget must still be able to bring, without one as many "
+        "labels again; worth_going_on says so once their upper 95 % limit is below. null (none) never says so.",
+    )
+    target_auc: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The ROC-AUC to reach: worth_going_on says so once its lower 95 % limit is there.",
+    )
+    price_per_label: float | None = Field(
+        default=None,
+        ge=0,
+        description="What a label costs, in any currency. With value_per_point, worth_going_on says so once the next "
+        "batch brings less than it costs.",
+    )
+    value_per_point: float | None = Field(
+        default=None, ge=0, description="What a point (0.01) of ROC-AUC is worth, in the currency of price_per_label."
+    )
+    max_attempts: int = Field(default=3, ge=1, description="Runs a failing round gets before it counts as stalled.")
 
-    def __post_init__(self) -> None:
-        if not 0 < self.min_fraction <= 1:
-            raise InputError(f"min_fraction must be above 0 and at most 1, not {self.min_fraction!r}")
-        if self.timeout is not None and self.timeout <= timedelta(0):
-            raise InputError(f"timeout must be longer than nothing, not {self.timeout!r}; None waits for ever")
-        for name in ("min_votes", "max_rounds", "label_budget", "max_attempts"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value!r}")
+    @property
+    def timeout(self) -> timedelta | None:
+        """The deadline as a time span."""
+        return None if self.timeout_hours is None else timedelta(hours=self.timeout_hours)
 
 
 @dataclass(frozen=True)

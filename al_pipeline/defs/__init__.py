@@ -13,7 +13,8 @@ def build(settings: Settings) -> dg.Definitions:
     from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation
     from al_pipeline.defs.assets import tasks as pushing
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
-    from al_pipeline.defs.resources import Deployment, tunables
+    from al_pipeline.defs.resources import tunables
+    from al_pipeline.loop.deployment import Deployment
 
     artifacts = UPath(settings.artifacts)
     return dg.Definitions(
@@ -22,8 +23,8 @@ def build(settings: Settings) -> dg.Definitions:
         ),
         asset_checks=[stopping.worth_going_on],
         jobs=[jobs.setup_job, jobs.round_job, jobs.retrain_job, jobs.learning_curve_job, jobs.simulate_job],
-        sensors=[sensors.annotations_landed, sensors.round_failed],
-        schedules=[schedules.nightly_round],
+        sensors=[sensors.annotations_landed(settings), sensors.round_failed],
+        schedules=[schedules.nightly_round(settings)],
         resources={
             "deployment": Deployment(settings),
             "round_config": tunables(settings.round),

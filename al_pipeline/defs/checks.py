@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.rounds import RoundPolicy
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.assets.evaluation import LATER, learning_curve
-from al_pipeline.defs.resources import Deployment
-from al_pipeline.settings import PolicySettings, RoundSettings
+from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.evaluate import Interval
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @dg.asset_check(asset=learning_curve, blocking=False, op_tags=LATER)
 def worth_going_on(
     deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[PolicySettings],
+    policy: dg.ResourceParam[RoundPolicy],
     round_config: dg.ResourceParam[RoundSettings],
     learning_curve: pd.DataFrame,
 ) -> dg.AssetCheckResult:

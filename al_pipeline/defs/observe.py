@@ -8,9 +8,8 @@ from dagster import DagsterRunStatus as Status
 
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, awaited_round, round_key, round_number
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.loop.answers import answered_samples
-from al_pipeline.settings import PolicySettings
+from al_pipeline.loop.deployment import Deployment
 
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG = "dagster/will_retry"
@@ -47,19 +46,6 @@ class _Progress:
     labeled_queries: int = 0
 
 
-def policy_of(settings: PolicySettings) -> RoundPolicy:
-    """Return the policy that `decide` takes."""
-    return RoundPolicy(
-        min_fraction=settings.min_fraction,
-        min_votes=settings.min_votes,
-        timeout=settings.timeout,
-        max_rounds=settings.max_rounds,
-        label_budget=settings.label_budget,
-        max_attempts=settings.max_attempts,
-        prefetch=settings.prefetch,
-    )
-
-
 def newest_round(instance: dg.DagsterInstance) -> int | None:
     """Return the number of the newest round, or None before round 0."""
     return max(map(round_number, instance.get_dynamic_partitions(str(rounds.name))), default=None)
@@ -88,7 +74,7 @@ def _to_be_retried(run: dg.DagsterRun, runs: list[dg.DagsterRun]) -> bool:
     return run is runs[0] and run.status == Status.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
 
 
-def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: PolicySettings) -> Facts:
+def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: RoundPolicy) -> Facts:
     """Return the facts that `decide` needs.
 
     Raises
@@ -114,7 +100,7 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Policy
     return pushed(deployment, policy, number, attempts=attempts.count)
 
 
-def pushed(deployment: Deployment, policy: PolicySettings, number: int, *, attempts: int = 1) -> Facts:
+def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts: int = 1) -> Facts:
     """Return the facts of a round whose batch is in Label Studio.
 
     Raises
@@ -124,7 +110,7 @@ def pushed(deployment: Deployment, policy: PolicySettings, number: int, *, attem
     """
     key, ledger = round_key(number), deployment.ledger
     planned = ledger.planned(key, columns=PROGRESS)
-    awaited = awaited_round(number, policy_of(policy))
+    awaited = awaited_round(number, policy)
     before = planned if awaited in {None, number} else ledger.planned(round_key(number - 1), columns=PROGRESS)
     ahead = before is not planned and not before.empty
     if ahead:

@@ -1,82 +1,43 @@
-"""What assets and sensors are handed: the deployment, and the tunables that the Launchpad shows."""
+"""What assets and sensors are handed as config: the option groups, as the Launchpad shows them."""
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 
-from al_pipeline.core.errors import InputError
-from al_pipeline.settings import Settings
-
-if TYPE_CHECKING:
-    from al_pipeline.labelstudio.client import LabelStudio
-    from al_pipeline.ledger import Ledger
+from al_pipeline.core.options import Options
 
 
-class Deployment:
-    """Where this installation keeps and finds things; a resource without config, so that no secret enters one."""
+def tunables(group: Options) -> dg.ConfigurableResource[Any]:
+    """Return a resource whose config has the fields of a group, with the values set there as defaults.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._project: tuple[str, int] | None = None
-
-    @cached_property
-    def ledger(self) -> "Ledger":
-        """The ledger, opened (and migrated) on first use."""
-        from al_pipeline.ledger import Ledger
-
-        return Ledger(self.settings.ledger_url)
-
-    @cached_property
-    def label_studio(self) -> "LabelStudio":
-        """A client for the configured Label Studio, or for the one that `al up` runs."""
-        from al_pipeline.servers import local
-
-        return local.label_studio(self.settings)
-
-    def project_id(self, run_id: str | None = None) -> int:
-        """Return the id of the labeling project; within one run Label Studio is asked once.
-
-        Raises
-        ------
-        InputError
-            No project has the configured title yet.
-        """
-        if run_id is not None and self._project is not None and self._project[0] == run_id:
-            return self._project[1]
-        title = self.settings.label_studio_project
-        project_id = self.label_studio.find_project(title)
-        if project_id is None:
-            raise InputError(
-                f"Label Studio at {self.label_studio.url} has no project titled {title!r} (AL_LABEL_STUDIO_PROJECT): "
-                "launch the job `setup`, or materialize labeling_project"
-            )
-        if run_id is not None:
-            self._project = (run_id, project_id)
-        return project_id
-
-    def project_url(self, project_id: int) -> str:
-        """Return where people open the project in their browser."""
-        public = self.settings.label_studio_public_url
-        url = self.label_studio.project_url(project_id)
-        return url if public is None else url.replace(self.label_studio.url, public.rstrip("/"), 1)
-
-
-def tunables(group: BaseModel) -> dg.ConfigurableResource[Any]:
-    """Return a resource whose config has the fields of a settings group, with the values set there as defaults.
-
-    Assets receive the group itself, validated anew with what the run's config changed; so the names, descriptions,
-    defaults and checks of a tunable are written once, in `settings`.
+    Assets receive the group itself, validated anew with what the run's config changed.
     """
     kind = type(group)
 
     class Tunables(dg.ConfigurableResource[Any]):
-        def create_resource(self, context: dg.InitResourceContext) -> BaseModel:
+        def create_resource(self, context: dg.InitResourceContext) -> Options:
             return kind(**{name: getattr(self, name) for name in kind.model_fields})
 
+    return launchpad(group, Tunables)()
+
+
+def launchpad(group: Options, base: type[Any], **defaults: Any) -> type[Any]:
+    """Return a class of Dagster's config with the fields, descriptions and values of a group.
+
+    Names, descriptions, defaults and checks are written once, where the group is declared.
+
+    Parameters
+    ----------
+    group : Options
+    base : type
+        `dagster.Config` or a kind of it.
+    **defaults
+        Other defaults than the group's values.
+    """
+    kind = type(group)
     fields: dict[str, Any] = {
-        name: (field.annotation, Field(default=getattr(group, name), description=field.description))
+        name: (field.annotation, Field(default=defaults.get(name, getattr(group, name)), description=field.description))
         for name, field in kind.model_fields.items()
     }
-    return create_model(kind.__name__, __base__=Tunables, __doc__=kind.__doc__, **fields)()
+    return create_model(kind.__name__, __base__=base, __doc__=kind.__doc__, **fields)

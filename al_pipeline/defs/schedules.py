@@ -4,30 +4,30 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from al_pipeline.core.rounds import Open, decide, round_key
+from al_pipeline.core.rounds import Open, RoundPolicy, decide, round_key
 from al_pipeline.defs.jobs import round_job
-from al_pipeline.defs.observe import observe, policy_of
+from al_pipeline.defs.observe import observe
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.defs.sensors import request
-from al_pipeline.settings import PolicySettings, settings
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.settings import Settings
 
 
-@dg.schedule(
-    name="nightly_round",
-    job=round_job,
-    cron_schedule=settings().nightly_cron,
-    execution_timezone=settings().timezone,
-)
-def nightly_round(
+def nightly_round(settings: Settings) -> dg.ScheduleDefinition:
+    """Return the schedule, at the hour and in the time zone of the settings."""
+    schedule = dg.schedule(
+        name="nightly_round", job=round_job, cron_schedule=settings.nightly_cron, execution_timezone=settings.timezone
+    )
+    return schedule(_close)
+
+
+def _close(
     context: dg.ScheduleEvaluationContext,
     deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[PolicySettings],
+    policy: dg.ResourceParam[RoundPolicy],
 ) -> dg.RunRequest | dg.SkipReason:
     """Open the next round with the answers there are, at least one, however many are still missing."""
-    decision = decide(
-        observe(context.instance, deployment, policy).status, policy_of(policy), datetime.now(UTC), deadline=True
-    )
+    decision = decide(observe(context.instance, deployment, policy).status, policy, datetime.now(UTC), deadline=True)
     if not isinstance(decision, Open):
         return dg.SkipReason(decision.reason)
     key = round_key(decision.round_number)

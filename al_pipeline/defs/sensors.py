@@ -7,24 +7,31 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import Open, Stalled, decide, round_key
+from al_pipeline.core.rounds import Open, RoundPolicy, Stalled, decide, round_key
 from al_pipeline.defs.jobs import retrain_job, round_job
-from al_pipeline.defs.observe import Facts, observe, policy_of
+from al_pipeline.defs.observe import Facts, observe
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.resources import Deployment
-from al_pipeline.settings import PolicySettings, settings
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.settings import Settings
+
+ANNOTATIONS_LANDED = "annotations_landed"
 
 
-@dg.sensor(
-    name="annotations_landed",
-    job=round_job,
-    minimum_interval_seconds=settings().sensor_interval,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
-def annotations_landed(
+def annotations_landed(settings: Settings) -> dg.SensorDefinition:
+    """Return the sensor, as often as the settings say."""
+    sensor = dg.sensor(
+        name=ANNOTATIONS_LANDED,
+        job=round_job,
+        minimum_interval_seconds=settings.sensor_interval,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    return sensor(_look)
+
+
+def _look(
     context: dg.SensorEvaluationContext,
     deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[PolicySettings],
+    policy: dg.ResourceParam[RoundPolicy],
 ) -> dg.SensorResult | dg.SkipReason:
     """Look at the newest round; once enough of its batch is answered, add the next round and request its run.
 
@@ -35,7 +42,7 @@ def annotations_landed(
         facts = observe(context.instance, deployment, policy)
     except ALError as error:
         return dg.SkipReason(f"The state of the loop could not be read, nothing is decided: {error}")
-    decision = decide(facts.status, policy_of(policy), datetime.now(UTC))
+    decision = decide(facts.status, policy, datetime.now(UTC))
     counts = json.dumps(facts.counts, sort_keys=True)
     observations = [_observation(facts)] if counts != context.cursor and facts.counts else []
     if not isinstance(decision, Open):

@@ -9,8 +9,8 @@ import pandas as pd
 
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.io import write_whole
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.loop.answers import agreed_labels
+from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.compare import Comparison

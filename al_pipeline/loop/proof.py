@@ -10,14 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import stored_rounds
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.loop.answers import holdout_labels
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions
 from al_pipeline.loop.samples import Samples
-from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.train import TrainingOptions
@@ -40,7 +41,7 @@ def live_proof(
     log: dg.DagsterLogManager,
     deployment: Deployment,
     round_config: RoundSettings,
-    training: TrainingSettings,
+    training: TrainingOptions,
     manifest: pd.DataFrame,
 ) -> Proof:
     """Compare the newest trained round with random labels; say why not where that cannot be done.
@@ -105,12 +106,11 @@ def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, 
     return random_sequence(asked, len(pool), generator(seed, 0, "random arm"), given=given)
 
 
-def _options(training: TrainingSettings, labels: pd.DataFrame) -> "TrainingOptions":
+def _options(training: TrainingOptions, labels: pd.DataFrame) -> "TrainingOptions":
     """Return how the round was trained, so that random labels are trained on the same way."""
     from al_pipeline.core.learning.checkpoint import device
-    from al_pipeline.core.learning.train import TrainingOptions
 
-    options = TrainingOptions(**training.model_dump())
+    options = training
     mode = options.resolve_mode(int(labels["label"].value_counts().min()), device().type)
     # The last checkpoint knows the labels that the strategy chose.
     return replace(options, mode=mode, warm_start=False)

@@ -9,8 +9,9 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import class_names, select_split
 from al_pipeline.core.errors import InputError
-from al_pipeline.defs.resources import Deployment
-from al_pipeline.settings import Settings, TrainingSettings
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -35,23 +36,23 @@ class Samples:
     manifest : pd.DataFrame
         The image pool.
     deployment : Deployment
-    training : TrainingSettings
+    training : TrainingOptions
         They name the weights and the preprocessing.
     seed : int
         Of the initial weights, where none are given.
     """
 
-    def __init__(self, manifest: pd.DataFrame, deployment: Deployment, training: TrainingSettings, seed: int) -> None:
+    def __init__(self, manifest: pd.DataFrame, deployment: Deployment, training: TrainingOptions, seed: int) -> None:
         from al_pipeline.core.data.embeddings import EmbeddingStore
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache
-        from al_pipeline.core.learning.train import TrainingOptions, untrained
+        from al_pipeline.core.learning.train import untrained
 
         settings = deployment.settings
         usable = manifest[manifest["split"] != "excluded"]
         #: Sample ids of the pool, not of the holdout.
         self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris: Mapping[str, str] = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-        options = TrainingOptions(**training.model_dump())
+        options = training
         self.start: Checkpoint = untrained(ANY_CLASSES, options, seed=seed, round_number=0).checkpoint
         seen_as = f"{training.image_size}{'-flip' if training.test_time_flip else ''}"
         folder = f"{self.start.info.backbone_hash[:16]}-{seen_as}-v{PREPROCESSING}"

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.evaluation.kappa import STOP_SET, STOP_SET_IMAGES, agreement, stop_set
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.io import write_whole
-from al_pipeline.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -31,7 +31,7 @@ class StopPredictions:
 
     folder: Path
 
-    def samples(self, pool: Sequence[str], training: TrainingSettings, seed: int) -> list[str]:
+    def samples(self, pool: Sequence[str], training: TrainingOptions, seed: int) -> list[str]:
         """Return the sample ids of the stop set that are still in the pool; the first call draws the set."""
         path = self.folder / "stop_set.parquet"
         if not path.exists():

@@ -13,8 +13,8 @@ import pandas as pd
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.io import stored_rounds
-from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe, policy_of
-from al_pipeline.defs.resources import Deployment
+from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import classes_of
 from al_pipeline.settings import Settings
 
@@ -54,7 +54,7 @@ class Loop:
 
     def decision(self, facts: Facts) -> Decision:
         """Return what the sensor would decide now."""
-        return decide(facts.status, policy_of(self.settings.policy), datetime.now(UTC))
+        return decide(facts.status, self.settings.policy, datetime.now(UTC))
 
     def newest(self) -> int | None:
         """Return the number of the newest round, or None."""

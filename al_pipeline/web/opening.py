@@ -9,7 +9,7 @@ import dagster as dg
 from al_pipeline.core.rounds import Open, round_key
 from al_pipeline.defs.jobs import round_job
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.sensors import annotations_landed, request
+from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, request
 from al_pipeline.servers.dagster_api import DagsterApi, SensorState
 from al_pipeline.servers.observer import Loop
 
@@ -28,7 +28,7 @@ PAUSE = 0.2
 
 def launch_tags(run: dg.RunRequest) -> Mapping[str, str]:
     """Return the tags with which the sensor takes a run for its own, and does not request it again."""
-    return {**run.tags, RUN_KEY_TAG: str(run.run_key), SENSOR_TAG: annotations_landed.name}
+    return {**run.tags, RUN_KEY_TAG: str(run.run_key), SENSOR_TAG: ANNOTATIONS_LANDED}
 
 
 def sensor_is_near(sensor: SensorState, now: float) -> bool:
@@ -72,7 +72,7 @@ def open_round(loop: Loop, api: DagsterApi) -> str | None:
         key, run = round_key(decision.round_number), request(decision)
         tags = launch_tags(run)
         known = {name: tags[name] for name in (RUN_KEY_TAG, SENSOR_TAG)}
-        sensor = api.sensor(annotations_landed.name)
+        sensor = api.sensor(ANNOTATIONS_LANDED)
         if not sensor.running or loop.instance.get_runs(dg.RunsFilter(tags=known), limit=1):
             return None
         if not sensor_is_near(sensor, time.time()):

@@ -139,11 +139,11 @@ def test_with_skips_the_samples_asked_about_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("--strategies", "entropie"), "unknown strategy 'entropie'; choose from"),
-        (("--strategies", "k_center", "--balanced"), "'k_center' has no balanced form"),
-        (("--sample-size", "some"), "--sample-size must be a whole number or all, not 'some'"),
+        (("--strategies", "entropie"), "unknown strategy 'entropie'; choose one of"),
+        (("--strategies", "k_center", "--balanced"), "balanced = true does not go with the strategy 'k_center'"),
+        (("--sample-size", "some"), "sample_size must be a whole number of at least 1, or none, not 'some'"),
         (("--sample-size", "3"), "batch_size 4 is larger than sample_size 3"),
-        (("--error-rate", "2"), "error_rate must lie between 0 and 1, not 2.0"),
+        (("--error-rate", "2"), "error_rate must be a number from 0 to 1, not '2'"),
         (("--weights", "none"), "mode head learns from the features of given weights, and weights are none"),
         (("--weights", "gone.safetensors"), "There is no file"),
         (("--images", "images/pool"), "the label of every holdout sample, but it is empty"),

@@ -19,10 +19,10 @@ AHEAD = RoundPolicy(prefetch=True)
         (0, AHEAD, None),
         (1, AHEAD, 0),
         (3, AHEAD, 2),
-        (1, replace(AHEAD, max_rounds=4), 0),
+        (1, AHEAD.but(max_rounds=4), 0),
         # Round 3 is the last of four: it waits for round 2.
-        (2, replace(AHEAD, max_rounds=4), 2),
-        (0, replace(AHEAD, max_rounds=2), 0),
+        (2, AHEAD.but(max_rounds=4), 2),
+        (0, AHEAD.but(max_rounds=2), 0),
     ],
 )
 def test_which_round_is_waited_for(newest: int, policy: RoundPolicy, awaited: int | None) -> None:
@@ -86,8 +86,8 @@ def turn(policy: RoundPolicy, *, pool: int, batch: int) -> tuple[list[int], list
     ("policy", "labels", "reason"),
     [
         (AHEAD, 30, "no image is left to ask about"),
-        (replace(AHEAD, label_budget=20), 20, "20 labels exist and the label budget is 20"),
-        (replace(AHEAD, max_rounds=4), 24, "r0003 was the last of 4 rounds"),
+        (AHEAD.but(label_budget=20), 20, "20 labels exist and the label budget is 20"),
+        (AHEAD.but(max_rounds=4), 24, "r0003 was the last of 4 rounds"),
     ],
 )
 def test_the_loop_ends_after_a_round_that_trained_on_every_label(policy: RoundPolicy, labels: int, reason: str) -> None:

@@ -67,11 +67,11 @@ BASE = RoundStatus(
         (replace(BASE, labeled=14), {"min_fraction": 0.7}, Open, "14 of 20 answered"),
         (BASE, {"min_fraction": 0.001}, Wait, "1 to go"),
         # the timeout
-        (replace(BASE, labeled=1), {"timeout": 2 * HOUR}, Wait, "19 to go"),
-        (replace(BASE, labeled=1), {"timeout": HOUR}, Open, "1 of 20 answered and the timeout of 1:00:00 is over"),
-        (replace(BASE, skipped=1), {"timeout": HOUR}, Open, "the timeout of 1:00:00 is over"),
-        (BASE, {"timeout": HOUR}, Wait, "the timeout of 1:00:00 is over, but none of 20 is answered"),
-        (replace(BASE, labeled=1, opened_at=None), {"timeout": HOUR}, Wait, "19 to go"),
+        (replace(BASE, labeled=1), {"timeout_hours": 2}, Wait, "19 to go"),
+        (replace(BASE, labeled=1), {"timeout_hours": 1}, Open, "1 of 20 answered and the timeout of 1:00:00 is over"),
+        (replace(BASE, skipped=1), {"timeout_hours": 1}, Open, "the timeout of 1:00:00 is over"),
+        (BASE, {"timeout_hours": 1}, Wait, "the timeout of 1:00:00 is over, but none of 20 is answered"),
+        (replace(BASE, labeled=1, opened_at=None), {"timeout_hours": 1}, Wait, "19 to go"),
         # the last round, the budget, the end of the pool
         (replace(BASE, planned=0), {"max_rounds": 4}, Done, "r0003 was the last of 4 rounds"),
         (replace(BASE, labeled=2), {"max_rounds": 4}, Done, "r0003 was the last of 4 rounds"),
@@ -169,7 +169,7 @@ def statuses(draw: st.DrawFn) -> RoundStatus:
 policies = st.builds(
     RoundPolicy,
     min_fraction=st.floats(0.01, 1),
-    timeout=st.none() | st.sampled_from([HOUR / 2, 2 * HOUR]),
+    timeout_hours=st.sampled_from([None, 0.5, 2]),
     max_rounds=st.none() | st.integers(1, 20),
     label_budget=st.none() | st.integers(1, 60),
     max_attempts=st.integers(1, 4),
@@ -279,13 +279,13 @@ def test_what_is_no_round_key_is_refused(key: object) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"min_fraction": 0}, "min_fraction must be above 0 and at most 1, not 0"),
+        ({"min_fraction": 0}, "min_fraction must be a number above 0 and at most 1, not 0"),
         ({"min_fraction": 1.01}, "min_fraction"),
         ({"min_fraction": float("nan")}, "min_fraction"),
-        ({"min_votes": 0}, "min_votes must be at least 1, not 0"),
-        ({"timeout": timedelta(0)}, "timeout must be longer than nothing"),
-        ({"max_rounds": 0}, "max_rounds must be at least 1"),
-        ({"label_budget": -5}, "label_budget must be at least 1, not -5"),
+        ({"min_votes": 0}, "min_votes must be a whole number of at least 1, not 0"),
+        ({"timeout_hours": 0}, "timeout_hours must be a number above 0, or none, not 0"),
+        ({"max_rounds": 0}, "max_rounds must be a whole number of at least 1"),
+        ({"label_budget": -5}, "label_budget must be a whole number of at least 1, or none, not -5"),
         ({"max_attempts": 0}, "max_attempts"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from al_pipeline.defs import build
-from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.settings import Settings, load_settings
 
 CLASSES = ("dark horse", "grüner Wald")

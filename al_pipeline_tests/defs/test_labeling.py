@@ -44,7 +44,7 @@ def tick(world: World, cursor: str | None = None) -> dg.SensorResult | dg.SkipRe
         cursor=cursor,
         resources={"deployment": world.deployment, "policy": world.settings.policy},
     )
-    result = annotations_landed(context)
+    result = annotations_landed(world.settings)(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result
 

@@ -64,9 +64,15 @@ def compare(world: World) -> tuple[dict[str, Any], bool]:
 
 
 def plan_of(world: World, strategies: list[str], seed: int) -> Plan:
-    options = TrainingOptions(**world.settings.training.model_dump())
     size = world.settings.round
-    return Plan(strategies, [seed], size.batch_size, size.sample_size, options, budget=12)
+    return Plan(
+        strategies=strategies,
+        seeds=[seed],
+        batch_size=size.batch_size,
+        sample_size=size.sample_size,
+        options=world.settings.training,
+        budget=12,
+    )
 
 
 def test_there_is_a_partition_for_every_strategy_and_twenty_seeds() -> None:

@@ -11,8 +11,8 @@ import label_studio_sdk  # noqa: F401
 import torchvision  # noqa: F401
 
 from al_pipeline.defs import build
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.defs.sensors import annotations_landed
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.settings import Settings, load_settings
 from al_pipeline_tests.defs.conftest import World, open_instance, open_world, write_images
 from al_pipeline_tests.defs.rounds import freeze
@@ -43,7 +43,7 @@ def run(path: str, key: str, assets: list[str], point: Point | None) -> None:
         job.execute_in_process(instance=instance, partition_key=key, asset_selection=selection)
     else:
         resources = {"deployment": Deployment(settings), "policy": settings.policy}
-        annotations_landed(dg.build_sensor_context(instance=instance, resources=resources))
+        annotations_landed(settings)(dg.build_sensor_context(instance=instance, resources=resources))
 
 
 def materialize(world: World, key: str, assets: list[str]) -> None:

@@ -9,16 +9,15 @@ from typing import Any, cast
 
 import pytest
 
-from al_pipeline.core.rounds import round_number
+from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.defs.assets.tasks import to_ask
 from al_pipeline.defs.observe import pushed
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.labelstudio.errors import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
-from al_pipeline.settings import PolicySettings
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 
@@ -76,7 +75,7 @@ class Desk:
     def counts(self, key: str, min_votes: int = 1) -> tuple[Any, ...]:
         """Return what a tick counts: labeled, skipped, missing."""
         deployment = SimpleNamespace(ledger=self.ledger, label_studio=self.studio, project_id=lambda: PROJECT)
-        policy = PolicySettings(min_votes=min_votes)
+        policy = RoundPolicy(min_votes=min_votes)
         counts = pushed(cast("Deployment", deployment), policy, round_number(key)).counts
         return counts["labeled"], counts["skipped"], counts["missing"]
 

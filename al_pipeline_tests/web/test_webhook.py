@@ -18,7 +18,7 @@ from dagster._daemon.sensor import fetch_existing_runs
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import kept_secret
 from al_pipeline.core.rounds import Open
-from al_pipeline.defs.sensors import annotations_landed, request
+from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, request
 from al_pipeline.labelstudio.webhooks import SECRET_HEADER
 from al_pipeline.servers.dagster_api import DagsterApi, DagsterError, SensorState
 from al_pipeline.servers.observer import Loop
@@ -200,7 +200,7 @@ def test_a_round_that_is_due_is_launched_with_the_tags_of_the_sensor(loop: Loop)
 def test_the_daemon_takes_our_run_for_the_sensors_own(loop: Loop) -> None:
     run_request = request(Open(3, 2, ""))
     run = create_run_for_test(loop.instance, job_name="round", tags=dict(launch_tags(run_request)))
-    sensor = cast(Any, SimpleNamespace(name=annotations_landed.name))
+    sensor = cast(Any, SimpleNamespace(name=ANNOTATIONS_LANDED))
     assert fetch_existing_runs(loop.instance, sensor, [run_request]) == {"r0003-attempt-2": run}
     other = cast(Any, SimpleNamespace(name="another"))
     assert fetch_existing_runs(loop.instance, other, [run_request]) == {}

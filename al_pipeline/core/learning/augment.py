@@ -20,7 +20,7 @@ def weak(name: str, size: int) -> Augment | None:
     Parameters
     ----------
     name : str
-        One of `options.AUGMENTATIONS`.
+        Of `TrainingOptions.augmentation`.
     size : int
         Side of the images in pixels.
     """

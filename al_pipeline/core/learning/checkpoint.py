@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import CheckpointError, InputError
-from al_pipeline.core.learning.options import check_architecture
+from al_pipeline.core.learning.options import check_architecture, check_weights
 
 # Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
 MEAN = (0.485, 0.456, 0.406)
@@ -363,13 +363,10 @@ def _imagenet(architecture: str) -> Mapping[str, Any]:
 
 
 def _read_weights(weights: str) -> Mapping[str, Any]:
+    check_weights(weights)
     path = Path(weights).expanduser()
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix not in {".pt", ".pth"}:
-        raise InputError(
-            f"unknown weights {weights!r}; choose none, imagenet, or the path of a .safetensors, .pt or .pth file"
-        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     # torch.load raises whatever its unpickler stumbles over: there is no narrower common class.

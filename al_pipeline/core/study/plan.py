@@ -1,48 +1,55 @@
-"""What an experiment compares, checked when it is made."""
+"""What a study compares, checked when it is made."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.options import Options
 from al_pipeline.core.strategies import available
+from al_pipeline.core.strategies.options import BatchOptions, check_strategy
 
-STARTS = ("random", "own")
+
+class StudyOptions(Options):
+    """How long a run is, and how the oracle behaves."""
+
+    rounds: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rounds per run, the start without labels included, instead of a budget; the last one asks nobody.",
+    )
+    budget: int | None = Field(
+        default=None,
+        ge=1,
+        description="Labels per run: the last batch is cut to fit, and skipped samples cost nothing.",
+    )
+    start: Literal["random", "own"] = Field(
+        default="random",
+        description="What chooses until the first training: random is the same random batch for all strategies of a "
+        "seed; own is each strategy's cold start, as in the real loop.",
+    )
+    error_rate: float = Field(
+        default=0.0, ge=0, le=1, description="Chance that a sample's answer is a wrong class, any of the others alike."
+    )
+    skip_rate: float = Field(
+        default=0.0, ge=0, lt=1, description="Chance that a sample is skipped: asked about once and never labeled."
+    )
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(StudyOptions, BatchOptions):
     """Runs of the loop, one per strategy and seed, with an oracle in the place of people.
+
+    Beside the options of a batch and of a study:
 
     Attributes
     ----------
     strategies : tuple of str
         Keys of `strategies.available()`; any sequence is taken.
     seeds : tuple of int
-    batch_size : int
-        B, samples asked about per round.
-    sample_size : int or None
-        S, candidates scored per round; None scores the whole unlabeled pool.
     options : TrainingOptions
         Without `warm_start`: every turn is trained anew, so that strategies that have asked the same share it.
-    rounds : int or None
-        Rounds per run. Round 0 has no labels, round k has those of k batches; the last one asks nobody.
-    budget : int or None
-        Labels per run, instead of rounds: the last batch is cut to fit, and skipped samples cost nothing.
-    balanced : bool
-        Equal quotas per predicted class.
-    explore : float
-        Share of each batch that is drawn at random, 0 to 1: see `strategies.select`.
-    dedup : float or None
-        The largest cosine similarity of two samples of a batch, −1 to 1: see `strategies.select`.
-    error_rate : float
-        Chance, 0 to 1, that the oracle's answer for a sample is a wrong class, any of the others alike.
-    skip_rate : float
-        Chance, 0 to below 1, that the oracle skips a sample: it is asked once and never labeled.
-    start : str
-        What chooses until the first training. ``random``: the same random batch for all strategies of a seed, so that
-        they differ by what they do with a model alone. ``own``: each strategy's cold start, as in the real loop.
     stop_set : bool
         Whether the agreement of successive models on a stop set is measured, which rules to stop by need. Without
         features it is up to a third of a turn's time.
@@ -53,72 +60,41 @@ class Plan:
         An unknown or repeated strategy, a repeated seed, or values that cannot be used or do not fit together.
     """
 
-    strategies: Sequence[str]
-    seeds: Sequence[int]
-    batch_size: int
-    sample_size: int | None
+    strategies: tuple[str, ...]
+    seeds: tuple[int, ...]
     options: TrainingOptions
-    rounds: int | None = None
-    budget: int | None = None
-    balanced: bool = False
-    explore: float = 0.0
-    dedup: float | None = None
-    error_rate: float = 0.0
-    skip_rate: float = 0.0
-    start: str = "random"
     stop_set: bool = True
 
-    def __post_init__(self) -> None:
-        # Tuples, so that nobody changes them after the checks.
-        object.__setattr__(self, "strategies", tuple(self.strategies))
-        object.__setattr__(self, "seeds", tuple(self.seeds))
-        self._check_lists()
-        self._check_sizes()
-        self._check_shares()
-        if self.start not in STARTS:
-            raise InputError(f"unknown start {self.start!r}; choose one of {', '.join(STARTS)}")
-        if self.options.warm_start:
-            raise InputError(
-                "a simulation trains every round from the configured weights, not from the last round's: set "
-                "training.warm_start to false"
-            )
+    @field_validator("strategies", "seeds", mode="before")
+    @classmethod
+    def _listed(cls, values: Iterable[str | int]) -> tuple[str | int, ...]:
+        return tuple(values)
 
-    def _check_lists(self) -> None:
-        unknown = [name for name in self.strategies if name not in available()]
-        if unknown or not self.strategies:
-            wrong = f"unknown strategy {unknown[0]!r}" if unknown else "no strategy to simulate"
-            raise InputError(f"{wrong}; choose from {', '.join(sorted(available()))}")
+    @field_validator("strategies", "seeds")
+    @classmethod
+    def _different(cls, values: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        if not values or len(set(values)) < len(values):
+            raise InputError(f"strategies and seeds must be different from each other and at least one, not {values}")
+        for value in values:
+            if isinstance(value, str):
+                check_strategy(value)
+            elif value < 0:
+                raise InputError(f"a seed must be at least 0, not {value}")
+        return values
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
         for name in self.strategies:
-            if self.balanced and not available()[name].balanced:
-                raise InputError(f"the strategy {name!r} has no balanced form: leave it or balanced out")
-        for what, values in (("strategies", list(self.strategies)), ("seeds", list(self.seeds))):
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"{what} must be different from each other and at least one, not {values}")
-        for seed in self.seeds:
-            _whole("a seed", seed, 0)
-
-    def _check_sizes(self) -> None:
+            self.check_balance(name)
         if (self.rounds is None) == (self.budget is None):
             given = "neither is given" if self.rounds is None else f"rounds is {self.rounds}, budget {self.budget}"
             raise InputError(f"a run ends after so many rounds or at a budget of labels: give one of them; {given}")
-        for what in ("batch_size", "rounds", "budget"):
-            if getattr(self, what) is not None:
-                _whole(what, getattr(self, what), 1)
-        if self.sample_size is not None:
-            _whole("sample_size", self.sample_size, 1)
-            if self.sample_size < self.batch_size:
-                raise InputError(
-                    f"batch_size {self.batch_size} is larger than sample_size {self.sample_size}: raise sample_size"
-                )
-
-    def _check_shares(self) -> None:
-        for what, low in (("explore", 0), ("error_rate", 0), ("skip_rate", 0), ("dedup", -1)):
-            value = getattr(self, what)
-            # Written so that NaN, for which every comparison is false, fails too.
-            if value is not None and (isinstance(value, bool) or not low <= value <= 1):
-                raise InputError(f"{what} must lie between {low} and 1, not {value!r}")
-        if math.isclose(self.skip_rate, 1):
-            raise InputError("skip_rate must be below 1: an oracle that skips everything gives no label")
+        if self.options.warm_start:
+            raise InputError(
+                "a study trains every round from the configured weights, not from the last round's: set "
+                "training.warm_start to false"
+            )
+        return self
 
     def size(self, number: int, n_labels: int) -> int:
         """Return how many samples are asked about at most in a round that has so many labels."""
@@ -141,8 +117,3 @@ class Plan:
     def with_passes(self) -> bool:
         """Whether a strategy goes by an ensemble of heads."""
         return any("passes" in available()[name].needs for name in self.strategies)
-
-
-def _whole(what: str, value: object, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InputError(f"{what} must be at least {low}, not {value!r}: a whole number")

@@ -11,7 +11,7 @@ from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import count
@@ -184,8 +184,7 @@ def versions() -> dict[str, str]:
 
 def description(samples: Samples, plan: Plan) -> dict[str, Any]:
     """Return everything that a seed's results depend on but the seed, ready for JSON."""
-    wanted = asdict(plan)
-    del wanted["seeds"]
+    wanted = plan.model_dump(exclude={"seeds"})
     # Weights are what is in the file, wherever it lies.
     wanted["options"]["weights"] = _weights(plan.options.weights)
     return {

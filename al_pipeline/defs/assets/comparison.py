@@ -10,7 +10,7 @@ import pandas as pd
 from al_pipeline.core.errors import InputError
 from al_pipeline.defs.io import TABLE, write_whole
 from al_pipeline.defs.metadata import picture
-from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
     from al_pipeline.core.study.cells import Cell, Comparable

@@ -7,10 +7,11 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import scan, select_split
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import png_markdown
-from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import Samples, classes_of
-from al_pipeline.settings import RoundSettings, TrainingSettings
 
 
 @dg.asset(group_name="data", kinds={"python"}, io_manager_key="tables")
@@ -59,7 +60,7 @@ def embeddings(
     context: dg.AssetExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
-    training: dg.ResourceParam[TrainingSettings],
+    training: dg.ResourceParam[TrainingOptions],
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """Features of every sample from the network's starting weights; only samples not seen before are computed."""

@@ -7,16 +7,17 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.loop.answers import holdout_labels
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions, prequential_accuracies
 from al_pipeline.loop.proof import live_proof
 from al_pipeline.loop.samples import Samples
 from al_pipeline.loop.stop_set import StopPredictions
-from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.compare import Comparison
@@ -32,7 +33,7 @@ def evaluation(
     context: dg.AssetExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
-    training: dg.ResourceParam[TrainingSettings],
+    training: dg.ResourceParam[TrainingOptions],
     image_pool: pd.DataFrame,
     checkpoint: Any,
 ) -> dg.MaterializeResult[dict[str, Any]]:
@@ -111,7 +112,7 @@ def learning_curve(
     context: dg.AssetExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
-    training: dg.ResourceParam[TrainingSettings],
+    training: dg.ResourceParam[TrainingOptions],
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals.

@@ -10,13 +10,14 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
-from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.rounds import RoundPolicy, round_key, round_number
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.people import changed_labels, people
-from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
 from al_pipeline.loop.samples import Samples, classes_of
-from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 PULL_RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
@@ -55,7 +56,7 @@ def labeling_project(
 def pull_annotations(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[PolicySettings],
+    policy: dg.ResourceParam[RoundPolicy],
     image_pool: pd.DataFrame,
 ) -> int:
     """Append what people did since the last pull to the ledger; returns how many events are new."""
@@ -82,8 +83,8 @@ def pull_annotations(
 def agree_on_labels(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[PolicySettings],
-    training: dg.ResourceParam[TrainingSettings],
+    policy: dg.ResourceParam[RoundPolicy],
+    training: dg.ResourceParam[TrainingOptions],
     round_config: dg.ResourceParam[RoundSettings],
     new_events: int,
     image_pool: pd.DataFrame,

@@ -9,14 +9,15 @@ import pandas as pd
 
 from al_pipeline.core.evaluation.figures import loss_curve
 from al_pipeline.core.labels.consensus import labels_hash
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import CHECKPOINT
 from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.resources import Deployment
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import Samples, classes_of
-from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -39,7 +40,7 @@ def checkpoint(
     context: dg.AssetExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
-    training: dg.ResourceParam[TrainingSettings],
+    training: dg.ResourceParam[TrainingOptions],
     image_pool: pd.DataFrame,
     labeled_pool: pd.DataFrame,
 ) -> dg.MaterializeResult:
@@ -50,10 +51,10 @@ def checkpoint(
     batch is chosen without predictions.
     """
     began = time.monotonic()
-    from al_pipeline.core.learning.train import TrainingOptions, untrained
+    from al_pipeline.core.learning.train import untrained
 
     import_seconds = time.monotonic() - began
-    options = TrainingOptions(**training.model_dump())
+    options = training
     names = classes_of(image_pool, deployment.settings)
     learned = sorted(labeled_pool["label"].unique())
     if len(learned) >= 2:

@@ -12,18 +12,19 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.evaluation.figures import score_histogram
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rng import generator
-from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.core.rounds import RoundPolicy, round_key, round_number
 from al_pipeline.core.strategies import Selection, available, certainty, cold_start, select
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import draw_holdout, planned_before
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.review import review_rows
 from al_pipeline.loop.samples import Samples
-from al_pipeline.settings import PolicySettings, RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -70,7 +71,7 @@ def predict_candidates(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
-    training: dg.ResourceParam[TrainingSettings],
+    training: dg.ResourceParam[TrainingOptions],
     image_pool: pd.DataFrame,
     candidates: pd.DataFrame,
     checkpoint: Any,
@@ -146,8 +147,8 @@ def query_batch(
     context: dg.AssetExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
-    policy: dg.ResourceParam[PolicySettings],
-    training: dg.ResourceParam[TrainingSettings],
+    policy: dg.ResourceParam[RoundPolicy],
+    training: dg.ResourceParam[TrainingOptions],
     image_pool: pd.DataFrame,
     labeled_pool: pd.DataFrame,
     checkpoint: Any,
@@ -347,7 +348,7 @@ def stack(column: pd.Series, classes: int | None) -> np.ndarray:
     return np.stack(list(column)).astype(np.float64)
 
 
-def _labels_left(deployment: Deployment, policy: PolicySettings, number: int) -> int:
+def _labels_left(deployment: Deployment, policy: RoundPolicy, number: int) -> int:
     """Return how many more labels the policy allows; the last round asks nobody, since nothing would use the answer."""
     if policy.max_rounds is not None and number + 1 >= policy.max_rounds:
         return 0

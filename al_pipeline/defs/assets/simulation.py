@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
-from pydantic import Field
 
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies import available
-from al_pipeline.defs.resources import Deployment
+from al_pipeline.core.strategies.options import BatchOptions, RoundSettings
+from al_pipeline.core.study.plan import Plan, StudyOptions
+from al_pipeline.defs.resources import launchpad
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import Samples, classes_of
-from al_pipeline.settings import RoundSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from al_pipeline.core.study.plan import Plan
     from al_pipeline.core.study.simulate import Embedded
     from al_pipeline.core.study.simulate import Samples as KnownSamples
 
@@ -27,20 +28,8 @@ cells = dg.MultiPartitionsDefinition(
 )
 
 
-class SimulationConfig(dg.Config):
+class SimulationConfig(launchpad(StudyOptions(), dg.Config, budget=200)):
     """How long a run is, and how the annotator behaves."""
-
-    budget: int = Field(default=200, ge=1, description="Labels per run.")
-    rounds: int | None = Field(
-        default=None, ge=2, description="Rounds per run, the start without labels included, instead of a budget."
-    )
-    start: str = Field(
-        default="random",
-        description="What chooses until the first training: random is the same random batch for all strategies of a "
-        "seed; own is each strategy's cold start, as in the real loop.",
-    )
-    error_rate: float = Field(default=0.0, ge=0, le=1, description="Chance that a sample's answer is wrong.")
-    skip_rate: float = Field(default=0.0, ge=0, lt=1, description="Chance that a sample is skipped.")
 
 
 @dg.asset(
@@ -57,7 +46,7 @@ def simulation(
     config: SimulationConfig,
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
-    training: dg.ResourceParam[TrainingSettings],
+    training: dg.ResourceParam[TrainingOptions],
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The loop without people: one query strategy, one seed, the folder names as answers.
@@ -97,29 +86,14 @@ def simulation(
 
 
 def _plan(
-    config: SimulationConfig, round_config: RoundSettings, training: TrainingSettings, strategy: str, seed: int
-) -> "Plan":
-    from al_pipeline.core.learning.options import TrainingOptions
-    from al_pipeline.core.study.plan import Plan
-
-    return Plan(
-        strategies=[strategy],
-        seeds=[seed],
-        batch_size=round_config.batch_size,
-        sample_size=round_config.sample_size,
-        options=TrainingOptions(**training.model_dump()),
-        rounds=config.rounds,
-        budget=config.budget if config.rounds is None else None,
-        balanced=round_config.balanced,
-        explore=round_config.explore,
-        dedup=round_config.dedup,
-        error_rate=config.error_rate,
-        skip_rate=config.skip_rate,
-        start=config.start,
-    )
+    config: SimulationConfig, round_config: RoundSettings, training: TrainingOptions, strategy: str, seed: int
+) -> Plan:
+    study = dict(config) | ({} if config.rounds is None else {"budget": None})
+    batch = {name: getattr(round_config, name) for name in BatchOptions.model_fields}
+    return Plan(strategies=[strategy], seeds=[seed], options=training, **batch, **study)
 
 
-def _features(stored: Samples, samples: "KnownSamples", plan: "Plan", log: dg.DagsterLogManager) -> "Embedded":
+def _features(stored: Samples, samples: "KnownSamples", plan: Plan, log: dg.DagsterLogManager) -> "Embedded":
     """Return the features that the plan goes by, from the store; those that it lacks are computed and kept there."""
     from al_pipeline.core.study.simulate import Embedded
 

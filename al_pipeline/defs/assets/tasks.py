@@ -11,14 +11,13 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import decide, round_number
-from al_pipeline.defs.observe import policy_of, pushed
+from al_pipeline.core.rounds import RoundPolicy, decide, round_number
+from al_pipeline.defs.observe import pushed
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.resources import Deployment
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import answered_samples, planned_before
+from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import classes_of
-from al_pipeline.settings import PolicySettings
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -35,7 +34,7 @@ class BatchError(ALError):
 def reconcile_tasks(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[PolicySettings],
+    policy: dg.ResourceParam[RoundPolicy],
     query_batch: pd.DataFrame,
     image_pool: pd.DataFrame,
 ) -> pd.DataFrame:
@@ -88,7 +87,7 @@ def import_tasks(
 def verify_tasks(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[PolicySettings],
+    policy: dg.ResourceParam[RoundPolicy],
     batch: pd.DataFrame,
 ) -> Iterator[Any]:
     """Look at the round's tasks once more, record in the ledger which asks about which sample, check that all do."""
@@ -108,7 +107,7 @@ def verify_tasks(
         metadata["purposes"] = dg.MetadataValue.json({k: int(v) for k, v in batch["purpose"].value_counts().items()})
     deployment.ledger.record_pushed(context.partition_key, tasks, datetime.now(UTC))
     facts = pushed(deployment, policy, round_number(context.partition_key))
-    metadata["state"] = decide(facts.status, policy_of(policy), datetime.now(UTC)).reason
+    metadata["state"] = decide(facts.status, policy, datetime.now(UTC)).reason
     table = pd.DataFrame({"sample_id": list(tasks), "task_id": pd.array(list(tasks.values()), dtype="int64")})
     yield dg.Output(table, "result", metadata=metadata)
     yield dg.AssetCheckResult(

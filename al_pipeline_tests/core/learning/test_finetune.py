@@ -39,14 +39,14 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def weights(paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """Weights that have seen such pictures before."""
-    options = replace(QUICK, epochs=10)
+    options = QUICK.but(epochs=10)
     path = tmp_path_factory.mktemp("weights") / "start.safetensors"
     train(paths, LABELS, NAMES, options, seed=9, round_number=0).checkpoint.save(path)
     return str(path)
 
 
 def fit(paths: list[str], labels: list[str] = LABELS, *, more: dict[str, Any] | None = None, **options: Any):
-    return train(paths, labels, NAMES, replace(QUICK, **options), seed=3, round_number=1, **(more or {}))
+    return train(paths, labels, NAMES, QUICK.but(**options), seed=3, round_number=1, **(more or {}))
 
 
 def test_a_tiny_set_is_learned_by_heart(paths: list[str]) -> None:
@@ -77,7 +77,7 @@ for mode in ("finetune", "head"):
 
 def test_a_head_is_written_into_an_ordinary_resnet(paths: list[str], others: list[str], weights: str) -> None:
     result = fit(paths, mode="head", weights=weights)
-    start = untrained(NAMES, replace(QUICK, weights=weights), seed=0, round_number=0).checkpoint
+    start = untrained(NAMES, QUICK.but(weights=weights), seed=0, round_number=0).checkpoint
     info = result.checkpoint.info
     assert info.mode == "head"
     assert info.backbone_hash == start.info.backbone_hash
@@ -88,7 +88,7 @@ def test_a_head_is_written_into_an_ordinary_resnet(paths: list[str], others: lis
 
 
 def test_a_head_needs_no_image_where_features_are_given(paths: list[str], weights: str) -> None:
-    start = untrained(NAMES, replace(QUICK, weights=weights), seed=0, round_number=0).checkpoint
+    start = untrained(NAMES, QUICK.but(weights=weights), seed=0, round_number=0).checkpoint
     gone = [f"{path}.gone" for path in paths]
     result = fit(gone, mode="head", weights=weights, more={"features": embed(start, paths)})
     assert result.checkpoint.hash == fit(paths, mode="head", weights=weights).checkpoint.hash
@@ -127,7 +127,7 @@ def test_the_temperature_is_fitted_to_predictions_as_they_are_made() -> None:
     noisy = rng.integers(0, 256, (48, 16, 16, 3))
     noisy[:36, :, :8] = 60 + 70 * targets[:36, None, None, None]
     pixels = torch.from_numpy(noisy.astype(np.uint8))
-    options = replace(QUICK, epochs=8, validation=0.5, test_time_flip=True)
+    options = QUICK.but(epochs=8, validation=0.5, test_time_flip=True)
     model = build("resnet18", 3, seed=1)
     result = finetune(
         model, Examples(pixels, torch.from_numpy(targets)), options, np.random.default_rng(7), place=torch.device("cpu")
@@ -285,7 +285,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_training_starts_anew() -> 
     states = []
     for batch_size in (32, 8):
         model.load_state_dict(start)
-        options = replace(QUICK, batch_size=batch_size)
+        options = QUICK.but(batch_size=batch_size)
         found = finetune(model, examples, options, np.random.default_rng(0), place=torch.device("cpu"))
         assert found.batch_size == 8
         states.append(model.classify.weight.detach().clone())

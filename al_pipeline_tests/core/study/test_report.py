@@ -134,7 +134,14 @@ def test_a_tie_is_no_verdict() -> None:
 
 
 def test_settings_are_the_plans_and_what_is_in_the_folder() -> None:
-    plan = Plan(["margin", "random"], [3, 4], 5, None, TrainingOptions(batch_size=7), budget=20)
+    plan = Plan(
+        strategies=["margin", "random"],
+        seeds=[3, 4],
+        batch_size=5,
+        sample_size=None,
+        options=TrainingOptions(batch_size=7),
+        budget=20,
+    )
     manifest = pd.DataFrame({"split": ["pool"] * 3 + ["holdout"], "label": ["a", "b", "a", "b"]})
     found = settings_of(plan, manifest, ["a", "b"])
     assert found["images"] == "3 in the pool, 1 in the holdout"

@@ -1,6 +1,5 @@
 """A study goes on where it was killed, and its bytes depend on neither the processes nor their order."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +34,13 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     options = TrainingOptions(image_size=16, epochs=1)
     untrained(NAMES, options, seed=5, round_number=0).checkpoint.save(weights)
     return Plan(
-        ["margin", "k_center"], [0, 1, 2], 4, None, replace(options, weights=str(weights)), budget=12, error_rate=0.1
+        strategies=["margin", "k_center"],
+        seeds=[0, 1, 2],
+        batch_size=4,
+        sample_size=None,
+        options=options.but(weights=str(weights)),
+        budget=12,
+        error_rate=0.1,
     )
 
 
@@ -53,7 +58,7 @@ def test_a_study_is_its_simulation_in_the_plans_order(manifest: pd.DataFrame, pl
     assert whole.computed == (0, 1, 2)
     assert sorted(cells(whole)) == ["plan.json", "seed-0000.parquet", "seed-0001.parquet", "seed-0002.parquet"]
     pd.testing.assert_frame_equal(whole.results, simulate(manifest, NAMES, plan), check_exact=True)
-    turned = run_study(manifest, NAMES, replace(plan, seeds=[2, 0]), whole.folder.parent)
+    turned = run_study(manifest, NAMES, plan.but(seeds=[2, 0]), whole.folder.parent)
     assert turned.computed == ()
     assert turned.results["seed"].unique().tolist() == [2, 0]
 
@@ -107,10 +112,10 @@ def test_a_study_that_was_stopped_goes_on_and_one_that_is_done_is_read(
 def test_more_seeds_are_added_with_the_features_there_are(
     manifest: pd.DataFrame, plan: Plan, whole: Study, tmp_path: Path
 ) -> None:
-    run_study(manifest, NAMES, replace(plan, seeds=[0]), tmp_path)
+    run_study(manifest, NAMES, plan.but(seeds=[0]), tmp_path)
     assert len(list(tmp_path.glob("features-*.npy"))) == 1
     # With the features on disk, heads need no image.
-    study = run_study(manifest.assign(uri="/nowhere/gone.png"), NAMES, replace(plan, seeds=[0, 1]), tmp_path)
+    study = run_study(manifest.assign(uri="/nowhere/gone.png"), NAMES, plan.but(seeds=[0, 1]), tmp_path)
     assert study.computed == (1,)
     assert {name: data for name, data in cells(whole).items() if "0002" not in name} == cells(study)
 
@@ -121,18 +126,18 @@ def test_the_folder_follows_from_what_the_results_depend_on(manifest: pd.DataFra
     moved = tmp_path / "elsewhere.safetensors"
     moved.write_bytes(Path(plan.options.weights).read_bytes())
     same = (
-        study_key(samples, replace(plan, seeds=[7])),
+        study_key(samples, plan.but(seeds=[7])),
         study_key(known(manifest.sample(frac=1, random_state=2).assign(uri="moved"), NAMES), plan),
-        study_key(samples, replace(plan, options=replace(plan.options, weights=str(moved)))),
+        study_key(samples, plan.but(options=plan.options.but(weights=str(moved)))),
     )
     assert set(same) == {key}
     wrong = manifest.copy()
     wrong.loc[0, "label"] = "white"
     others = (
-        study_key(samples, replace(plan, skip_rate=0.1)),
-        study_key(samples, replace(plan, strategies=["k_center", "margin"])),
-        study_key(samples, replace(plan, options=replace(plan.options, image_size=32))),
-        study_key(samples, replace(plan, options=replace(plan.options, test_time_flip=True))),
+        study_key(samples, plan.but(skip_rate=0.1)),
+        study_key(samples, plan.but(strategies=["k_center", "margin"])),
+        study_key(samples, plan.but(options=plan.options.but(image_size=32))),
+        study_key(samples, plan.but(options=plan.options.but(test_time_flip=True))),
         study_key(known(wrong, NAMES), plan),
         study_key(known(manifest, NAMES[::-1]), plan),
     )
@@ -140,7 +145,14 @@ def test_the_folder_follows_from_what_the_results_depend_on(manifest: pd.DataFra
 
 
 def test_fine_tuning_is_the_same_in_any_number_of_processes(manifest: pd.DataFrame, tmp_path: Path) -> None:
-    plan = Plan(["margin"], [0, 1], 4, 8, TrainingOptions(image_size=16, epochs=1), rounds=3)
+    plan = Plan(
+        strategies=["margin"],
+        seeds=[0, 1],
+        batch_size=4,
+        sample_size=8,
+        options=TrainingOptions(image_size=16, epochs=1),
+        rounds=3,
+    )
     one, two = (run_study(manifest, NAMES, plan, tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
     assert cells(one) == cells(two)
     assert not list(tmp_path.rglob("features-*"))
@@ -150,8 +162,8 @@ def test_an_error_in_a_process_is_told_and_leaves_no_half_a_result(
     manifest: pd.DataFrame, plan: Plan, tmp_path: Path
 ) -> None:
     """In a pool that is labeled to the last image nothing is left to guess: a late error."""
-    options = replace(plan.options, semi_supervised="pseudo_label")
-    wanted = replace(plan, options=options, budget=20, strategies=["random"], error_rate=0.0)
+    options = plan.options.but(semi_supervised="pseudo_label")
+    wanted = plan.but(options=options, budget=20, strategies=["random"], error_rate=0.0)
     with pytest.raises(InputError, match="learns from unlabeled samples too"):
         run_study(manifest, NAMES, wanted, tmp_path, jobs=2)
     assert not list(tmp_path.rglob("seed-*"))

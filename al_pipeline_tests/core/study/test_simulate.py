@@ -127,7 +127,7 @@ def test_given_weights_are_learned_from_by_a_head(manifest: pd.DataFrame, tmp_pa
     """The last round by hand: a head on features of the pool, its predictions from features of the holdout."""
     weights = tmp_path / "start.safetensors"
     untrained(NAMES, OPTIONS, seed=5, round_number=0).checkpoint.save(weights)
-    options = replace(OPTIONS, weights=str(weights))
+    options = OPTIONS.but(weights=str(weights))
     plan = PLAN | {"seeds": [0], "strategies": ["random"], "rounds": 6, "batch_size": 4, "options": options}
     found = simulate(manifest, NAMES, Plan(**plan)).iloc[-1]
     pool, holdout = (manifest[manifest["split"] == split] for split in ("pool", "holdout"))
@@ -183,23 +183,26 @@ def test_a_run_ends_when_everything_is_labeled(manifest: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"strategies": ["entropies"]}, "unknown strategy 'entropies'; choose from .*low_certainty"),
-        ({"strategies": ["random", "k_center"], "balanced": True}, "'k_center' has no balanced form"),
-        ({"strategies": []}, "no strategy to simulate"),
-        ({"strategies": ["random", "random"]}, "strategies must be different"),
-        ({"seeds": []}, "seeds must be different from each other and at least one"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"rounds": 0}, "rounds must be at least 1, not 0"),
+        ({"strategies": ["entropies"]}, "unknown strategy 'entropies'; choose one of .*low_certainty"),
+        (
+            {"strategies": ["random", "k_center"], "balanced": True},
+            "balanced = true does not go with the strategy 'k_center'",
+        ),
+        ({"strategies": []}, "strategies and seeds must be different from each other and at least one"),
+        ({"strategies": ["random", "random"]}, "strategies and seeds must be different"),
+        ({"seeds": []}, "strategies and seeds must be different from each other and at least one"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
+        ({"rounds": 0}, "rounds must be a whole number of at least 1, or none, not 0"),
         ({"rounds": None}, "give one of them; neither is given"),
         ({"budget": 9}, "give one of them; rounds is 3, budget 9"),
-        ({"rounds": None, "budget": 2.5}, "budget must be at least 1, not 2.5: a whole number"),
+        ({"rounds": None, "budget": 2.5}, "budget must be a whole number of at least 1, or none, not 2.5"),
         ({"seeds": [-1]}, "a seed must be at least 0, not -1"),
-        ({"explore": 1.5}, "explore must lie between 0 and 1, not 1.5"),
-        ({"dedup": -2}, "dedup must lie between -1 and 1, not -2"),
-        ({"error_rate": float("nan")}, "error_rate must lie between 0 and 1, not nan"),
-        ({"skip_rate": 1}, "skip_rate must be below 1"),
+        ({"explore": 1.5}, "explore must be a number from 0 to 1, not 1.5"),
+        ({"dedup": -2}, "dedup must be a number from -1 to 1, or none, not -2"),
+        ({"error_rate": float("nan")}, "error_rate must be a number from 0 to 1, not nan"),
+        ({"skip_rate": 1}, "skip_rate must be a number of at least 0 and below 1, not 1"),
         ({"start": "warm"}, "unknown start 'warm'; choose one of random, own"),
-        ({"options": replace(OPTIONS, warm_start=True)}, "set training.warm_start to false"),
+        ({"options": OPTIONS.but(warm_start=True)}, "set training.warm_start to false"),
         ({"sample_size": 3}, "batch_size 4 is larger than sample_size 3"),
     ],
 )
@@ -228,7 +231,7 @@ def test_a_holdout_is_needed(manifest: pd.DataFrame) -> None:
 def test_a_turn_in_head_mode_is_training_and_prediction_to_the_last_bit(
     manifest: pd.DataFrame, weights: str, change: dict[str, Any]
 ) -> None:
-    options = replace(OPTIONS, weights=weights, confidence=0.6, **change)
+    options = OPTIONS.but(weights=weights, confidence=0.6, **change)
     world = head_world(manifest, options, skip_rate=0.2)
     asked = np.array([0, 1, 2, 5, 7, 8, 11, 13, 14, 16, 19])
     found = turn(world, asked, 3, None)
@@ -254,10 +257,10 @@ def test_a_turn_in_head_mode_is_training_and_prediction_to_the_last_bit(
 
 
 def test_a_turn_in_head_mode_reads_no_weights_and_no_image(manifest: pd.DataFrame, weights: str) -> None:
-    world = head_world(manifest, replace(OPTIONS, weights=weights))
+    world = head_world(manifest, OPTIONS.but(weights=weights))
     gone = replace(
         world,
-        options=replace(world.options, weights="/nowhere/gone.safetensors"),
+        options=world.options.but(weights="/nowhere/gone.safetensors"),
         pool=world.pool.assign(uri="/nowhere/gone.png"),
         holdout=world.holdout.assign(uri="/nowhere/gone.png"),
     )
@@ -268,13 +271,13 @@ def test_a_turn_in_head_mode_reads_no_weights_and_no_image(manifest: pd.DataFram
 
 
 def test_guesses_need_something_to_guess(manifest: pd.DataFrame, weights: str) -> None:
-    world = head_world(manifest, replace(OPTIONS, weights=weights, semi_supervised="pseudo_label"))
+    world = head_world(manifest, OPTIONS.but(weights=weights, semi_supervised="pseudo_label"))
     with pytest.raises(InputError, match="pseudo_label learns from unlabeled samples too, and none were given"):
         turn(world, np.arange(20), 2, None)
 
 
 def test_strategies_start_with_the_same_random_batch_or_with_their_own(manifest: pd.DataFrame, weights: str) -> None:
-    plan = PLAN | {"strategies": ["random", "k_center"], "options": replace(OPTIONS, weights=weights), "rounds": 3}
+    plan = PLAN | {"strategies": ["random", "k_center"], "options": OPTIONS.but(weights=weights), "rounds": 3}
     curves = {}
     for start in ("random", "own"):
         found = simulate(manifest, NAMES, Plan(**plan, start=start))
@@ -285,7 +288,7 @@ def test_strategies_start_with_the_same_random_batch_or_with_their_own(manifest:
 
 
 def test_batches_are_chosen_with_explore_and_dedup_as_the_loop_does(manifest: pd.DataFrame, weights: str) -> None:
-    options = replace(OPTIONS, weights=weights)
+    options = OPTIONS.but(weights=weights)
     plan = Plan(**PLAN | {"strategies": ["margin"], "options": options, "explore": 0.5, "dedup": 0.99, "rounds": 4})
     world = head_world(manifest, options)
     asked, eces, sizes = np.empty(0, dtype=np.int64), [], []
@@ -308,13 +311,13 @@ def test_batches_are_chosen_with_explore_and_dedup_as_the_loop_does(manifest: pd
     found = simulate(manifest, NAMES, plan)
     assert found["ece"].tolist() == eces
     assert found["n_asked"].tolist() == sizes
-    strict = simulate(manifest, NAMES, replace(plan, dedup=-1))
+    strict = simulate(manifest, NAMES, plan.but(dedup=-1))
     assert strict["n_asked"].tolist() == [0, 1, 2, 3]
 
 
 def test_without_a_stop_set_everything_but_the_agreement_is_the_same(manifest: pd.DataFrame, weights: str) -> None:
-    plan = Plan(**PLAN | {"options": replace(OPTIONS, weights=weights), "rounds": 4})
-    measured, left_out = simulate(manifest, NAMES, plan), simulate(manifest, NAMES, replace(plan, stop_set=False))
+    plan = Plan(**PLAN | {"options": OPTIONS.but(weights=weights), "rounds": 4})
+    measured, left_out = simulate(manifest, NAMES, plan), simulate(manifest, NAMES, plan.but(stop_set=False))
     assert measured["agreement"].notna().any()
     assert left_out["agreement"].isna().all()
     pd.testing.assert_frame_equal(measured.drop(columns="agreement"), left_out.drop(columns="agreement"))
@@ -325,7 +328,7 @@ def test_agreement_is_the_kappa_of_two_rounds_models_on_the_stop_set(
     manifest: pd.DataFrame, weights: str, given: bool
 ) -> None:
     """One run by hand, beside another strategy that shares its first turns."""
-    options = replace(OPTIONS, weights=weights) if given else OPTIONS
+    options = OPTIONS.but(weights=weights) if given else OPTIONS
     plan = Plan(**PLAN | {"strategies": ["margin", "random"], "options": options, "rounds": 4, "seeds": [1]})
     samples = known(manifest, NAMES)
     features = embedded(samples, plan)
@@ -359,13 +362,13 @@ def test_agreement_is_the_kappa_of_two_rounds_models_on_the_stop_set(
 
 
 def test_a_budget_cuts_the_last_batch(manifest: pd.DataFrame, weights: str) -> None:
-    plan = PLAN | {"strategies": ["random"], "options": replace(OPTIONS, weights=weights), "rounds": None}
+    plan = PLAN | {"strategies": ["random"], "options": OPTIONS.but(weights=weights), "rounds": None}
     found = simulate(manifest, NAMES, Plan(**plan, budget=10))
     assert found["n_labels"].tolist() == found["n_asked"].tolist() == [0, 4, 8, 10]
 
 
 def test_skipped_samples_are_asked_once_and_cost_no_label(manifest: pd.DataFrame, weights: str) -> None:
-    plan = PLAN | {"strategies": ["random", "margin"], "options": replace(OPTIONS, weights=weights), "rounds": None}
+    plan = PLAN | {"strategies": ["random", "margin"], "options": OPTIONS.but(weights=weights), "rounds": None}
     found = simulate(manifest, NAMES, Plan(**plan, budget=20, skip_rate=0.4))
     willing = int((answers(known(manifest, NAMES).truth, 2, seed=0, skip_rate=0.4) != SKIPPED).sum())
     assert 5 < willing < 18
@@ -377,7 +380,7 @@ def test_skipped_samples_are_asked_once_and_cost_no_label(manifest: pd.DataFrame
 
 
 def test_a_lying_oracle_is_found_out_by_the_holdout(manifest: pd.DataFrame, weights: str) -> None:
-    plan = PLAN | {"strategies": ["random"], "options": replace(OPTIONS, weights=weights), "rounds": 6}
+    plan = PLAN | {"strategies": ["random"], "options": OPTIONS.but(weights=weights), "rounds": 6}
     honest, lying = (simulate(manifest, NAMES, Plan(**plan, error_rate=rate)).iloc[-1] for rate in (0.0, 1.0))
     assert honest["accuracy"] > 0.8
     assert lying["accuracy"] == pytest.approx(1 - honest["accuracy"])
