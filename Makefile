@@ -35,6 +35,7 @@ notebook: setup ## Execute notebooks/active_learning_loop.ipynb anew and save it
 lint: setup ## What CI checks beside the tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-cache
 	.venv/bin/pyright
 	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/dg check defs
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml

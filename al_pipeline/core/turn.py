@@ -1,13 +1,16 @@
-"""A turn of an experiment: training, test, draw and prediction, by the real loop's own code."""
+"""One turn of the loop: learn, draw, predict, choose.
+
+The rounds that people answer (`al_pipeline.loop`) and studies without people (`core.study`) both go through these
+functions, with the same random generators: a study is the loop because there is no other one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
 from al_pipeline.core.evaluation.kappa import STOP_SET, STOP_SET_IMAGES, stop_set
 from al_pipeline.core.learning.checkpoint import Checkpoint, device
 from al_pipeline.core.learning.head import PASSES, Head, head_passes, head_probabilities
@@ -15,210 +18,280 @@ from al_pipeline.core.learning.head_training import Others, check_unlabeled, tra
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict, predict_features
 from al_pipeline.core.learning.semi_supervised import MOST_FEATURES
-from al_pipeline.core.learning.train import Unlabeled, train, untrained
+from al_pipeline.core.learning.train import Images, TrainingResult, Unlabeled, chosen, train, untrained
 from al_pipeline.core.rng import generator
-from al_pipeline.core.study.oracle import SKIPPED
+from al_pipeline.core.strategies import Selection, available, cold_start, select
+from al_pipeline.core.strategies.options import BatchOptions
 
 Rows = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float64]
+K = TypeVar("K", Rows, Sequence[str])
+Key = TypeVar("Key", Rows, Sequence[str], contravariant=True)
+
+
+class Samples(Protocol[Key]):
+    """What a turn may look at: the images of samples, and their features under the weights that training starts from.
+
+    Samples are named by their ids, or by rows of a table.
+    """
+
+    def images(self, keys: Key, /) -> Images:
+        """Return the images of n samples."""
+        ...
+
+    def features(self, keys: Key, /) -> Features | None:
+        """Return the features of n samples, shape (n, d), or None if there are none to go by."""
+        ...
 
 
 @dataclass(frozen=True)
-class World:
-    """What a seed's runs share.
+class Given:
+    """Samples by their row: images, and features where there are any.
 
     Attributes
     ----------
-    pool : DataFrame
-        ``sample_id`` and ``uri``, sorted by the id as in the real loop, so that a draw depends on the samples and not
-        on where the files lie.
-    holdout : DataFrame
-        The same, and the true ``label``.
-    answers : int64 array, shape (n,)
-        Of `oracle.answers`, for the pool.
-    class_names : sequence of str, length K
-    options : TrainingOptions
-    seed : int
-    features : float32 array, shape (n, d), optional
-        Of the pool, under the weights that training starts from.
-    holdout_features : float32 array, shape (m, d), optional
+    all_images : sequence of paths, or CachedImages, length N
+    all_features : float32 array, shape (N, d), optional
     """
 
-    pool: pd.DataFrame
-    holdout: pd.DataFrame
-    answers: Rows
-    class_names: Sequence[str]
-    options: TrainingOptions
-    seed: int
-    features: Features | None
-    holdout_features: Features | None
+    all_images: Images
+    all_features: Features | None = None
 
-    def rows(self, rows: Rows) -> Features | None:
-        """Return the features of some rows of the pool, if there are any."""
-        return None if self.features is None else self.features[rows]
+    def images(self, rows: Rows) -> Images:
+        """Return the images of some rows."""
+        return chosen(self.all_images, rows)
 
-    def uris(self, rows: Rows) -> list[str]:
-        """Return the paths of some rows of the pool."""
-        return self.pool["uri"].iloc[rows].tolist()
-
-    def labeled(self, asked: Rows) -> Rows:
-        """Return those of the rows that got a label."""
-        return asked[self.answers[asked] != SKIPPED]
+    def features(self, rows: Rows) -> Features | None:
+        """Return the features of some rows, if there are any."""
+        return None if self.all_features is None else self.all_features[rows]
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What a round knows before it chooses: it follows from the seed, the round and what was asked before alone.
+class Model:
+    """What a turn predicts with: a checkpoint, or a head alone.
 
     Attributes
     ----------
     trained : bool
-        Whether there were labels of two classes to train on.
-    evaluation : Evaluation
-    candidates : int64 array, shape (S,)
-        Rows of the pool that were drawn.
-    probabilities : float64 array, shape (S, K)
-    passes : float64 array, shape (T, S, K), optional
-        Predictions of an ensemble of heads, if a strategy needs them.
-    stop : int64 array, shape (N,), optional
-        Classes predicted for the stop set, if the model is trained: 1,000 rows of the pool at most, and 500 where no
-        head learns from features. They are the same rows in all rounds of a seed.
+    checkpoint : Checkpoint, optional
+    head : Head, optional
+        A classifier on the features of the starting weights, which no network was built for.
+    by_features : bool
+        Whether the features of the starting weights are the checkpoint's own, so that no image need be looked at.
+    result : TrainingResult, optional
+        How the checkpoint was come by.
     """
 
     trained: bool
-    evaluation: Evaluation
-    candidates: Rows
-    probabilities: Probabilities
-    passes: Probabilities | None
-    stop: Rows | None
-
-
-def turn(
-    world: World,
-    asked: Rows,
-    number: int,
-    sample_size: int | None,
-    *,
-    with_passes: bool = False,
-    with_stop: bool = True,
-) -> Turn:
-    """Train on the labels there are, test, draw candidates and predict them, and the stop set.
-
-    In mode `head` no network is built and no image is looked at, once there are labels of two classes; the
-    probabilities are those of `train` and `predict_features`, bit for bit.
-
-    Parameters
-    ----------
-    world : World
-    asked : int64 array
-        Rows of the pool that earlier rounds have asked about, ascending.
-    number : int
-        Of the round.
-    sample_size : int or None
-        S; 0 if nobody is to be asked.
-    with_passes : bool
-    with_stop : bool
-        Whether the stop set is predicted.
-    """
-    model = _model(world, asked, number)
-    tested = model.predict(world.holdout["uri"].tolist(), world.holdout_features)
-    evaluation = evaluate(tested, world.holdout["label"].tolist(), world.class_names, seed=world.seed)
-    stop = _stop(world, model) if with_stop and model.trained else None
-    unasked = np.setdiff1d(np.arange(len(world.pool)), asked)
-    order = generator(world.seed, number, "draw").permutation(len(unasked))
-    candidates = unasked[order[:sample_size]]
-    if not len(candidates):
-        return Turn(model.trained, evaluation, candidates, np.empty((0, len(world.class_names))), None, stop)
-    probabilities = model.predict(world.uris(candidates), world.rows(candidates))
-    passes = _passes(world, model, asked, candidates, number) if with_passes and model.trained else None
-    return Turn(model.trained, evaluation, candidates, probabilities, passes, stop)
-
-
-@dataclass(frozen=True)
-class _Model:
-    """What a turn predicts with: a head on the features, or a checkpoint of which `backbone` says if it is theirs."""
-
-    trained: bool
-    head: Head | None = None
     checkpoint: Checkpoint | None = None
-    backbone: bool = False
+    head: Head | None = None
+    by_features: bool = False
+    result: TrainingResult | None = None
 
-    def predict(self, uris: Sequence[str], features: Features | None) -> Probabilities:
-        """Return class probabilities, from the features if they are those of the model's backbone."""
+    def predict(self, samples: Samples[K], keys: K) -> Probabilities:
+        """Return class probabilities, float64, shape (n, K)."""
+        features = samples.features(keys) if len(keys) and (self.head or self.by_features) else None
         if self.head is not None and features is not None:
             return head_probabilities(features, self.head.weight, self.head.bias, self.head.temperature)
         assert self.checkpoint is not None
-        if self.backbone and features is not None:
+        if features is not None:
             return predict_features(self.checkpoint, features)
-        return predict(self.checkpoint, uris)
+        return predict(self.checkpoint, samples.images(keys))
 
-    def embed(self, uris: Sequence[str], features: Features | None) -> Features:
-        """Return the features of the model's backbone."""
-        if self.head is not None and features is not None:
+    def embed(self, samples: Samples[K], keys: K) -> Features:
+        """Return the features of the model's own backbone, float32, shape (n, d)."""
+        features = samples.features(keys) if self.head or self.by_features else None
+        if features is not None:
             return features
         assert self.checkpoint is not None
-        return embed(self.checkpoint, uris)
+        return embed(self.checkpoint, samples.images(keys))
 
 
-def _model(world: World, asked: Rows, number: int) -> _Model:
-    """Train on the labels, as `train` does, or take the untrained network while they are of one class."""
-    options, names, seed = world.options, world.class_names, world.seed
-    labeled = world.labeled(asked)
-    targets = world.answers[labeled]
-    counts = np.bincount(targets, minlength=len(names))
+def learn(
+    samples: Samples[K],
+    labeled: K,
+    targets: Rows,
+    class_names: Sequence[str],
+    options: TrainingOptions,
+    *,
+    seed: int,
+    number: int,
+    others: K | None = None,
+    labels_hash: str = "",
+    previous: Checkpoint | None = None,
+    network: bool = True,
+) -> Model:
+    """Train on the labels of a round, or take the untrained network while they are of one class.
+
+    Parameters
+    ----------
+    samples : Samples
+    labeled : ids or rows, length n
+    targets : int64 array, shape (n,)
+        Class numbers.
+    class_names : sequence of str, length K
+    options : TrainingOptions
+    seed, number : int
+        The seed, and the round's number.
+    others : ids or rows, optional
+        Unlabeled samples of the pool, in an order that does not change; the semi-supervised arms learn from some.
+    labels_hash : str
+        Kept in the checkpoint.
+    previous : Checkpoint, optional
+        Where a warm start starts.
+    network : bool
+        Whether a head that was learned becomes a checkpoint. Without one no network is built and no image looked at:
+        the probabilities are the same, bit for bit.
+
+    Raises
+    ------
+    InputError
+        There is nothing to learn from, or not as the options want.
+    """
+    counts = np.bincount(targets, minlength=len(class_names))
     if np.count_nonzero(counts) < 2:
-        start = untrained(names, options, seed=seed, round_number=number).checkpoint
+        start = untrained(class_names, options, seed=seed, round_number=number)
         # Given weights are the backbone of every round; new ones are drawn anew in each.
-        return _Model(False, checkpoint=start, backbone=options.weights != "none")
-    others = _unlabeled(world, labeled, number)
+        return Model(False, start.checkpoint, by_features=options.weights != "none", result=start)
     mode = options.resolve_mode(int(counts[counts > 0].min()), device().type)
-    features = world.features
-    if mode == "head" and features is not None:
-        check_unlabeled(options, len(others))
+    by_features = mode == "head" or options.semi_supervised == "label_propagation"
+    features = samples.features(labeled) if by_features else None
+    # Where there is nothing to learn from them, they are not even looked at.
+    arm = None if others is None or options.semi_supervised == "none" else _unlabeled(others, seed, number)
+    if mode == "head" and features is not None and not network:
+        check_unlabeled(options, 0 if arm is None else len(arm))
+        unlabeled = None if arm is None else Others(len(arm), lambda rows: _features(samples, _some(arm, rows)))
         found = train_head(
-            features[labeled],
-            targets,
-            len(names),
-            options,
-            seed=seed,
-            round_number=number,
-            unlabeled=Others(len(others), lambda rows: features[others[rows]]),
+            features, targets, len(class_names), options, seed=seed, round_number=number, unlabeled=unlabeled
         )
-        return _Model(True, head=found.head)
+        return Model(True, head=found.head)
     result = train(
-        world.uris(labeled),
-        [names[int(i)] for i in targets],
-        names,
+        samples.images(labeled),
+        [class_names[int(i)] for i in targets],
+        class_names,
         options,
         seed=seed,
         round_number=number,
-        features=world.rows(labeled),
-        unlabeled=Unlabeled(world.uris(others), world.rows(others)),
+        labels_hash=labels_hash,
+        features=features,
+        unlabeled=None if arm is None else _images_of(samples, arm, by_features),
+        previous=previous,
     )
-    return _Model(True, checkpoint=result.checkpoint)
+    return Model(True, result.checkpoint, by_features=mode == "head", result=result)
 
 
-def _stop(world: World, model: _Model) -> Rows:
-    rows = stop_set(len(world.pool), world.seed, STOP_SET_IMAGES if world.holdout_features is None else STOP_SET)
-    return model.predict(world.uris(rows), world.rows(rows)).argmax(axis=1)
+def draw(n: int, size: int | None, *, seed: int, number: int) -> Rows:
+    """Return the positions of a round's candidates among n unlabeled samples: `size` at random, all for None."""
+    return generator(seed, number, "draw").permutation(n)[:size]
 
 
-def _unlabeled(world: World, labeled: Rows, number: int) -> Rows:
-    """Return the rows that the semi-supervised arms may learn from: as many, and the same ones, as in the real loop."""
-    others = np.setdiff1d(np.arange(len(world.pool)), labeled)
-    order = generator(world.seed, number, "unlabeled pool").permutation(len(others))
-    return others[np.sort(order[:MOST_FEATURES])]
+def stop_rows(n: int, seed: int, options: TrainingOptions) -> Rows:
+    """Return the rows of n samples that successive models are compared on; fewer where each needs a whole network."""
+    return stop_set(n, seed, STOP_SET if options.may_be_head else STOP_SET_IMAGES)
 
 
-def _passes(world: World, model: _Model, asked: Rows, candidates: Rows, number: int) -> Probabilities:
-    """Return the predictions of an ensemble of heads on the model's features, shape (T, S, K)."""
-    labeled = world.labeled(asked)
+def uses_features(strategy: str, options: BatchOptions) -> bool:
+    """Say whether the features of the candidates play a part in the choice."""
+    return options.dedup is not None or "embeddings" in available()[strategy].uses
+
+
+def needs_ensemble(strategy: str) -> bool:
+    """Say whether the strategy goes by the disagreement of an ensemble."""
+    return "passes" in available()[strategy].needs
+
+
+def ensemble(
+    model: Model,
+    samples: Samples[K],
+    labeled: K,
+    targets: Rows,
+    candidates: K,
+    n_classes: int,
+    *,
+    seed: int,
+    number: int,
+) -> Probabilities:
+    """Return the predictions of an ensemble of heads on the model's own features, shape (T, S, K)."""
     return head_passes(
-        model.embed(world.uris(labeled), world.rows(labeled)),
-        world.answers[labeled],
-        len(world.class_names),
-        model.embed(world.uris(candidates), world.rows(candidates)),
+        model.embed(samples, labeled),
+        targets,
+        n_classes,
+        model.embed(samples, candidates),
         passes=PASSES,
-        rng=generator(world.seed, number, "passes"),
+        rng=generator(seed, number, "passes"),
     )
+
+
+def choose(
+    strategy: str,
+    options: BatchOptions,
+    size: int,
+    *,
+    trained: bool,
+    probabilities: Probabilities,
+    embeddings: Features | None,
+    asked: Features | None,
+    seed: int,
+    number: int,
+    start: Literal["own", "random"] = "own",
+) -> Selection:
+    """Choose the query batch among a round's candidates.
+
+    Without a trained model there is nothing to be uncertain with: a strategy that goes by the features alone is used as
+    it is, any other one gives way to a random draw.
+
+    Parameters
+    ----------
+    strategy : str
+    options : BatchOptions
+        What keeps the batch balanced and apart, and its random share.
+    size : int
+        How many at most; at least 1.
+    trained : bool
+        Whether the model has learned from two classes.
+    probabilities : float64 array, shape (S, K) or (T, S, K)
+        Of the model, or of the `ensemble` for a strategy that needs one.
+    embeddings : float32 array, shape (S, d), optional
+        Features of the candidates, if the choice uses them.
+    asked : float32 array, shape (m, d), optional
+        Features of the samples that earlier rounds have asked about: their neighbourhoods count as known.
+    seed, number : int
+    start : str
+        ``own``: the strategy's own cold start; ``random``: a random batch for any of them.
+    """
+    first = "random" if start == "random" else cold_start(strategy)
+    # An untrained network's probabilities say how many candidates there are, no more.
+    predicted = trained or embeddings is None
+    return select(
+        strategy if trained else first,
+        probabilities=probabilities if predicted else None,
+        embeddings=embeddings,
+        labeled_embeddings=asked if asked is not None and len(asked) else None,
+        batch_size=size,
+        rng=generator(seed, number, "query"),
+        balanced=options.balanced and trained,
+        explore=options.explore,
+        dedup=options.dedup,
+    )
+
+
+def _unlabeled(others: K, seed: int, number: int) -> K:
+    order = generator(seed, number, "unlabeled pool").permutation(len(others))
+    return _some(others, np.sort(order[:MOST_FEATURES]))
+
+
+def _some(keys: K, rows: Rows) -> K:
+    if isinstance(keys, np.ndarray):
+        return keys[rows]
+    return [keys[int(i)] for i in rows]
+
+
+def _images_of(samples: Samples[K], keys: K, by_features: bool) -> Unlabeled:
+    return Unlabeled(samples.images(keys), samples.features(keys) if by_features else None)
+
+
+def _features(samples: Samples[K], keys: K) -> Features:
+    found = samples.features(keys)
+    assert found is not None
+    return found

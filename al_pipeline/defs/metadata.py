@@ -1,8 +1,16 @@
-"""Pictures as Dagster's metadata."""
+"""What the UI shows of values: pictures, tables, names, and the people behind the labels."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
+import pandas as pd
 
+from al_pipeline.core.labels.consensus import Consensus
 from al_pipeline.core.study.page import data_address
+
+# Rows of a table in the UI.
+SHOWN = 25
 
 
 def png_markdown(png: bytes, alt: str) -> str:
@@ -13,3 +21,62 @@ def png_markdown(png: bytes, alt: str) -> str:
 def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
     """Return an image as metadata that Dagster's UI shows."""
     return dg.MetadataValue.md(png_markdown(png, alt))
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first ten, for a check's metadata."""
+    return ", ".join(names[:10]) or "none"
+
+
+def table(frame: pd.DataFrame) -> dg.TableMetadataValue:
+    """Return the first rows of a table, numbers to three digits."""
+    shown = frame.head(SHOWN)
+    records = [
+        dg.TableRecord(
+            {
+                name: None if pd.isna(value) else round(value, 3) if isinstance(value, float) else value
+                for name, value in row.items()
+            }
+        )
+        for row in shown.astype(object).to_dict("records")
+    ]
+    columns = [
+        dg.TableColumn(str(name), "float" if kind.kind == "f" else "int" if kind.kind == "i" else "string")
+        for name, kind in shown.dtypes.items()
+    ]
+    return dg.MetadataValue.table(records=records, schema=dg.TableSchema(columns=columns))
+
+
+def people(
+    answers: pd.DataFrame, agreed: Consensus, planned: pd.DataFrame, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the metadata about annotators: disputes, agreement, each annotator's figures.
+
+    Parameters
+    ----------
+    answers : DataFrame
+        Of the query batches, from the ledger.
+    agreed : Consensus
+        What became of them.
+    planned : DataFrame
+        All planned tasks.
+    class_names : sequence of str
+    """
+    from al_pipeline.core.labels.annotators import agreement, annotators
+
+    metadata: dict[str, Any] = {"disputed": len(agreed.disputed), "outside_class_set": len(agreed.outside)}
+    if len(agreed.disputed):
+        metadata["disputes"] = table(agreed.disputed)
+    if len(agreed.outside):
+        metadata["answers_left_out"] = table(agreed.outside)
+    if answers.empty:
+        return metadata
+    found = agreement(answers, class_names)
+    if found.alpha is not None:
+        metadata["krippendorff_alpha"] = found.alpha
+    if found.kappa is not None:
+        metadata["cohen_kappa"] = found.kappa
+    figures = annotators(answers, agreed.labels, planned, class_names)
+    if agreed.quality:
+        figures["crowdlab_quality"] = figures["annotator"].map(agreed.quality)
+    return metadata | {"annotators": table(figures)}

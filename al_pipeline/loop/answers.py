@@ -33,6 +33,13 @@ def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None)
     return set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
 
 
+def changed_labels(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+    """Return the samples whose label is another one than in the last round, or is no label any more."""
+    old = before.set_index("sample_id")["label"]
+    new = after.set_index("sample_id")["label"].reindex(old.index)
+    return old.index[(old != new) | new.isna()].tolist()
+
+
 def answered_samples(
     ledger: "Ledger", key: str, min_votes: int, class_names: Sequence[str] | None = None
 ) -> dict[str, bool]:

@@ -1,21 +1,89 @@
 """Where one installation keeps and finds things: its ledger, its Label Studio, the files of a round."""
 
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.rounds import round_key
 from al_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.labelstudio.client import LabelStudio
     from al_pipeline.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Where the values of assets lie: `defs.io` writes there, everybody else reads.
+
+    Parameters
+    ----------
+    folder : Path
+        `Settings.artifacts`, within AL_HOME.
+    """
+
+    folder: Path
+
+    @property
+    def image_pool(self) -> Path:
+        """The manifest that `setup` stored."""
+        return self.folder / "image_pool.parquet"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A .safetensors file per round."""
+        return self.folder / "checkpoint"
+
+    @property
+    def evaluations(self) -> Path:
+        """A .json file per round."""
+        return self.folder / "evaluation"
+
+    def uncertainty_scores(self, key: str) -> Path:
+        """Return the scores of a round's candidates."""
+        return self.folder / "uncertainty_scores" / f"{key}.parquet"
+
+    @property
+    def holdout_predictions(self) -> Path:
+        """Each round's probabilities for the holdout."""
+        return self.folder / "holdout_predictions"
+
+    @property
+    def stop_predictions(self) -> Path:
+        """The stop set, and each round's answers on it."""
+        return self.folder / "stop_predictions"
+
+    @property
+    def study_cells(self) -> Path:
+        """A folder per seed with the results of each strategy."""
+        return self.folder / "simulation"
+
+    @property
+    def comparison_page(self) -> Path:
+        """The report of all cells."""
+        return self.folder / "strategy_comparison.html"
+
+    @property
+    def learning_curve(self) -> Path:
+        """The picture of all rounds, where people find it: in AL_HOME."""
+        return self.folder.parent / "learning_curve.png"
+
+    def stored_checkpoint(self, number: int) -> "Checkpoint | None":
+        """Return the checkpoint of a round, if it has one."""
+        from al_pipeline.core.learning.checkpoint import Checkpoint
+
+        path = self.checkpoints / f"{round_key(number)}.safetensors" if number >= 0 else None
+        return Checkpoint.load(path) if path is not None and path.exists() else None
 
 
 class Deployment:
     """Where this installation keeps and finds things; a resource without config, so that no secret enters one."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, self.artifacts = settings, Artifacts(settings.artifacts)
         self._project: tuple[str, int] | None = None
 
     @cached_property

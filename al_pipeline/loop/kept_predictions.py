@@ -77,7 +77,7 @@ class HoldoutPredictions:
         return self.folder / f"{key}.parquet"
 
 
-def prequential_accuracies(deployment: Deployment) -> "dict[str, Interval]":
+def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str, Interval]":
     """Return, per round, the accuracy of its checkpoint on the unlabeled pool, from the answers to its own batch.
 
     Only samples that were drawn with a known probability count, and only once all of them are answered: leaving out
@@ -91,14 +91,13 @@ def prequential_accuracies(deployment: Deployment) -> "dict[str, Interval]":
     names = sorted({*batches["predicted"], *answers["value"].dropna()})
     if batches.empty or not names:
         return {}
-    min_votes = deployment.settings.policy.min_votes
     labels = agreed_labels(deployment.ledger, names, min_votes, purpose="query").labels.set_index("sample_id")["label"]
     found = {}
     for key, batch in batches.groupby("round"):
         # What `explore` added is a sample of its own; without it a strategy that draws made the whole batch.
         explored = batch[batch["strategy"] == "random"]
         drawn = explored if len(explored) else batch
-        scores = deployment.settings.artifacts / "uncertainty_scores" / f"{key}.parquet"
+        scores = deployment.artifacts.uncertainty_scores(str(key))
         if drawn["propensity"].isna().any() or not drawn["sample_id"].isin(labels.index).all() or not scores.exists():
             continue
         hits = drawn["predicted"].to_numpy() == labels.loc[drawn["sample_id"]].to_numpy()

@@ -1,10 +1,10 @@
 """The live proof: the loop's newest model against what random labels would have given, from the ledger's own rows."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import dagster as dg
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -12,13 +12,13 @@ import pandas as pd
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rng import generator
-from al_pipeline.core.rounds import round_number
+from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions
-from al_pipeline.loop.samples import Samples
+from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.train import TrainingOptions
@@ -38,32 +38,34 @@ class Proof:
 
 
 def live_proof(
-    log: dg.DagsterLogManager,
+    log: logging.Logger,
     deployment: Deployment,
     round_config: RoundSettings,
     training: TrainingOptions,
+    policy: RoundPolicy,
     manifest: pd.DataFrame,
 ) -> Proof:
     """Compare the newest trained round with random labels; say why not where that cannot be done.
 
     The random labels are trained on as the round was, and tested on the same holdout.
     """
+    from al_pipeline.core.learning.train import class_numbers
     from al_pipeline.core.outlook.random_arm import labels_saved, measure, sentence, too_little
 
     if training.semi_supervised != "none":
         return _none(f"random labels are not followed with training.semi_supervised {training.semi_supervised}")
-    documents = stored_rounds(deployment.settings.artifacts / "evaluation")
+    documents = stored_rounds(deployment.artifacts.evaluations)
     trained = [key for key, document in documents.items() if document["trained"]]
     if not trained:
         return _none("no round has trained yet")
-    key = trained[-1]
+    key, seed = trained[-1], round_config.seed
     names: list[str] = documents[key]["evaluation"]["class_names"]
-    holdout = holdout_labels(manifest, deployment.ledger, names, deployment.settings.policy.min_votes)
-    predicted = HoldoutPredictions(deployment.settings.artifacts / "holdout_predictions").read(key, names)
+    holdout = holdout_labels(manifest, deployment.ledger, names, policy.min_votes)
+    predicted = HoldoutPredictions(deployment.artifacts.holdout_predictions).read(key, names)
     holdout = holdout[holdout["sample_id"].isin(() if predicted is None else predicted.index)]
     labels = deployment.ledger.frozen_labels(key)
     labels = labels[labels["label"].isin(names)]
-    sequence = _random_sample(deployment, manifest, round_number(key), round_config.seed)
+    sequence = _random_sample(deployment, manifest, round_number(key), seed)
     by_id = labels.set_index("sample_id")["label"]
     arm = by_id[[sample for sample in sequence if sample in by_id.index]]
     reason = too_little(len(arm), len(labels), len(names), len(holdout))
@@ -73,12 +75,12 @@ def live_proof(
     if options.mode != "head" and not round_config.explore:
         # A random first batch alone is no reason to train networks after every round.
         return _none("whole networks are trained on random labels only with a random share: set round.explore to 0.2")
-    own = predicted.loc[holdout["sample_id"]].to_numpy().argmax(axis=1) == _numbers(holdout["label"], names)
-    samples = Samples(manifest, deployment, training, round_config.seed)
-    learn = _learner(samples, arm, holdout, names, options, round_config.seed, round_number(key), log)
-    rng = generator(round_config.seed, round_number(key), "random arm parts")
-    pairs = HEAD_PAIRS if options.mode == "head" else NETWORK_PAIRS
-    points = measure(len(arm), learn, pairs=pairs, rng=rng)
+    truth = class_numbers(holdout["label"].tolist(), names)
+    own = predicted.loc[holdout["sample_id"]].to_numpy().argmax(axis=1) == truth
+    samples = StoredSamples(manifest, deployment, training, seed, log)
+    learner = _learner(samples, arm, holdout, names, options, seed, round_number(key))
+    rng = generator(seed, round_number(key), "random arm parts")
+    points = measure(len(arm), learner, pairs=HEAD_PAIRS if options.mode == "head" else NETWORK_PAIRS, rng=rng)
     found = labels_saved(points, own, n_labels=len(labels), rng=rng)
     return Proof(sentence(found), found)
 
@@ -106,48 +108,39 @@ def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, 
     return random_sequence(asked, len(pool), generator(seed, 0, "random arm"), given=given)
 
 
-def _options(training: TrainingOptions, labels: pd.DataFrame) -> "TrainingOptions":
+def _options(training: TrainingOptions, labels: pd.DataFrame) -> TrainingOptions:
     """Return how the round was trained, so that random labels are trained on the same way."""
     from al_pipeline.core.learning.checkpoint import device
 
-    options = training
-    mode = options.resolve_mode(int(labels["label"].value_counts().min()), device().type)
+    mode = training.resolve_mode(int(labels["label"].value_counts().min()), device().type)
     # The last checkpoint knows the labels that the strategy chose.
-    return replace(options, mode=mode, warm_start=False)
+    return training.but(mode=mode, warm_start=False)
 
 
 def _learner(
-    samples: Samples,
+    samples: StoredSamples,
     arm: pd.Series,
     holdout: pd.DataFrame,
     names: list[str],
-    options: "TrainingOptions",
+    options: TrainingOptions,
     seed: int,
     number: int,
-    log: dg.DagsterLogManager,
 ) -> Learn:
     """Return a function that trains on rows of the arm and tells which holdout samples the model is right about."""
-    from al_pipeline.core.learning.head import head_logits
-    from al_pipeline.core.learning.head_training import train_head
-    from al_pipeline.core.learning.train import train
+    from al_pipeline.core.learning.train import class_numbers
+    from al_pipeline.core.turn import Given, learn
 
-    ids, tests = arm.index.tolist(), holdout["sample_id"].tolist()
-    targets, truth = _numbers(arm, names), _numbers(holdout["label"], names)
-    by_head = options.mode == "head"
-    features, tested = (samples.features(ids, log), samples.features(tests, log)) if by_head else (None, None)
+    def given(ids: list[str]) -> Given:
+        # Read once for all the trainings.
+        return Given(samples.images(ids), samples.features(ids) if options.mode == "head" else None)
 
-    def learn(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    drawn, tests = given(arm.index.tolist()), given(holdout["sample_id"].tolist())
+    targets, truth = class_numbers(arm.tolist(), names), class_numbers(holdout["label"].tolist(), names)
+
+    def hits(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         if len(present := np.unique(targets[rows])) == 1:
             return truth == present[0]
-        if features is not None and tested is not None:
-            head = train_head(features[rows], targets[rows], len(names), options, seed=seed, round_number=number).head
-            return head_logits(tested, head.weight, head.bias).argmax(axis=1) == truth
-        images, labels = samples.images([ids[i] for i in rows]), [names[i] for i in targets[rows]]
-        found = train(images, labels, names, options, seed=seed, round_number=number)
-        return samples.predict(found.checkpoint, tests, log).argmax(axis=1) == truth
+        model = learn(drawn, rows, targets[rows], names, options, seed=seed, number=number, network=False)
+        return model.predict(tests, np.arange(len(truth))).argmax(axis=1) == truth
 
-    return learn
-
-
-def _numbers(labels: pd.Series, names: list[str]) -> npt.NDArray[np.int64]:
-    return np.array([names.index(label) for label in labels], dtype=np.int64)
+    return hits

@@ -2,17 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-import numpy as np
 import pandas as pd
 
-from al_pipeline.core.rounds import round_number
+from al_pipeline.core.rounds import RoundPolicy, round_number
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import agreed_labels
-from al_pipeline.loop.samples import Samples
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
+    from al_pipeline.loop.samples import StoredSamples
 
 # Times that people are asked to look again at the same sample.
 MOST_REVIEWS = 2
@@ -20,43 +19,42 @@ MOST_REVIEWS = 2
 
 def review_rows(
     ledger: "Ledger",
-    samples: Samples,
+    samples: "StoredSamples",
     labeled_pool: pd.DataFrame,
     names: list[str],
+    config: RoundSettings,
+    policy: RoundPolicy,
     number: int,
     count: int,
-    *,
-    min_votes: int,
-    seed: int,
-    log: dg.DagsterLogManager,
 ) -> list[dict[str, Any]]:
     """Return the plan rows of at most `count` reviews for a round: disputed samples first, then suspected errors.
 
     A review shows no prediction and not what was answered. A sample with an open review, or with `MOST_REVIEWS`, is
     left alone; so is one whose image is gone.
     """
+    if not count:
+        return []
     planned = ledger.planned()
     earlier = planned[(planned["purpose"] == REVIEW) & (planned["round"].map(round_number) < number)]
     reviews = earlier["sample_id"].value_counts()
     tired = set(reviews[reviews >= MOST_REVIEWS].index) | {sample for _, sample in ledger.open_tasks()}
-    disputed = agreed_labels(ledger, names, min_votes, purpose="query").disputed["sample_id"].tolist()
+    disputed = agreed_labels(ledger, names, policy.min_votes, purpose="query").disputed["sample_id"].tolist()
     usable = labeled_pool[labeled_pool["label"].isin(names) & labeled_pool["sample_id"].isin(samples.uris)]
     wanted = [("disputed", sample) for sample in disputed]
     if len(wanted) < count and len(usable):
-        wanted += [("suspected_error", sample) for sample in _suspects(samples, usable, names, seed, log)]
+        wanted += [("suspected_error", sample) for sample in _suspects(samples, usable, names, config.seed)]
     rows = [(why, sample) for why, sample in wanted if sample not in tired and sample in samples.uris][:count]
     return [
-        {"sample_id": sample, "purpose": REVIEW, "rank": rank, "strategy": why, "seed": seed}
+        {"sample_id": sample, "purpose": REVIEW, "rank": rank, "strategy": why, "seed": config.seed}
         for rank, (why, sample) in enumerate(rows)
     ]
 
 
-def _suspects(
-    samples: Samples, labels: pd.DataFrame, names: list[str], seed: int, log: dg.DagsterLogManager
-) -> list[str]:
+def _suspects(samples: "StoredSamples", labels: pd.DataFrame, names: list[str], seed: int) -> list[str]:
     from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors
+    from al_pipeline.core.learning.train import class_numbers
 
     ids = labels["sample_id"].tolist()
-    targets = np.array([names.index(label) for label in labels["label"]], dtype=np.int64)
-    probabilities = out_of_sample(samples.features(ids, log), targets, len(names), seed=seed)
+    targets = class_numbers(labels["label"].tolist(), names)
+    probabilities = out_of_sample(samples.features(ids), targets, len(names), seed=seed)
     return [] if probabilities is None else suspected_errors(ids, targets, probabilities)

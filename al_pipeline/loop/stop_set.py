@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.evaluation.kappa import STOP_SET, STOP_SET_IMAGES, agreement, stop_set
+from al_pipeline.core.evaluation.kappa import agreement
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.io import write_whole
@@ -36,8 +36,9 @@ class StopPredictions:
         path = self.folder / "stop_set.parquet"
         if not path.exists():
             ids = sorted(pool)
-            by_images = training.mode == "finetune" or training.weights == "none"
-            rows = stop_set(len(ids), seed, STOP_SET_IMAGES if by_images else STOP_SET)
+            from al_pipeline.core.turn import stop_rows
+
+            rows = stop_rows(len(ids), seed, training)
             drawn = pd.DataFrame({"sample_id": [ids[row] for row in rows]})
             write_whole(path, lambda file: drawn.to_parquet(file, index=False))
         there = set(pool)

@@ -7,7 +7,6 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from al_pipeline.defs.assets.tasks import BatchError
 from al_pipeline.defs.observe import observe
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio import counts
@@ -15,6 +14,7 @@ from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import withdraw_deleted
+from al_pipeline.loop.push import BatchError
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import truth
 from al_pipeline_tests.defs.conftest import CLASSES, World

@@ -1,5 +1,6 @@
 """Rounds as Dagster runs them, in real instances, up to the point where Label Studio is needed."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.ledger.imports import import_labels
 from al_pipeline.loop.answers import agreed_labels, draw_holdout, holdout_labels, planned_before
-from al_pipeline.loop.samples import Samples
+from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
 
@@ -78,7 +79,9 @@ def test_strategies_that_go_by_features_use_those_of_the_starting_weights_and_wh
     result = run_round(world, "r0001", round_config=config)
     assert result.success, errors_of(result)
     batch, scores = world.value("query_batch", "r0001"), world.value("uncertainty_scores", "r0001")
-    features = Samples(world.value("image_pool"), world.deployment, world.settings.training, seed=3)
+    features = StoredSamples(
+        world.value("image_pool"), world.deployment, world.settings.training, 3, logging.getLogger()
+    )
     ids = scores["sample_id"].tolist()
     expected = select(
         "uncertainty_herding",

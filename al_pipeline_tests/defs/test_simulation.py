@@ -1,5 +1,6 @@
 """Experiments in Dagster: a cell is what a whole simulation would find, and only like is compared with like."""
 
+import logging
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.run import one_thread
 from al_pipeline.core.study.simulate import Embedded, known, simulate, simulate_seed
 from al_pipeline.defs.assets.simulation import cells
-from al_pipeline.loop.samples import Samples
+from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.conftest import CLASSES, World
 from al_pipeline_tests.defs.rounds import errors_of, metadata_of
 
@@ -84,7 +85,7 @@ def test_a_cell_is_its_part_of_the_whole_simulation_to_the_last_bit(heads: World
     assert run_cell(heads, "margin", 3).success
     manifest, plan = heads.value("image_pool"), plan_of(heads, ["random", "margin"], 3)
     samples = known(manifest, CLASSES)
-    store = Samples(manifest, heads.deployment, heads.settings.training, 3).store
+    store = StoredSamples(manifest, heads.deployment, heads.settings.training, 3, logging.getLogger()).store
     features = Embedded(*(store.load(split["sample_id"].tolist()) for split in (samples.pool, samples.holdout)))
     whole = simulate_seed(samples, plan, 3, features)
     found = stored(heads, "margin", 3)

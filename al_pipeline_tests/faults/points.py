@@ -71,7 +71,7 @@ POINTS = (
     Point("pull", f"{LEDGER}.set_watermark", "after"),
     Point("snapshot", f"{LEDGER}.snapshot", "during"),
     Point("snapshot", f"{LEDGER}.snapshot", "after"),
-    Point("train", "al_pipeline.core.learning.train:train", "during"),
+    Point("train", "al_pipeline.core.turn:train", "during"),
     Point("train", "al_pipeline.core.learning.checkpoint:Checkpoint.save", "after"),
     Point("write ahead", f"{LEDGER}.plan", "before"),
     Point("write ahead", f"{LEDGER}.plan", "after"),

@@ -20,7 +20,6 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.core.rounds import round_key
-from al_pipeline.defs.assets.tasks import to_ask
 from al_pipeline.labelstudio.errors import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile
 from al_pipeline.labelstudio.push import verify as verify_push
@@ -28,6 +27,7 @@ from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
+from al_pipeline.loop.push import to_ask
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio, State
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size

@@ -10,14 +10,14 @@ from typing import Any, cast
 import pytest
 
 from al_pipeline.core.rounds import RoundPolicy, round_number
-from al_pipeline.defs.assets.tasks import to_ask
-from al_pipeline.defs.observe import pushed
 from al_pipeline.labelstudio.errors import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.progress import pushed
 from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
+from al_pipeline.loop.push import to_ask
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 

@@ -100,6 +100,11 @@ class TrainingOptions(Options):
             raise InputError(f"patience {self.patience} needs a validation share: set training.validation, e.g. to 0.2")
         return self
 
+    @property
+    def may_be_head(self) -> bool:
+        """Whether heads on features of the given weights may be trained."""
+        return self.weights != "none" and self.mode != "finetune"
+
     def resolve_mode(self, fewest_labels: int, device: str) -> Literal["finetune", "head"]:
         """Return ``head`` or ``finetune``.
 

@@ -23,12 +23,11 @@ from al_pipeline.core.learning.checkpoint import (
     state_hash,
     versions,
 )
-from al_pipeline.core.learning.finetune import Examples, Fit, finetune
+from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
 from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict
 from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
-from al_pipeline.core.learning.warm_start import take_over
 from al_pipeline.core.rng import generator, torch_seed
 
 Images = Sequence[str | Path] | CachedImages
@@ -214,13 +213,13 @@ class _Task:
         arm, extra, n_guessed = self.options.semi_supervised, None, 0
         if arm != "none" and unlabeled is not None:
             rows = some(len(unlabeled.images), MOST_IMAGES, self.seed, self.round_number)
-            images = _chosen(unlabeled.images, rows)
+            images = chosen(unlabeled.images, rows)
             if arm == "fixmatch":
                 extra = torch.from_numpy(decoded(images, self.options.image_size))
             else:
                 guesses = self.guessed_images(unlabeled, rows, examples, order, progress)
                 n_guessed = len(guesses)
-                examples = self.with_guesses(examples, _chosen(images, guesses.rows), guesses)
+                examples = self.with_guesses(examples, chosen(images, guesses.rows), guesses)
         if previous is not None and self.options.warm_start and previous.info.trained:
             take_over(self.model, previous, self.class_names, self.options.architecture)
         fit = self.fit(examples, extra, progress)
@@ -233,11 +232,11 @@ class _Task:
     def others(self, unlabeled: Unlabeled) -> Others:
         """Return the unlabeled samples by their features, which are computed where they are not given."""
 
-        def chosen(rows: npt.NDArray[np.int64]) -> Features:
+        def features_of(rows: npt.NDArray[np.int64]) -> Features:
             given = None if unlabeled.features is None else unlabeled.features[rows]
-            return self.features(_chosen(unlabeled.images, rows), given)
+            return self.features(chosen(unlabeled.images, rows), given)
 
-        return Others(len(unlabeled.images), chosen)
+        return Others(len(unlabeled.images), features_of)
 
     def guessed_images(
         self,
@@ -256,7 +255,7 @@ class _Task:
         fit = self.fit(examples, None, progress)
         first = self.result(fit.temperature).checkpoint
         self.model = _start(self.class_names, self.options, self.seed, self.round_number)
-        return confident(predict(first, _chosen(unlabeled.images, rows)), self.options.confidence)
+        return confident(predict(first, chosen(unlabeled.images, rows)), self.options.confidence)
 
     def examples(self, images: Tensor, targets: npt.NDArray[np.int64]) -> Examples:
         if not self.options.class_weights:
@@ -291,6 +290,23 @@ class _Task:
         )
 
 
+def class_numbers(labels: Sequence[str], class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the class number of each label, int64, shape (n,).
+
+    Raises
+    ------
+    InputError
+        A label is none of the classes.
+    """
+    number = {name: i for i, name in enumerate(class_names)}
+    if outside := sorted({str(label) for label in labels if label not in number}):
+        raise InputError(
+            f"labels outside of the classes: {', '.join(map(repr, outside[:5]))}; the classes are "
+            f"{', '.join(class_names[:20])}{' …' if len(class_names) > 20 else ''}"
+        )
+    return np.array([number[label] for label in labels], dtype=np.int64)
+
+
 def decoded(images: Images, size: int) -> npt.NDArray[np.uint8]:
     """Return all images as one array, shape (n, size, size, 3)."""
     pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
@@ -299,7 +315,8 @@ def decoded(images: Images, size: int) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _chosen(images: Images, rows: npt.NDArray[np.int64]) -> Images:
+def chosen(images: Images, rows: npt.NDArray[np.int64]) -> Images:
+    """Return the images of some rows."""
     if isinstance(images, CachedImages):
         return replace(images, sample_ids=[images.sample_ids[i] for i in rows], paths=[images.paths[i] for i in rows])
     return [images[i] for i in rows]
@@ -313,20 +330,14 @@ def _start(class_names: Sequence[str], options: TrainingOptions, seed: int, roun
 def _targets(n_images: int, labels: Sequence[str], class_names: Sequence[str]) -> npt.NDArray[np.int64]:
     if n_images != len(labels):
         raise InputError(f"there are {n_images} images but {len(labels)} labels: training needs one label per image")
-    number = {name: i for i, name in enumerate(class_names)}
-    outside = sorted({str(label) for label in labels if label not in number})
-    if outside:
-        raise InputError(
-            f"labels outside of the classes: {', '.join(map(repr, outside[:5]))}; the classes are "
-            f"{', '.join(class_names[:20])}{' …' if len(class_names) > 20 else ''}"
-        )
+    targets = class_numbers(labels, class_names)
     present = sorted(set(labels))
     if len(present) < 2:
         raise InputError(
             f"training needs labels of at least 2 classes; {len(labels)} labels name {', '.join(present) or 'none'}: "
             "label more"
         )
-    return np.array([number[label] for label in labels], dtype=np.int64)
+    return targets
 
 
 def _result(

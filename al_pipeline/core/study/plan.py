@@ -1,6 +1,6 @@
 """What a study compares, checked when it is made."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -60,19 +60,15 @@ class Plan(StudyOptions, BatchOptions):
         An unknown or repeated strategy, a repeated seed, or values that cannot be used or do not fit together.
     """
 
-    strategies: tuple[str, ...]
-    seeds: tuple[int, ...]
+    strategies: Sequence[str]
+    seeds: Sequence[int]
     options: TrainingOptions
     stop_set: bool = True
 
-    @field_validator("strategies", "seeds", mode="before")
-    @classmethod
-    def _listed(cls, values: Iterable[str | int]) -> tuple[str | int, ...]:
-        return tuple(values)
-
     @field_validator("strategies", "seeds")
     @classmethod
-    def _different(cls, values: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    def _different(cls, values: Sequence[str | int]) -> tuple[str | int, ...]:
+        values = tuple(values)
         if not values or len(set(values)) < len(values):
             raise InputError(f"strategies and seeds must be different from each other and at least one, not {values}")
         for value in values:
@@ -105,7 +101,7 @@ class Plan(StudyOptions, BatchOptions):
     @property
     def by_head(self) -> bool:
         """Whether heads on features of the given weights may be trained."""
-        return self.options.weights != "none" and self.options.mode != "finetune"
+        return self.options.may_be_head
 
     @property
     def by_features(self) -> bool:

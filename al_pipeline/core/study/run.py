@@ -30,7 +30,7 @@ from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.learning.checkpoint import device
 from al_pipeline.core.learning.export import whole_file
 from al_pipeline.core.study.plan import Plan
-from al_pipeline.core.study.simulate import Embedded, Samples, embedded, known, shares_features, simulate_seed
+from al_pipeline.core.study.simulate import Embedded, KnownSamples, embedded, known, shares_features, simulate_seed
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -74,7 +74,7 @@ class Study:
 class _Cell:
     """One seed, all its strategies: they share turns."""
 
-    samples: Samples
+    samples: KnownSamples
     plan: Plan
     seed: int
     features: Path | None
@@ -143,7 +143,7 @@ def run_study(
     return Study(results, folder, tuple(missing))
 
 
-def study_key(samples: Samples, plan: Plan) -> str:
+def study_key(samples: KnownSamples, plan: Plan) -> str:
     """Return the hash of everything that a seed's results depend on but the seed: the name of the study's folder."""
     text = json.dumps(description(samples, plan), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
@@ -182,7 +182,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def description(samples: Samples, plan: Plan) -> dict[str, Any]:
+def description(samples: KnownSamples, plan: Plan) -> dict[str, Any]:
     """Return everything that a seed's results depend on but the seed, ready for JSON."""
     wanted = plan.model_dump(exclude={"seeds"})
     # Weights are what is in the file, wherever it lies.
@@ -198,7 +198,7 @@ def description(samples: Samples, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _digest(samples: Samples) -> str:
+def _digest(samples: KnownSamples) -> str:
     digest = hashlib.sha256()
     for frame in (samples.pool, samples.holdout):
         digest.update(f"{len(frame)}\n".encode())
@@ -226,7 +226,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _features(samples: Samples, plan: Plan, out: Path) -> Path:
+def _features(samples: KnownSamples, plan: Plan, out: Path) -> Path:
     """Return the file with the features of pool and holdout under the given weights; computed if there is none."""
     options = plan.options
     seen_as = (options.architecture, _weights(options.weights), options.image_size, options.test_time_flip)
@@ -241,7 +241,7 @@ def _features(samples: Samples, plan: Plan, out: Path) -> Path:
     return path
 
 
-def _loaded(path: Path, samples: Samples, plan: Plan) -> Embedded:
+def _loaded(path: Path, samples: KnownSamples, plan: Plan) -> Embedded:
     # Shared by the processes: they read the same pages of memory.
     features = np.load(path, mmap_mode="r").view(np.ndarray)
     n = len(samples.pool)

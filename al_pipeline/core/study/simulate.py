@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,21 +10,32 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
 from al_pipeline.core.evaluation.kappa import agreement
 from al_pipeline.core.learning.predict import embed
 from al_pipeline.core.learning.train import untrained
-from al_pipeline.core.rng import generator
-from al_pipeline.core.strategies import available, cold_start, select
-from al_pipeline.core.study.oracle import answers
+from al_pipeline.core.study.oracle import SKIPPED, answers
 from al_pipeline.core.study.plan import Plan
-from al_pipeline.core.turn import Features, Rows, Turn, World, turn
+from al_pipeline.core.turn import (
+    Features,
+    Given,
+    Probabilities,
+    Rows,
+    choose,
+    draw,
+    ensemble,
+    learn,
+    needs_ensemble,
+    stop_rows,
+    uses_features,
+)
 
 Progress = Callable[[str], None]
 Row = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
-class Samples:
+class KnownSamples:
     """Pool and holdout whose classes are known.
 
     Attributes
@@ -95,14 +107,104 @@ def simulate(
     return pd.concat([simulate_seed(samples, plan, seed, shared, progress) for seed in plan.seeds], ignore_index=True)
 
 
+@dataclass(frozen=True)
+class World:
+    """What a seed's runs share.
+
+    Attributes
+    ----------
+    pool : Given
+        In the order of the ids, as in the real loop, so that a draw depends on the samples and not on where files lie.
+    holdout : Given
+    truth : sequence of str
+        The holdout's labels.
+    answers : int64 array, shape (n,)
+        Of `oracle.answers`, for the pool.
+    class_names : sequence of str, length K
+    seed : int
+    """
+
+    pool: Given
+    holdout: Given
+    truth: Sequence[str]
+    answers: Rows
+    class_names: Sequence[str]
+    seed: int
+
+    def labeled(self, asked: Rows) -> Rows:
+        """Return those of the rows that got a label."""
+        return asked[self.answers[asked] != SKIPPED]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a round knows before it chooses: it follows from the seed, the round and what was asked before alone.
+
+    Attributes
+    ----------
+    trained : bool
+        Whether there were labels of two classes to train on.
+    evaluation : Evaluation
+    candidates : int64 array, shape (S,)
+        Rows of the pool that were drawn.
+    probabilities : float64 array, shape (S, K)
+    passes : float64 array, shape (T, S, K), optional
+        Predictions of an ensemble of heads, if a strategy needs them.
+    stop : int64 array, shape (N,), optional
+        Classes predicted for the stop set, if the model is trained and the plan wants them.
+    """
+
+    trained: bool
+    evaluation: Evaluation
+    candidates: Rows
+    probabilities: Probabilities
+    passes: Probabilities | None
+    stop: Rows | None
+
+
+def turn(world: World, plan: Plan, asked: Rows, number: int, sample_size: int | None) -> Turn:
+    """Train on the labels there are, test, draw candidates and predict them, and the stop set.
+
+    Parameters
+    ----------
+    world : World
+    plan : Plan
+    asked : int64 array
+        Rows of the pool that earlier rounds have asked about, ascending.
+    number : int
+        Of the round.
+    sample_size : int or None
+        S; 0 if nobody is to be asked.
+    """
+    pool = world.pool
+    at: dict[str, Any] = {"seed": world.seed, "number": number}
+    labeled, rows = world.labeled(asked), np.arange(len(pool.all_images))
+    targets, n_classes = world.answers[labeled], len(world.class_names)
+    others = np.setdiff1d(rows, labeled)
+    model = learn(pool, labeled, targets, world.class_names, plan.options, **at, others=others, network=False)
+    tested = model.predict(world.holdout, np.arange(len(world.truth)))
+    stop = None
+    if plan.stop_set and model.trained:
+        stop = model.predict(pool, stop_rows(len(rows), world.seed, plan.options)).argmax(axis=1)
+    unasked = np.setdiff1d(rows, asked)
+    candidates = unasked[draw(len(unasked), sample_size, **at)]
+    probabilities, passes = np.empty((0, n_classes)), None
+    if len(candidates):
+        probabilities = model.predict(pool, candidates)
+        if plan.with_passes and model.trained:
+            passes = ensemble(model, pool, labeled, targets, candidates, n_classes, **at)
+    evaluation = evaluate(tested, world.truth, world.class_names, seed=world.seed)
+    return Turn(model.trained, evaluation, candidates, probabilities, passes, stop)
+
+
 def simulate_seed(
-    samples: Samples, plan: Plan, seed: int, features: Embedded | None = None, progress: Progress | None = None
+    samples: KnownSamples, plan: Plan, seed: int, features: Embedded | None = None, progress: Progress | None = None
 ) -> pd.DataFrame:
     """Run one seed of a plan, every strategy.
 
     Parameters
     ----------
-    samples : Samples
+    samples : KnownSamples
     plan : Plan
     seed : int
     features : Embedded, optional
@@ -111,22 +213,7 @@ def simulate_seed(
     """
     if features is None:
         features = embedded(samples, plan, seed)
-    world = World(
-        pool=samples.pool,
-        holdout=samples.holdout,
-        answers=answers(
-            samples.truth,
-            len(samples.class_names),
-            seed=seed,
-            error_rate=plan.error_rate,
-            skip_rate=plan.skip_rate,
-        ),
-        class_names=samples.class_names,
-        options=plan.options,
-        seed=seed,
-        features=features.pool,
-        holdout_features=features.holdout,
-    )
+    world = world_of(samples, plan, seed, features)
     rows: dict[str, list[Row]] = {strategy: [] for strategy in plan.strategies}
     asked: dict[str, Rows] = {strategy: np.empty(0, dtype=np.int64) for strategy in plan.strategies}
     stops: dict[str, Rows | None] = dict.fromkeys(plan.strategies)
@@ -140,8 +227,7 @@ def simulate_seed(
             size = plan.size(number, n_labels)
             point = before.tobytes()
             if point not in turns:
-                drawn = plan.sample_size if size else 0
-                turns[point] = turn(world, before, number, drawn, with_passes=plan.with_passes, with_stop=plan.stop_set)
+                turns[point] = turn(world, plan, before, number, plan.sample_size if size else 0)
             now = turns[point]
             kappa = _kappa(stops[strategy], now.stop)
             stops[strategy] = now.stop
@@ -158,7 +244,20 @@ def simulate_seed(
     return pd.DataFrame([row for run in rows.values() for row in run])
 
 
-def known(manifest: pd.DataFrame, class_names: Sequence[str]) -> Samples:
+def world_of(samples: KnownSamples, plan: Plan, seed: int, features: Embedded) -> World:
+    """Return what a seed's runs share."""
+    rates = {"error_rate": plan.error_rate, "skip_rate": plan.skip_rate}
+    return World(
+        pool=Given(samples.pool["uri"].tolist(), features.pool),
+        holdout=Given(samples.holdout["uri"].tolist(), features.holdout),
+        truth=samples.holdout["label"].tolist(),
+        answers=answers(samples.truth, len(samples.class_names), seed=seed, **rates),
+        class_names=samples.class_names,
+        seed=seed,
+    )
+
+
+def known(manifest: pd.DataFrame, class_names: Sequence[str]) -> KnownSamples:
     """Return pool and holdout, each with an answer for every sample.
 
     Raises
@@ -184,7 +283,7 @@ def known(manifest: pd.DataFrame, class_names: Sequence[str]) -> Samples:
                 f"{', '.join(class_names[:20])}"
             )
         found.append(frame)
-    return Samples(found[0], found[1], tuple(class_names))
+    return KnownSamples(found[0], found[1], tuple(class_names))
 
 
 def shares_features(plan: Plan) -> bool:
@@ -192,12 +291,12 @@ def shares_features(plan: Plan) -> bool:
     return plan.by_features and plan.options.weights != "none"
 
 
-def embedded(samples: Samples, plan: Plan, seed: int = 0) -> Embedded:
+def embedded(samples: KnownSamples, plan: Plan, seed: int = 0) -> Embedded:
     """Embed what heads, strategies or guesses go by, with the weights that training starts from, as in the real loop.
 
     Parameters
     ----------
-    samples : Samples
+    samples : KnownSamples
     plan : Plan
     seed : int
         Of the weights, where none are given.
@@ -210,24 +309,19 @@ def embedded(samples: Samples, plan: Plan, seed: int = 0) -> Embedded:
 
 
 def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: int, asked: Rows) -> Rows:
-    """Return the rows of the pool that the strategy asks about, chosen as the asset `query_batch` does."""
-    embeddings, before = None, None
-    if plan.dedup is not None or "embeddings" in available()[strategy].uses:
-        embeddings, before = world.rows(now.candidates), world.rows(asked) if len(asked) else None
-    passes = now.passes if "passes" in available()[strategy].needs else None
-    predicted = now.probabilities if passes is None else passes
-    first = "random" if plan.start == "random" else cold_start(strategy)
-    selection = select(
-        strategy if now.trained else first,
-        # An untrained network's probabilities say how many candidates there are, no more.
-        probabilities=predicted if now.trained or embeddings is None else None,
-        embeddings=embeddings,
-        labeled_embeddings=before,
-        batch_size=size,
-        rng=generator(world.seed, number, "query"),
-        balanced=plan.balanced and now.trained,
-        explore=plan.explore,
-        dedup=plan.dedup,
+    """Return the rows of the pool that the strategy asks about."""
+    by_features = uses_features(strategy, plan)
+    selection = choose(
+        strategy,
+        plan,
+        size,
+        trained=now.trained,
+        probabilities=now.passes if now.passes is not None and needs_ensemble(strategy) else now.probabilities,
+        embeddings=world.pool.features(now.candidates) if by_features else None,
+        asked=world.pool.features(asked) if by_features else None,
+        seed=world.seed,
+        number=number,
+        start=plan.start,
     )
     return now.candidates[selection.indices]
 

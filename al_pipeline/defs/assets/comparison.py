@@ -47,14 +47,14 @@ def strategy_comparison(
     """
     from al_pipeline.core.study.cells import comparable, settings_of
 
-    cells = stored_cells(deployment.settings.artifacts / "simulation")
+    cells = stored_cells(deployment.artifacts.study_cells)
     # The last one is the newest: what somebody has launched since is what they want to know about.
     settings = settings_of(next(reversed(cells.values())))
     found = comparable(cells, settings)
     left_out = _left_out(found)
     if left_out:
         context.log.warning("Not all cells are compared:\n%s", left_out)
-    page = deployment.settings.artifacts / "strategy_comparison.html"
+    page = deployment.artifacts.comparison_page
     table, metadata = _told(found, settings, page)
     return dg.MaterializeResult(
         value=table,

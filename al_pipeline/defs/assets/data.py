@@ -11,7 +11,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import png_markdown
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.samples import Samples, classes_of
+from al_pipeline.loop.samples import StoredSamples, classes_of
 
 
 @dg.asset(group_name="data", kinds={"python"}, io_manager_key="tables")
@@ -64,8 +64,8 @@ def embeddings(
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """Features of every sample from the network's starting weights; only samples not seen before are computed."""
-    samples = Samples(image_pool, deployment, training, round_config.seed)
-    computed = samples.complete(list(samples.uris), context.log)
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    computed = samples.complete(list(samples.uris))
     return dg.MaterializeResult(
         metadata={
             "samples": len(samples.uris),

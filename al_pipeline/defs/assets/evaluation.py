@@ -8,6 +8,7 @@ import pandas as pd
 
 from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.metadata import picture
@@ -16,7 +17,7 @@ from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions, prequential_accuracies
 from al_pipeline.loop.proof import live_proof
-from al_pipeline.loop.samples import Samples
+from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.stop_set import StopPredictions
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def evaluation(
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
     training: dg.ResourceParam[TrainingOptions],
+    policy: dg.ResourceParam[RoundPolicy],
     image_pool: pd.DataFrame,
     checkpoint: Any,
 ) -> dg.MaterializeResult[dict[str, Any]]:
@@ -42,21 +44,22 @@ def evaluation(
     from al_pipeline.core.evaluation.evaluate import evaluate
 
     names = list(checkpoint.info.class_names)
-    holdout = holdout_labels(image_pool, deployment.ledger, names, deployment.settings.policy.min_votes)
-    samples = Samples(image_pool, deployment, training, round_config.seed)
+    holdout = holdout_labels(image_pool, deployment.ledger, names, policy.min_votes)
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    model = samples.model(checkpoint)
     began = time.monotonic()
-    probabilities = samples.predict(checkpoint, holdout["sample_id"].tolist(), context.log)
+    probabilities = model.predict(samples, holdout["sample_id"].tolist())
     seconds = time.monotonic() - began
     result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed)
-    kept = HoldoutPredictions(deployment.settings.artifacts / "holdout_predictions")
+    kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)
     kept.write(context.partition_key, holdout, probabilities, names)
     comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, names)
-    stops = StopPredictions(deployment.settings.artifacts / "stop_predictions")
+    stops = StopPredictions(deployment.artifacts.stop_predictions)
     kappa = stops.compare_with_previous(
         context.partition_key,
         checkpoint,
         stops.samples(samples.pool, training, round_config.seed),
-        lambda ids: samples.predict(checkpoint, ids, context.log),
+        lambda ids: model.predict(samples, ids),
     )
     metadata: dict[str, Any] = {
         "seconds": round(seconds, 2),
@@ -113,6 +116,7 @@ def learning_curve(
     deployment: dg.ResourceParam[Deployment],
     round_config: dg.ResourceParam[RoundSettings],
     training: dg.ResourceParam[TrainingOptions],
+    policy: dg.ResourceParam[RoundPolicy],
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """All rounds: accuracy and ROC-AUC against the labels spent, with 95 % intervals.
@@ -126,10 +130,10 @@ def learning_curve(
     """
     from al_pipeline.core.evaluation.evaluate import Evaluation
 
-    prequential = prequential_accuracies(deployment)
+    prequential = prequential_accuracies(deployment, policy.min_votes)
 
     rows = []
-    for key, document in stored_rounds(deployment.settings.artifacts / "evaluation").items():
+    for key, document in stored_rounds(deployment.artifacts.evaluations).items():
         result = Evaluation.from_json(document["evaluation"])
         row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": result.n}
         scores = {"accuracy": result.accuracy, "roc_auc": result.roc_auc, "prequential": prequential.get(key)}
@@ -141,9 +145,9 @@ def learning_curve(
         row["agreement"] = document.get("agreement")
         rows.append(row)
     curve = pd.DataFrame(rows)
-    proof = live_proof(context.log, deployment, round_config, training, image_pool)
+    proof = live_proof(context.log, deployment, round_config, training, policy, image_pool)
     png = learning_curve_picture(curve, None if proof.found is None else proof.found.band)
-    path = deployment.settings.home.resolve() / "learning_curve.png"
+    path = deployment.artifacts.learning_curve
     path.write_bytes(png)
     return dg.MaterializeResult(
         value=curve,

@@ -13,11 +13,12 @@ from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_key, round_number
 from al_pipeline.core.strategies.options import RoundSettings
+from al_pipeline.defs.metadata import people, some
 from al_pipeline.defs.partitions import rounds
-from al_pipeline.defs.people import changed_labels, people
+from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
-from al_pipeline.loop.samples import Samples, classes_of
+from al_pipeline.loop.samples import StoredSamples, classes_of
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 PULL_RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
@@ -96,10 +97,8 @@ def agree_on_labels(
     if policy.consensus == "crowdlab":
         from al_pipeline.core.labels.label_quality import weigh_annotators
 
-        samples = Samples(image_pool, deployment, training, round_config.seed)
-        agreed = weigh_annotators(
-            agreed, answers, names, lambda ids: samples.features(ids, context.log), seed=round_config.seed
-        )
+        samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+        agreed = weigh_annotators(agreed, answers, names, samples.features, seed=round_config.seed)
     if len(agreed.outside):
         context.log.warning("%d answers name no class of %s and are left out", len(agreed.outside), names)
     return agreed
@@ -161,11 +160,6 @@ def check_labels(
         yield dg.AssetCheckResult(
             asset_key="labeled_pool", check_name=name, passed=passed, severity=severity, metadata=metadata
         )
-
-
-def some(names: list[str]) -> str:
-    """Return the first ten, for a check's metadata."""
-    return ", ".join(names[:10]) or "none"
 
 
 @dg.graph_asset(

@@ -4,24 +4,21 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 
 from al_pipeline.core.evaluation.figures import loss_curve
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.rng import generator
-from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.core.rounds import round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import CHECKPOINT
 from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.samples import Samples, classes_of
+from al_pipeline.loop.samples import StoredSamples, classes_of
 
 if TYPE_CHECKING:
-    from al_pipeline.core.learning.checkpoint import Checkpoint
-    from al_pipeline.core.learning.train import TrainingOptions, TrainingResult, Unlabeled
+    from al_pipeline.core.learning.train import TrainingOptions, TrainingResult
 
 
 @dg.asset(
@@ -51,19 +48,29 @@ def checkpoint(
     batch is chosen without predictions.
     """
     began = time.monotonic()
-    from al_pipeline.core.learning.train import untrained
+    from al_pipeline.core.learning.train import class_numbers
+    from al_pipeline.core.turn import learn
 
     import_seconds = time.monotonic() - began
-    options = training
-    names = classes_of(image_pool, deployment.settings)
-    learned = sorted(labeled_pool["label"].unique())
-    if len(learned) >= 2:
-        samples = Samples(image_pool, deployment, training, round_config.seed)
-        result = _train(context, deployment, samples, labeled_pool, names, options, round_config.seed)
-    else:
+    number, names = round_number(context.partition_key), classes_of(image_pool, deployment.settings)
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    ids, labels = labeled_pool["sample_id"].tolist(), labeled_pool["label"].tolist()
+    learned = sorted(set(labels))
+    if len(learned) < 2:
         context.log.info("%d classes are labeled: the network stays untrained in this round", len(learned))
-        number = round_number(context.partition_key)
-        result = untrained(names, options, seed=round_config.seed, round_number=number)
+    result = learn(
+        samples,
+        ids,
+        class_numbers(labels, names),
+        names,
+        training,
+        seed=round_config.seed,
+        number=number,
+        others=sorted(set(samples.pool) - set(ids)),
+        labels_hash=labels_hash(labeled_pool),
+        previous=deployment.artifacts.stored_checkpoint(number - 1) if training.warm_start else None,
+    ).result
+    assert result is not None
 
     info = result.checkpoint.info
     finite = all(bool(tensor.isfinite().all()) for tensor in result.checkpoint.state.values())
@@ -91,66 +98,6 @@ def checkpoint(
             ),
         ],
     )
-
-
-def _train(
-    context: dg.AssetExecutionContext,
-    deployment: Deployment,
-    samples: Samples,
-    labeled_pool: pd.DataFrame,
-    names: list[str],
-    options: "TrainingOptions",
-    seed: int,
-) -> "TrainingResult":
-    """Train on the labeled pool, with features where the mode or the semi-supervised arm goes by them."""
-    from al_pipeline.core.learning.checkpoint import device
-    from al_pipeline.core.learning.train import train
-
-    number = round_number(context.partition_key)
-    ids = labeled_pool["sample_id"].tolist()
-    mode = options.resolve_mode(int(labeled_pool["label"].value_counts().min()), device().type)
-    by_features = mode == "head" or options.semi_supervised == "label_propagation"
-    return train(
-        samples.images(ids),
-        labeled_pool["label"].tolist(),
-        names,
-        options,
-        seed=seed,
-        round_number=number,
-        labels_hash=labels_hash(labeled_pool),
-        features=samples.features(ids, context.log) if by_features else None,
-        unlabeled=_unlabeled(context, samples, options, set(ids), number, seed, by_features),
-        previous=_previous(deployment, number) if options.warm_start else None,
-    )
-
-
-def _unlabeled(
-    context: dg.AssetExecutionContext,
-    samples: Samples,
-    options: "TrainingOptions",
-    labeled: set[str],
-    number: int,
-    seed: int,
-    by_features: bool,
-) -> "Unlabeled | None":
-    """Return random unlabeled samples of the pool for the semi-supervised arms; None if they are off."""
-    if options.semi_supervised == "none":
-        return None
-    from al_pipeline.core.learning.semi_supervised import MOST_FEATURES
-    from al_pipeline.core.learning.train import Unlabeled
-
-    others = sorted(set(samples.pool) - labeled)
-    rng = generator(seed, number, "unlabeled pool")
-    chosen = [others[i] for i in np.sort(rng.permutation(len(others))[:MOST_FEATURES])]
-    return Unlabeled(samples.images(chosen), samples.features(chosen, context.log) if by_features else None)
-
-
-def _previous(deployment: Deployment, number: int) -> "Checkpoint | None":
-    """Return the checkpoint of the round before, if there is one."""
-    from al_pipeline.core.learning.checkpoint import Checkpoint
-
-    path = deployment.settings.artifacts / "checkpoint" / f"{round_key(number - 1)}.safetensors" if number else None
-    return Checkpoint.load(path) if path is not None and path.exists() else None
 
 
 def _training_metadata(result: "TrainingResult") -> dict[str, Any]:

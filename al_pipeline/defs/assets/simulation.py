@@ -1,7 +1,7 @@
 """The simulation group, first half: one strategy and one seed of an experiment without people, per partition."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
@@ -12,11 +12,10 @@ from al_pipeline.core.strategies.options import BatchOptions, RoundSettings
 from al_pipeline.core.study.plan import Plan, StudyOptions
 from al_pipeline.defs.resources import launchpad
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.samples import Samples, classes_of
+from al_pipeline.loop.samples import StoredSamples, classes_of
 
 if TYPE_CHECKING:
-    from al_pipeline.core.study.simulate import Embedded
-    from al_pipeline.core.study.simulate import Samples as KnownSamples
+    from al_pipeline.core.study.simulate import Embedded, KnownSamples
 
 STRATEGY, SEED = "strategy", "seed"
 MOST_SEEDS = 20
@@ -64,8 +63,8 @@ def simulation(
     strategy, seed = dimensions[STRATEGY], int(dimensions[SEED])
     plan = _plan(config, round_config, training, strategy, seed)
     samples = known(image_pool, classes_of(image_pool, deployment.settings))
-    stored = Samples(image_pool, deployment, training, seed)
-    features = _features(stored, samples, plan, context.log)
+    stored = StoredSamples(image_pool, deployment, training, seed, context.log)
+    features = _features(stored, samples, plan)
     with one_thread():
         results = simulate_seed(samples, plan, seed, features, progress=context.log.info)
     settings = description(samples, plan)
@@ -88,17 +87,17 @@ def simulation(
 def _plan(
     config: SimulationConfig, round_config: RoundSettings, training: TrainingOptions, strategy: str, seed: int
 ) -> Plan:
-    study = dict(config) | ({} if config.rounds is None else {"budget": None})
-    batch = {name: getattr(round_config, name) for name in BatchOptions.model_fields}
+    study: dict[str, Any] = dict(config) | ({} if config.rounds is None else {"budget": None})
+    batch: dict[str, Any] = {name: getattr(round_config, name) for name in BatchOptions.model_fields}
     return Plan(strategies=[strategy], seeds=[seed], options=training, **batch, **study)
 
 
-def _features(stored: Samples, samples: "KnownSamples", plan: Plan, log: dg.DagsterLogManager) -> "Embedded":
+def _features(stored: StoredSamples, samples: "KnownSamples", plan: Plan) -> "Embedded":
     """Return the features that the plan goes by, from the store; those that it lacks are computed and kept there."""
     from al_pipeline.core.study.simulate import Embedded
 
     if not plan.by_features:
         return Embedded()
-    pool = stored.features(samples.pool["sample_id"].tolist(), log)
-    holdout = stored.features(samples.holdout["sample_id"].tolist(), log) if plan.by_head else None
+    pool = stored.features(samples.pool["sample_id"].tolist())
+    holdout = stored.features(samples.holdout["sample_id"].tolist()) if plan.by_head else None
     return Embedded(pool, holdout)

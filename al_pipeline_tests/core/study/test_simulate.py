@@ -16,8 +16,8 @@ from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.core.study.oracle import SKIPPED, answers
 from al_pipeline.core.study.plan import Plan
-from al_pipeline.core.study.simulate import embedded, known, simulate
-from al_pipeline.core.turn import World, turn
+from al_pipeline.core.study.simulate import World, embedded, known, simulate, turn, world_of
+from al_pipeline.core.turn import Given
 from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ["black", "white"]
@@ -55,11 +55,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def head_world(manifest: pd.DataFrame, options: TrainingOptions, **rates: float) -> World:
+def head_world(manifest: pd.DataFrame, **options: Any) -> tuple[World, Plan]:
+    plan = Plan(**PLAN | options)
     samples = known(manifest, NAMES)
-    features = embedded(samples, Plan(**dict(PLAN, options=options)))
-    said = answers(samples.truth, 2, seed=0, **rates)
-    return World(samples.pool, samples.holdout, said, NAMES, options, 0, features.pool, features.holdout)
+    return world_of(samples, plan, 0, embedded(samples, plan)), plan
 
 
 @pytest.fixture(scope="module")
@@ -232,48 +231,49 @@ def test_a_turn_in_head_mode_is_training_and_prediction_to_the_last_bit(
     manifest: pd.DataFrame, weights: str, change: dict[str, Any]
 ) -> None:
     options = OPTIONS.but(weights=weights, confidence=0.6, **change)
-    world = head_world(manifest, options, skip_rate=0.2)
+    world, plan = head_world(manifest, options=options, skip_rate=0.2)
     asked = np.array([0, 1, 2, 5, 7, 8, 11, 13, 14, 16, 19])
-    found = turn(world, asked, 3, None)
+    found = turn(world, plan, asked, 3, None)
     labeled = world.labeled(asked)
-    others = [i for i in range(20) if i not in labeled]
-    assert world.features is not None
+    others = np.array([i for i in range(20) if i not in labeled])
+    features = world.pool.all_features
+    assert features is not None
     checkpoint = train(
         # Neither the order of the labels nor the way that the features came counts.
-        world.uris(labeled[::-1]),
+        world.pool.images(labeled[::-1]),
         [NAMES[i] for i in world.answers[labeled[::-1]]],
         NAMES,
         options,
         seed=0,
         round_number=3,
-        unlabeled=Unlabeled(world.uris(np.array(others)), world.features[others]),
-        features=world.features[labeled[::-1]],
+        unlabeled=Unlabeled(world.pool.images(others), features[others]),
+        features=features[labeled[::-1]],
     ).checkpoint
     assert len(labeled) < len(asked)
     assert set(found.candidates) == set(range(20)) - set(asked)
-    np.testing.assert_array_equal(found.probabilities, predict_features(checkpoint, world.features[found.candidates]))
+    np.testing.assert_array_equal(found.probabilities, predict_features(checkpoint, features[found.candidates]))
     # Not a bit of it would be there if the network were embedded anew.
     assert found.trained
 
 
 def test_a_turn_in_head_mode_reads_no_weights_and_no_image(manifest: pd.DataFrame, weights: str) -> None:
-    world = head_world(manifest, OPTIONS.but(weights=weights))
+    world, plan = head_world(manifest, options=OPTIONS.but(weights=weights), strategies=["bald"])
+    nowhere = plan.but(options=plan.options.but(weights="/nowhere/gone.safetensors"))
     gone = replace(
         world,
-        options=world.options.but(weights="/nowhere/gone.safetensors"),
-        pool=world.pool.assign(uri="/nowhere/gone.png"),
-        holdout=world.holdout.assign(uri="/nowhere/gone.png"),
+        pool=Given(["/nowhere/gone.png"] * 20, world.pool.all_features),
+        holdout=Given(["/nowhere/gone.png"] * len(world.truth), world.holdout.all_features),
     )
     asked = np.arange(10)
     np.testing.assert_array_equal(
-        turn(gone, asked, 2, 5, with_passes=True).probabilities, turn(world, asked, 2, 5).probabilities
+        turn(gone, nowhere, asked, 2, 5).probabilities, turn(world, plan, asked, 2, 5).probabilities
     )
 
 
 def test_guesses_need_something_to_guess(manifest: pd.DataFrame, weights: str) -> None:
-    world = head_world(manifest, OPTIONS.but(weights=weights, semi_supervised="pseudo_label"))
+    world, plan = head_world(manifest, options=OPTIONS.but(weights=weights, semi_supervised="pseudo_label"))
     with pytest.raises(InputError, match="pseudo_label learns from unlabeled samples too, and none were given"):
-        turn(world, np.arange(20), 2, None)
+        turn(world, plan, np.arange(20), 2, None)
 
 
 def test_strategies_start_with_the_same_random_batch_or_with_their_own(manifest: pd.DataFrame, weights: str) -> None:
@@ -288,20 +288,19 @@ def test_strategies_start_with_the_same_random_batch_or_with_their_own(manifest:
 
 
 def test_batches_are_chosen_with_explore_and_dedup_as_the_loop_does(manifest: pd.DataFrame, weights: str) -> None:
-    options = OPTIONS.but(weights=weights)
-    plan = Plan(**PLAN | {"strategies": ["margin"], "options": options, "explore": 0.5, "dedup": 0.99, "rounds": 4})
-    world = head_world(manifest, options)
+    wanted = {"strategies": ["margin"], "explore": 0.5, "dedup": 0.99, "rounds": 4}
+    world, plan = head_world(manifest, options=OPTIONS.but(weights=weights), **wanted)
     asked, eces, sizes = np.empty(0, dtype=np.int64), [], []
     for number in range(4):
-        now = turn(world, asked, number, 8 if number < 3 else 0)
+        now = turn(world, plan, asked, number, 8 if number < 3 else 0)
         eces.append(now.evaluation.ece)
         sizes.append(len(asked))
         if number < 3:
             batch = select(
                 "margin" if now.trained else "random",
                 probabilities=now.probabilities if now.trained else None,
-                embeddings=world.rows(now.candidates),
-                labeled_embeddings=world.rows(asked) if len(asked) else None,
+                embeddings=world.pool.features(now.candidates),
+                labeled_embeddings=world.pool.features(asked) if len(asked) else None,
                 batch_size=4,
                 rng=generator(0, number, "query"),
                 explore=0.5,
@@ -331,15 +330,14 @@ def test_agreement_is_the_kappa_of_two_rounds_models_on_the_stop_set(
     options = OPTIONS.but(weights=weights) if given else OPTIONS
     plan = Plan(**PLAN | {"strategies": ["margin", "random"], "options": options, "rounds": 4, "seeds": [1]})
     samples = known(manifest, NAMES)
-    features = embedded(samples, plan)
-    world = World(samples.pool, samples.holdout, samples.truth, NAMES, options, 1, features.pool, features.holdout)
+    world = world_of(samples, plan, 1, embedded(samples, plan))
     asked, said = np.empty(0, dtype=np.int64), []
     for number in range(4):
-        now = turn(world, asked, number, 8)
+        now = turn(world, plan, asked, number, 8)
         said.append(now.stop)
         if now.stop is not None:
             # Everything else was asked about: this turn's candidates are all the rest, predicted by the same model.
-            everything = turn(world, asked, number, None)
+            everything = turn(world, plan, asked, number, None)
             rows = stop_set(len(samples.pool), 1)
             at = [np.flatnonzero(rows == row)[0] for row in everything.candidates]
             np.testing.assert_array_equal(now.stop[at], everything.probabilities.argmax(axis=1))

@@ -1,4 +1,4 @@
-"""`python -m al_pipeline` is `al`."""
+"""`python -m al_pipeline.cli` is `al`."""
 
 from al_pipeline.cli.app import app
 

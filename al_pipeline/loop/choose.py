@@ -1,0 +1,210 @@
+"""Which samples a round asks about: the draw of candidates, their scores, and the batch, written before it is sent."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.rounds import RoundPolicy, round_key
+from al_pipeline.core.strategies.options import RoundSettings
+from al_pipeline.loop.answers import draw_holdout, planned_before
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.review import review_rows
+
+if TYPE_CHECKING:
+    from al_pipeline.core.learning.checkpoint import Checkpoint
+    from al_pipeline.ledger import Ledger
+    from al_pipeline.loop.samples import StoredSamples
+
+PLAN_COLUMNS = (
+    "sample_id",
+    "purpose",
+    "rank",
+    "strategy",
+    "score",
+    "propensity",
+    "certainty",
+    "predicted",
+    "predicted_probability",
+    "seed",
+    "checkpoint",
+)
+
+
+def draw_candidates(
+    ledger: "Ledger", manifest: pd.DataFrame, config: RoundSettings, number: int, holdout_size: int
+) -> tuple[pd.DataFrame, int]:
+    """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about.
+
+    Returns
+    -------
+    DataFrame
+        ``sample_id, uri``.
+    int
+        How many there were to draw from.
+    """
+    from al_pipeline.core.turn import draw
+
+    asked = planned_before(ledger, number) | ledger.imported()
+    if number == 0:
+        asked |= set(draw_holdout(manifest, holdout_size, config.seed))
+    # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
+    pool = select_split(manifest, "pool").sort_values("sample_id")
+    unlabeled = pool[~pool["sample_id"].isin(asked)]
+    drawn = unlabeled.iloc[draw(len(unlabeled), config.sample_size, seed=config.seed, number=number)]
+    return drawn[["sample_id", "uri"]].reset_index(drop=True), len(unlabeled)
+
+
+def score_candidates(predictions: pd.DataFrame, checkpoint: "Checkpoint") -> pd.DataFrame:
+    """Turn predictions into certainties, max softmax − 1/K.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        With a column ``probabilities``, float64 vectors of length K.
+    checkpoint : Checkpoint
+    """
+    from al_pipeline.core.strategies import certainty
+
+    info = checkpoint.info
+    probabilities = stack(predictions["probabilities"], len(info.class_names))
+    best = probabilities.argmax(axis=1)
+    return predictions.assign(
+        predicted=[info.class_names[i] for i in best],
+        predicted_probability=probabilities[np.arange(len(best)), best],
+        certainty=certainty(probabilities),
+        checkpoint=checkpoint.hash,
+        trained=info.trained,
+    )
+
+
+def choose_batch(
+    deployment: Deployment,
+    samples: "StoredSamples",
+    manifest: pd.DataFrame,
+    labeled_pool: pd.DataFrame,
+    checkpoint: "Checkpoint",
+    scores: pd.DataFrame,
+    config: RoundSettings,
+    policy: RoundPolicy,
+    number: int,
+) -> pd.DataFrame:
+    """Choose what people are asked about in a round, write it to the ledger, and return the rows of the plan.
+
+    That is the query batch, with the samples that are reviewed in it, and in round 0 the holdout.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    samples : StoredSamples
+    manifest, labeled_pool, checkpoint, scores
+        The assets image_pool, labeled_pool, checkpoint and uncertainty_scores of the round.
+    config : RoundSettings
+    policy : RoundPolicy
+    number : int
+        Of the round.
+    """
+    ledger = deployment.ledger
+    size = min(config.batch_size, _labels_left(ledger, policy, number))
+    names, most = list(checkpoint.info.class_names), int(config.review * size)
+    reviews = review_rows(ledger, samples, labeled_pool, names, config, policy, number, most)
+    rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, size - len(reviews), number) + reviews
+    if number == 0:
+        rows += _holdout_rows(manifest, deployment.settings.holdout_size, config.seed)
+    return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))
+
+
+def _query_rows(
+    ledger: "Ledger",
+    samples: "StoredSamples",
+    labeled_pool: pd.DataFrame,
+    checkpoint: "Checkpoint",
+    scores: pd.DataFrame,
+    config: RoundSettings,
+    size: int,
+    number: int,
+) -> list[dict[str, Any]]:
+    """Return the plan rows of the query batch: at most `size` of the scored candidates."""
+    from al_pipeline.core import turn
+    from al_pipeline.core.learning.train import class_numbers
+
+    size = min(size, len(scores))
+    if size < 1:
+        return []
+    ids, trained = scores["sample_id"].tolist(), checkpoint.info.trained
+    embeddings, asked, probabilities = None, None, stack(scores["probabilities"], None)
+    if turn.uses_features(config.strategy, config):
+        embeddings = samples.features(ids)
+        known = planned_before(ledger, number, purpose="query") | ledger.imported()
+        asked = samples.features(sorted(known & set(samples.uris)))
+    if turn.needs_ensemble(config.strategy) and trained:
+        names, labeled = checkpoint.info.class_names, labeled_pool["sample_id"].tolist()
+        targets = class_numbers(labeled_pool["label"].tolist(), names)
+        at = {"seed": config.seed, "number": number}
+        probabilities = turn.ensemble(samples.model(checkpoint), samples, labeled, targets, ids, len(names), **at)
+    selection = turn.choose(
+        config.strategy,
+        config,
+        size,
+        trained=trained,
+        probabilities=probabilities,
+        embeddings=embeddings,
+        asked=asked,
+        seed=config.seed,
+        number=number,
+    )
+    strategies = np.where(selection.explored, "random", selection.strategy)
+    chosen = scores.iloc[selection.indices]
+    return [
+        {
+            "sample_id": row.sample_id,
+            "purpose": "query",
+            "rank": rank,
+            "strategy": str(strategy),
+            "score": float(score),
+            "propensity": float(propensity),
+            "certainty": row.certainty,
+            "predicted": row.predicted if row.trained else None,
+            "predicted_probability": row.predicted_probability,
+            "seed": config.seed,
+            "checkpoint": row.checkpoint,
+        }
+        for rank, (row, strategy, score, propensity) in enumerate(
+            zip(chosen.itertuples(), strategies, selection.scores, selection.propensities, strict=True)
+        )
+    ]
+
+
+def stack(column: pd.Series, classes: int | None) -> np.ndarray:
+    """Return a column of probability vectors as an (n, K) float64 matrix, also when it is empty."""
+    if len(column) == 0:
+        return np.empty((0, classes or 2))
+    return np.stack(list(column)).astype(np.float64)
+
+
+def _labels_left(ledger: "Ledger", policy: RoundPolicy, number: int) -> int:
+    """Return how many more labels the policy allows; the last round asks nobody, since nothing would use the answer."""
+    if policy.max_rounds is not None and number + 1 >= policy.max_rounds:
+        return 0
+    if policy.label_budget is None:
+        return 2**31
+    before = round_key(max(0, number - 1))
+    # A round that is opened ahead counts on the answers that people are about to give.
+    coming = sum(key == before for key, _ in ledger.open_tasks()) if policy.prefetch and number else 0
+    return max(0, policy.label_budget - ledger.count_labels(policy.min_votes) - coming)
+
+
+def _holdout_rows(manifest: pd.DataFrame, size: int, seed: int) -> list[dict[str, Any]]:
+    samples = draw_holdout(manifest, size, seed)
+    return [
+        {
+            "sample_id": sample_id,
+            "purpose": "holdout",
+            "rank": rank,
+            "strategy": "random",
+            "propensity": len(samples) / max(1, len(select_split(manifest, "pool"))),
+            "seed": seed,
+        }
+        for rank, sample_id in enumerate(samples)
+    ]

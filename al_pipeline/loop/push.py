@@ -1,0 +1,151 @@
+"""The batch in Label Studio: reconcile, import, verify. What is there is not sent again, what is answered not asked."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from al_pipeline.core.errors import ALError
+from al_pipeline.core.rounds import RoundPolicy, round_number
+from al_pipeline.ledger.schema import REVIEW
+from al_pipeline.loop.answers import answered_samples, planned_before
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.samples import classes_of
+
+if TYPE_CHECKING:
+    from al_pipeline.labelstudio.client import LabelStudio
+    from al_pipeline.labelstudio.push import Reconciliation
+    from al_pipeline.ledger import Ledger
+
+
+class BatchError(ALError):
+    """A query batch that must not be sent."""
+
+
+def prepare(
+    deployment: Deployment, project_id: int, key: str, batch: pd.DataFrame, manifest: pd.DataFrame, policy: RoundPolicy
+) -> pd.DataFrame:
+    """Return what of a batch needs tasks, with its images put where Label Studio can serve them.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    project_id : int
+    key : str
+        The round.
+    batch : DataFrame
+        The asset query_batch.
+    manifest : DataFrame
+        The image pool.
+    policy : RoundPolicy
+
+    Returns
+    -------
+    DataFrame
+        Rows of the batch with a column ``image``: the name of the published file.
+
+    Raises
+    ------
+    BatchError
+        The batch holds a sample twice, or one that was asked about before.
+    """
+    from al_pipeline.labelstudio.images import publish
+
+    refuse_bad_batch(deployment.ledger, key, batch)
+    names = classes_of(manifest, deployment.settings)
+    if len(batch):
+        studio = deployment.label_studio
+        batch = to_ask(deployment.ledger, studio, project_id, key, batch, policy.min_votes, names)
+    uris = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
+    folder = deployment.settings.published_images
+    return batch.assign(image=[publish(uris.loc[i], i, folder) for i in batch["sample_id"]])
+
+
+def create_missing(
+    deployment: Deployment, project_id: int, key: str, batch: pd.DataFrame, log: logging.Logger
+) -> pd.DataFrame:
+    """Compare a batch with what Label Studio holds for the round, and create the tasks that are missing.
+
+    It looks just before: doing this part alone again must not double a task.
+
+    Returns
+    -------
+    DataFrame
+        The batch with a column ``created``: the id of the new task, none where `verify` has to choose.
+    """
+    from al_pipeline.labelstudio.push import import_missing, reconcile
+    from al_pipeline.labelstudio.tasks import payload
+
+    created: dict[str, int] = {}
+    if len(batch):
+        found = reconcile(deployment.label_studio, project_id, key, list(batch["sample_id"]))
+        log.info("%d of %d tasks exist already", len(found.existing), len(batch))
+        if found.foreign:
+            log.warning("Tasks %s of this round ask about something nobody planned", found.foreign[:10])
+        rows = batch[batch["sample_id"].isin(found.missing)].to_dict("records")
+        guess = deployment.settings.predictions
+        payloads = [payload(row, round_key=key, image_name=row["image"], prediction=guess) for row in rows]
+        made = import_missing(deployment.label_studio, project_id, payloads)
+        log.info("%d tasks created", len(rows))
+        # Where there were tasks before, `verify` has to choose among them.
+        created = {} if found.existing or found.foreign else made
+    return batch.assign(created=batch["sample_id"].map(created).astype("Int64"))
+
+
+def verify_and_record(
+    deployment: Deployment, project_id: int, key: str, batch: pd.DataFrame
+) -> "Reconciliation | None":
+    """Look at the round's tasks once more, and record in the ledger which asks about what; None for an empty batch."""
+    from al_pipeline.labelstudio.push import verify
+
+    found = None
+    if len(batch):
+        made = batch[batch["created"].notna()]
+        created = dict(zip(made["sample_id"], made["created"].astype(int), strict=True))
+        found = verify(deployment.label_studio, project_id, key, list(batch["sample_id"]), created)
+    deployment.ledger.record_pushed(key, found.existing if found else {}, datetime.now(UTC))
+    return found
+
+
+def to_ask(
+    ledger: "Ledger",
+    client: "LabelStudio",
+    project_id: int,
+    key: str,
+    batch: pd.DataFrame,
+    min_votes: int,
+    class_names: Sequence[str],
+) -> pd.DataFrame:
+    """Return the part of a batch that needs tasks; all of it, unless the round was pushed before.
+
+    What people have answered is in the ledger, and they are not asked again when Label Studio lost its tasks. A sample
+    that was withdrawn from this round may be asked about by another one by now; one that was withdrawn from another,
+    skipped or answered with no class, is asked about here.
+    """
+    from al_pipeline.labelstudio.push import reconcile
+
+    planned = ledger.planned()
+    elsewhere = planned[(planned["round"] != key) & planned["withdrawn_at"].isna() & (planned["purpose"] != REVIEW)]
+    batch = batch[(batch["purpose"] == REVIEW) | ~batch["sample_id"].isin(elsewhere["sample_id"])]
+    settled = answered_samples(ledger, key, min_votes, class_names)
+    if not settled:
+        return batch
+    there = reconcile(client, project_id, key, list(batch["sample_id"])).existing
+    return batch[batch["sample_id"].isin(there) | ~batch["sample_id"].isin(settled)]
+
+
+def refuse_bad_batch(ledger: "Ledger", key: str, batch: pd.DataFrame) -> None:
+    """Raise if a batch holds a sample twice or one asked about before.
+
+    The checks of query_batch say so too, but a run of labeling_tasks alone does not look at them.
+    """
+    twice = sorted(batch.loc[batch["sample_id"].duplicated(), "sample_id"])
+    new = batch.loc[batch["purpose"] != REVIEW, "sample_id"]
+    before = sorted(set(new) & planned_before(ledger, round_number(key)))
+    if twice or before:
+        raise BatchError(
+            f"The batch of {key} cannot be sent: {len(twice)} samples are in it twice and {len(before)} were asked "
+            f"about in earlier rounds (the first is {(twice + before)[0]}). Look at query_batch[{key}] and its checks"
+        )
