@@ -1,5 +1,6 @@
 """Run a round up to its query batch, and look at what it shows."""
 
+from collections.abc import Collection
 from typing import Any
 
 import dagster as dg
@@ -10,9 +11,10 @@ from al_pipeline_tests.defs.conftest import World
 BEFORE_PUSH = ["labeled_pool", "checkpoint", "evaluation", "uncertainty_scores", "query_batch"]
 
 
-def freeze(world: World, key: str, per_class: int) -> pd.DataFrame:
+def freeze(world: World, key: str, per_class: int, *, but: Collection[str] = ()) -> pd.DataFrame:
     """Freeze labels of a round, as if people had given them, so that nothing has to be pulled."""
-    pool = world.value("image_pool").query("split == 'pool'").groupby("label").head(per_class)
+    pool = world.value("image_pool").query("split == 'pool'")
+    pool = pool[~pool["sample_id"].isin(but)].groupby("label").head(per_class)
     rows = pd.DataFrame(
         {
             "sample_id": pool["sample_id"],

@@ -15,6 +15,7 @@ from al_pipeline.loop.answers import agreed_labels, draw_holdout, holdout_labels
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.ledger.builders import Event, moment
 
 
 def test_a_round_trains_scores_and_chooses_and_shows_what_matters(scanned: World) -> None:
@@ -250,3 +251,26 @@ def test_an_unknown_strategy_fails_at_once_and_names_the_valid_ones(scanned: Wor
     assert not result.success
     told = " ".join(str(event.event_specific_data) for event in result.all_events if event.is_failure)
     assert "low_high_certainty" in told
+
+
+def test_the_votes_that_a_run_asks_for_count_for_its_holdout_too(make_world: Any, tmp_path: Path) -> None:
+    write_images(tmp_path / "flat", 16, seed=3, split=None)
+    world = make_world(tmp_path / "flat", overlap=2)
+    assert world.materialize("image_pool", "embeddings").success
+    freeze(world, "r0000", per_class=0)
+    assert run_round(world, "r0000").success
+    ledger = world.deployment.ledger
+    planned = ledger.planned("r0000").query("purpose == 'holdout'")
+    truth = world.value("image_pool").set_index("sample_id")["label"]
+    events = [Event(number, i, truth[i], annotator="one") for number, i in enumerate(planned["sample_id"])]
+    # The second person has seen half of them.
+    events += [Event(100 + number, i, truth[i], annotator="two") for number, i in enumerate(planned["sample_id"][::2])]
+    ledger.append(events, moment(60), source="label_studio", round_key="r0001")
+    counted = {}
+    for number, min_votes in ((1, 1), (2, 2)):
+        key = f"r{number:04d}"
+        freeze(world, key, per_class=3, but=list(planned["sample_id"]))
+        result = run_round(world, key, policy={"min_votes": min_votes})
+        assert result.success, errors_of(result)
+        counted[min_votes] = metadata_of(result, "evaluation")["holdout_samples"]
+    assert counted == {1: 8, 2: 4}
