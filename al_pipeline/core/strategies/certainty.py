@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from al_pipeline.core.strategies.query import Picks, Query
 from al_pipeline.core.strategies.registry import strategy
-from al_pipeline.core.strategies.utilities import certainty, median
+from al_pipeline.core.strategies.utilities import certainty, ranks
 
 PAPER = "certainty sampling: max softmax − 1/K over S random candidates, B of them asked"
 
@@ -43,13 +43,27 @@ def low_high_certainty(query: Query) -> Picks:
     )
 
 
-@strategy(
-    description="The B candidates whose certainty is closest to the candidates' median.", source=PAPER, balanced=True
-)
+@strategy(description="The B candidates in the middle when all are sorted by certainty.", source=PAPER, balanced=True)
 def mid_certainty(query: Query) -> Picks:
-    """Take the certainties closest to the median of all candidates; the utility is −|certainty − median|."""
-    middle = median(lambda start, stop: _certainty(query, start, stop), query.n, query.block_rows)
-    return certain(query.take(lambda start, stop: -np.abs(_certainty(query, start, stop) - middle), query.batch_size))
+    """Leave out the (S − B)/2 lowest and highest certainties, one more lowest if that is odd: the ranks between.
+
+    Ranks are those among all candidates; of equal certainties the first candidate has the lower one. The query order
+    goes from the middle outward: the utility is −|rank − middle|, with the middle a quarter of a rank low, so that of
+    two equally far the lower one goes first, in whatever order the candidates stand.
+    """
+    n, seats, reach = query.n, query.batch_size, query.reach
+    middle = (n - seats + 1) // 2 + (seats - 1) / 2 - 0.25
+    lowest, highest = max(0, int(middle) - reach), min(n - 1, int(middle) + 1 + reach)
+    near, rank = ranks(lambda start, stop: _certainty(query, start, stop), n, query.block_rows, lowest, highest)
+
+    def utility(start: int, stop: int) -> npt.NDArray[np.float64]:
+        # Below every other: who is not near is out of reach.
+        values = np.full(stop - start, -float(n))
+        part = slice(*np.searchsorted(near, [start, stop]))
+        values[near[part] - start] = -np.abs(rank[part] - middle)
+        return values
+
+    return certain(query.take(utility, seats))
 
 
 @strategy(

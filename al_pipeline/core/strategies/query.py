@@ -164,6 +164,13 @@ class Query:
         """How many candidates to look at together."""
         return block_rows(1 if self._probabilities is None else self._probabilities.shape[1])
 
+    @property
+    def reach(self) -> int:
+        """How far down the list of the best `take` may go for a whole batch; the end if some may be passed over."""
+        if self._dedup is not None or self._classes is not None:
+            return self.n
+        return min(self.n, self.batch_size + len(self._taken))
+
     def admit(self, row: int) -> bool:
         """Take a row unless it was taken before or is too close to one of the batch; say whether it is taken."""
         if row in self._taken:

@@ -58,23 +58,31 @@ def entropy(p: Floats) -> npt.NDArray[np.float64]:
     return total
 
 
-def median(values: Utility, n: int, rows: int) -> float:
-    """Return the exact median of n values from [0, 1], read block by block, without ever holding all of them."""
+def ranks(
+    values: Utility, n: int, rows: int, lowest: int, highest: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return who of n values from [0, 1] has a rank from `lowest` to `highest`, ascending, and everybody's rank.
+
+    The smallest has rank 0, and of equal ones the first has the lower rank. Values are read block by block, twice, and
+    only those near the ranks asked for are held; some with ranks just outside are returned too.
+    """
     bins = 1 << 16
     counts = np.zeros(bins, np.int64)
     for start in range(0, n, rows):
         counts += np.bincount(_bin(values(start, min(n, start + rows)), bins), minlength=bins)
     until = np.cumsum(counts)
-    lower, upper = (n - 1) // 2, n // 2
-    first, last = (int(np.searchsorted(until, rank, side="right")) for rank in (lower, upper))
-    kept = []
+    first, last = np.searchsorted(until, [lowest, highest], side="right")
+    indices, held = [], []
     for start in range(0, n, rows):
         block = values(start, min(n, start + rows))
         where = _bin(block, bins)
-        kept.append(block[(where >= first) & (where <= last)])
-    middle = np.sort(np.concatenate(kept))
-    below = until[first] - counts[first]
-    return float((middle[lower - below] + middle[upper - below]) / 2)
+        near = np.flatnonzero((where >= first) & (where <= last))
+        indices.append(start + near)
+        held.append(block[near])
+    found = np.concatenate(indices)
+    rank = np.empty(len(found), np.int64)
+    rank[np.argsort(np.concatenate(held), kind="stable")] = until[first] - counts[first] + np.arange(len(found))
+    return found, rank
 
 
 def _bin(values: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.int64]:

@@ -25,15 +25,25 @@ def distinct(n: int, classes: int, seed: int = 0) -> np.ndarray:
     return rng(seed).dirichlet(np.ones(classes), n)
 
 
-def utility(name: str, probabilities: np.ndarray) -> list[float]:
+def utility(name: str, probabilities: np.ndarray, size: int) -> list[float]:
     sure = [max(row) - 1 / len(row) for row in probabilities.tolist()]
-    middle = float(np.median(sure)) if sure else 0.0
+    rank = {row: place for place, row in enumerate(sorted(range(len(sure)), key=sure.__getitem__))}
+    kept = [rank[row] for row in the_middle(sure, size)]
     return {
         "low_certainty": [-value for value in sure],
         "high_certainty": sure,
-        "mid_certainty": [-abs(value - middle) for value in sure],
+        # Of two as far from the middle the less certain one comes first.
+        "mid_certainty": [-abs(rank[row] - sum(kept) / max(1, len(kept)) + 0.25) for row in range(len(sure))],
         "random": [0.0 for _ in sure],
     }[name]
+
+
+def the_middle(sure: list[float], size: int) -> list[int]:
+    """Remove the lowest and the highest in turns until `size` are left."""
+    left = sorted(range(len(sure)), key=sure.__getitem__)
+    for turn in range(len(left) - size):
+        left.pop(-(turn % 2))
+    return left
 
 
 def ranking(values: list[float]) -> list[int]:
@@ -66,19 +76,68 @@ def test_certainty_is_zero_when_uniform_and_largest_when_sure() -> None:
 @pytest.mark.parametrize("name", ["low_certainty", "high_certainty", "mid_certainty"])
 def test_the_batch_is_the_top_of_the_sorted_pool(name: str, size: int, classes: int) -> None:
     probabilities = distinct(40, classes)
-    values = utility(name, probabilities)
+    values = utility(name, probabilities, size)
     chosen = select(name, probabilities=probabilities, batch_size=size, rng=rng())
-    # With an even number of candidates the two around the median are equally close to it: compare utilities.
-    np.testing.assert_allclose(chosen.scores, sorted(values, reverse=True)[:size], rtol=0, atol=1e-15)
-    np.testing.assert_allclose(chosen.scores, np.array(values)[chosen.indices])
-    if name != "mid_certainty":
-        assert chosen.indices.tolist() == ranking(values)[:size]
+    assert chosen.indices.tolist() == ranking(values)[:size]
+    np.testing.assert_allclose(chosen.scores, np.array(values)[chosen.indices], rtol=0, atol=1e-15)
+
+
+@given(
+    n=st.integers(1, 30), size=st.integers(1, 34), power=st.sampled_from([0.01, 1, 40]), digits=st.sampled_from([1, 17])
+)
+@settings(max_examples=150, deadline=None)
+def test_mid_certainty_removes_as_many_below_as_above(n: int, size: int, power: float, digits: int) -> None:
+    """Skewed to either side, with ties and without, odd and even differences, B = S and more."""
+    first = np.round(0.5 + 0.5 * rng(n).random(n) ** power, digits)
+    sure = (first - 0.5).tolist()
+    chosen = select(
+        "mid_certainty", probabilities=np.column_stack([first, 1 - first]), batch_size=size, rng=rng()
+    ).indices.tolist()
+    kept = the_middle(sure, size)
+    assert sorted(chosen) == sorted(kept)
+    # From the middle outward: whatever comes first is the middle of a smaller batch, or one off it.
+    places = [kept.index(row) for row in chosen]
+    assert all(max(places[:b]) - min(places[:b]) == b - 1 for b in range(1, len(places) + 1))
+    assert places[0] == (len(kept) - 1) // 2
+
+
+def test_the_middle_of_skewed_certainties_is_not_what_is_closest_to_their_median() -> None:
+    first = 1 - np.array([0.5, 0.49, 0.48, 0.47, 0.3, 0.2, 0.1])
+    chosen = select("mid_certainty", probabilities=np.column_stack([first, 1 - first]), batch_size=3, rng=rng())
+    assert chosen.indices.tolist() == [3, 2, 4]
+    np.testing.assert_array_equal(chosen.scores, [-0.25, -0.75, -1.25])
+
+
+@given(pool=pools(), size=st.integers(1, 16), seed=st.integers(0, 9))
+@settings(max_examples=100, deadline=None)
+def test_mid_certainty_goes_on_outward_where_some_were_drawn_or_are_copies(
+    pool: np.ndarray, size: int, seed: int
+) -> None:
+    places = rng(seed).integers(0, 5, len(pool))
+    chosen = select(
+        "mid_certainty",
+        probabilities=pool,
+        embeddings=np.eye(5)[places],
+        batch_size=size,
+        rng=rng(seed),
+        explore=0.3,
+        dedup=0.9,
+    )
+    drawn = chosen.indices[chosen.explored].tolist()
+    used = set(places[drawn].tolist())
+    expected = []
+    if len(drawn) < min(size, len(pool)):
+        for row in ranking(utility("mid_certainty", pool, min(size, len(pool)) - len(drawn))):
+            if places[row] not in used and len(expected) + len(drawn) < size:
+                used.add(int(places[row]))
+                expected.append(row)
+    assert chosen.indices[~chosen.explored].tolist() == expected
 
 
 @pytest.mark.parametrize(("size", "low", "high"), [(1, 1, 0), (2, 1, 1), (6, 3, 3), (7, 4, 3), (20, 10, 10)])
 def test_low_high_takes_half_from_each_end_and_the_odd_one_low(size: int, low: int, high: int) -> None:
     probabilities = distinct(20, 3)
-    order = ranking(utility("low_certainty", probabilities))
+    order = ranking(utility("low_certainty", probabilities, size))
     chosen = select("low_high_certainty", probabilities=probabilities, batch_size=size, rng=rng())
     assert chosen.indices[::2].tolist() == order[:low]
     assert chosen.indices[1::2].tolist() == order[::-1][:high]
@@ -120,7 +179,7 @@ def test_a_batch_is_min_b_n_unique_candidates_and_the_seed_fixes_it(
 @settings(max_examples=100, deadline=None)
 def test_no_candidate_left_behind_is_better_than_one_taken(pool: np.ndarray, size: int, seed: int) -> None:
     for name in ("low_certainty", "high_certainty", "mid_certainty"):
-        values = np.array(utility(name, pool))
+        values = np.array(utility(name, pool, size))
         chosen = select(name, probabilities=pool, batch_size=size, rng=rng(seed)).indices
         left = np.setdiff1d(np.arange(len(pool)), chosen)
         if len(left) and len(chosen):
@@ -144,13 +203,13 @@ def test_balanced_classes_differ_by_at_most_one_unless_one_runs_out(
         assert max(counts) - min(counts) <= 1
 
 
-@given(seed=st.integers(0, 99), size=st.integers(1, 30), name=st.sampled_from(["low_certainty", "high_certainty"]))
+@given(seed=st.integers(0, 99), size=st.integers(1, 30), name=st.sampled_from(PAPER[:2] + PAPER[3:4]))
 @settings(max_examples=60, deadline=None)
 def test_balanced_takes_the_best_of_each_class_and_then_refills_with_the_best_of_all(
     seed: int, size: int, name: str
 ) -> None:
     probabilities = distinct(30, 3, seed)
-    order = ranking(utility(name, probabilities))
+    order = ranking(utility(name, probabilities, size))
     predicted = probabilities.argmax(axis=1)
     chosen = select(name, probabilities=probabilities, batch_size=size, rng=rng(seed), balanced=True).indices
 
@@ -194,11 +253,12 @@ def test_the_order_of_the_rows_does_not_matter(name: str, balanced: bool) -> Non
 # ---------------------------------------------------------------- lots and propensities
 
 
-@pytest.mark.parametrize("name", [name for name in PAPER if name != "random"])
-def test_of_equal_candidates_the_first_ones_are_taken(name: str) -> None:
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_of_equal_candidates_the_first_ones_are_taken_and_count_as_the_lower_ones(name: str) -> None:
     equal = np.full((6, 2), 0.5)
+    expected = [2, 3, 4] if name == "mid_certainty" else [0, 1, 2]
     for seed in range(3):
-        assert sorted(select(name, probabilities=equal, batch_size=3, rng=rng(seed)).indices) == [0, 1, 2]
+        assert sorted(select(name, probabilities=equal, batch_size=3, rng=rng(seed)).indices) == expected
 
 
 def test_random_draws_every_candidate_equally_often() -> None:

@@ -56,9 +56,14 @@ def test_certain_and_impossible_classes_have_no_entropy() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 7, 1000])
 @pytest.mark.parametrize("rows", [3, 64, 5000])
-def test_the_median_of_blocks_is_the_median(n: int, rows: int) -> None:
+def test_ranks_of_blocks_are_those_of_the_sorted_values(n: int, rows: int) -> None:
     for values in (rng(n).random(n), np.full(n, 0.25), np.round(rng(n).random(n), 1), np.ones(n)):
-        assert utilities.median(lambda start, stop, v=values: v[start:stop], n, rows) == np.median(values)
+        expected = np.argsort(np.argsort(values, kind="stable"))
+        for lowest, highest in ((0, n - 1), (n // 2, n // 2), (n // 3, n // 2)):
+            found, rank = utilities.ranks(lambda start, stop, v=values: v[start:stop], n, rows, lowest, highest)
+            np.testing.assert_array_equal(rank, expected[found])
+            assert set(range(lowest, highest + 1)) <= set(rank.tolist())
+            assert (np.diff(found) > 0).all()
 
 
 @pytest.mark.parametrize("name", ["margin", "low_certainty", "high_certainty", "mid_certainty", "low_high_certainty"])
