@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.checks import positive, share, whole
+from al_pipeline.core.errors import positive, share, whole
 from al_pipeline.core.strategies.query import Floats, Picks, Query
 from al_pipeline.core.strategies.registry import strategy
 
@@ -132,7 +132,7 @@ def max_herding(query: Query, *, radius: float | None = None, candidates: int = 
 
 def sample(query: Query, most: int) -> npt.NDArray[np.int64]:
     """Return the candidates that are left, or a random sample of them, in input order."""
-    rows = np.setdiff1d(np.arange(query.n), query.taken)
+    rows = query.free
     most = max(most, query.batch_size)
     return rows if len(rows) <= most else np.sort(query.rng.choice(rows, most, replace=False))
 

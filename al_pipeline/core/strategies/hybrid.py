@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from al_pipeline.core.checks import positive, whole
+from al_pipeline.core.errors import positive, whole
 from al_pipeline.core.learning.calibration import tempered
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.diversity import kernel_radius, sample, typiclust

@@ -160,9 +160,19 @@ class Query:
         return np.array(sorted(self._taken), dtype=np.int64)
 
     @property
+    def free(self) -> Indices:
+        """Rows that may be taken."""
+        return np.setdiff1d(np.arange(self.n), self.taken)
+
+    @property
     def block_rows(self) -> int:
         """How many candidates to look at together."""
         return block_rows(1 if self._probabilities is None else self._probabilities.shape[1])
+
+    def every(self, utility: Utility) -> npt.NDArray[np.float64]:
+        """Return the utilities of all candidates, shape (n,)."""
+        rows = self.block_rows
+        return np.concatenate([utility(start, min(self.n, start + rows)) for start in range(0, self.n, rows)])
 
     @property
     def reach(self) -> int:
@@ -220,10 +230,7 @@ class Query:
             left = self.n - len(self._taken)
             indices, scores = self._best(utility, min(count, left))
             return Picks(indices, scores, np.full(len(indices), min(1.0, count / max(1, left))))
-        values = np.concatenate(
-            [utility(start, min(self.n, start + self.block_rows)) for start in range(0, self.n, self.block_rows)]
-        )
-        classes = self._classes
+        values, classes = self.every(utility), self._classes
         sequence = classes.serve(count)
         seats = np.bincount(sequence, minlength=classes.count)
         first = np.divide(seats, classes.left, out=np.zeros(len(seats)), where=classes.left > 0)
@@ -234,7 +241,7 @@ class Query:
             indices[np.flatnonzero(sequence == label)[: len(found)]] = found
         indices = indices[indices >= 0]
         classes.remove(indices, seats)
-        rest = np.setdiff1d(np.arange(self.n), self.taken)
+        rest = self.free
         refill = min(count - len(indices), len(rest))
         second = refill / len(rest) if refill > 0 else 0.0
         if refill > 0:

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.checks import share, whole
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.errors import InputError, between, share, whole
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.query import Floats, Indices, Picks, Query
 from al_pipeline.core.strategies.registry import Strategy, cold_start, find
@@ -118,7 +117,7 @@ def select(
     samples, p = _predictions(probabilities)
     e = None if embeddings is None else _features("embeddings", embeddings)
     labeled = None if labeled_embeddings is None else _features("labeled_embeddings", labeled_embeddings)
-    dedup = None if dedup is None else _cosine(dedup)
+    dedup = None if dedup is None else between("dedup", dedup, -1, 1, "a cosine similarity from -1 to 1")
     if p is None and e is not None and (labeled is None or not len(labeled)) and cold_start(name) != name:
         name, options = cold_start(name), {}
         entry = find(name, options)
@@ -271,16 +270,6 @@ def _sums(block: Floats) -> npt.NDArray[np.float64]:
     for column in range(1, block.shape[1]):
         total += block[:, column]
     return total
-
-
-def _cosine(value: float) -> float:
-    try:
-        number = np.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not -1 <= number <= 1:
-        raise InputError(f"dedup must be a cosine similarity from -1 to 1, not {value!r}")
-    return number
 
 
 def _features(what: str, values: npt.ArrayLike) -> Floats:

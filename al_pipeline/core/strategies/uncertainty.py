@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.checks import at_least, whole
+from al_pipeline.core.errors import at_least, whole
 from al_pipeline.core.strategies import utilities
 from al_pipeline.core.strategies.certainty import certain
 from al_pipeline.core.strategies.query import Picks, Query
@@ -102,16 +102,10 @@ def power_margin(query: Query, *, power: float = 1.0) -> Picks:
     from al_pipeline.core.strategies.kernels.inclusion import inclusion_probabilities
 
     power = at_least("power", power, 0)
-    rows = query.block_rows
-    weights = np.concatenate(
-        [
-            1 - utilities.margin(query.probabilities[start : min(query.n, start + rows)])
-            for start in range(0, query.n, rows)
-        ]
-    )
+    weights = query.every(lambda start, stop: 1 - utilities.margin(query.probabilities[start:stop]))
     logarithms = power * np.log(np.maximum(weights, LEAST_UTILITY))
     keys = logarithms + query.rng.gumbel(size=query.n)
-    free = np.setdiff1d(np.arange(query.n), query.taken)
+    free = query.free
     drawn = query.take(lambda start, stop: keys[start:stop], query.batch_size).indices
     chances = inclusion_probabilities(logarithms[free], len(drawn), np.searchsorted(free, drawn))
     return Picks(drawn, logarithms[drawn], chances)

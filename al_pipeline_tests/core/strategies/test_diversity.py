@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies import Selection, diversity, select
-from al_pipeline.core.strategies.kernels import cells, centers, clusters, cover, herding
-from al_pipeline.core.strategies.kernels.projection import Projection
+from al_pipeline.core.strategies.kernels import centers, clusters, cover, herding, shortcuts
+from al_pipeline.core.strategies.kernels.shortcuts import Projection
 from al_pipeline_tests.core.strategies import references
 from al_pipeline_tests.core.strategies.pools import cloud, grids
 
@@ -84,8 +84,8 @@ def test_greedy_picks_of_300_candidates(
         for module in (herding, cover):
             monkeypatch.setattr(module, "SMALL", 0)
         monkeypatch.setattr(centers, "EAGER", 0)
-        monkeypatch.setattr(cells, "GROUP", 48)
-        monkeypatch.setattr(cells, "ROWS_PER_ANCHOR", 40)
+        monkeypatch.setattr(shortcuts, "GROUP", 48)
+        monkeypatch.setattr(shortcuts, "ROWS_PER_ANCHOR", 40)
     x, labeled = split(cloud(300 + labels, d, seed), labels)
     x64, labeled64 = x.astype(float), labeled.astype(float)
     assert chosen("k_center", x, labeled, 80).indices.tolist() == references.k_center(x64, labeled64, 80)

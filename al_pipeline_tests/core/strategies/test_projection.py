@@ -7,9 +7,8 @@ from hypothesis import given, settings
 
 from al_pipeline.core.strategies import select
 from al_pipeline.core.strategies.kernels import gradients
-from al_pipeline.core.strategies.kernels.cells import cells
 from al_pipeline.core.strategies.kernels.distances import squared_norms
-from al_pipeline.core.strategies.kernels.projection import Projection
+from al_pipeline.core.strategies.kernels.shortcuts import Projection, cells
 from al_pipeline_tests.core.strategies.pools import cloud, grids
 
 QUICK = settings(max_examples=60, deadline=None)

@@ -5,7 +5,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.kernels.cells import cells
 from al_pipeline.core.strategies.kernels.clusters import kmeans
 from al_pipeline.core.strategies.kernels.distances import (
     SMALL,
@@ -15,7 +14,7 @@ from al_pipeline.core.strategies.kernels.distances import (
     squared_norms,
     tensor,
 )
-from al_pipeline.core.strategies.kernels.projection import Projection
+from al_pipeline.core.strategies.kernels.shortcuts import Projection, cells
 from al_pipeline.core.strategies.query import Picks, Query
 
 # Purity is a share; that of so many candidates is known to a third of a percentage point.

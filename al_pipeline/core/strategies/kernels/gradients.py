@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from al_pipeline.core.strategies.kernels.distances import rounding, squared_norms, tensor
-from al_pipeline.core.strategies.kernels.projection import Projection
+from al_pipeline.core.strategies.kernels.shortcuts import Projection
 from al_pipeline.core.strategies.query import Picks, Query
 
 # Where bounds leave more than this share in doubt, it is faster to compute all distances than to gather some.

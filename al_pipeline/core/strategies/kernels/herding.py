@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from al_pipeline.core.strategies.kernels.cells import GROUP, cells
 from al_pipeline.core.strategies.kernels.distances import nearest, squared_distances, squared_norms, tensor
+from al_pipeline.core.strategies.kernels.shortcuts import GROUP, cells
 from al_pipeline.core.strategies.query import Floats, Picks, Query
 
 # Pools up to this size are computed in double precision: gains that nearly tie are told apart.
