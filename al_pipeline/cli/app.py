@@ -129,6 +129,8 @@ def status(home: Home = None) -> None:
                 f"{now.labels_total} labels, {now.unlabeled_left} images unlabeled; newest round: "
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
             )
+        if facts.warning:
+            console.print(f"[yellow]Warning:[/yellow] {escape(facts.warning)}", soft_wrap=True)
         decision = loop.decision(facts)
         console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
 

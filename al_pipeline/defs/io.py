@@ -11,7 +11,7 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
-from al_pipeline.core.rounds import round_number
+from al_pipeline.core.rounds import is_round
 
 # Said where an asset also yields check results: Dagster cannot read its value's type from the signature then.
 TABLE = dg.PythonObjectDagsterType(pd.DataFrame, name="Table")
@@ -36,7 +36,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def stored_rounds(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the documents that a partitioned asset has stored, by round, oldest first."""
-    paths = sorted(folder.glob("*.json"), key=lambda path: round_number(path.stem))
+    paths = sorted(path for path in folder.glob("*.json") if is_round(path.stem))
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
 

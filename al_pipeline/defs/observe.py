@@ -1,17 +1,20 @@
 """Read the facts of the newest round: from Dagster's runs, the ledger and Label Studio."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
-from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, round_key, round_number
+from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, newest_of, no_rounds, refusal, round_key
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import Facts, pushed
 
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG = "dagster/will_retry"
+# On a run whose partition was refused: its own id, since a run that re-executes another inherits the tags.
+REFUSED_TAG = "al_pipeline/refused"
 # Runs that turn the loop: the job itself, or "Materialize" on the asset graph. A retraining is not an attempt.
 ROUND_JOBS = {"round", "__ASSET_JOB"}
 
@@ -25,9 +28,17 @@ class Attempts:
     failed_run_id: str | None
 
 
-def newest_round(instance: dg.DagsterInstance) -> int | None:
+def newest_round(instance: dg.DagsterInstance, ledger: Ledger) -> int | None:
     """Return the number of the newest round, or None before round 0."""
-    return max(map(round_number, instance.get_dynamic_partitions(str(rounds.name))), default=None)
+    keys = instance.get_dynamic_partitions(str(rounds.name))
+    return newest_of(keys, ledger.rounds(), lambda key: attempts_of(instance, key).count > 0)
+
+
+def refuse_other_keys(context: dg.OpExecutionContext, ledger: Ledger) -> None:
+    """Fail the run if its partition is no round, or one beyond the next: such a run is no attempt at a round."""
+    if reason := refusal(context.partition_key, ledger.rounds()):
+        context.instance.add_run_tags(context.run_id, {REFUSED_TAG: context.run_id})
+        raise dg.Failure(reason, allow_retries=False)
 
 
 def attempts_of(instance: dg.DagsterInstance, key: str) -> Attempts:
@@ -35,7 +46,7 @@ def attempts_of(instance: dg.DagsterInstance, key: str) -> Attempts:
     runs = [
         run
         for run in instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: key}), limit=100)
-        if run.job_name in ROUND_JOBS
+        if run.job_name in ROUND_JOBS and run.tags.get(REFUSED_TAG) != run.run_id
     ]
     ended = {Status.SUCCESS, Status.FAILURE, Status.CANCELED}
     if any(run.status not in ended or _to_be_retried(run, runs) for run in runs):
@@ -61,7 +72,12 @@ def observe(instance: dg.DagsterInstance, deployment: Deployment, policy: RoundP
     LabelStudioError
         Label Studio could not be read. That is not the same as having read that nothing is there.
     """
-    number = newest_round(instance)
+    facts = _observe(instance, deployment, policy)
+    return replace(facts, warning=no_rounds(instance.get_dynamic_partitions(str(rounds.name))))
+
+
+def _observe(instance: dg.DagsterInstance, deployment: Deployment, policy: RoundPolicy) -> Facts:
+    number = newest_round(instance, deployment.ledger)
     if number is None:
         return Facts(RoundStatus())
     key = round_key(number)

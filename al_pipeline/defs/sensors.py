@@ -43,12 +43,15 @@ def _look(
     except ALError as error:
         return dg.SkipReason(f"The state of the loop could not be read, nothing is decided: {error}")
     decision = decide(facts.status, policy, datetime.now(UTC))
-    counts = json.dumps(facts.counts, sort_keys=True)
-    observations = [_observation(facts)] if counts != context.cursor and facts.counts else []
+    told = json.loads(context.cursor or "{}")
+    if facts.warning not in (None, told.pop("warning", None)):
+        context.log.warning(facts.warning)
+    observations = [_observation(facts)] if facts.counts not in ({}, told) else []
+    cursor = json.dumps(facts.counts | ({"warning": facts.warning} if facts.warning else {}), sort_keys=True)
     if not isinstance(decision, Open):
         if isinstance(decision, Stalled):
             context.log.error(decision.reason)
-        return dg.SensorResult(skip_reason=decision.reason, asset_events=observations, cursor=counts)
+        return dg.SensorResult(skip_reason=decision.reason, asset_events=observations, cursor=cursor)
     context.log.info(decision.reason)
     key = round_key(decision.round_number)
     new = not context.instance.has_dynamic_partition(str(rounds.name), key)
@@ -56,7 +59,7 @@ def _look(
         run_requests=[request(decision)],
         dynamic_partitions_requests=[rounds.build_add_request([key])] if new else [],
         asset_events=observations,
-        cursor=counts,
+        cursor=cursor,
     )
 
 

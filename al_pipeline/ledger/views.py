@@ -144,6 +144,10 @@ class Views:
         )
         return self._frame(query, frames.SNAPSHOT)
 
+    def rounds(self) -> set[str]:
+        """Return the rounds that were begun: their labels are frozen or their batch is planned."""
+        return self._ids(sa.select(label_snapshots.c.round)) | self._ids(sa.select(planned_rounds.c.round))
+
     def has_snapshot(self, round_key: str) -> bool:
         """Say whether the labeled pool of the round is frozen; it may be empty."""
         return self._exists(label_snapshots, round_key)

@@ -14,10 +14,11 @@ PROGRESS = ("sample_id", "purpose", "task_id")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about the newest round, and the counts worth recording when they change."""
+    """What is known about the newest round, the counts worth recording when they change, and a warning if any."""
 
     status: RoundStatus
     counts: dict[str, int | str] = field(default_factory=dict)
+    warning: str | None = None
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Loop:
 
     def newest(self) -> int | None:
         """Return the number of the newest round, or None."""
-        return newest_round(self.instance)
+        return newest_round(self.instance, self.deployment.ledger)
 
     def is_set_up(self) -> bool:
         """Say whether the job `setup` has succeeded."""

@@ -43,7 +43,9 @@ def test_status_before_anything_ran_says_what_to_run() -> None:
     assert "run `al up`" in told
 
 
-def test_status_while_a_round_runs_says_so_and_makes_no_counts_up(tmp_path: Path) -> None:
+def test_status_while_a_round_runs_says_so_makes_no_counts_up_and_warns_of_other_keys(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / ".al" / "dagster"
     home.mkdir(parents=True)
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
@@ -57,10 +59,12 @@ def test_status_while_a_round_runs_says_so_and_makes_no_counts_up(tmp_path: Path
                 tags={"dagster/partition": "r0000"},
             )
         )
+        instance.add_dynamic_partitions("rounds", ["foo"])
     code, told = run("status")
     assert code == 0
-    assert "r0000" in told
+    assert "r0000: its run is in progress" in told
     assert "0 labels" not in told
+    assert "Warning: Ignored, because they are no rounds (r and four digits): the partitions 'foo'" in told
 
 
 def test_a_port_in_use_is_refused_with_the_remedy(tmp_path: Path) -> None:

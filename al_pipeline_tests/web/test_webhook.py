@@ -28,6 +28,7 @@ from al_pipeline.web.opening import launch_tags, open_round, sensor_is_near
 from al_pipeline.web.serve import is_loopback, serving
 from al_pipeline.web.wakes import Waker
 from al_pipeline.web.webhook import receiver
+from al_pipeline_tests.ledger.builders import plan_rows
 from al_pipeline_tests.web.dagster_double import dagster_double
 
 SECRET = "correct horse".replace(" ", "-")
@@ -179,7 +180,10 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     """A loop of which Label Studio is not asked: its newest round has no run yet."""
     monkeypatch.chdir(tmp_path)
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        yield Loop(load_settings(home=tmp_path / "home"), instance)
+        found = Loop(load_settings(home=tmp_path / "home"), instance)
+        for key in ("r0000", "r0001"):
+            found.deployment.ledger.plan(key, plan_rows())
+        yield found
 
 
 def test_a_round_that_is_due_is_launched_with_the_tags_of_the_sensor(loop: Loop) -> None:

@@ -14,6 +14,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_key, round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import people, some
+from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.deployment import Deployment
@@ -65,6 +66,7 @@ def pull_annotations(
     if ledger.has_snapshot(context.partition_key):
         context.log.info("The labeled pool of %s is frozen: nothing is pulled for it", context.partition_key)
         return 0
+    refuse_other_keys(context, ledger)
     key, client, project_id = context.partition_key, deployment.label_studio, deployment.project_id(context.run_id)
     number = round_number(key)
     new = pull(ledger, client, project_id, round_key=key)
