@@ -15,3 +15,7 @@ class ImageError(ALError):
 
 class CheckpointError(ALError):
     """A checkpoint or weights file that is missing, damaged or of another shape than asked for."""
+
+
+class FileError(ALError):
+    """A file that cannot be written, for example because the disk is full."""

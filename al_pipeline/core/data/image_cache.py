@@ -27,9 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.data import block_file
-from al_pipeline.core.data.block_file import FILE, TEMPORARY, DamagedError, Pixels
+from al_pipeline.core.data.block_file import FILE, DamagedError, Pixels
 from al_pipeline.core.data.images import ImagePath, decode, default_workers, iter_blocks
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.errors import FileError, InputError
+from al_pipeline.core.files import TEMPORARY
 
 # Version of what `images.decode` does: raise it whenever the same file would give other pixels.
 PREPROCESSING = 1
@@ -121,13 +122,13 @@ class ImageCache:
             return
         try:
             path = block_file.write(shelf.folder, shelf.size, images)
-        except OSError as error:
+        except FileError as error:
             self._writable = False
             _log.warning(
                 "The image cache %s cannot be written (%s): images are decoded again each time. "
                 "Free disk space, or make it a folder that this user may write to; it can be deleted at any time",
                 self.folder,
-                error.strerror or error,
+                error.__cause__,
             )
             return
         new.kept.add(path)
