@@ -1,10 +1,9 @@
 """How far a large round is, counted by Label Studio itself: listing 10,000 tasks takes seconds, at every tick."""
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from al_pipeline.labelstudio.client import PAGE, LabelStudio
+from al_pipeline.labelstudio.client import PAGE, LabelStudio, condition, of_round
 
 # A round that fits into one page is listed: one request, and it tells more.
 LISTED = PAGE
@@ -36,30 +35,16 @@ def count_round(
     min_votes : int
         Answers that a task needs.
     """
-    first, last, connection = min(task_ids), max(task_ids), client.connection
-    from_first, to_last = _item("id", "greater", "Number", first - 1), _item("id", "less", "Number", last + 1)
-    of_round = _item("data.round", "equal", "String", round_key)
-
-    def count(*filters: dict[str, object]) -> tuple[int, int | None]:
-        """Return how many tasks there are, and the newest of them."""
-        conditions = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["-tasks:id"]}
-        params = {"project": project_id, "page": 1, "page_size": 1, "fields": "task_only", "include": "id"}
-        asked = params | {"query": json.dumps(conditions)}
-        answer = connection.read(
-            f"count the tasks of project {project_id}", lambda: connection.json("api/tasks/", asked)
-        )
-        return int(answer["total"]), next((int(task["id"]) for task in answer["tasks"]), None)
-
-    if count(of_round, from_first) != (len(task_ids), last):
+    first, last = min(task_ids), max(task_ids)
+    from_first, to_last = condition("id", "greater", "Number", first - 1), condition("id", "less", "Number", last + 1)
+    if client.count(project_id, of_round(round_key), from_first) != (len(task_ids), last):
         return None
     # Where no other round's tasks are among ours, the server need not look into the data of each.
-    ours = [from_first, to_last] if last - first + 1 == len(task_ids) else [of_round, from_first, to_last]
-    labeled, _ = count(*ours, _item("total_annotations", "greater", "Number", min_votes - 1))
+    alone = last - first + 1 == len(task_ids)
+    ours = [from_first, to_last] if alone else [of_round(round_key), from_first, to_last]
+    labeled, _ = client.count(project_id, *ours, condition("total_annotations", "greater", "Number", min_votes - 1))
     if labeled == len(task_ids):
         return RoundCounts(labeled, 0)
-    few = _item("total_annotations", "less", "Number", min_votes)
-    return RoundCounts(labeled, count(*ours, few, _item("cancelled_annotations", "greater", "Number", 0))[0])
-
-
-def _item(column: str, operator: str, kind: str, value: str | int) -> dict[str, object]:
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+    few = condition("total_annotations", "less", "Number", min_votes)
+    skipped, _ = client.count(project_id, *ours, few, condition("cancelled_annotations", "greater", "Number", 0))
+    return RoundCounts(labeled, skipped)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.errors import LabelStudioError
+from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.events import TaskStatus
 
 

@@ -1,15 +1,16 @@
 """What the ledger tells: plans, answers, labels, counts. Nothing here writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.ledger import frames, queries
-from al_pipeline.ledger.database import connect, migrate, shown, transaction
-from al_pipeline.ledger.guards import CHUNK
+from al_pipeline.ledger.database import CHUNK, connect, migrate, shown, transaction
 from al_pipeline.ledger.schema import (
     IMPORTED,
     annotations,
@@ -17,10 +18,28 @@ from al_pipeline.ledger.schema import (
     planned_rounds,
     planned_tasks,
     samples,
-    snapshot_labels,
     watermarks,
 )
-from al_pipeline.ledger.types import KnownAnnotation, Watermark
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """How far a source of annotations has been pulled.
+
+    Attributes
+    ----------
+    until : datetime
+        Whatever changed up to this moment, by the source's clock, is in the ledger.
+    pulled_at : datetime or None
+        When that was, by our clock.
+    answers_over, skips_over : int
+        By how many the ledger had more than the source counted, after everything was read: those of deleted tasks.
+    """
+
+    until: datetime
+    pulled_at: datetime | None = None
+    answers_over: int = 0
+    skips_over: int = 0
 
 
 class Views:
@@ -98,13 +117,13 @@ class Views:
         """
         return self._frame(queries.current_answers(purpose=purpose, round_key=round_key), frames.ANSWERS)
 
-    def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[KnownAnnotation]:
+    def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[Annotation]:
         """Return the latest known state of every annotation of some tasks, those that were taken back too."""
-        found: list[KnownAnnotation] = []
+        found: list[Annotation] = []
         with transaction(self._engine, write=False) as connection:
             for start in range(0, len(task_ids), CHUNK):
                 query = queries.latest_states(source, task_ids[start : start + CHUNK])
-                found += [KnownAnnotation(**row) for row in connection.execute(query).mappings()]
+                found += [Annotation(**row) for row in connection.execute(query).mappings()]
         return found
 
     def count_annotations(self, source: str) -> tuple[int, int]:
@@ -137,39 +156,19 @@ class Views:
 
     def frozen_labels(self, round_key: str) -> pd.DataFrame:
         """Return what a round trained on, by sample id; empty if it has no snapshot."""
-        query = (
-            sa.select(*(snapshot_labels.c[name] for name in frames.SNAPSHOT))
-            .where(snapshot_labels.c.round == round_key)
-            .order_by(snapshot_labels.c.sample_id)
-        )
-        return self._frame(query, frames.SNAPSHOT)
+        return self._frame(queries.frozen(round_key), frames.SNAPSHOT)
 
     def has_snapshot(self, round_key: str) -> bool:
         """Say whether the labeled pool of the round is frozen; it may be empty."""
         return self._exists(label_snapshots, round_key)
-
-    def snapshots(self) -> pd.DataFrame:
-        """Return one row per frozen labeled pool: ``round, created_at, labels_hash, labels`` (how many)."""
-        header, label = label_snapshots, snapshot_labels
-        query = (
-            sa.select(header.c.round, header.c.created_at, header.c.labels_hash, sa.func.count(label.c.sample_id))
-            .outerjoin(label, label.c.round == header.c.round)
-            .group_by(header.c.round, header.c.created_at, header.c.labels_hash)
-            .order_by(header.c.round)
-        )
-        return self._frame(query, frames.SNAPSHOTS)
 
     def open_tasks(self) -> set[tuple[str, str]]:
         """Return (round, sample_id) of the tasks that nobody has answered or skipped yet."""
         with transaction(self._engine, write=False) as connection:
             return set(connection.execute(queries.open_tasks()).tuples().all())
 
-    def asked(self) -> set[str]:
-        """Return the samples with a task, answered or not: they are not asked about again."""
-        return self._ids(sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.withdrawn_at.is_(None)))
-
     def count_asked(self) -> int:
-        """Return how many samples `asked` has."""
+        """Return how many samples have a task, answered or not: they are not asked about again."""
         task = planned_tasks.c
         query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None))
         with transaction(self._engine, write=False) as connection:
@@ -177,7 +176,21 @@ class Views:
 
     def imported(self) -> set[str]:
         """Return the samples with a label that people brought along."""
-        return self._ids(sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED))
+        query = sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED)
+        with transaction(self._engine, write=False) as connection:
+            return set(connection.execute(query).scalars())
+
+    def guessable(self, sample_ids: Iterable[str]) -> set[str]:
+        """Return those of the samples that only ever were asked about as a query, and belong to the pool.
+
+        People may be shown a guess about them. The holdout's labels must be blind: a sample that any round planned for
+        it, or that the images' own test split has, is left out, and so is one that the ledger does not know.
+        """
+        asked, found = sorted(set(sample_ids)), set[str]()
+        with transaction(self._engine, write=False) as connection:
+            for start in range(0, len(asked), CHUNK):
+                found.update(connection.execute(queries.guessable(asked[start : start + CHUNK])).scalars())
+        return found
 
     def export(self) -> pd.DataFrame:
         """Return the labels that people gave, one row per person and sample, with all that is known about them.
@@ -206,10 +219,6 @@ class Views:
         query = sa.select(table.c.round).where(table.c.round == round_key)
         with transaction(self._engine, write=False) as connection:
             return connection.execute(query).first() is not None
-
-    def _ids(self, query: sa.Select[tuple[str]]) -> set[str]:
-        with transaction(self._engine, write=False) as connection:
-            return set(connection.execute(query).scalars())
 
     def _frame(self, query: sa.Select[Any], types: Mapping[str, str]) -> pd.DataFrame:
         with transaction(self._engine, write=False) as connection:

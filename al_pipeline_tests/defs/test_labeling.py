@@ -11,7 +11,7 @@ from al_pipeline.defs.observe import observe
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio import counts
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-from al_pipeline.labelstudio.tasks import payload
+from al_pipeline.labelstudio.config import payload
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import withdraw_deleted
 from al_pipeline.loop.push import BatchError
