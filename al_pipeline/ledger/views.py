@@ -65,13 +65,11 @@ class Views:
     def count_samples(self, split: str) -> int:
         """Return how many samples of a split, ``"pool"`` or ``"holdout"``, are registered."""
         query = sa.select(sa.func.count()).select_from(samples).where(samples.c.split == split)
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(query).scalar_one()
+        return self._rows(query)[0][0]
 
     def uris(self) -> dict[str, str]:
         """Return where each sample's image is."""
-        with transaction(self._engine, write=False) as connection:
-            return dict(connection.execute(sa.select(samples.c.sample_id, samples.c.uri)).tuples().all())
+        return dict(self._rows(sa.select(samples.c.sample_id, samples.c.uri)))
 
     def planned(self, round_key: str | None = None, *, columns: Sequence[str] = tuple(frames.PLANNED)) -> pd.DataFrame:
         """Return the planned tasks of a round, or of all: `plan`'s columns and ``round`` (first), ``planned_at,
@@ -83,8 +81,7 @@ class Views:
     def pushed_at(self, round_key: str) -> datetime | None:
         """Return when the last of a round's tasks was recorded as pushed, None if none is."""
         query = sa.select(sa.func.max(planned_tasks.c.pushed_at)).where(planned_tasks.c.round == round_key)
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(query).scalar_one()
+        return self._rows(query)[0][0]
 
     def is_planned(self, round_key: str) -> bool:
         """Say whether the round has a plan; it may be empty."""
@@ -94,9 +91,7 @@ class Views:
         """Return how far a source was pulled, None if it never was."""
         mark = watermarks.c
         query = sa.select(mark.value, mark.pulled_at, mark.answers_over, mark.skips_over).where(mark.name == name)
-        with transaction(self._engine, write=False) as connection:
-            row = connection.execute(query).first()
-        return None if row is None else Watermark(*row)
+        return next((Watermark(*row) for row in self._rows(query)), None)
 
     def answers(self, *, purpose: str | None = None, round_key: str | None = None) -> pd.DataFrame:
         """Return the latest state of every annotation, one row each; `core.consensus` makes labels of them.
@@ -128,14 +123,12 @@ class Views:
 
     def count_annotations(self, source: str) -> tuple[int, int]:
         """Return how many answers and how many skips of a source stand, as Label Studio would count them."""
-        with transaction(self._engine, write=False) as connection:
-            answers, skips = connection.execute(queries.standing(source)).one()
+        [(answers, skips)] = self._rows(queries.standing(source))
         return int(answers or 0), int(skips or 0)
 
     def count_labels(self, min_votes: int = 1, *, but: str | None = None) -> int:
         """Return how many samples have enough votes, without the holdout, and without those asked about in `but`."""
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(queries.labels(min_votes, but=but)).scalar_one()
+        return self._rows(queries.labels(min_votes, but=but))[0][0]
 
     def current_labels(self, min_votes: int = 1, *, class_names: Sequence[str] | None = None) -> pd.DataFrame:
         """Return what people agree on now, by sample id, as `core.consensus` would say of the answers to queries.
@@ -164,21 +157,17 @@ class Views:
 
     def open_tasks(self) -> set[tuple[str, str]]:
         """Return (round, sample_id) of the tasks that nobody has answered or skipped yet."""
-        with transaction(self._engine, write=False) as connection:
-            return set(connection.execute(queries.open_tasks()).tuples().all())
+        return set(self._rows(queries.open_tasks()))
 
     def count_asked(self) -> int:
         """Return how many samples have a task, answered or not: they are not asked about again."""
         task = planned_tasks.c
         query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None))
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(query).scalar_one()
+        return self._rows(query)[0][0]
 
     def imported(self) -> set[str]:
         """Return the samples with a label that people brought along."""
-        query = sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED)
-        with transaction(self._engine, write=False) as connection:
-            return set(connection.execute(query).scalars())
+        return {i for (i,) in self._rows(sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED))}
 
     def guessable(self, sample_ids: Iterable[str]) -> set[str]:
         """Return those of the samples that only ever were asked about as a query, and belong to the pool.
@@ -216,9 +205,11 @@ class Views:
         return frames.frame(connection.execute(query), {name: frames.PLANNED[name] for name in columns})
 
     def _exists(self, table: sa.Table, round_key: str) -> bool:
-        query = sa.select(table.c.round).where(table.c.round == round_key)
+        return bool(self._rows(sa.select(table.c.round).where(table.c.round == round_key)))
+
+    def _rows(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
         with transaction(self._engine, write=False) as connection:
-            return connection.execute(query).first() is not None
+            return [tuple(row) for row in connection.execute(query)]
 
     def _frame(self, query: sa.Select[Any], types: Mapping[str, str]) -> pd.DataFrame:
         with transaction(self._engine, write=False) as connection:

@@ -199,31 +199,11 @@ class CachedImages:
     def blocks(
         self, size: int, *, block: int = 256, workers: int | None = None
     ) -> Generator[tuple[int, npt.NDArray[np.uint8]]]:
-        """Read or decode the images in blocks, the next one in threads while the caller works on the last.
+        """Read or decode the images in blocks; parameters, blocks and errors are those of `images.iter_blocks`.
 
         What is decoded is stored whenever 256 images have come together, and at the end, also if the caller stops
-        early or a file cannot be decoded. If the cache cannot be written, a warning is logged once.
-
-        Parameters
-        ----------
-        size : int
-            Side of the squares, as in `images.decode`.
-        block : int
-            Images per block. In memory at a time are two blocks and up to 256 images that wait to be stored.
-        workers : int, optional
-            Threads; the number of cores, at most 8, by default.
-
-        Yields
-        ------
-        start : int
-            Index of the block's first image.
-        pixels : uint8 array, shape (m, size, size, 3)
-            m = `block`, or fewer at the end; the same as `images.iter_blocks` gives. The caller's own.
-
-        Raises
-        ------
-        ImageError
-            A file that is not in the cache cannot be decoded; the message names it.
+        early or a file cannot be decoded; up to 256 images wait in memory, beside two blocks. If the cache cannot be
+        written, a warning is logged once. The pixels are the caller's own.
         """
         return self.cache.blocks(self.sample_ids, self.paths, size, block=block, workers=workers)
 
