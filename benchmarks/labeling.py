@@ -24,8 +24,8 @@ import pandas as pd
 from al_pipeline.core.rounds import round_key
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.config import choice, payload
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
-from al_pipeline.labelstudio.tasks import choice, payload
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull

@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from benchmarks.table import print_table
@@ -30,34 +30,16 @@ PAGE, PAGES = 250, 40
 BATCH = 50_000
 
 
-@dataclass(frozen=True)
-class Event:
-    """One state of an annotation; raw is about as long as Label Studio's."""
-
-    annotation_id: int
-    task_id: int
-    sample_id: str
-    annotator: str
-    value: str | None
-    cancelled: bool
-    updated_at: datetime
-    created_at: datetime = START
-    round: str = "r0000"
-    lead_time: float = 2.5
-    deleted: bool = False
-    raw: dict[str, Any] = field(default_factory=lambda: {"result": [{"value": {"choices": ["cat"]}}], "pad": "x" * 400})
-
-
 def sample(number: int) -> str:
     """Return an id whose order is not that of the numbers."""
     return f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:016x}"
 
 
-def event(number: int, rows: int) -> Event:
+def event(number: int, rows: int) -> Annotation:
     """Return the event: 8 of 10 are about a sample of their own, 1 is a second person's, 1 a changed answer."""
     kind, about = number % 10, number - number % 10 if number % 10 > 7 else number
     changed = kind == 9
-    return Event(
+    return Annotation(
         annotation_id=about if changed else number,
         task_id=about,
         sample_id=sample(about % rows),
@@ -65,6 +47,11 @@ def event(number: int, rows: int) -> Event:
         value=None if number % 50 == 3 else CLASSES[number % 3 // 2],
         cancelled=number % 50 == 3,
         updated_at=START + timedelta(seconds=number),
+        created_at=START,
+        round="r0000",
+        lead_time=2.5,
+        # About as long as Label Studio's.
+        raw={"result": [{"value": {"choices": ["cat"]}}], "pad": "x" * 400},
     )
 
 
@@ -87,7 +74,7 @@ def build(ledger: Ledger, rows: int) -> list[tuple[str, str]]:
     first = min(PAGE * PAGES, rows)
     pages = [[event(n, rows) for n in range(at, min(at + PAGE, first))] for at in range(0, first, PAGE)]
 
-    def append(pages: list[list[Event]]) -> None:
+    def append(pages: list[list[Annotation]]) -> None:
         for page in pages:
             ledger.append(page, START)
 

@@ -12,7 +12,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import private_folder
 from al_pipeline.core.rounds import Stalled, round_key
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-from al_pipeline.labelstudio.client import LabelStudioUnavailableError
+from al_pipeline.labelstudio.connection import LabelStudioUnavailableError
 from al_pipeline.servers.local import Servers
 from al_pipeline.servers.observer import Loop, open_loop, truth
 from al_pipeline.servers.processes import ServiceError

@@ -83,8 +83,8 @@ def simulate(
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from al_pipeline.core.data.pool import class_names, scan
+    from al_pipeline.core.files import whole_file
     from al_pipeline.core.learning.checkpoint import device
-    from al_pipeline.core.learning.export import whole_file
     from al_pipeline.core.study.report import Description, settings_of, write_report
     from al_pipeline.core.study.run import run_study, versions
 

@@ -23,7 +23,7 @@ def webhook(
 ) -> None:
     """Be told of answers by Label Studio, and open the next round at once instead of at the sensor's next look."""
     from al_pipeline.core.files import kept_secret
-    from al_pipeline.labelstudio.webhooks import register_webhook
+    from al_pipeline.labelstudio.callbacks import register_webhook
     from al_pipeline.servers.dagster_api import DagsterApi
     from al_pipeline.servers.local import Servers
     from al_pipeline.servers.observer import open_loop
@@ -62,7 +62,7 @@ def ml_backend(
     home: Home = None,
 ) -> None:
     """Answer Label Studio with the newest checkpoint's guesses, as its ML backend; never on the holdout."""
-    from al_pipeline.labelstudio.backends import register_backend
+    from al_pipeline.labelstudio.callbacks import register_backend
     from al_pipeline.loop.deployment import Deployment
     from al_pipeline.web.guesses import Guesses
     from al_pipeline.web.ml_backend import backend

@@ -23,6 +23,10 @@ class CheckpointError(ALError):
     """A checkpoint or weights file that is missing, damaged or of another shape than asked for."""
 
 
+class FileError(ALError):
+    """A file that cannot be written, for example because the disk is full."""
+
+
 def whole(name: str, value: int, least: int) -> int:
     """Return a whole number of at least `least`."""
     try:

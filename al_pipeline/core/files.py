@@ -1,8 +1,72 @@
-"""Files for secrets, whole and readable by their owner alone, and the folder that they and people's labels lie in."""
+"""Files that are written whole or not at all, secrets for their owner's eyes alone, and the folder they lie in."""
 
+import contextlib
 import os
 import secrets
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from al_pipeline.core.errors import ALError, FileError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+Place = TypeVar("Place", bound="Path | UPath")
+
+# Ends the names of files that are being written; what a killed process leaves is told from everything else by it.
+TEMPORARY = ".part"
+
+
+@contextlib.contextmanager
+def whole_file(
+    path: Place, what: str, *, error: type[ALError] = FileError, mode: int = 0o666, sync: bool = True
+) -> Iterator[Place]:
+    """Give a temporary file beside `path`, and rename it there if all went well; else it goes and an old one stays.
+
+    What cannot be written is known at the start, before any work that the file is to hold. Readers see the old file or
+    the new one, and of a process that is killed a hidden file stays at most.
+
+    Parameters
+    ----------
+    path : Path or UPath
+        Its folder is made if there is none.
+    what : str
+        Begins the sentence of an error: "The model".
+    error : type, optional
+        What is raised.
+    mode : int
+        Permissions that the file has from its first byte on, less what the umask takes away.
+    sync : bool
+        Have the file on the disk before it gets its name: then it is whole after a power failure too. Not for places
+        beyond the local disk.
+
+    Raises
+    ------
+    FileError, or `error`
+        The operating system refuses, for example because the disk is full.
+    """
+    # The types know of a target in the same place only for each kind by itself.
+    temporary: Any = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(mode, exist_ok=False)
+        yield temporary
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError as problem:
+        raise error(
+            f"{what} {path.absolute()} could not be written: {problem.strerror or problem}. Make room, mend the "
+            "folder's permissions or name another path; an earlier file of that name is unchanged"
+        ) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def private_folder(path: Path) -> None:
@@ -13,11 +77,8 @@ def private_folder(path: Path) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file whole, readable by its owner alone from its first byte on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)
+    with whole_file(path, "The private file", mode=0o600) as file:
+        file.write_text(text)
 
 
 def kept_secret(path: Path) -> str:

@@ -11,13 +11,9 @@ import httpx
 import numpy as np
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.labelstudio.client import (
-    LabelStudio,
-    LabelStudioError,
-    LabelStudioNotFoundError,
-    LabelStudioUnavailableError,
-    TaskStatus,
-)
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioNotFoundError, LabelStudioUnavailableError
+from al_pipeline.labelstudio.events import TaskStatus
 
 DOMAIN = "simulated.example.com"
 

@@ -7,16 +7,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.labelstudio.config import classes_in, instructions, label_config
-from al_pipeline.labelstudio.connection import Connection
-from al_pipeline.labelstudio.errors import (
-    LabelStudioAuthError,
-    LabelStudioError,
-    LabelStudioNotFoundError,
-    LabelStudioUnavailableError,
-)
+from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.labelstudio.config import choice, classes_in, instructions, label_config
+from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.labelstudio.events import (
-    AnnotationEvent,
     ProjectCounts,
     ServerInfo,
     TaskAnswers,
@@ -25,29 +19,13 @@ from al_pipeline.labelstudio.events import (
     parse_annotation,
     parse_task,
 )
-from al_pipeline.labelstudio.tasks import choice
-
-__all__ = [
-    "AnnotationEvent",
-    "LabelStudio",
-    "LabelStudioAuthError",
-    "LabelStudioError",
-    "LabelStudioNotFoundError",
-    "LabelStudioUnavailableError",
-    "ProjectCounts",
-    "ServerInfo",
-    "TaskAnswers",
-    "TaskStatus",
-]
 
 # Each request costs the server 15 ms and a transaction beside the tasks themselves, of which it makes 3 per ms.
 IMPORT_CHUNK = 1000
 # Tasks per request: with their annotations one takes up to 8 ms of a busy server, without them 1 ms.
 PAGE, PAGE_WITH_ANNOTATIONS = 1000, 250
 # Naming the fields halves the server's time; a name counts for the task and for its annotations alike.
-COUNTERS = (
-    "id,task_number,num_tasks_with_annotations,finished_task_number,total_annotations_number,skipped_annotations_number"
-)
+COUNTERS = "id,task_number,num_tasks_with_annotations,total_annotations_number,skipped_annotations_number"
 TASK_FIELDS = "id,data,total_annotations,cancelled_annotations,updated_at"
 ANNOTATION_FIELDS = (
     "id,data,annotations,result,completed_by,was_cancelled,ground_truth,lead_time,created_at,updated_at,"
@@ -201,7 +179,6 @@ class LabelStudio:
             return ProjectCounts(
                 tasks=int(found["task_number"]),
                 labeled=int(found["num_tasks_with_annotations"]),
-                finished=int(found["finished_task_number"]),
                 annotations=int(found["total_annotations_number"]),
                 skipped=int(found["skipped_annotations_number"]),
                 at=parsedate_to_datetime(answer.headers["date"]),
@@ -211,22 +188,28 @@ class LabelStudio:
 
     def tasks(self, project_id: int, round_key: str | None = None, *, unanswered: bool = False) -> list[TaskStatus]:
         """Return the project's tasks, or those of one round, or without answer and skip, by id, with their counts."""
-        filters = [] if round_key is None else [_item("data.round", "equal", "String", round_key)]
+        filters = [] if round_key is None else [of_round(round_key)]
         if unanswered:
-            filters += [_item(f"{kind}_annotations", "equal", "Number", 0) for kind in ("total", "cancelled")]
+            filters += [condition(f"{kind}_annotations", "equal", "Number", 0) for kind in ("total", "cancelled")]
         pages = self._pages(project_id, filters, PAGE, fields="task_only", include=TASK_FIELDS)
         return [parse_task(task) for page in pages for task in page]
 
-    def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[AnnotationEvent]:
+    def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[Annotation]:
         """Return the annotations, skips too, of all tasks that changed after a moment, or of all tasks."""
         pages = self.answers(project_id, updated_since=updated_since)
         return [event for page in pages for task in page for event in task.annotations]
 
     def newest_task(self, project_id: int, round_key: str) -> tuple[TaskStatus | None, int]:
         """Return the task of a round with the highest id, if it has any, and how many tasks it has."""
-        query = _query([_item("data.round", "equal", "String", round_key)], order="-tasks:id")
+        query = _query([of_round(round_key)], order="-tasks:id")
         tasks, total = self._page(project_id, query, page_size=1, fields="task_only", include=TASK_FIELDS)
         return (parse_task(tasks[0]) if tasks else None), total
+
+    def count(self, project_id: int, *conditions: dict[str, Any]) -> tuple[int, int | None]:
+        """Return how many tasks meet all of these, and the highest id of them."""
+        newest = _query(list(conditions), order="-tasks:id")
+        tasks, total = self._page(project_id, newest, page_size=1, fields="task_only", include="id")
+        return total, int(tasks[0]["id"]) if tasks else None
 
     def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
         """Yield the tasks that changed after a moment, or all, page by page, with all annotations that each has.
@@ -247,7 +230,7 @@ class LabelStudio:
             if updated_since.tzinfo is None:
                 raise InputError(f"updated_since {updated_since} has no time zone: pass an aware datetime")
             since = updated_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            filters.append(_item("updated_at", "greater", "Datetime", since))
+            filters.append(condition("updated_at", "greater", "Datetime", since))
         for page in self._pages(project_id, filters, PAGE_WITH_ANNOTATIONS, fields="all", include=ANNOTATION_FIELDS):
             yield [
                 TaskAnswers(
@@ -364,7 +347,7 @@ class LabelStudio:
         """
         last = 0
         while True:
-            query = _query([*filters, _item("id", "greater", "Number", last)], order="tasks:id")
+            query = _query([*filters, condition("id", "greater", "Number", last)], order="tasks:id")
             tasks, total = self._page(project_id, query, page_size=size, **options)
             yield tasks
             if len(tasks) >= total:
@@ -396,5 +379,11 @@ def _query(filters: list[dict[str, Any]], *, order: str) -> str:
     return json.dumps({"filters": {"conjunction": "and", "items": filters}, "ordering": [order]})
 
 
-def _item(column: str, operator: str, kind: str, value: str | int | bool) -> dict[str, Any]:
+def of_round(round_key: str) -> dict[str, Any]:
+    """Return the condition that a task is of a round."""
+    return condition("data.round", "equal", "String", round_key)
+
+
+def condition(column: str, operator: str, kind: str, value: str | int) -> dict[str, Any]:
+    """Return one condition on tasks as Label Studio's JSON."""
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}

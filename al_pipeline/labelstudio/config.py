@@ -1,7 +1,8 @@
-"""The labeling interface: one image, one choice, a hotkey per class."""
+"""The labeling interface: one image, one choice, a hotkey per class; and the tasks that it shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 from xml.etree import ElementTree
 
 IMAGE, CHOICES = "image", "label"
@@ -11,6 +12,9 @@ HOTKEYS = "1234567890qwertyiopasdfgjklzcbnm"
 MANY = 20
 BESIDE = "display: flex; gap: 1em; align-items: flex-start"
 COLUMN = "flex: 1; max-height: 80vh; overflow-y: auto"
+LOCAL_FILES = "/data/local-files/?d="
+# The folder of published images, relative to the root that Label Studio serves files from.
+IMAGE_FOLDER = "images"
 
 
 def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
@@ -72,3 +76,39 @@ def instructions(class_names: Sequence[str]) -> str:
         "If you cannot tell, press <b>Skip</b>: a skip is never used as a label and you are not asked again.</p>"
         f"<ul>{rows}</ul>"
     )
+
+
+def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, prediction: bool) -> dict[str, Any]:
+    """Return the task of one plan row as Label Studio's JSON.
+
+    Parameters
+    ----------
+    row : mapping
+        ``sample_id, purpose, predicted, predicted_probability, checkpoint``.
+    round_key : str
+    image_name : str
+        File name within the published images.
+    prediction : bool
+        Show the model's guess. Never done for the holdout, whose labels must be blind.
+    """
+    task: dict[str, Any] = {
+        "data": {
+            "image": f"{LOCAL_FILES}{IMAGE_FOLDER}/{image_name}",
+            "sample_id": row["sample_id"],
+            "round": round_key,
+        }
+    }
+    if prediction and row["purpose"] == "query" and isinstance(row.get("predicted"), str):
+        task["predictions"] = [
+            {
+                "model_version": f"{round_key} {row['checkpoint']}",
+                "score": float(row["predicted_probability"]),
+                "result": [choice(row["predicted"])],
+            }
+        ]
+    return task
+
+
+def choice(name: str) -> dict[str, Any]:
+    """Return Label Studio's JSON for one chosen class."""
+    return {"from_name": CHOICES, "to_name": IMAGE, "type": "choices", "value": {"choices": [name]}}

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from al_pipeline.labelstudio.errors import (
-    LabelStudioAuthError,
-    LabelStudioError,
-    LabelStudioNotFoundError,
-    LabelStudioUnavailableError,
-)
+from al_pipeline.core.errors import ALError
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio as Sdk
@@ -24,6 +19,22 @@ TRIES = 3
 # The server may have been put in front of us again a moment later.
 TROUBLE = {408, 425, 429, 500, 501, 502, 503, 504}
 T = TypeVar("T")
+
+
+class LabelStudioError(ALError):
+    """Label Studio refused a request, or holds something other than expected."""
+
+
+class LabelStudioUnavailableError(LabelStudioError):
+    """It is down, too slow or in trouble itself: the same request may work later."""
+
+
+class LabelStudioAuthError(LabelStudioError):
+    """The token is missing, wrong, expired, or not allowed to do this."""
+
+
+class LabelStudioNotFoundError(LabelStudioError):
+    """The project or task is not there."""
 
 
 class Connection:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.config import CHOICES
 
 
@@ -21,7 +22,6 @@ class ProjectCounts:
 
     tasks: int
     labeled: int
-    finished: int
     annotations: int
     skipped: int
     at: datetime
@@ -45,27 +45,6 @@ class TaskStatus:
 
 
 @dataclass(frozen=True)
-class AnnotationEvent:
-    """One annotation as it was when it was read.
-
-    `value` is the chosen class; None for a skip, and for an answer with no choice or several. `raw` is the whole of it.
-    """
-
-    annotation_id: int
-    task_id: int
-    sample_id: str | None
-    round: str | None
-    annotator: str
-    value: str | None
-    cancelled: bool
-    lead_time: float | None
-    created_at: datetime
-    updated_at: datetime
-    raw: dict[str, Any]
-    deleted: bool = False
-
-
-@dataclass(frozen=True)
 class TaskAnswers:
     """One task and all annotations that it has."""
 
@@ -73,11 +52,11 @@ class TaskAnswers:
     sample_id: str | None
     created_at: datetime
     updated_at: datetime
-    annotations: list[AnnotationEvent]
+    annotations: list[Annotation]
 
 
-def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any], annotator: str) -> AnnotationEvent:
-    """Return the event of an annotation's JSON."""
+def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any], annotator: str) -> Annotation:
+    """Return what an annotation's JSON says."""
     cancelled = bool(raw.get("was_cancelled"))
     choices = [
         choice
@@ -85,7 +64,7 @@ def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any],
         if part.get("from_name") == CHOICES
         for choice in part.get("value", {}).get("choices", [])
     ]
-    return AnnotationEvent(
+    return Annotation(
         annotation_id=int(raw["id"]),
         task_id=task_id,
         sample_id=data.get("sample_id"),

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from al_pipeline.core.errors import ImageError
+from al_pipeline.core.files import whole_file
 
 # What every browser shows as it is.
 AS_IS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "MPO": ".jpg"}
@@ -23,28 +23,21 @@ def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
     Raises
     ------
     ImageError
-        The image cannot be decoded.
+        The image cannot be decoded, or the file cannot be written.
     """
     source = Path(uri)
     suffix = _suffix_as_is(source)
     target = folder / f"{sample_id}{suffix or '.png'}"
     if target.exists():
         return target.name
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with whole_file(target, "The image", error=ImageError, sync=False) as temporary:
         if suffix is None:
             _convert(source, temporary)
         else:
             _link_or_copy(source, temporary)
         if temporary.stat().st_nlink == 1:
-            # Label Studio may run as another user, and mkstemp leaves a file to its owner alone.
+            # Label Studio may run as another user, whatever the umask.
             temporary.chmod(0o644)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target.name
 
 

@@ -1,15 +1,8 @@
 """What was planned, answered and trained on, in a SQL database: SQLite by default, PostgreSQL by URL."""
 
-from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.ledger.database import LedgerError
+from al_pipeline.ledger.frames import PLAN_COLUMNS
 from al_pipeline.ledger.store import Ledger
-from al_pipeline.ledger.types import AnnotationEvent, KnownAnnotation, Watermark
+from al_pipeline.ledger.views import Watermark
 
-__all__ = [
-    "AnnotationEvent",
-    "KnownAnnotation",
-    "Ledger",
-    "LedgerError",
-    "Watermark",
-    "labels_hash",
-]
+__all__ = ["PLAN_COLUMNS", "Ledger", "LedgerError", "Watermark"]

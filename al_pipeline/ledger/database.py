@@ -20,6 +20,8 @@ PATIENCE = 10
 # Any constant: it names the lock under which PostgreSQL clients migrate one after the other.
 MIGRATION_LOCK = 0x616C5F7069706531
 WRITES = "al_pipeline_writes"
+# Values in one statement: SQLite takes at most 32,766.
+CHUNK = 10_000
 
 
 class LedgerError(ALError):

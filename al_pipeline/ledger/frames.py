@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.ledger.schema import annotations, planned_tasks, snapshot_labels
 
 TEXT: Final = "object"
 WHOLE: Final = "int64"
@@ -16,80 +18,32 @@ REAL: Final = "float64"
 FLAG: Final = "bool"
 MOMENT: Final = "datetime64[ns, UTC]"
 
-PLAN = {
-    "sample_id": TEXT,
-    "purpose": TEXT,
-    "rank": WHOLE,
-    "strategy": TEXT,
-    "score": REAL,
-    "propensity": REAL,
-    "certainty": REAL,
-    "predicted": TEXT,
-    "predicted_probability": REAL,
-    "seed": WHOLE,
-    "checkpoint": TEXT,
-}
-PLANNED = {
-    "round": TEXT,
-    **PLAN,
-    "planned_at": MOMENT,
-    "task_id": WHOLE_OR_NONE,
-    "pushed_at": MOMENT,
-    "withdrawn_at": MOMENT,
-}
-ANSWERS = {
-    "sample_id": TEXT,
-    "purpose": TEXT,
-    "round": TEXT,
-    "annotation_id": WHOLE,
-    "task_id": WHOLE,
-    "annotator": TEXT,
-    "value": TEXT,
-    "cancelled": FLAG,
-    "lead_time": REAL,
-    "created_at": MOMENT,
-    "updated_at": MOMENT,
-    "pulled_at": MOMENT,
-    "source": TEXT,
-}
-EXPORT = {
-    "sample_id": TEXT,
-    "uri": TEXT,
-    "label": TEXT,
-    "purpose": TEXT,
-    "round": TEXT,
-    "annotator": TEXT,
-    "annotation_id": WHOLE,
-    "task_id": WHOLE,
-    "created_at": MOMENT,
-    "updated_at": MOMENT,
-    "pulled_at": MOMENT,
-    "lead_time": REAL,
-    "source": TEXT,
-    "rank": WHOLE_OR_NONE,
-    "strategy": TEXT,
-    "score": REAL,
-    "propensity": REAL,
-    "certainty": REAL,
-    "predicted": TEXT,
-    "predicted_probability": REAL,
-    "seed": WHOLE_OR_NONE,
-    "checkpoint": TEXT,
-}
-SNAPSHOT = {
-    "sample_id": TEXT,
-    "label": TEXT,
-    "votes": WHOLE,
-    "n_votes": WHOLE,
-    "weight": REAL,
-    "annotation_ids": TEXT,
-    "first_round": TEXT,
-}
-LABELS = {"sample_id": TEXT, "label": TEXT, "votes": WHOLE, "n_votes": WHOLE}
-SNAPSHOTS = {"round": TEXT, "created_at": MOMENT, "labels_hash": TEXT, "labels": WHOLE}
 
+def _types(table: sa.Table) -> dict[str, str]:
+    """Return what each column of a table is in a data frame."""
+    kinds = {str: TEXT, int: WHOLE, float: REAL, bool: FLAG, datetime: MOMENT}
+    whole_or_none = {column.name: WHOLE_OR_NONE for column in table.c if column.nullable}
+    found = {column.name: kinds[column.type.python_type] for column in table.c}
+    return {name: whole_or_none.get(name, WHOLE) if kind == WHOLE else kind for name, kind in found.items()}
+
+
+PLANNED = _types(planned_tasks)
+# What a plan says; the ledger itself adds when it was planned, and what became of it.
+_ADDED = {"round", "planned_at", "task_id", "pushed_at", "withdrawn_at"}
+PLAN = {name: kind for name, kind in PLANNED.items() if name not in _ADDED}
+PLAN_COLUMNS = tuple(PLAN)
 # What a plan row may leave out; everything else in PLAN is required.
-OPTIONAL = {"score", "propensity", "certainty", "predicted", "predicted_probability", "checkpoint"}
+OPTIONAL = {column.name for column in planned_tasks.c if column.nullable} - _ADDED
+SAMPLE: dict[str, str] = dict.fromkeys(("sample_id", "uri", "split", "label"), TEXT)
+SNAPSHOT = {name: kind for name, kind in _types(snapshot_labels).items() if name != "round"}
+LABELS = {"sample_id": TEXT, "label": TEXT, "votes": WHOLE, "n_votes": WHOLE}
+# An answer may be to no plan.
+_KNOWN = PLAN | _types(annotations) | {"uri": TEXT, "label": TEXT, "rank": WHOLE_OR_NONE, "seed": WHOLE_OR_NONE}
+_ANSWERS = """sample_id purpose round annotation_id task_id annotator value cancelled lead_time created_at updated_at
+    pulled_at source"""
+_EXPORT = """sample_id uri label purpose round annotator annotation_id task_id created_at updated_at pulled_at lead_time
+    source rank strategy score propensity certainty predicted predicted_probability seed checkpoint"""
+ANSWERS, EXPORT = ({name: _KNOWN[name] for name in names.split()} for names in (_ANSWERS, _EXPORT))
 
 
 def frame(rows: Iterable[Sequence[Any]], types: Mapping[str, str]) -> pd.DataFrame:

@@ -3,14 +3,14 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Any
 
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.ledger.schema import IMPORTED
 from al_pipeline.ledger.store import Ledger
 
@@ -32,32 +32,6 @@ class Imported:
     new: int
     changed: int
     unchanged: int
-
-
-@dataclass(frozen=True)
-class _Event:
-    """One label, in the form of an annotation."""
-
-    sample_id: str
-    annotator: str
-    value: str
-    created_at: datetime
-    raw: dict[str, Any] = field(default_factory=dict)
-    task_id: int = 0
-    # Labels that were there before the loop count from its first round on.
-    round: str = "r0000"
-    cancelled: bool = False
-    deleted: bool = False
-    lead_time: float | None = None
-
-    @property
-    def annotation_id(self) -> int:
-        """A number that is the same whenever this person says something about this sample."""
-        return int.from_bytes(hashlib.sha256(f"{self.sample_id}{self.annotator}".encode()).digest()[:7])
-
-    @property
-    def updated_at(self) -> datetime:
-        return self.created_at
 
 
 def import_labels(ledger: Ledger, table: pd.DataFrame, class_names: Sequence[str], *, origin: str) -> Imported:
@@ -106,9 +80,27 @@ def import_labels(ledger: Ledger, table: pd.DataFrame, class_names: Sequence[str
         before = said.get((sample, who))
         new += before is None
         if before != label:
-            events.append(_Event(sample, who, label, now, {"file": origin}))
+            events.append(_brought(sample, who, label, now, origin))
     ledger.append(events, now, source=IMPORTED)
     return Imported(new=new, changed=len(events) - new, unchanged=len(rows) - len(events))
+
+
+def _brought(sample_id: str, annotator: str, label: str, at: datetime, origin: str) -> Annotation:
+    """Return a label in the form of an annotation, with the same number whenever this person labels this sample."""
+    return Annotation(
+        annotation_id=int.from_bytes(hashlib.sha256(f"{sample_id}{annotator}".encode()).digest()[:7]),
+        task_id=0,
+        sample_id=sample_id,
+        # Labels that were there before the loop count from its first round on.
+        round="r0000",
+        annotator=annotator,
+        value=label,
+        cancelled=False,
+        lead_time=None,
+        created_at=at,
+        updated_at=at,
+        raw={"file": origin},
+    )
 
 
 def _samples(ledger: Ledger, rows: pd.DataFrame, origin: str) -> list[str]:

@@ -6,9 +6,17 @@ from dataclasses import fields
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from al_pipeline.ledger.frames import ANSWERS, EXPORT
-from al_pipeline.ledger.schema import IMPORTED, REVIEW, annotation_events, annotations, planned_tasks, samples
-from al_pipeline.ledger.types import KnownAnnotation
+from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.ledger.frames import ANSWERS, EXPORT, SNAPSHOT
+from al_pipeline.ledger.schema import (
+    IMPORTED,
+    REVIEW,
+    annotation_events,
+    annotations,
+    planned_tasks,
+    samples,
+    snapshot_labels,
+)
 
 # The columns that an annotation has from its latest event, which `event_id` names.
 COPIED = [column.name for column in annotations.c if column.name != "event_id"]
@@ -73,10 +81,28 @@ def latest_states(source: str, task_ids: Sequence[int]) -> sa.Select[tuple]:
     """Select the latest state of every annotation of some tasks, those that were taken back too."""
     answer, event = annotations.c, annotation_events.c
     return (
-        sa.select(*(event[field.name] for field in fields(KnownAnnotation)))
+        sa.select(*(event[field.name] for field in fields(Annotation)))
         .join_from(annotations, annotation_events, event.id == answer.event_id)
         .where(answer.source == source, answer.task_id.in_(task_ids))
     )
+
+
+def guessable(sample_ids: Sequence[str]) -> sa.Select[tuple[str]]:
+    """Select those of the samples that are of the pool, and that no task asks about but as a query."""
+    task = planned_tasks.c
+    return (
+        sa.select(task.sample_id)
+        .join(samples, samples.c.sample_id == task.sample_id)
+        .where(samples.c.split == "pool", task.sample_id.in_(sample_ids))
+        .group_by(task.sample_id)
+        .having(sa.func.sum(sa.case((task.purpose == "query", 0), else_=1)) == 0)
+    )
+
+
+def frozen(round_key: str) -> sa.Select[tuple]:
+    """Select what a round trains on, by sample id; the columns are those of `frames.SNAPSHOT`."""
+    label = snapshot_labels.c
+    return sa.select(*(label[name] for name in SNAPSHOT)).where(label.round == round_key).order_by(label.sample_id)
 
 
 def standing(source: str) -> sa.Select[tuple[int, int]]:

@@ -11,13 +11,14 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger import frames, queries
-from al_pipeline.ledger.database import LedgerConflictError, LedgerError, transaction
+from al_pipeline.ledger.database import CHUNK, LedgerConflictError, LedgerError, transaction
 from al_pipeline.ledger.frames import aware
-from al_pipeline.ledger.guards import CHUNK, refuse_unknown, refuse_unplannable, refuse_unregistered
 from al_pipeline.ledger.schema import (
+    REVIEW,
     annotation_events,
     annotations,
     label_snapshots,
@@ -27,8 +28,7 @@ from al_pipeline.ledger.schema import (
     snapshot_labels,
     watermarks,
 )
-from al_pipeline.ledger.types import AnnotationEvent, Watermark
-from al_pipeline.ledger.views import Views
+from al_pipeline.ledger.views import Views, Watermark
 
 
 class Ledger(Views):
@@ -56,8 +56,7 @@ class Ledger(Views):
             ``sample_id, uri, split, label``; rows of the split ``excluded`` are left out.
         """
         usable = manifest[manifest["split"] != "excluded"].sort_values("sample_id")
-        types = {"sample_id": frames.TEXT, "uri": frames.TEXT, "split": frames.TEXT, "label": frames.TEXT}
-        rows = frames.records(usable, types, optional=["label"])
+        rows = frames.records(usable, frames.SAMPLE, optional=["label"])
         insert = self._insert(samples)
         new = {name: insert.excluded[name] for name in ("uri", "split", "label")}
         changed = sa.or_(*(samples.c[name].is_distinct_from(value) for name, value in new.items()))
@@ -95,7 +94,7 @@ class Ledger(Views):
             with transaction(self._engine, write=True) as connection:
                 if self._claim(connection, planned_rounds, {"round": round_key, "planned_at": now}):
                     records = frames.records(rows, frames.PLAN, frames.OPTIONAL)
-                    refuse_unplannable(connection, round_key, records)
+                    _refuse_unplannable(connection, round_key, records)
                     if records:
                         common = {"round": round_key, "planned_at": now}
                         connection.execute(sa.insert(planned_tasks), [record | common for record in records])
@@ -135,7 +134,7 @@ class Ledger(Views):
         )
         try:
             with transaction(self._engine, write=True) as connection:
-                refuse_unknown(connection, round_key, tasks)
+                _refuse_unknown(connection, round_key, tasks)
                 if tasks:
                     rows = [{"sample": sample, "task": int(task)} for sample, task in sorted(tasks.items())]
                     connection.execute(update, rows)
@@ -160,13 +159,13 @@ class Ledger(Views):
             planned_tasks.c.withdrawn_at.is_(None),
         )
         with transaction(self._engine, write=True) as connection:
-            refuse_unknown(connection, round_key, gone)
+            _refuse_unknown(connection, round_key, gone)
             if gone:
                 connection.execute(update.values(withdrawn_at=moment), [{"sample": sample} for sample in gone])
 
     def append(
         self,
-        events: Iterable[AnnotationEvent],
+        events: Iterable[Annotation],
         pulled_at: datetime,
         *,
         source: str = "label_studio",
@@ -176,8 +175,7 @@ class Ledger(Views):
 
         Parameters
         ----------
-        events : iterable
-            Anything with the attributes of `AnnotationEvent`.
+        events : iterable of Annotation
         pulled_at : datetime
             Aware.
         source : str
@@ -186,7 +184,10 @@ class Ledger(Views):
             The round that sees them first.
         """
         common = {"source": source, "pulled_at": aware(pulled_at), "first_seen_round": round_key}
-        rows = [_event_row(event) | common for event in events]
+        rows = [
+            vars(event) | {"created_at": aware(event.created_at), "updated_at": aware(event.updated_at)} | common
+            for event in events
+        ]
         # One order for all writers, so that two of them never wait for each other.
         rows.sort(key=lambda row: (row["annotation_id"], row["updated_at"]))
         insert = self._insert(annotation_events).on_conflict_do_nothing().returning(annotation_events.c.id)
@@ -238,15 +239,10 @@ class Ledger(Views):
             header = {"round": round_key, "created_at": datetime.now(UTC), "labels_hash": labels_hash(rows)}
             if self._claim(connection, label_snapshots, header):
                 records = frames.records(rows, frames.SNAPSHOT)
-                refuse_unregistered(connection, [record["sample_id"] for record in records])
+                _refuse_unregistered(connection, [record["sample_id"] for record in records])
                 if records:
                     connection.execute(sa.insert(snapshot_labels), [row | {"round": round_key} for row in records])
-            query = (
-                sa.select(*(snapshot_labels.c[name] for name in frames.SNAPSHOT))
-                .where(snapshot_labels.c.round == round_key)
-                .order_by(snapshot_labels.c.sample_id)
-            )
-            return frames.frame(connection.execute(query), frames.SNAPSHOT)
+            return frames.frame(connection.execute(queries.frozen(round_key)), frames.SNAPSHOT)
 
     def _newer_states(self, event_ids: list[int]) -> "sqlite.Insert | postgresql.Insert":
         """Bring `annotations` up to these events, in one order for all writers."""
@@ -271,18 +267,38 @@ class Ledger(Views):
         return connection.execute(insert, row).first() is not None
 
 
-def _event_row(event: AnnotationEvent) -> dict[str, Any]:
-    return {
-        "annotation_id": event.annotation_id,
-        "task_id": event.task_id,
-        "sample_id": event.sample_id,
-        "round": event.round,
-        "annotator": event.annotator,
-        "value": event.value,
-        "cancelled": event.cancelled,
-        "lead_time": event.lead_time,
-        "created_at": aware(event.created_at),
-        "updated_at": aware(event.updated_at),
-        "raw": dict(event.raw),
-        "deleted": event.deleted,
-    }
+def _refuse_unplannable(connection: sa.Connection, round_key: str, rows: list[dict[str, Any]]) -> None:
+    """Raise LedgerError if a sample is not registered, or some task asks about it now and this is no review."""
+    _refuse_unregistered(connection, [row["sample_id"] for row in rows])
+    task = planned_tasks.c
+    query = sa.select(task.sample_id, task.round).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
+    new = [row["sample_id"] for row in rows if row["purpose"] != REVIEW]
+    live: dict[str, str] = {}
+    for start in range(0, len(new), CHUNK):
+        live.update(connection.execute(query.where(task.sample_id.in_(new[start : start + CHUNK]))).tuples().all())
+    if asked := [sample for sample in new if sample in live]:
+        raise LedgerError(
+            f"{round_key} cannot be planned: {len(asked)} of its samples have a task already, "
+            f"the first is {asked[0]} in {live[asked[0]]}; draw the batch from samples that no task asks about"
+        )
+
+
+def _refuse_unregistered(connection: sa.Connection, sample_ids: list[str]) -> None:
+    known: set[str] = set()
+    for start in range(0, len(sample_ids), CHUNK):
+        query = sa.select(samples.c.sample_id).where(samples.c.sample_id.in_(sample_ids[start : start + CHUNK]))
+        known.update(connection.execute(query).scalars())
+    if unknown := [sample for sample in sample_ids if sample not in known]:
+        raise LedgerError(
+            f"{len(unknown)} samples are not in the ledger, the first is {unknown[0]}: register the images first "
+            "(materialize image_pool)"
+        )
+
+
+def _refuse_unknown(connection: sa.Connection, round_key: str, sample_ids: Iterable[str]) -> None:
+    query = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == round_key)
+    if unknown := sorted(set(sample_ids) - set(connection.execute(query).scalars())):
+        raise LedgerError(
+            f"{len(unknown)} samples are not in the plan of {round_key}, the first is {unknown[0]}: "
+            "a batch is planned before it is pushed"
+        )

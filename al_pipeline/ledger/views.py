@@ -1,15 +1,16 @@
 """What the ledger tells: plans, answers, labels, counts. Nothing here writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.ledger import frames, queries
-from al_pipeline.ledger.database import connect, migrate, shown, transaction
-from al_pipeline.ledger.guards import CHUNK
+from al_pipeline.ledger.database import CHUNK, connect, migrate, shown, transaction
 from al_pipeline.ledger.schema import (
     IMPORTED,
     annotations,
@@ -17,10 +18,28 @@ from al_pipeline.ledger.schema import (
     planned_rounds,
     planned_tasks,
     samples,
-    snapshot_labels,
     watermarks,
 )
-from al_pipeline.ledger.types import KnownAnnotation, Watermark
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """How far a source of annotations has been pulled.
+
+    Attributes
+    ----------
+    until : datetime
+        Whatever changed up to this moment, by the source's clock, is in the ledger.
+    pulled_at : datetime or None
+        When that was, by our clock.
+    answers_over, skips_over : int
+        By how many the ledger had more than the source counted, after everything was read: those of deleted tasks.
+    """
+
+    until: datetime
+    pulled_at: datetime | None = None
+    answers_over: int = 0
+    skips_over: int = 0
 
 
 class Views:
@@ -46,13 +65,11 @@ class Views:
     def count_samples(self, split: str) -> int:
         """Return how many samples of a split, ``"pool"`` or ``"holdout"``, are registered."""
         query = sa.select(sa.func.count()).select_from(samples).where(samples.c.split == split)
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(query).scalar_one()
+        return self._rows(query)[0][0]
 
     def uris(self) -> dict[str, str]:
         """Return where each sample's image is."""
-        with transaction(self._engine, write=False) as connection:
-            return dict(connection.execute(sa.select(samples.c.sample_id, samples.c.uri)).tuples().all())
+        return dict(self._rows(sa.select(samples.c.sample_id, samples.c.uri)))
 
     def planned(self, round_key: str | None = None, *, columns: Sequence[str] = tuple(frames.PLANNED)) -> pd.DataFrame:
         """Return the planned tasks of a round, or of all: `plan`'s columns and ``round`` (first), ``planned_at,
@@ -64,8 +81,7 @@ class Views:
     def pushed_at(self, round_key: str) -> datetime | None:
         """Return when the last of a round's tasks was recorded as pushed, None if none is."""
         query = sa.select(sa.func.max(planned_tasks.c.pushed_at)).where(planned_tasks.c.round == round_key)
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(query).scalar_one()
+        return self._rows(query)[0][0]
 
     def is_planned(self, round_key: str) -> bool:
         """Say whether the round has a plan; it may be empty."""
@@ -75,9 +91,7 @@ class Views:
         """Return how far a source was pulled, None if it never was."""
         mark = watermarks.c
         query = sa.select(mark.value, mark.pulled_at, mark.answers_over, mark.skips_over).where(mark.name == name)
-        with transaction(self._engine, write=False) as connection:
-            row = connection.execute(query).first()
-        return None if row is None else Watermark(*row)
+        return next((Watermark(*row) for row in self._rows(query)), None)
 
     def answers(self, *, purpose: str | None = None, round_key: str | None = None) -> pd.DataFrame:
         """Return the latest state of every annotation, one row each; `core.consensus` makes labels of them.
@@ -98,25 +112,23 @@ class Views:
         """
         return self._frame(queries.current_answers(purpose=purpose, round_key=round_key), frames.ANSWERS)
 
-    def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[KnownAnnotation]:
+    def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[Annotation]:
         """Return the latest known state of every annotation of some tasks, those that were taken back too."""
-        found: list[KnownAnnotation] = []
+        found: list[Annotation] = []
         with transaction(self._engine, write=False) as connection:
             for start in range(0, len(task_ids), CHUNK):
                 query = queries.latest_states(source, task_ids[start : start + CHUNK])
-                found += [KnownAnnotation(**row) for row in connection.execute(query).mappings()]
+                found += [Annotation(**row) for row in connection.execute(query).mappings()]
         return found
 
     def count_annotations(self, source: str) -> tuple[int, int]:
         """Return how many answers and how many skips of a source stand, as Label Studio would count them."""
-        with transaction(self._engine, write=False) as connection:
-            answers, skips = connection.execute(queries.standing(source)).one()
+        [(answers, skips)] = self._rows(queries.standing(source))
         return int(answers or 0), int(skips or 0)
 
     def count_labels(self, min_votes: int = 1, *, but: str | None = None) -> int:
         """Return how many samples have enough votes, without the holdout, and without those asked about in `but`."""
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(queries.labels(min_votes, but=but)).scalar_one()
+        return self._rows(queries.labels(min_votes, but=but))[0][0]
 
     def current_labels(self, min_votes: int = 1, *, class_names: Sequence[str] | None = None) -> pd.DataFrame:
         """Return what people agree on now, by sample id, as `core.consensus` would say of the answers to queries.
@@ -137,12 +149,7 @@ class Views:
 
     def frozen_labels(self, round_key: str) -> pd.DataFrame:
         """Return what a round trained on, by sample id; empty if it has no snapshot."""
-        query = (
-            sa.select(*(snapshot_labels.c[name] for name in frames.SNAPSHOT))
-            .where(snapshot_labels.c.round == round_key)
-            .order_by(snapshot_labels.c.sample_id)
-        )
-        return self._frame(query, frames.SNAPSHOT)
+        return self._frame(queries.frozen(round_key), frames.SNAPSHOT)
 
     def rounds(self) -> set[str]:
         """Return the rounds that were begun: their labels are frozen or their batch is planned."""
@@ -152,36 +159,31 @@ class Views:
         """Say whether the labeled pool of the round is frozen; it may be empty."""
         return self._exists(label_snapshots, round_key)
 
-    def snapshots(self) -> pd.DataFrame:
-        """Return one row per frozen labeled pool: ``round, created_at, labels_hash, labels`` (how many)."""
-        header, label = label_snapshots, snapshot_labels
-        query = (
-            sa.select(header.c.round, header.c.created_at, header.c.labels_hash, sa.func.count(label.c.sample_id))
-            .outerjoin(label, label.c.round == header.c.round)
-            .group_by(header.c.round, header.c.created_at, header.c.labels_hash)
-            .order_by(header.c.round)
-        )
-        return self._frame(query, frames.SNAPSHOTS)
-
     def open_tasks(self) -> set[tuple[str, str]]:
         """Return (round, sample_id) of the tasks that nobody has answered or skipped yet."""
-        with transaction(self._engine, write=False) as connection:
-            return set(connection.execute(queries.open_tasks()).tuples().all())
-
-    def asked(self) -> set[str]:
-        """Return the samples with a task, answered or not: they are not asked about again."""
-        return self._ids(sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.withdrawn_at.is_(None)))
+        return set(self._rows(queries.open_tasks()))
 
     def count_asked(self) -> int:
-        """Return how many samples `asked` has."""
+        """Return how many samples have a task, answered or not: they are not asked about again."""
         task = planned_tasks.c
         query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None))
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(query).scalar_one()
+        return self._rows(query)[0][0]
 
     def imported(self) -> set[str]:
         """Return the samples with a label that people brought along."""
-        return self._ids(sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED))
+        return {i for (i,) in self._rows(sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED))}
+
+    def guessable(self, sample_ids: Iterable[str]) -> set[str]:
+        """Return those of the samples that only ever were asked about as a query, and belong to the pool.
+
+        People may be shown a guess about them. The holdout's labels must be blind: a sample that any round planned for
+        it, or that the images' own test split has, is left out, and so is one that the ledger does not know.
+        """
+        asked, found = sorted(set(sample_ids)), set[str]()
+        with transaction(self._engine, write=False) as connection:
+            for start in range(0, len(asked), CHUNK):
+                found.update(connection.execute(queries.guessable(asked[start : start + CHUNK])).scalars())
+        return found
 
     def export(self) -> pd.DataFrame:
         """Return the labels that people gave, one row per person and sample, with all that is known about them.
@@ -207,13 +209,11 @@ class Views:
         return frames.frame(connection.execute(query), {name: frames.PLANNED[name] for name in columns})
 
     def _exists(self, table: sa.Table, round_key: str) -> bool:
-        query = sa.select(table.c.round).where(table.c.round == round_key)
-        with transaction(self._engine, write=False) as connection:
-            return connection.execute(query).first() is not None
+        return bool(self._rows(sa.select(table.c.round).where(table.c.round == round_key)))
 
-    def _ids(self, query: sa.Select[tuple[str]]) -> set[str]:
+    def _rows(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
         with transaction(self._engine, write=False) as connection:
-            return set(connection.execute(query).scalars())
+            return [tuple(row) for row in connection.execute(query)]
 
     def _frame(self, query: sa.Select[Any], types: Mapping[str, str]) -> pd.DataFrame:
         with transaction(self._engine, write=False) as connection:

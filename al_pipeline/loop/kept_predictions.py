@@ -1,28 +1,33 @@
-"""Predictions for the holdout, kept per round so that two rounds can be compared sample by sample."""
+"""What each round keeps of its checkpoint's answers, so that two rounds can be compared sample by sample."""
 
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.rounds import round_key, round_number
-from al_pipeline.defs.io import write_whole
+from al_pipeline.core.evaluation.kappa import agreement
+from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.rounds import is_round, round_key, round_number
 from al_pipeline.loop.answers import agreed_labels
 from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.compare import Comparison
     from al_pipeline.core.evaluation.evaluate import Interval
+    from al_pipeline.core.learning.checkpoint import Checkpoint
 
 # A class may have any name, also that of another column.
 PREFIX = "p_"
 
 
 @dataclass(frozen=True)
-class HoldoutPredictions:
-    """A folder of one Parquet file per round.
+class _Kept:
+    """A folder with a Parquet file per round.
 
     Parameters
     ----------
@@ -31,18 +36,37 @@ class HoldoutPredictions:
 
     folder: Path
 
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.parquet"
+
+    def _keep(self, path: Path, frame: pd.DataFrame) -> None:
+        with whole_file(path, "The kept predictions") as file:
+            frame.to_parquet(file, index=False)
+
+    def _of(self, key: str) -> pd.DataFrame | None:
+        """Return what a round has kept, by sample id; None if it has kept nothing."""
+        path = self._path(key)
+        return pd.read_parquet(path).set_index("sample_id") if path.exists() else None
+
+    def _before(self, key: str) -> pd.DataFrame | None:
+        number = round_number(key)
+        return self._of(round_key(number - 1)) if number else None
+
+
+class HoldoutPredictions(_Kept):
+    """Probabilities of the holdout's samples."""
+
     def write(self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]) -> None:
         """Keep a round's probabilities, shape (n, K), for the samples of the holdout."""
         frame = pd.DataFrame(probabilities, columns=_columns(names)).assign(sample_id=holdout["sample_id"].to_numpy())
-        write_whole(self._path(key), lambda file: frame.to_parquet(file, index=False))
+        self._keep(self._path(key), frame)
 
     def read(self, key: str, names: list[str]) -> pd.DataFrame | None:
         """Return a round's probabilities, one column per class by name, by sample id; None if there are none."""
-        path, columns = self._path(key), _columns(names)
-        if not path.exists():
+        kept, columns = self._of(key), _columns(names)
+        if kept is None or not set(columns) <= set(kept.columns):
             return None
-        kept = pd.read_parquet(path).set_index("sample_id")
-        return kept[columns].set_axis(names, axis=1) if set(columns) <= set(kept.columns) else None
+        return kept[columns].set_axis(names, axis=1)
 
     def compare_with_previous(
         self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]
@@ -53,11 +77,9 @@ class HoldoutPredictions:
         """
         from al_pipeline.core.evaluation.compare import Comparison, compare
 
-        number = round_number(key)
-        path = self._path(round_key(number - 1)) if number else None
-        if path is None or not path.exists():
+        before = self._before(key)
+        if before is None:
             return None
-        before = pd.read_parquet(path).set_index("sample_id")
         shared = holdout["sample_id"].isin(before.index).to_numpy()
         if not shared.any():
             return None
@@ -73,8 +95,54 @@ class HoldoutPredictions:
         labels = holdout.loc[shared, "label"].tolist()
         return compare(previous, probabilities[shared], labels, names)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.parquet"
+
+class StopPredictions(_Kept):
+    """The stop set and, of each round whose checkpoint is trained, the classes that it names.
+
+    The set is drawn once: samples that come later are not in it, and those that went away are left out. No label of it
+    is looked at, so it may hold samples that people are asked about, and the holdout.
+    """
+
+    def samples(self, pool: Sequence[str], training: TrainingOptions, seed: int) -> list[str]:
+        """Return the sample ids of the stop set that are still in the pool; the first call draws the set."""
+        path = self.folder / "stop_set.parquet"
+        if not path.exists():
+            from al_pipeline.core.turn import stop_rows
+
+            ids = sorted(pool)
+            drawn = pd.DataFrame({"sample_id": [ids[row] for row in stop_rows(len(ids), seed, training)]})
+            self._keep(path, drawn)
+        there = set(pool)
+        return [sample_id for sample_id in pd.read_parquet(path)["sample_id"] if sample_id in there]
+
+    def compare_with_previous(
+        self, key: str, checkpoint: "Checkpoint", ids: list[str], predict: Callable[[list[str]], np.ndarray]
+    ) -> float | None:
+        """Keep a round's answers, and return their kappa with the round's before; None if either has none.
+
+        Parameters
+        ----------
+        key : str
+            Of the round.
+        checkpoint : Checkpoint
+        ids : list of str, length n
+            Of `samples`.
+        predict : callable
+            Returns class probabilities of samples, shape (n, K).
+        """
+        if not checkpoint.info.trained or not ids:
+            self._path(key).unlink(missing_ok=True)
+            return None
+        names = np.array(checkpoint.info.class_names)
+        now = pd.Series(names[predict(ids).argmax(axis=1)], index=pd.Index(ids, name="sample_id"), name="predicted")
+        self._keep(self._path(key), now.reset_index())
+        kept = self._before(key)
+        if kept is None or not len(shared := now.index.intersection(kept.index)):
+            return None
+        before = kept["predicted"]
+        # By their names: the numbers of the classes may have changed.
+        codes, _ = pd.factorize(np.concatenate([before[shared].to_numpy(), now[shared].to_numpy()]))
+        return agreement(codes[: len(shared)].astype(np.int64), codes[len(shared) :].astype(np.int64))
 
 
 def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str, Interval]":
@@ -106,6 +174,12 @@ def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str,
         if interval is not None:
             found[str(key)] = interval
     return found
+
+
+def stored_rounds(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the documents that a partitioned asset has stored, by round, oldest first."""
+    paths = sorted(path for path in folder.glob("*.json") if is_round(path.stem))
+    return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
 def _columns(names: list[str]) -> list[str]:

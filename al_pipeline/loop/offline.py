@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.data.pool import SUFFIXES, walk
 from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.checkpoint import Checkpoint
-from al_pipeline.core.learning.export import whole_file
 from al_pipeline.core.learning.predict import predict
 
 # Images whose outcome is in memory at a time, a multiple of the blocks that `predict` decodes ahead. Between two chunks
@@ -117,7 +117,7 @@ def predict_folder(
     ------
     InputError
         `root` is missing or holds no images, none of them can be read, or `output` is no kind of table.
-    ExportError
+    FileError
         The table cannot be written.
     """
     if output.suffix.lower() not in TABLES:

@@ -74,7 +74,7 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
 
 def _progress(deployment: Deployment, planned: pd.DataFrame, key: str, min_votes: int) -> _Progress:
     """Count in Label Studio what people have done with a round, and what is gone."""
-    from al_pipeline.labelstudio.counts import LISTED, count_round
+    from al_pipeline.labelstudio.push import LISTED, count_round
 
     if planned.empty:
         return _Progress()

@@ -14,10 +14,9 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.io import stored_rounds
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.kept_predictions import HoldoutPredictions
+from al_pipeline.loop.kept_predictions import HoldoutPredictions, stored_rounds
 from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:

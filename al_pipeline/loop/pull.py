@@ -2,18 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.core.rounds import round_number
-from al_pipeline.ledger.types import Watermark
+from al_pipeline.ledger import Watermark
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
-    from al_pipeline.labelstudio.events import AnnotationEvent, ProjectCounts, TaskAnswers, TaskStatus
-    from al_pipeline.ledger import KnownAnnotation, Ledger
+    from al_pipeline.labelstudio.events import ProjectCounts, TaskAnswers, TaskStatus
+    from al_pipeline.ledger import Ledger
 
 # Pulls look back this far behind the newest change seen: servers' clocks differ and requests overtake each other.
 OVERLAP = timedelta(minutes=5)
@@ -88,15 +90,15 @@ def _read(
     """Append what changed, page by page; return how many events are new, and the moment of the newest change."""
     source, new, newest = source_of(client, project_id), 0, None
     for page in client.answers(project_id, updated_since=since):
-        events: list[Any] = [event for task in page for event in task.annotations]
+        events = [event for task in page for event in task.annotations]
         events += taken_back(page, ledger.known_annotations(source, [task.task_id for task in page]))
         new += ledger.append(events, datetime.now(UTC), source=source, round_key=round_key)
         newest = max([task.updated_at for task in page] + ([newest] if newest else []), default=None)
     return new, newest
 
 
-def taken_back(page: "list[TaskAnswers]", known: "list[KnownAnnotation]") -> "list[AnnotationEvent]":
-    """Return an event for each annotation that somebody has deleted from a task that is still there.
+def taken_back(page: "list[TaskAnswers]", known: list[Annotation]) -> list[Annotation]:
+    """Return the new state of each annotation that somebody has deleted from a task that is still there.
 
     The task has changed since the annotation did. A server that was set back to an older state shows a task without
     the annotation too, but one that has not changed since: that is a loss, not a deletion, and the answer stays. So it
@@ -106,28 +108,13 @@ def taken_back(page: "list[TaskAnswers]", known: "list[KnownAnnotation]") -> "li
     ----------
     page : list of TaskAnswers
         Tasks, and all annotations they have.
-    known : list of KnownAnnotation
-        What the ledger knows of these tasks.
+    known : list of Annotation
+        The latest states that the ledger knows of these tasks' annotations.
     """
-    from al_pipeline.labelstudio.events import AnnotationEvent
-
     present = {(event.annotation_id, event.created_at) for task in page for event in task.annotations}
     tasks = {task.task_id: task for task in page}
     return [
-        AnnotationEvent(
-            annotation_id=event.annotation_id,
-            task_id=event.task_id,
-            sample_id=event.sample_id,
-            round=event.round,
-            annotator=event.annotator,
-            value=event.value,
-            cancelled=event.cancelled,
-            lead_time=event.lead_time,
-            created_at=event.created_at,
-            updated_at=tasks[event.task_id].updated_at,
-            raw={"deleted": True},
-            deleted=True,
-        )
+        replace(event, updated_at=tasks[event.task_id].updated_at, raw={"deleted": True}, deleted=True)
         for event in known
         if not event.deleted
         and (event.annotation_id, event.created_at) not in present

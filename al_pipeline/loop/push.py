@@ -75,8 +75,8 @@ def create_missing(
     DataFrame
         The batch with a column ``created``: the id of the new task, none where `verify` has to choose.
     """
+    from al_pipeline.labelstudio.config import payload
     from al_pipeline.labelstudio.push import import_missing, reconcile
-    from al_pipeline.labelstudio.tasks import payload
 
     created: dict[str, int] = {}
     if len(batch):

@@ -1,13 +1,12 @@
 """What `al up` runs on this machine, so that `al status` and the others in a second terminal find it."""
 
-import json
-import os
 from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ValidationError
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.files import whole_file
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.servers.label_studio import read_credentials
 from al_pipeline.settings import Settings
@@ -45,10 +44,8 @@ class Servers(BaseModel):
 
     def write(self, settings: Settings) -> None:
         """Write the file whole."""
-        path = self.path(settings)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(self.model_dump(), indent=1))
-        temporary.replace(path)
+        with whole_file(self.path(settings), "The file of the running servers") as file:
+            file.write_text(self.model_dump_json(indent=1))
 
 
 def label_studio_folder(settings: Settings) -> Path:

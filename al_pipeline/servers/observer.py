@@ -12,9 +12,9 @@ import pandas as pd
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.rounds import Decision, decide
-from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.kept_predictions import stored_rounds
 from al_pipeline.loop.samples import classes_of
 from al_pipeline.settings import Settings
 

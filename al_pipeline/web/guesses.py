@@ -13,7 +13,6 @@ from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.images import AS_IS
 from al_pipeline.ledger import Ledger
-from al_pipeline.ledger.guessable import guessable
 from al_pipeline.loop.offline import find_checkpoint
 
 SAMPLE_ID = re.compile(r"[0-9a-f]{32}")
@@ -81,7 +80,7 @@ class Guesses:
     def _guess(self, checkpoint: Checkpoint, samples: Iterable[str]) -> dict[str, Guess]:
         if not checkpoint.info.trained:
             return {}
-        files = {sample: path for sample in sorted(guessable(self._ledger, samples)) if (path := self._image(sample))}
+        files = {sample: path for sample in sorted(self._ledger.guessable(samples)) if (path := self._image(sample))}
         try:
             probabilities = predict(checkpoint, list(files.values()))
         except ImageError:

@@ -19,9 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.labelstudio.backends import USER
-from al_pipeline.labelstudio.config import classes_in
-from al_pipeline.labelstudio.tasks import choice
+from al_pipeline.labelstudio.callbacks import USER
+from al_pipeline.labelstudio.config import choice, classes_in
 from al_pipeline.web.bodies import CLOSE, read_body
 from al_pipeline.web.guesses import Guess, Guesses
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from al_pipeline.labelstudio.webhooks import SECRET_HEADER
+from al_pipeline.labelstudio.callbacks import SECRET_HEADER
 from al_pipeline.web.bodies import CLOSE, read_body
 from al_pipeline.web.wakes import Waker
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from al_pipeline.cli.app import app
 from al_pipeline.ledger import Ledger
 from al_pipeline.servers.processes import free_port
-from al_pipeline_tests.ledger.builders import Event, manifest, moment, plan_rows, sample
+from al_pipeline_tests.ledger.builders import manifest, moment, plan_rows, said, sample
 
 
 @pytest.fixture(autouse=True)
@@ -112,10 +112,10 @@ def test_an_export_of_what_people_agree_on_has_one_row_per_image(tmp_path: Path)
     ledger = Ledger(f"sqlite:///{tmp_path / '.al' / 'ledger.sqlite3'}")
     ledger.register(manifest())
     ledger.plan("r0000", pd.concat([plan_rows(1, 2, 3), plan_rows(4, purpose="holdout")]))
-    said = [(1, "ann", "cat"), (1, "bob", "cat"), (1, "eve", "dog"), (2, "ann", "dog"), (2, "bob", "cat")]
-    said += [(3, "ann", "dog"), (4, "ann", "dog")]
+    answers = [(1, "ann", "cat"), (1, "bob", "cat"), (1, "eve", "dog"), (2, "ann", "dog"), (2, "bob", "cat")]
+    answers += [(3, "ann", "dog"), (4, "ann", "dog")]
     ledger.append(
-        [Event(n, sample(about), value, annotator=who) for n, (about, who, value) in enumerate(said)], moment(1)
+        [said(n, sample(about), value, annotator=who) for n, (about, who, value) in enumerate(answers)], moment(1)
     )
     ledger.close()
     code, told = run("export", "agreed.csv", "--agreed")
@@ -184,9 +184,11 @@ def test_labels_are_brought_along_and_the_ledger_is_verified(tmp_path: Path) -> 
     assert "4 problems. Nothing was changed" in told
 
 
-@pytest.mark.parametrize(("name", "text", "said"), [("x.txt", "", ".csv or .parquet"), ("x.csv", "", "cannot be read")])
-def test_a_file_that_is_no_table_of_labels_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "reason"), [("x.txt", "", ".csv or .parquet"), ("x.csv", "", "cannot be read")]
+)
+def test_a_file_that_is_no_table_of_labels_is_refused(tmp_path: Path, name: str, text: str, reason: str) -> None:
     (tmp_path / name).write_text(text)
     code, told = run("ledger", "import", str(tmp_path / name), "--images", str(tmp_path))
     assert code == 1
-    assert said in told
+    assert reason in told

@@ -1,7 +1,6 @@
 """Rounds use the learning engine: decode and embed once, learn as configured, and say how good the figures are."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.ledger.builders import said
 
 
 @pytest.fixture(scope="module")
@@ -204,38 +204,17 @@ def test_unlabeled_images_can_be_guessed_and_the_number_is_shown(given: World, a
     assert shown["labels"] == 6
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What somebody said about a sample."""
-
-    sample_id: str
-    value: str
-    annotation_id: int
-    round: str = "r0000"
-    annotator: str = "anna"
-    cancelled: bool = False
-    deleted: bool = False
-    lead_time: float | None = None
-    created_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    updated_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    raw: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def task_id(self) -> int:
-        return self.annotation_id
-
-
 def answer(world: World, key: str) -> pd.DataFrame:
     """Have a round's batch answered truly; return it with the truth."""
     batch = world.value("query_batch", key).merge(world.value("image_pool")[["sample_id", "label"]], on="sample_id")
     ledger = world.deployment.ledger
-    number = len(ledger.answers())
-    events = [
-        Answer(row.sample_id, row.label, number + i, round=key) for i, row in enumerate(batch.itertuples(), start=1)
-    ]
+    first = len(ledger.answers()) + 1
+    numbers = range(first, first + len(batch))
+    tasks = dict(zip(batch["sample_id"], numbers, strict=True))
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    ledger.record_pushed(key, {event.sample_id: event.task_id for event in events}, moment)
-    ledger.append(events, moment)
+    ledger.record_pushed(key, tasks, moment)
+    labels = zip(batch["sample_id"], batch["label"], strict=True)
+    ledger.append([said(tasks[i], i, label, round=key, task_id=tasks[i]) for i, label in labels], moment)
     return batch
 
 

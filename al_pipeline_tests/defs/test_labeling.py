@@ -9,9 +9,9 @@ import pytest
 
 from al_pipeline.defs.observe import observe
 from al_pipeline.defs.sensors import annotations_landed
-from al_pipeline.labelstudio import counts
+from al_pipeline.labelstudio import push as push_module
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-from al_pipeline.labelstudio.tasks import payload
+from al_pipeline.labelstudio.config import payload
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import withdraw_deleted
 from al_pipeline.loop.push import BatchError
@@ -191,8 +191,8 @@ def test_a_large_round_is_counted_as_a_small_one_is_listed(world: World, monkeyp
 
     def both() -> None:
         facts = []
-        for page in (counts.PAGE, 1):
-            monkeypatch.setattr(counts, "LISTED", page)
+        for page in (push_module.PAGE, 1):
+            monkeypatch.setattr(push_module, "LISTED", page)
             facts.append(observe(world.instance, deployment, policy))
         assert facts[0] == facts[1]
 

@@ -55,7 +55,7 @@ def answer(world: World, key: str, *values: str | None, by: LabelStudio | None =
 
 def change(world: World, annotation_id: int, *values: str) -> None:
     """Change an answer, to nothing if there is no value."""
-    from al_pipeline.labelstudio.tasks import choice
+    from al_pipeline.labelstudio.config import choice
 
     connection, result = client_of(world)[0].connection, [choice(value) for value in values]
     connection.send("change", lambda: connection.sdk.annotations.update(annotation_id, result=result))

@@ -15,7 +15,7 @@ from al_pipeline.loop.answers import agreed_labels, draw_holdout, holdout_labels
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
-from al_pipeline_tests.ledger.builders import Event, moment
+from al_pipeline_tests.ledger.builders import moment, said
 
 
 def test_a_round_trains_scores_and_chooses_and_shows_what_matters(scanned: World) -> None:
@@ -262,9 +262,9 @@ def test_the_votes_that_a_run_asks_for_count_for_its_holdout_too(make_world: Any
     ledger = world.deployment.ledger
     planned = ledger.planned("r0000").query("purpose == 'holdout'")
     truth = world.value("image_pool").set_index("sample_id")["label"]
-    events = [Event(number, i, truth[i], annotator="one") for number, i in enumerate(planned["sample_id"])]
+    events = [said(number, i, truth[i], annotator="one") for number, i in enumerate(planned["sample_id"])]
     # The second person has seen half of them.
-    events += [Event(100 + number, i, truth[i], annotator="two") for number, i in enumerate(planned["sample_id"][::2])]
+    events += [said(100 + number, i, truth[i], annotator="two") for number, i in enumerate(planned["sample_id"][::2])]
     ledger.append(events, moment(60), source="label_studio", round_key="r0001")
     counted = {}
     for number, min_votes in ((1, 1), (2, 2)):

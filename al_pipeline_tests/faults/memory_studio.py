@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.errors import LabelStudioNotFoundError, LabelStudioUnavailableError
+from al_pipeline.labelstudio.config import choice
+from al_pipeline.labelstudio.connection import LabelStudioNotFoundError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.events import (
-    AnnotationEvent,
     ProjectCounts,
     TaskAnswers,
     TaskStatus,
     parse_annotation,
     parse_task,
 )
-from al_pipeline.labelstudio.tasks import choice
 
 # Before or after the server has done what it was asked for.
 FailureKind = Literal["before", "after"]
@@ -122,7 +122,6 @@ class MemoryStudio(LabelStudio):
             return ProjectCounts(
                 tasks=len(tasks),
                 labeled=sum(map(bool, labels)),
-                finished=sum(bool(task.annotations) for task in tasks),
                 annotations=sum(labels),
                 skipped=sum(skips),
                 # The header that tells the time knows no fractions of a second.
@@ -148,7 +147,7 @@ class MemoryStudio(LabelStudio):
         for page in self._listing(lambda task: updated_since is None or task.updated_at > updated_since):
             yield [task.answers() for task in page]
 
-    def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[AnnotationEvent]:
+    def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[Annotation]:
         pages = self.answers(project_id, updated_since=updated_since)
         return [event for page in pages for task in page for event in task.annotations]
 

@@ -6,11 +6,12 @@ from typing import Any, Protocol
 
 import pytest
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.annotator import sign_up
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.errors import LabelStudioNotFoundError
-from al_pipeline.labelstudio.events import AnnotationEvent, TaskStatus
-from al_pipeline.labelstudio.tasks import choice, payload
+from al_pipeline.labelstudio.config import choice, payload
+from al_pipeline.labelstudio.connection import LabelStudioNotFoundError
+from al_pipeline.labelstudio.events import TaskStatus
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
 from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
 
@@ -95,7 +96,7 @@ def status(studio: Studio, task_id: int) -> TaskStatus:
     return {task.task_id: task for task in studio.client.tasks(studio.project_id)}[task_id]
 
 
-def events(studio: Studio, since: datetime | None = None) -> dict[int, AnnotationEvent]:
+def events(studio: Studio, since: datetime | None = None) -> dict[int, Annotation]:
     return {event.annotation_id: event for event in studio.client.annotations(studio.project_id, updated_since=since)}
 
 

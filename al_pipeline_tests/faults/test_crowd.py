@@ -16,9 +16,9 @@ import pytest
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.annotator import sign_up
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.errors import LabelStudioNotFoundError, LabelStudioUnavailableError
+from al_pipeline.labelstudio.config import choice
+from al_pipeline.labelstudio.connection import LabelStudioNotFoundError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.events import TaskStatus
-from al_pipeline.labelstudio.tasks import choice
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import pull, withdraw_copies
 from al_pipeline.servers.label_studio import LocalLabelStudio

@@ -20,10 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.core.rounds import round_key
-from al_pipeline.labelstudio.errors import LabelStudioError
+from al_pipeline.labelstudio.config import payload
+from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile
 from al_pipeline.labelstudio.push import verify as verify_push
-from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
@@ -31,7 +31,7 @@ from al_pipeline.loop.push import to_ask
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio, State
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size
-from al_pipeline_tests.ledger.builders import manifest, plan_rows
+from al_pipeline_tests.ledger.builders import asked, manifest, plan_rows
 
 pytestmark = pytest.mark.faults
 
@@ -138,7 +138,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule()
     def plan(self) -> None:
-        free = [number for number in range(POOL) if f"{number:032x}" not in self.ledger.asked()][:BATCH]
+        free = [number for number in range(POOL) if f"{number:032x}" not in asked(self.ledger)][:BATCH]
         key = round_key(self.rounds)
         self.rounds += 1
         planned = self.ledger.plan(key, plan_rows(*free))

@@ -24,6 +24,7 @@ from al_pipeline_tests.faults.points import POINTS, Point
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size
 from al_pipeline_tests.faults.worker import LABELS, MODEL, PUSH, SCORES, run, write_weights
+from al_pipeline_tests.ledger.builders import asked
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
 
@@ -93,7 +94,7 @@ class Loop:
             folder = self.world.settings.artifacts / asset
             shutil.copy(folder / f"r0000.{ending}", folder / f"{key}.{ending}")
         scores = self.world.value("uncertainty_scores", "r0000")
-        left = scores[~scores["sample_id"].isin(self.world.deployment.ledger.asked())]
+        left = scores[~scores["sample_id"].isin(asked(self.world.deployment.ledger))]
         left.to_parquet(self.world.settings.artifacts / "uncertainty_scores" / f"{key}.parquet")
 
     def look_at_labels(self, key: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.config import payload
 from al_pipeline.labelstudio.images import publish
-from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.servers.label_studio import LocalLabelStudio
 
 CLASSES = ("dark horse", "grüner Wald & <Wiese>")

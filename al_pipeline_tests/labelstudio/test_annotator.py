@@ -7,7 +7,8 @@ import pytest
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.labelstudio.annotator import Answered, SimulatedAnnotator
-from al_pipeline.labelstudio.client import LabelStudio, LabelStudioUnavailableError
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.connection import LabelStudioUnavailableError
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import free_port
 from al_pipeline_tests.labelstudio.conftest import CLASSES, Project

@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-from al_pipeline.labelstudio.client import AnnotationEvent, LabelStudio
+from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.config import hotkeys
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.browser import open_browser
@@ -51,7 +52,7 @@ def press_until(page: Page, key: str, chosen: list[str]) -> None:
     page.wait_for_function(f"want => JSON.stringify({CHOSEN}) === JSON.stringify(want)", arg=chosen)
 
 
-def arrived(project: Project, count: int) -> list[AnnotationEvent]:
+def arrived(project: Project, count: int) -> list[Annotation]:
     """Return the project's annotations once there are `count`."""
     until = time.monotonic() + 30
     while len(events := project.client.annotations(project.id)) < count:

@@ -11,12 +11,8 @@ import pytest
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.labelstudio import client as client_module
-from al_pipeline.labelstudio.client import (
-    LabelStudio,
-    LabelStudioAuthError,
-    LabelStudioError,
-    LabelStudioNotFoundError,
-)
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.connection import LabelStudioAuthError, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.servers.label_studio import VERSION, LocalLabelStudio
 from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
 

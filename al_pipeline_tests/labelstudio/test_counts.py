@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from al_pipeline.labelstudio.counts import RoundCounts, count_round
+from al_pipeline.labelstudio.push import RoundCounts, count_round
 from al_pipeline_tests.labelstudio.conftest import Project
 
 pytestmark = pytest.mark.labelstudio

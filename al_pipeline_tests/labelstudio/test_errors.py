@@ -12,8 +12,8 @@ from typing import Any
 import jwt
 import pytest
 
-from al_pipeline.labelstudio.client import (
-    LabelStudio,
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.connection import (
     LabelStudioAuthError,
     LabelStudioError,
     LabelStudioNotFoundError,

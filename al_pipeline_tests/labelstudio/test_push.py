@@ -2,7 +2,8 @@
 
 import pytest
 
-from al_pipeline.labelstudio.client import LabelStudio, LabelStudioError, LabelStudioUnavailableError
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.push import Reconciliation, import_missing, reconcile, verify
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.labelstudio.conftest import Project

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from al_pipeline.labelstudio.tasks import payload
+from al_pipeline.labelstudio.config import payload
 
 ROW: dict[str, Any] = {
     "sample_id": "5e" * 16,

@@ -12,9 +12,9 @@ import dagster as dg
 import httpx
 import pytest
 
-from al_pipeline.labelstudio.backends import register_backend
-from al_pipeline.labelstudio.client import LabelStudio, LabelStudioAuthError, LabelStudioError
-from al_pipeline.labelstudio.webhooks import ACTIONS, SECRET_HEADER, register_webhook
+from al_pipeline.labelstudio.callbacks import ACTIONS, SECRET_HEADER, register_backend, register_webhook
+from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.connection import LabelStudioAuthError, LabelStudioError
 from al_pipeline.ledger import Ledger
 from al_pipeline.servers.dagster_api import DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio

@@ -1,10 +1,12 @@
 """Small inputs for the ledger's tests."""
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
+
+from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.ledger import Ledger
 
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -48,19 +50,38 @@ def plan_rows(*numbers: int, purpose: str = "query") -> pd.DataFrame:
     )
 
 
-@dataclass(frozen=True)
-class Event:
-    """An annotation event with the attributes that the Label Studio client gives it."""
+def said(
+    annotation_id: int,
+    sample_id: str | None,
+    value: str | None,
+    *,
+    round: str | None = "r0000",
+    annotator: str = "ann",
+    cancelled: bool = False,
+    deleted: bool = False,
+    updated_at: datetime = START,
+    task_id: int = 1,
+    lead_time: float | None = 2.5,
+    created_at: datetime = START,
+    raw: dict[str, Any] | None = None,
+) -> Annotation:
+    return Annotation(
+        annotation_id=annotation_id,
+        task_id=task_id,
+        sample_id=sample_id,
+        round=round,
+        annotator=annotator,
+        value=value,
+        cancelled=cancelled,
+        lead_time=lead_time,
+        created_at=created_at,
+        updated_at=updated_at,
+        raw=raw or {},
+        deleted=deleted,
+    )
 
-    annotation_id: int
-    sample_id: str | None
-    value: str | None
-    round: str | None = "r0000"
-    annotator: str = "ann"
-    cancelled: bool = False
-    deleted: bool = False
-    updated_at: datetime = START
-    task_id: int = 1
-    lead_time: float | None = 2.5
-    created_at: datetime = START
-    raw: dict[str, Any] = field(default_factory=dict)
+
+def asked(ledger: Ledger) -> set[str]:
+    """The samples with a task, answered or not."""
+    planned = ledger.planned()
+    return set(planned.loc[planned["withdrawn_at"].isna(), "sample_id"])

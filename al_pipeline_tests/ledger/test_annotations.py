@@ -11,35 +11,36 @@ from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.database import connect, transaction
 from al_pipeline.ledger.schema import annotation_events
 from al_pipeline.ledger.verify import verify
-from al_pipeline_tests.ledger.builders import START, Event, manifest, moment, plan_rows, sample
+from al_pipeline_tests.ledger.builders import START, manifest, moment, plan_rows, said, sample
 
 EVENTS = [
-    Event(1, sample(1), "cat"),
-    Event(1, sample(1), "dog", updated_at=moment(30), raw={"id": 1, "seen": "late"}),
+    said(1, sample(1), "cat"),
+    said(1, sample(1), "dog", updated_at=moment(30), raw={"id": 1, "seen": "late"}),
     # An older state, pulled late.
-    Event(1, sample(1), "cow", updated_at=moment(10)),
-    Event(2, sample(2), "cat"),
-    Event(2, sample(2), "cat", updated_at=moment(5), deleted=True),
+    said(1, sample(1), "cow", updated_at=moment(10)),
+    said(2, sample(2), "cat"),
+    said(2, sample(2), "cat", updated_at=moment(5), deleted=True),
     # A server set back to an older state gives the same id out again.
-    Event(3, sample(3), "cat", updated_at=moment(40)),
-    Event(3, sample(4), "dog", created_at=moment(20), updated_at=moment(20), task_id=2),
-    Event(4, sample(5), None, cancelled=True, task_id=3),
-    Event(5, None, "cat", round=None, task_id=4),
+    said(3, sample(3), "cat", updated_at=moment(40)),
+    said(3, sample(4), "dog", created_at=moment(20), updated_at=moment(20), task_id=2),
+    said(4, sample(5), None, cancelled=True, task_id=3),
+    said(5, None, "cat", round=None, task_id=4),
 ]
 
 
-def rows(events: list[Event]) -> list[dict[str, Any]]:
+def rows(events: list[Annotation]) -> list[dict[str, Any]]:
     return [asdict(event) | {"source": "label_studio", "pulled_at": moment(60)} for event in events]
 
 
-def latest(events: list[Event]) -> dict[tuple[int, str], Event]:
+def latest(events: list[Annotation]) -> dict[tuple[int, str], Annotation]:
     """The newest of each annotation, in plain Python."""
-    found: dict[tuple[int, str], Event] = {}
+    found: dict[tuple[int, str], Annotation] = {}
     for event in events:
         key = event.annotation_id, str(event.created_at)
         if key not in found or event.updated_at > found[key].updated_at:
@@ -54,7 +55,7 @@ def seen(ledger: Ledger) -> list[tuple[Any, ...]]:
     return list(answers[columns].itertuples(index=False, name=None))
 
 
-def expected(events: list[Event]) -> list[tuple[Any, ...]]:
+def expected(events: list[Annotation]) -> list[tuple[Any, ...]]:
     found = [event for event in latest(events).values() if event.sample_id is not None and not event.deleted]
     found.sort(key=lambda event: (event.annotation_id, event.created_at))
     return [(e.annotation_id, e.sample_id, e.value, e.cancelled, e.updated_at, e.created_at, e.task_id) for e in found]
@@ -106,17 +107,15 @@ def test_the_latest_event_wins_in_one_append_and_in_many(url: str, order: int) -
 def test_a_state_that_is_known_changes_nothing_whatever_else_it_says(url: str) -> None:
     ledger = Ledger(url)
     ledger.register(manifest())
-    ledger.append([Event(1, sample(1), "cat")], moment(1))
-    assert (
-        ledger.append([Event(1, sample(1), "dog"), Event(1, sample(1), "dog", created_at=moment(-5))], moment(2)) == 0
-    )
+    ledger.append([said(1, sample(1), "cat")], moment(1))
+    assert ledger.append([said(1, sample(1), "dog"), said(1, sample(1), "dog", created_at=moment(-5))], moment(2)) == 0
     assert ledger.answers()[["value", "pulled_at"]].to_numpy().tolist() == [["cat", moment(1)]]
     assert verify(url).problems == []
     ledger.close()
 
 
 votes = st.builds(
-    lambda annotation, number, minutes, value, who, round_, deleted: Event(
+    lambda annotation, number, minutes, value, who, round_, deleted: said(
         annotation,
         sample(number),
         None if value == "skip" else value,
@@ -146,8 +145,8 @@ votes = st.builds(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_current_labels_are_those_of_the_consensus(
     tmp_path_factory: pytest.TempPathFactory,
-    events: list[Event],
-    brought: list[Event],
+    events: list[Annotation],
+    brought: list[Annotation],
     min_votes: int,
     withdrawn: bool,
     names: list[str],

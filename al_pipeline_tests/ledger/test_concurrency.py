@@ -13,7 +13,7 @@ import pytest
 
 from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
-from al_pipeline_tests.ledger.builders import Event, manifest, moment, plan_rows, sample
+from al_pipeline_tests.ledger.builders import manifest, moment, plan_rows, said, sample
 
 # Runs in a process of its own: kills it, as kill -9 would, right after the database has run a certain statement.
 KILLED_AFTER = """
@@ -53,11 +53,11 @@ def plan(ledger: Ledger) -> pd.DataFrame:
 
 
 def append(ledger: Ledger) -> int:
-    return ledger.append([Event(number, sample(number), "cat") for number in range(5)], moment(1))
+    return ledger.append([said(number, sample(number), "cat") for number in range(5)], moment(1))
 
 
 def snapshot(ledger: Ledger) -> pd.DataFrame:
-    events = pd.DataFrame([vars(Event(number, sample(number), "cat")) for number in range(5)])
+    events = pd.DataFrame([vars(said(number, sample(number), "cat")) for number in range(5)])
     return ledger.snapshot("r0000", consensus(events, class_names=["cat"]).labels)
 
 
@@ -165,7 +165,7 @@ def test_two_rounds_planned_at_once_never_ask_about_the_same_sample(ledger: Ledg
 
 
 def test_events_appended_by_several_threads_are_counted_and_stored_once(ledger: Ledger) -> None:
-    events = [Event(number, sample(number % 20), "cat", annotator=f"u{number}") for number in range(300)]
+    events = [said(number, sample(number % 20), "cat", annotator=f"u{number}") for number in range(300)]
     pulls = [events, events[::-1], events[100:], events[:200]]
     counts = run_together(*(lambda pull=pull: ledger.append(pull, moment(1)) for pull in pulls))
     assert sum(count for count in counts if isinstance(count, int)) == 300, counts

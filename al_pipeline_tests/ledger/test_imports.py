@@ -10,7 +10,7 @@ from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.imports import Imported, import_labels
 from al_pipeline.ledger.verify import verify
-from al_pipeline_tests.ledger.builders import Event, manifest, moment, plan_rows, sample
+from al_pipeline_tests.ledger.builders import manifest, moment, plan_rows, said, sample
 
 CLASSES = ["cat", "dog"]
 
@@ -56,7 +56,7 @@ def test_several_people_vote_and_those_in_label_studio_with_them(ledger: Ledger)
     load(ledger, path=["3.png", "3.png", "3.png"], label=["cat", "cat", "dog"], annotator=["ann", "ann", "bob"])
     assert labels(ledger) == {}, "one against one"
     ledger.plan("r0000", plan_rows(3))
-    ledger.append([Event(1, sample(3), "dog", annotator="eve", updated_at=moment(1))], moment(2))
+    ledger.append([said(1, sample(3), "dog", annotator="eve", updated_at=moment(1))], moment(2))
     assert labels(ledger) == {sample(3): "dog"}
 
 

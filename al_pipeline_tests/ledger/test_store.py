@@ -4,13 +4,17 @@ from datetime import datetime, timedelta, timezone
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.core.labels.consensus import consensus, labels_hash
 from al_pipeline.ledger import Ledger, LedgerError, Watermark
-from al_pipeline_tests.ledger.builders import START, Event, manifest, moment, plan_rows, sample
+from al_pipeline.ledger.database import transaction
+from al_pipeline.ledger.schema import label_snapshots
+from al_pipeline_tests.ledger.builders import START, asked, manifest, moment, plan_rows, said, sample
 
 
 @pytest.fixture
@@ -89,9 +93,9 @@ def test_a_sample_is_not_asked_about_by_two_rounds(ledger: Ledger) -> None:
 def test_a_withdrawn_sample_may_be_asked_about_again(ledger: Ledger) -> None:
     ledger.plan("r0000", plan_rows(1, 2))
     ledger.withdraw("r0000", [sample(2)], moment(1))
-    assert ledger.asked() == {sample(1)}
+    assert asked(ledger) == {sample(1)}
     ledger.plan("r0001", plan_rows(2, 3))
-    assert ledger.asked() == {sample(1), sample(2), sample(3)}
+    assert asked(ledger) == {sample(1), sample(2), sample(3)}
     withdrawn = ledger.planned("r0000").set_index("sample_id")["withdrawn_at"]
     assert withdrawn[sample(2)] == moment(1)
     assert pd.isna(withdrawn[sample(1)])
@@ -115,7 +119,7 @@ def test_registering_again_moves_a_sample_and_keeps_its_first_day(ledger: Ledger
     assert ledger.count_samples("pool") == 21
     assert ledger.count_samples("holdout") == 2
     ledger.plan("r0000", plan_rows(1))
-    ledger.append([Event(1, sample(1), "cat")], moment(1))
+    ledger.append([said(1, sample(1), "cat")], moment(1))
     assert ledger.export()["uri"].tolist() == ["/elsewhere.png"]
 
 
@@ -134,7 +138,7 @@ def test_a_task_that_is_back_is_not_withdrawn_any_more(ledger: Ledger) -> None:
     ledger.plan("r0000", plan_rows(1))
     ledger.withdraw("r0000", [sample(1)], moment(1))
     ledger.record_pushed("r0000", {sample(1): 11}, moment(2))
-    assert ledger.asked() == {sample(1)}
+    assert asked(ledger) == {sample(1)}
 
 
 def test_a_task_that_is_back_too_late_is_refused(ledger: Ledger) -> None:
@@ -156,7 +160,7 @@ def test_only_planned_samples_are_pushed_or_withdrawn(ledger: Ledger) -> None:
 
 
 def test_appending_the_same_events_again_adds_nothing(ledger: Ledger) -> None:
-    events = [Event(number, sample(number), "cat") for number in range(5)]
+    events = [said(number, sample(number), "cat") for number in range(5)]
     assert ledger.append(events[:3], moment(1)) == 3
     assert ledger.append(events, moment(2)) == 2
     assert ledger.append(reversed(events), moment(3)) == 0
@@ -165,26 +169,26 @@ def test_appending_the_same_events_again_adds_nothing(ledger: Ledger) -> None:
 
 
 def test_a_changed_answer_is_a_new_event_and_the_current_answer(ledger: Ledger) -> None:
-    ledger.append([Event(1, sample(1), "cat")], moment(1))
-    ledger.append([Event(1, sample(1), "dog", updated_at=moment(30))], moment(31))
+    ledger.append([said(1, sample(1), "cat")], moment(1))
+    ledger.append([said(1, sample(1), "dog", updated_at=moment(30))], moment(31))
     assert ledger.answers()["value"].tolist() == ["dog"]
     assert ledger.answers()["pulled_at"].tolist() == [moment(31)]
 
 
 def test_a_late_pull_of_an_older_state_changes_no_answer(ledger: Ledger) -> None:
-    ledger.append([Event(1, sample(1), "dog", updated_at=moment(30))], moment(31))
-    ledger.append([Event(1, sample(1), "cat", updated_at=moment(10))], moment(32))
+    ledger.append([said(1, sample(1), "dog", updated_at=moment(30))], moment(31))
+    ledger.append([said(1, sample(1), "cat", updated_at=moment(10))], moment(32))
     assert ledger.answers()["value"].tolist() == ["dog"]
 
 
 def test_annotation_ids_of_two_servers_do_not_collide(ledger: Ledger) -> None:
-    ledger.append([Event(1, sample(1), "cat")], moment(1), source="old")
-    ledger.append([Event(1, sample(2), "dog")], moment(2), source="new")
+    ledger.append([said(1, sample(1), "cat")], moment(1), source="old")
+    ledger.append([said(1, sample(2), "dog")], moment(2), source="new")
     assert ledger.answers()["value"].tolist() == ["cat", "dog"]
 
 
 def test_an_answer_to_a_task_that_is_not_ours_is_kept_but_is_no_answer(ledger: Ledger) -> None:
-    assert ledger.append([Event(1, None, "cat", round=None)], moment(1)) == 1
+    assert ledger.append([said(1, None, "cat", round=None)], moment(1)) == 1
     assert ledger.answers().empty
     assert ledger.answers().dtypes["updated_at"] == "datetime64[ns, UTC]"
 
@@ -192,7 +196,7 @@ def test_an_answer_to_a_task_that_is_not_ours_is_kept_but_is_no_answer(ledger: L
 def test_moments_come_back_as_the_same_moments_whatever_their_zone(ledger: Ledger) -> None:
     zone = timezone(timedelta(hours=5, minutes=30))
     at = datetime(2025, 3, 1, 1, 2, 3, 456789, tzinfo=zone)
-    ledger.append([Event(1, sample(1), "cat", updated_at=at)], at)
+    ledger.append([said(1, sample(1), "cat", updated_at=at)], at)
     assert ledger.answers()["updated_at"].tolist() == [at]
     ledger.set_watermark("pull", Watermark(at))
     assert ledger.watermark("pull") == Watermark(at)
@@ -201,7 +205,7 @@ def test_moments_come_back_as_the_same_moments_whatever_their_zone(ledger: Ledge
 def test_a_moment_without_a_zone_is_refused(ledger: Ledger) -> None:
     naive = datetime(2025, 3, 1)  # noqa: DTZ001
     with pytest.raises(InputError, match="aware datetimes only"):
-        ledger.append([Event(1, sample(1), "cat", updated_at=naive)], moment(1))
+        ledger.append([said(1, sample(1), "cat", updated_at=naive)], moment(1))
     with pytest.raises(InputError, match="aware datetimes only"):
         ledger.set_watermark("pull", Watermark(naive))
 
@@ -217,9 +221,9 @@ def test_a_watermark_is_none_until_it_is_set_and_then_the_last_value(ledger: Led
 def test_the_purpose_of_an_answer_is_that_of_its_sample(ledger: Ledger) -> None:
     test_sample = sample(20)  # the images' own test split
     ledger.plan("r0000", pd.concat([plan_rows(1), plan_rows(2, purpose="holdout")]))
-    events = [Event(number, sample(number), "cat") for number in (1, 2, 3)]
+    events = [said(number, sample(number), "cat") for number in (1, 2, 3)]
     # Whatever round a task claims, a holdout sample stays holdout.
-    events += [Event(4, test_sample, "cat", round="r0000"), Event(5, sample(2), "cat", round="r0009", annotator="bob")]
+    events += [said(4, test_sample, "cat", round="r0000"), said(5, sample(2), "cat", round="r0009", annotator="bob")]
     ledger.append(events, moment(1))
     answers = ledger.answers()
     purposes = dict(zip(answers["annotation_id"], answers["purpose"], strict=True))
@@ -229,7 +233,7 @@ def test_the_purpose_of_an_answer_is_that_of_its_sample(ledger: Ledger) -> None:
 
 def test_answers_to_a_withdrawn_task_are_kept(ledger: Ledger) -> None:
     ledger.plan("r0000", plan_rows(1))
-    ledger.append([Event(1, sample(1), "cat")], moment(1))
+    ledger.append([said(1, sample(1), "cat")], moment(1))
     ledger.withdraw("r0000", [sample(1)], moment(2))
     assert ledger.answers(purpose="query")["value"].tolist() == ["cat"]
 
@@ -239,15 +243,22 @@ def test_in_flight_means_asked_and_not_answered(ledger: Ledger) -> None:
     ledger.withdraw("r0000", [sample(5)], moment(1))
     ledger.append(
         [
-            Event(1, sample(1), "cat"),
-            Event(2, sample(2), None, cancelled=True),
-            Event(3, sample(3), None),
+            said(1, sample(1), "cat"),
+            said(2, sample(2), None, cancelled=True),
+            said(3, sample(3), None),
         ],
         moment(1),
     )
     assert {asked for _, asked in ledger.open_tasks()} == {sample(3), sample(4)}
-    assert ledger.asked() == {sample(1), sample(2), sample(3), sample(4)}
+    assert asked(ledger) == {sample(1), sample(2), sample(3), sample(4)}
     assert set(ledger.planned()["sample_id"]) == {sample(number) for number in (1, 2, 3, 4, 5)}
+
+
+def hashes(ledger: Ledger) -> list[str]:
+    """What the frozen labeled pools hash to, as it is stored."""
+    with transaction(ledger._engine, write=False) as connection:
+        query = sa.select(label_snapshots.c.labels_hash).order_by(label_snapshots.c.round)
+        return list(connection.execute(query).scalars())
 
 
 def agreed(ledger: Ledger) -> pd.DataFrame:
@@ -256,38 +267,39 @@ def agreed(ledger: Ledger) -> pd.DataFrame:
 
 def test_a_snapshot_comes_back_as_it_was_given_and_is_never_changed(ledger: Ledger) -> None:
     ledger.plan("r0000", plan_rows(1, 2))
-    ledger.append([Event(1, sample(1), "cat"), Event(2, sample(2), "dog")], moment(1))
+    ledger.append([said(1, sample(1), "cat"), said(2, sample(2), "dog")], moment(1))
     assert not ledger.has_snapshot("r0001")
     first = agreed(ledger)
     pd.testing.assert_frame_equal(ledger.snapshot("r0001", first), first)
 
-    ledger.append([Event(1, sample(1), "dog", updated_at=moment(9))], moment(10))
+    ledger.append([said(1, sample(1), "dog", updated_at=moment(9))], moment(10))
     late = agreed(ledger)
     assert not late.equals(first)
     pd.testing.assert_frame_equal(ledger.snapshot("r0001", late), first)
     pd.testing.assert_frame_equal(ledger.snapshot("r0002", late), late)
-    assert ledger.snapshots()["labels_hash"].tolist() == [labels_hash(first), labels_hash(late)]
-    assert ledger.snapshots()["labels"].tolist() == [2, 2]
+    pd.testing.assert_frame_equal(ledger.frozen_labels("r0001"), first)
+    assert hashes(ledger) == [labels_hash(first), labels_hash(late)]
 
 
 def test_an_empty_snapshot_is_a_snapshot(ledger: Ledger) -> None:
     empty = agreed(ledger)
     assert ledger.snapshot("r0000", empty).empty
     assert ledger.has_snapshot("r0000")
-    ledger.append([Event(1, sample(1), "cat")], moment(1))
+    ledger.append([said(1, sample(1), "cat")], moment(1))
     assert ledger.snapshot("r0000", agreed(ledger)).empty
-    assert ledger.snapshots()["labels"].tolist() == [0]
+    assert ledger.frozen_labels("r0000").empty
+    assert hashes(ledger) == [labels_hash(empty)]
 
 
 def test_the_export_traces_each_label_to_its_annotation_and_its_plan(ledger: Ledger) -> None:
     ledger.plan("r0000", plan_rows(1, 2, 3))
     ledger.append(
         [
-            Event(1, sample(1), "cat"),
-            Event(2, sample(1), "dog", updated_at=moment(5)),
-            Event(3, sample(1), "cat", annotator="bob", task_id=77, lead_time=None),
-            Event(4, sample(2), None, cancelled=True),
-            Event(5, sample(9), "cat", round="r0005"),
+            said(1, sample(1), "cat"),
+            said(2, sample(1), "dog", updated_at=moment(5)),
+            said(3, sample(1), "cat", annotator="bob", task_id=77, lead_time=None),
+            said(4, sample(2), None, cancelled=True),
+            said(5, sample(9), "cat", round="r0005"),
         ],
         moment(6),
     )
@@ -309,7 +321,7 @@ def test_raw_answers_are_kept_whole(ledger: Ledger) -> None:
     import sqlalchemy as sa
 
     raw = {"id": 1, "result": [{"value": {"choices": ["猫"]}}], "seen": moment(1)}
-    ledger.append([Event(1, sample(1), "猫", raw=raw)], moment(1))
+    ledger.append([said(1, sample(1), "猫", raw=raw)], moment(1))
     with ledger._engine.connect() as connection:
         stored = connection.execute(sa.text("SELECT raw FROM annotation_events")).scalar_one()
     import json
@@ -319,7 +331,7 @@ def test_raw_answers_are_kept_whole(ledger: Ledger) -> None:
 
 
 events_ = st.builds(
-    lambda annotation, minutes, value: Event(
+    lambda annotation, minutes, value: said(
         annotation,
         sample(annotation % 3),
         value,
@@ -340,7 +352,7 @@ events_ = st.builds(
 )
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_answers_do_not_depend_on_how_events_were_pulled(
-    tmp_path_factory: pytest.TempPathFactory, events: list[Event], cuts: list[int], data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, events: list[Annotation], cuts: list[int], data: st.DataObject
 ) -> None:
     """Pulls overlap, repeat and come in any order; the view of what people say is always the same."""
     folder = tmp_path_factory.mktemp("ledgers")

@@ -10,7 +10,7 @@ from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.database import connect
 from al_pipeline.ledger.verify import verify
-from al_pipeline_tests.ledger.builders import Event, manifest, moment, plan_rows, sample
+from al_pipeline_tests.ledger.builders import manifest, moment, plan_rows, said, sample
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def ledger(url: str) -> Iterator[Ledger]:
     ledger.plan("r0000", plan_rows(1, 2, 3))
     ledger.record_pushed("r0000", {sample(number): 100 + number for number in (1, 2, 3)}, moment(1))
     answers = [
-        Event(11, sample(1), "cat", updated_at=moment(2)),
-        Event(11, sample(1), "dog", updated_at=moment(3)),
-        Event(12, sample(2), "cat", updated_at=moment(4)),
-        Event(13, sample(3), None, cancelled=True, updated_at=moment(4)),
+        said(11, sample(1), "cat", updated_at=moment(2)),
+        said(11, sample(1), "dog", updated_at=moment(3)),
+        said(12, sample(2), "cat", updated_at=moment(4)),
+        said(13, sample(3), None, cancelled=True, updated_at=moment(4)),
     ]
     ledger.append(answers, moment(5))
     ledger.snapshot("r0001", consensus(ledger.answers(purpose="query"), class_names=["cat", "dog"]).labels)

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from al_pipeline.core.rounds import RoundPolicy, round_number
-from al_pipeline.labelstudio.errors import LabelStudioError
+from al_pipeline.labelstudio.config import payload
+from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
-from al_pipeline.labelstudio.tasks import payload
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import pushed

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.labelstudio.config import label_config
 from al_pipeline.ledger import Ledger
-from al_pipeline.ledger.guessable import guessable
 from al_pipeline.web.guesses import SAMPLE_ID, Guesses
 from al_pipeline.web.ml_backend import backend
 from al_pipeline.web.serve import serving
@@ -110,8 +109,8 @@ def test_a_sample_that_was_ever_planned_for_the_holdout_stays_blind(tmp_path: Pa
     ledger.withdraw("r0000", HOLDOUT, datetime.now(UTC))
     ledger.plan("r0002", plan_rows(4))
     ledger.withdraw("r0001", QUERY[:1], moment(1))
-    assert guessable(ledger, [*QUERY, *HOLDOUT, *SPLIT, *UNASKED]) == set(QUERY)
-    assert guessable(ledger, []) == set()
+    assert ledger.guessable([*QUERY, *HOLDOUT, *SPLIT, *UNASKED]) == set(QUERY)
+    assert ledger.guessable([]) == set()
     ledger.close()
 
 

@@ -19,7 +19,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import kept_secret
 from al_pipeline.core.rounds import Open
 from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, request
-from al_pipeline.labelstudio.webhooks import SECRET_HEADER
+from al_pipeline.labelstudio.callbacks import SECRET_HEADER
 from al_pipeline.servers.dagster_api import DagsterApi, DagsterError, SensorState
 from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings

@@ -7,7 +7,6 @@ checksum per image), pixels.
 import hashlib
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
 from io import BufferedReader
@@ -16,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from al_pipeline.core.files import whole_file
+
 Pixels = npt.NDArray[np.uint8]
 
-# Of block files, and of those that are being written.
-FILE, TEMPORARY = ".pixels", ".part"
+# Of block files.
+FILE = ".pixels"
 
 _HEADER, _CHECKSUM = struct.Struct("<8sII"), struct.Struct("<I")
 _MAGIC = b"al-pix\x00\x01"
@@ -42,17 +43,10 @@ def write(folder: Path, size: int, images: Mapping[str, Pixels]) -> Path:
     header = _HEADER.pack(_MAGIC, len(images), size)
     # Who stores the same images once more replaces the file.
     path = folder / (hashlib.sha256(ids).hexdigest() + FILE)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, suffix=TEMPORARY)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(header + _CHECKSUM.pack(zlib.crc32(header + table)) + table)
-            for pixels in images.values():
-                file.write(pixels.data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, "A file of the image cache", sync=False) as temporary, temporary.open("wb") as file:
+        file.write(header + _CHECKSUM.pack(zlib.crc32(header + table)) + table)
+        for pixels in images.values():
+            file.write(pixels.data)
     return path
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.files import whole_file
 
 Vectors = npt.NDArray[np.float32]
 # A shard is closed after so many images or seconds: what a process that dies loses at most. A slow machine writes
@@ -83,10 +83,13 @@ class EmbeddingStore:
             )
         column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
         table = pa.table({"sample_id": pa.array(sample_ids, pa.string()), "vector": column})
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="none", use_dictionary=False, write_page_checksum=True)
         # Named by its first id, so that the same work done twice replaces its shard instead of doubling it.
-        self._write(f"{sample_ids[0]}-{len(sample_ids)}.parquet", buffer.getvalue())
+        shard = self.folder / f"{sample_ids[0]}-{len(sample_ids)}.parquet"
+        # Damage is noticed by checksums, and not every place can be synced.
+        with whole_file(shard, "The embeddings (AL_EMBEDDINGS)", error=InputError, sync=False) as temporary:
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer, compression="none", use_dictionary=False, write_page_checksum=True)
+            temporary.write_bytes(buffer.getvalue())
 
     def read(self, sample_ids: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """Return the vectors of the given samples, in the order given, and which of them there are.
@@ -210,27 +213,5 @@ class EmbeddingStore:
         reason = str(error).strip().split("\n")[0]
         log.warning("The embeddings in %s are damaged (%s): they are set aside and computed again", shard, reason)
         with contextlib.suppress(OSError):
-            _rename(shard, f"{shard.name}.damaged")
-
-    def _write(self, name: str, data: bytes) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f".{name}.{uuid4().hex}"
-            try:
-                temporary.write_bytes(data)
-                _rename(temporary, name)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                raise
-        except OSError as error:
-            raise InputError(
-                f"The embeddings could not be stored in {self.folder}: {error.strerror or error}. Make room, or mend "
-                "the folder's permissions (AL_EMBEDDINGS); what was stored before is unchanged"
-            ) from error
-
-
-def _rename(path: Path | UPath, name: str) -> None:
-    # The types know of a target in the same place only for each kind by itself.
-    target: Any = path.with_name(name)
-    path.rename(target)
+            target: Any = shard.with_name(f"{shard.name}.damaged")
+            shard.rename(target)

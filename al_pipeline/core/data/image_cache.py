@@ -27,9 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.data import block_file
-from al_pipeline.core.data.block_file import FILE, TEMPORARY, DamagedError, Pixels
+from al_pipeline.core.data.block_file import FILE, DamagedError, Pixels
 from al_pipeline.core.data.images import ImagePath, decode, default_workers, iter_blocks
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.errors import FileError, InputError
+from al_pipeline.core.files import TEMPORARY
 
 # Version of what `images.decode` does: raise it whenever the same file would give other pixels.
 PREPROCESSING = 1
@@ -121,13 +122,13 @@ class ImageCache:
             return
         try:
             path = block_file.write(shelf.folder, shelf.size, images)
-        except OSError as error:
+        except FileError as error:
             self._writable = False
             _log.warning(
                 "The image cache %s cannot be written (%s): images are decoded again each time. "
                 "Free disk space, or make it a folder that this user may write to; it can be deleted at any time",
                 self.folder,
-                error.strerror or error,
+                error.__cause__,
             )
             return
         new.kept.add(path)
@@ -198,31 +199,11 @@ class CachedImages:
     def blocks(
         self, size: int, *, block: int = 256, workers: int | None = None
     ) -> Generator[tuple[int, npt.NDArray[np.uint8]]]:
-        """Read or decode the images in blocks, the next one in threads while the caller works on the last.
+        """Read or decode the images in blocks; parameters, blocks and errors are those of `images.iter_blocks`.
 
         What is decoded is stored whenever 256 images have come together, and at the end, also if the caller stops
-        early or a file cannot be decoded. If the cache cannot be written, a warning is logged once.
-
-        Parameters
-        ----------
-        size : int
-            Side of the squares, as in `images.decode`.
-        block : int
-            Images per block. In memory at a time are two blocks and up to 256 images that wait to be stored.
-        workers : int, optional
-            Threads; the number of cores, at most 8, by default.
-
-        Yields
-        ------
-        start : int
-            Index of the block's first image.
-        pixels : uint8 array, shape (m, size, size, 3)
-            m = `block`, or fewer at the end; the same as `images.iter_blocks` gives. The caller's own.
-
-        Raises
-        ------
-        ImageError
-            A file that is not in the cache cannot be decoded; the message names it.
+        early or a file cannot be decoded; up to 256 images wait in memory, beside two blocks. If the cache cannot be
+        written, a warning is logged once. The pixels are the caller's own.
         """
         return self.cache.blocks(self.sample_ids, self.paths, size, block=block, workers=workers)
 

@@ -4,14 +4,14 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import pandas as pd
 
-from al_pipeline.core.data.images import MAX_PIXELS, default_workers, open_rgb
+from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.errors import ImageError, InputError
 
 # HEIC, AVIF and JPEG 2000 are looked at so that they show up as excluded, with a reason, instead of being missed.
@@ -40,10 +40,8 @@ def scan(
     root: Path,
     *,
     max_excluded_share: float = 0.2,
-    max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Read a folder of images, recursively, into a manifest of one row per file, in the order of the paths.
 
@@ -65,14 +63,10 @@ def scan(
     root : Path
     max_excluded_share : float
         Share of files that cannot be decoded, 0 to 1, above which something is wrong with the folder itself.
-    max_pixels : int
-        Larger images are not decoded and are set aside.
     follow_links : bool
         Read also what symbolic links to places outside of `root` lead to. `root` itself may be a link.
     workers : int, optional
         Threads; the number of cores, at most 8, by default.
-    progress : callable, optional
-        Called in this thread with the number of files done and of all files.
 
     Returns
     -------
@@ -95,13 +89,8 @@ def scan(
        ImageHash library).
     """
     root = Path(root)
-    found = _find(root, follow_links)
-    rows = []
     with ThreadPoolExecutor(workers or default_workers()) as pool:
-        for row in pool.map(lambda file: _read(file, max_pixels), found):
-            rows.append(row)
-            if progress is not None:
-                progress(len(rows), len(found))
+        rows = list(pool.map(_read, _find(root, follow_links)))
     manifest = pd.DataFrame(rows, columns=list(COLUMNS)).astype(
         {"sample_id": object, "reason": object, "label": object}
     )
@@ -160,8 +149,8 @@ def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: 
     return names
 
 
-def _list(names: Sequence[str], shown: int = 5) -> str:
-    return ", ".join(map(repr, names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _normal(name: str) -> str:
@@ -240,7 +229,7 @@ def _place(root: Path, path: PurePath, problem: str | None, splits: dict[str, st
     return _Found(root / path, split, _normal(folders[0]) if folders else None, problem)
 
 
-def _read(found: _Found, max_pixels: int) -> tuple[object, ...]:
+def _read(found: _Found) -> tuple[object, ...]:
     """Return a manifest row."""
     import imagehash
 
@@ -261,7 +250,7 @@ def _read(found: _Found, max_pixels: int) -> tuple[object, ...]:
             size = status.st_size
             with path.open("rb") as file:
                 sample_id = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-            image = open_rgb(path, max_pixels=max_pixels)
+            image = open_rgb(path)
             phash = str(imagehash.phash(image))
             return sample_id, uri, found.split, None, label, *image.size, image.format, size, phash
     except OSError as error:

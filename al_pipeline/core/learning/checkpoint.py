@@ -1,12 +1,9 @@
 """The ResNet family: build it, and keep what was learned in one file together with where it came from."""
 
-import contextlib
 import copy
 import functools
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import CheckpointError, InputError
+from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import check_architecture, check_weights
 
 # Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
@@ -146,24 +144,8 @@ class Checkpoint:
             It could not be written, for example because the disk is full; a file that was there before stays.
         """
         data = safetensors.torch.save(self.state, {"format": "pt", INFO_KEY: self.info.to_json()})
-        temporary: Path | None = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            temporary = Path(name)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"The checkpoint {path} ({len(data) / 1e6:.0f} MB) could not be written: {error.strerror or error}. "
-                "Make room or mend the folder's permissions; an earlier file of that name is unchanged"
-            ) from error
+        with whole_file(path, f"The checkpoint ({len(data) / 1e6:.0f} MB)", error=CheckpointError) as file:
+            file.write_bytes(data)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":

@@ -1,10 +1,7 @@
 """Checkpoints for other programs: one ONNX or TorchScript file that takes pixels and gives probabilities."""
 
-import contextlib
 import io
 import json
-import os
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import ALError, InputError
+from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.checkpoint import Checkpoint, averaged, normalize
 
 # Formats, and what their files are usually called.
@@ -101,7 +99,7 @@ def export_model(checkpoint: Checkpoint, path: Path, file_format: str) -> Export
         raise InputError(f"unknown format {file_format!r}: choose {' or '.join(FORMATS)}")
     if file_format == "onnx":
         _require_onnx()
-    with whole_file(path, "The model") as temporary:
+    with whole_file(path, "The model", error=ExportError) as temporary:
         data = _onnx(checkpoint) if file_format == "onnx" else _torchscript(checkpoint)
         temporary.write_bytes(data)
         difference = check_exported(temporary, file_format, checkpoint)
@@ -150,45 +148,6 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "checkpoint": checkpoint.hash,
         "round": str(info.round),
     }
-
-
-@contextmanager
-def whole_file(path: Path, what: str) -> Iterator[Path]:
-    """Give a temporary file beside `path`, and rename it there if all went well; else it goes and an old one stays.
-
-    What cannot be written is known at the start, before any work that the file is to hold.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder is made if there is none.
-    what : str
-        Begins the sentence of an error: "The model".
-
-    Raises
-    ------
-    ExportError
-        The operating system refuses, for example because the disk is full.
-    """
-    # Not `mkstemp`, whose files nobody else may read.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise ExportError(
-            f"{what} {path.absolute()} could not be written: {error.strerror or error}. Make room, mend the folder's "
-            "permissions or name another path; an earlier file of that name is unchanged"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _onnx(checkpoint: Checkpoint) -> bytes:

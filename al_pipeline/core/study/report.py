@@ -12,7 +12,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.evaluation.evaluate import Interval
-from al_pipeline.core.learning.export import whole_file
+from al_pipeline.core.files import whole_file
 from al_pipeline.core.study import figures as study_figures
 from al_pipeline.core.study.figures import signed
 from al_pipeline.core.study.page import escaped, page, table
@@ -230,7 +230,7 @@ def write_report(
 
     Raises
     ------
-    ExportError
+    FileError
         A file could not be written.
     """
     drawn = pictures(results, metric, axis)

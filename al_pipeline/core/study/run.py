@@ -27,8 +27,8 @@ from threadpoolctl import threadpool_limits
 
 from al_pipeline.core.data.image_cache import PREPROCESSING
 from al_pipeline.core.errors import ALError, InputError
+from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.checkpoint import device
-from al_pipeline.core.learning.export import whole_file
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.simulate import Embedded, KnownSamples, embedded, known, shares_features, simulate_seed
 
@@ -118,7 +118,7 @@ def run_study(
         Samples that cannot be simulated with, `jobs` below 1, or a stored cell that cannot be read.
     StudyError
         A process was ended from outside, for example because there was no memory left.
-    ExportError
+    FileError
         A file could not be written.
     """
     if jobs < 1:

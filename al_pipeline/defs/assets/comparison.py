@@ -8,7 +8,8 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.defs.io import TABLE, write_whole
+from al_pipeline.core.files import whole_file
+from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.metadata import picture
 from al_pipeline.loop.deployment import Deployment
 
@@ -120,7 +121,8 @@ def _told(found: "Comparable", settings: dict[str, Any], file: Path) -> tuple[pd
     description = Description("Query strategies compared", settings=told, versions=settings["versions"])
     drawn = pictures(results, METRIC, axis)
     page = html(results, description, METRIC, axis, drawn=drawn)
-    write_whole(file, lambda temporary: _write(temporary, page))
+    with whole_file(file, "The report") as temporary:
+        temporary.write_text(page)
     said = [why] if why else [sentence(saving) for saving in saved]
     metadata: dict[str, Any] = {
         "findings": dg.MetadataValue.md("\n".join(f"- {escaped(line)}" for line in said)),
@@ -150,10 +152,6 @@ def _table(found: "Comparable", saved: "Sequence[Saving]", axis: str) -> pd.Data
         for saving in saved
     }
     return table.join(pd.DataFrame.from_dict(rows, orient="index")).reset_index()
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text)
 
 
 def _left_out(found: "Comparable") -> str:

@@ -7,18 +7,22 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
+from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.kept_predictions import HoldoutPredictions, prequential_accuracies
+from al_pipeline.loop.kept_predictions import (
+    HoldoutPredictions,
+    StopPredictions,
+    prequential_accuracies,
+    stored_rounds,
+)
 from al_pipeline.loop.proof import live_proof
 from al_pipeline.loop.samples import StoredSamples
-from al_pipeline.loop.stop_set import StopPredictions
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.compare import Comparison
@@ -148,7 +152,8 @@ def learning_curve(
     proof = live_proof(context.log, deployment, round_config, training, policy, image_pool)
     png = learning_curve_picture(curve, None if proof.found is None else proof.found.band)
     path = deployment.artifacts.learning_curve
-    path.write_bytes(png)
+    with whole_file(path, "The picture of the learning curve") as file:
+        file.write_bytes(png)
     return dg.MaterializeResult(
         value=curve,
         metadata={

@@ -26,7 +26,6 @@ from al_pipeline.core.learning.export import (
     check_exported,
     describe,
     export_model,
-    whole_file,
 )
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import TrainingOptions, untrained
@@ -212,21 +211,3 @@ def test_a_folder_that_is_a_file_and_a_file_that_is_a_folder_are_errors_with_the
     with pytest.raises(ExportError, match=r"folder could not be written: it is a folder"):
         export_model(small(2), tmp_path / "folder", "torchscript")
     assert not list((tmp_path / "folder").iterdir())
-
-
-def test_a_file_can_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
-    (tmp_path / "plain").touch()
-    with whole_file(tmp_path / "whole", "The file") as temporary:
-        temporary.write_text("content")
-    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_an_interrupted_file_is_none(tmp_path: Path) -> None:
-    def interrupted() -> None:
-        with whole_file(tmp_path / "whole", "The file") as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert not list(tmp_path.iterdir())
