@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.evaluation.kappa import agreement
+from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.defs.io import write_whole
@@ -75,7 +75,7 @@ class StopPredictions:
             return None
         # By their names: the numbers of the classes may have changed.
         codes, _ = pd.factorize(np.concatenate([before[shared].to_numpy(), now[shared].to_numpy()]))
-        return agreement(codes[: len(shared)].astype(np.int64), codes[len(shared) :].astype(np.int64))
+        return cohens_kappa(codes[: len(shared)].astype(np.int64), codes[len(shared) :].astype(np.int64))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.parquet"

@@ -21,7 +21,7 @@ from al_pipeline.core.rng import generator
 
 COLUMNS = ("n_labels", "roc_auc", "roc_auc_low", "agreement")
 # Chosen on simulated runs of the digits (docs/results/stopping.md). Bloodgood & Vijay-Shanker stop at 0.99.
-AGREEMENT, AGREEMENT_ROUNDS = 0.995, 3
+KAPPA, KAPPA_ROUNDS = 0.995, 3
 # Half a point.
 LEAST_GAIN = 0.005
 # Scores are shares; people count in points of a hundred.
@@ -55,7 +55,7 @@ class Wishes:
     """
 
     batch_size: int
-    agreement: float | None = AGREEMENT
+    agreement: float | None = KAPPA
     least_gain: float | None = LEAST_GAIN
     target: float | None = None
     price_per_label: float | None = None
@@ -144,8 +144,8 @@ def advise(history: pd.DataFrame, wishes: Wishes, *, seconds_per_label: float | 
     Parameters
     ----------
     history : DataFrame
-        One row per round, oldest first: n_labels, roc_auc, roc_auc_low and agreement (`agreement.agreement` with the
-        round before), missing where there is none.
+        One row per round, oldest first: n_labels, roc_auc, roc_auc_low and agreement (`cohens_kappa` with the round
+        before), missing where there is none.
     wishes : Wishes
     seconds_per_label : float, optional
         What a label takes a person.
@@ -163,7 +163,7 @@ def advise(history: pd.DataFrame, wishes: Wishes, *, seconds_per_label: float | 
     labels, scores, lows, kappas = (history[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in COLUMNS)
     law = fit_power_law(labels, scores, generator(seed, len(history), "stopping"))
     verdicts = (
-        agreement_rule(kappas, wishes.agreement),
+        kappa_rule(kappas, wishes.agreement),
         rest_rule(law, wishes),
         target_rule(lows, wishes.target),
         price_rule(law, wishes),
@@ -182,7 +182,7 @@ def advise(history: pd.DataFrame, wishes: Wishes, *, seconds_per_label: float | 
     return Advice(bool(stops), sentence, verdicts, tuple(projections))
 
 
-def agreement_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rounds: int = AGREEMENT_ROUNDS) -> Verdict:
+def kappa_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rounds: int = KAPPA_ROUNDS) -> Verdict:
     """Stop once successive models have agreed for some rounds in a row.
 
     Parameters
@@ -222,11 +222,7 @@ def agreement_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rou
 def rest_rule(law: PowerLaw | None, wishes: Wishes) -> Verdict:
     """Stop once even the upper 95 % limit of what the labels left in the budget bring is too little.
 
-    Parameters
-    ----------
-    law : PowerLaw, optional
-        None if there are too few rounds.
-    wishes : Wishes
+    `law` is None while there are too few rounds.
     """
     if wishes.least_gain is None:
         return Verdict("rest", None, "No gain that the rest of the labels must bring is set.")
@@ -247,13 +243,7 @@ def rest_rule(law: PowerLaw | None, wishes: Wishes) -> Verdict:
 
 
 def target_rule(lows: npt.NDArray[np.float64], target: float | None) -> Verdict:
-    """Stop once the lower 95 % limit of the last round's ROC-AUC has reached the target.
-
-    Parameters
-    ----------
-    lows : float64 array, shape (n,)
-    target : float or None
-    """
+    """Stop once the last of the ROC-AUC's lower 95 % limits, one per round, shape (n,), has reached the target."""
     if target is None:
         return Verdict("target", None, "No target ROC-AUC is set.")
     if not len(lows) or not np.isfinite(lows[-1]):
@@ -264,14 +254,7 @@ def target_rule(lows: npt.NDArray[np.float64], target: float | None) -> Verdict:
 
 
 def price_rule(law: PowerLaw | None, wishes: Wishes) -> Verdict:
-    """Stop once even the upper 95 % limit of the next batch's gain is worth less than its labels cost.
-
-    Parameters
-    ----------
-    law : PowerLaw, optional
-        None if there are too few rounds.
-    wishes : Wishes
-    """
+    """Stop once even the upper 95 % limit of the next batch's gain is worth less than its labels cost."""
     price, value = wishes.price_per_label, wishes.value_per_point
     if price is None or value is None:
         return Verdict("price", None, "What a label costs or what a point is worth is not set.")
@@ -290,13 +273,7 @@ def price_rule(law: PowerLaw | None, wishes: Wishes) -> Verdict:
 
 
 def budget_rule(labels: npt.NDArray[np.float64], budget: int | None) -> Verdict:
-    """Stop once the budget of labels is spent.
-
-    Parameters
-    ----------
-    labels : float64 array, shape (n,)
-    budget : int or None
-    """
+    """Stop once the last of the numbers of labels, one per round, shape (n,), has reached the budget."""
     if budget is None:
         return Verdict("budget", None, "No budget of labels is set.")
     spent = int(labels[-1]) if len(labels) else 0

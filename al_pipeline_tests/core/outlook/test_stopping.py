@@ -13,8 +13,8 @@ from al_pipeline.core.outlook.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_
 from al_pipeline.core.outlook.stopping import (
     Wishes,
     advise,
-    agreement_rule,
     budget_rule,
+    kappa_rule,
     price_rule,
     project,
     rest_rule,
@@ -43,24 +43,24 @@ RISING = history(0.95 - LABELS**-0.5, np.linspace(0.5, 0.9, len(LABELS)))
 
 
 def test_agreement_takes_three_rounds_in_a_row() -> None:
-    assert agreement_rule(np.array([np.nan, 0.5, 0.99, 0.995, 1.0]), 0.99).stop is True
-    verdict = agreement_rule(np.array([np.nan, 0.995, 0.98, 1.0, 1.0]), 0.99)
+    assert kappa_rule(np.array([np.nan, 0.5, 0.99, 0.995, 1.0]), 0.99).stop is True
+    verdict = kappa_rule(np.array([np.nan, 0.995, 0.98, 1.0, 1.0]), 0.99)
     assert verdict.stop is False
     assert verdict.sentence == "Models still change: kappa 0.980, 1.000, 1.000; 3 in a row must be at least 0.99."
 
 
 @pytest.mark.parametrize("kappas", [[], [np.nan, 1.0, 1.0], [1.0, 1.0, 1.0, np.nan]])
 def test_agreement_of_fewer_rounds_tells_nothing(kappas: list[float]) -> None:
-    verdict = agreement_rule(np.array(kappas), 0.99)
+    verdict = kappa_rule(np.array(kappas), 0.99)
     assert verdict.stop is None
     assert "Not enough rounds to tell by agreement" in verdict.sentence
 
 
 def test_the_bound_of_agreement_is_told_where_it_means_anything_and_called_loose() -> None:
-    told = agreement_rule(np.array([0.991, 0.992, 0.993]), 0.99).sentence
+    told = kappa_rule(np.array([0.991, 0.992, 0.993]), 0.99).sentence
     assert "kappa 0.991, 0.992, 0.993, at least 0.99 for 3 rounds" in told
     assert "at most 0.04, a loose bound" in told
-    assert "bound" not in agreement_rule(np.ones(3), 0.5).sentence
+    assert "bound" not in kappa_rule(np.ones(3), 0.5).sentence
 
 
 def test_the_target_must_be_reached_by_the_lower_limit_of_the_last_round() -> None:
