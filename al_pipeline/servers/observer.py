@@ -84,13 +84,7 @@ class Loop:
     def rounds(self) -> list[RoundRow]:
         """Return a row for each round that has an evaluation."""
         return [
-            RoundRow(
-                key=key,
-                labels=document["n_labels"],
-                holdout=document["evaluation"]["n"],
-                scores=stored_scores(document["evaluation"]),
-                seconds=self._seconds(key),
-            )
+            RoundRow(key, document["n_labels"], *stored_scores(document["evaluation"]), self._seconds(key))
             for key, document in stored_rounds(self.settings.artifacts / "evaluation").items()
         ]
 

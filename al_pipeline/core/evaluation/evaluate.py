@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
-from al_pipeline.core.evaluation.metrics import METRICS, Interval, stored_scores
+from al_pipeline.core.evaluation.metrics import METRICS, Interval
 from al_pipeline.core.learning.calibration import CalibrationBin, calibration
 
 CURVE_POINTS = 200
@@ -91,36 +91,12 @@ class Evaluation:
     note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary of JSON's own types, without NaN."""
+        """Return a dictionary of JSON's own types, without NaN; `metrics.stored_scores` reads it."""
         document = asdict(self)
         for metric in METRICS:
             interval: Interval | None = getattr(self, metric.name)
             document[metric.name] = None if interval is None else interval._asdict()
         return document
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Evaluation":
-        """Read what `to_json` returned.
-
-        Raises
-        ------
-        InputError
-            It is something else.
-        """
-        try:
-            return cls(
-                n=document["n"],
-                class_names=list(document["class_names"]),
-                ece=document["ece"],
-                per_class=[ClassScore(**row) for row in document["per_class"]],
-                confusion=document["confusion"],
-                calibration=[CalibrationBin(**row) for row in document["calibration"]],
-                roc=[RocCurve(**row) for row in document["roc"]],
-                note=document["note"],
-                **stored_scores(document),
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(f"this is no stored evaluation ({type(error).__name__}: {error})") from None
 
 
 def evaluate(

@@ -43,16 +43,18 @@ def columns(name: str, interval: Interval | None, missing: float | None = None) 
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-def stored_scores(document: dict[str, Any]) -> dict[str, Interval | None]:
-    """Return the metrics of a stored evaluation by their names; None where it has none, as those of earlier versions.
+def stored_scores(document: dict[str, Any]) -> tuple[int, dict[str, Interval | None]]:
+    """Return the holdout samples and the metrics of a stored evaluation, as `evaluate.Evaluation.to_json` returns it.
+
+    A metric is None where it has none, as evaluations of earlier versions have.
 
     Raises
     ------
     InputError
-        What is stored is no interval.
+        It is something else.
     """
-    found = {name: document.get(name) for name in TITLES}
     try:
-        return {name: None if interval is None else Interval(**interval) for name, interval in found.items()}
-    except TypeError as error:
-        raise InputError(f"this is no stored evaluation ({error}): {found}") from None
+        found = {name: document.get(name) for name in TITLES}
+        return document["n"], {name: score and Interval(**score) for name, score in found.items()}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"this is no stored evaluation ({type(error).__name__}: {error})") from None

@@ -128,9 +128,9 @@ def learning_curve(
     prequential = prequential_accuracies(deployment, policy.min_votes)
     rows = []
     for key, document in stored_rounds(deployment.artifacts.evaluations).items():
-        found = document["evaluation"]
-        row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": found["n"]}
-        for name, interval in (stored_scores(found) | {"prequential": prequential.get(key)}).items():
+        n, scores = stored_scores(document["evaluation"])
+        row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": n}
+        for name, interval in (scores | {"prequential": prequential.get(key)}).items():
             row |= columns(name, interval)
         # Rounds of earlier versions have none.
         row["agreement"] = document.get("agreement")
