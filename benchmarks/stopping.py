@@ -11,8 +11,9 @@ import pandas as pd
 
 from al_pipeline.core.evaluation.metrics import TITLES
 from al_pipeline.core.outlook.expected_gain import PowerLaw, fit_power_law
-from al_pipeline.core.outlook.stopping import KAPPA, LEAST_GAIN, Wishes, kappa_rule, price_rule, rest_rule
+from al_pipeline.core.outlook.stopping import kappa_rule, price_rule, rest_rule
 from al_pipeline.core.rng import generator
+from al_pipeline.core.rounds import RoundPolicy
 from benchmarks.comparison import PARTS, run
 from benchmarks.data import RESULTS, load, made
 from benchmarks.stopping_regret import Rule, paying_until, replay, summarise
@@ -24,6 +25,7 @@ CHOSEN_ON, THRESHOLDS = "digits", (0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
 AIM = 0.8
 # What a point is worth, in labels: to somebody who would pay for 100 of them to be a point better, and for 400.
 WORTHS = (100, 400)
+KAPPA, LEAST_GAIN = (RoundPolicy.model_fields[name].default for name in ("stop_agreement", "stop_gain"))
 DEFAULT = "**agreement or rest** (default)"
 
 
@@ -44,10 +46,10 @@ def rules(batch: int, budget: int, metric: str) -> dict[str, Rule]:
         return laws[run]
 
     def poor(rounds: pd.DataFrame) -> bool:
-        return bool(rest_rule(law(rounds), Wishes(batch, budget=budget)).stop)
+        return bool(rest_rule(law(rounds), RoundPolicy(label_budget=budget)).stop)
 
     def paid(rounds: pd.DataFrame, worth: int) -> bool:
-        return bool(price_rule(law(rounds), Wishes(batch, price_per_label=1, value_per_point=worth)).stop)
+        return bool(price_rule(law(rounds), RoundPolicy(price_per_label=1, value_per_point=worth), batch).stop)
 
     same = agreed(KAPPA)
     found: dict[str, Rule] = {
