@@ -12,7 +12,7 @@ from al_pipeline.defs.assets.evaluation import LATER, learning_curve
 from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
-    from al_pipeline.core.evaluation.evaluate import Interval
+    from al_pipeline.core.evaluation.metrics import Interval
     from al_pipeline.core.outlook.stopping import Advice
     from al_pipeline.ledger import Ledger
 

@@ -14,7 +14,7 @@ from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.compare import Comparison
-    from al_pipeline.core.evaluation.evaluate import Interval
+    from al_pipeline.core.evaluation.metrics import Interval
 
 # A class may have any name, also that of another column.
 PREFIX = "p_"

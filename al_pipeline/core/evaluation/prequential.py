@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
-from al_pipeline.core.evaluation.evaluate import Interval
+from al_pipeline.core.evaluation.metrics import Interval
 
 # Inclusion probabilities are integrals in double precision: this far above 1 is rounding.
 ROUNDING = 1e-9

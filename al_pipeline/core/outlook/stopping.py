@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.evaluate import Interval
+from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.core.outlook.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import RoundPolicy
