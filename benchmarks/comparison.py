@@ -18,7 +18,8 @@ from al_pipeline.core.evaluation.compare import UNDECIDED
 from al_pipeline.core.strategies import available
 from al_pipeline.core.study.page import table
 from al_pipeline.core.study.plan import Plan
-from al_pipeline.core.study.report import Description, markdown, pictures, settings_of
+from al_pipeline.core.study.report import Report, settings_of
+from al_pipeline.core.study.results import Results
 from al_pipeline.core.study.run import run_study, study_key, versions
 from al_pipeline.core.study.savings import Saving, savings, sentence
 from al_pipeline.core.study.simulate import known
@@ -159,17 +160,15 @@ def run(name: str, arms: Sequence[Arm], images: ImageSet, out: Path) -> tuple[pd
 
 def write_part(name: str, results: pd.DataFrame, images: ImageSet, plan: Plan) -> None:
     """Write the page of one part with its pictures."""
-    part = PARTS[name]
-    shown = {}
-    for picture, png in pictures(results).items():
-        shown[picture] = f"images/comparison-{name}-{picture}.png"
-        (RESULTS / shown[picture]).write_bytes(png)
     # Where the file lies is nobody's business.
     named = plan.but(options=plan.options.but(weights=Path(plan.options.weights).name))
     settings = settings_of(named, images.manifest, images.class_names)
     settings["strategies"] = ", ".join(results["strategy"].unique())
-    page = markdown(results, Description(part.title, settings, versions(), COMMAND), pictures_as=shown)
-    (RESULTS / f"comparison-{name}.md").write_text(page)
+    report = Report(Results(results), PARTS[name].title, settings, versions(), COMMAND)
+    shown = {picture: f"images/comparison-{name}-{picture}.png" for picture in report.pictures}
+    for picture, png in report.pictures.items():
+        (RESULTS / shown[picture]).write_bytes(png)
+    (RESULTS / f"comparison-{name}.md").write_text(report.markdown(shown))
 
 
 def of_default(found: Sequence[Saving]) -> list[Saving]:
@@ -180,7 +179,7 @@ def of_default(found: Sequence[Saving]) -> list[Saving]:
 def alike(results: pd.DataFrame, suffix: str) -> Saving:
     """Return what the default strategy saved against random choice with the same training."""
     pair = [name + suffix for name in ("auto", "random")]
-    [saving] = savings(results[results["strategy"].isin(pair)], "roc_auc", baseline=pair[1])
+    [saving] = savings(Results(results[results["strategy"].isin(pair)]), baseline=pair[1])
     return saving
 
 
@@ -275,11 +274,11 @@ def main(folder: Path, out: Path, *, compute: bool) -> None:
         if part.arms[0] in arms:
             results, plan = run(name, arms, images, out)
             write_part(name, results, images, plan)
-            found[name] = savings(results, "roc_auc")
+            found[name] = savings(Results(results))
             said += [f"{part.title}: {sentence(saving)}" for saving in of_default(found[name])]
             said += [f"The same: {sentence(alike(results, arm.suffix))}" for arm in arms if arm.suffix]
             if part.seeds > SEEDS:
-                first = savings(results.query("seed < @SEEDS"), "roc_auc")
+                first = savings(Results(results.query("seed < @SEEDS")))
                 said += [f"The same, the first {SEEDS} seeds alone: {sentence(one)}" for one in of_default(first)]
     (RESULTS / "comparison.md").write_text(overview(found, said, missing))
 

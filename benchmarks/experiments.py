@@ -28,7 +28,8 @@ def main(folder: Path) -> None:
     from al_pipeline.core.data.pool import class_names, scan
     from al_pipeline.core.learning.options import TrainingOptions
     from al_pipeline.core.study.plan import Plan
-    from al_pipeline.core.study.run import at_budgets, run_study
+    from al_pipeline.core.study.results import Results
+    from al_pipeline.core.study.run import run_study
 
     options = TrainingOptions(mode="head", weights=str(folder / "resnet18_tin199.safetensors"), image_size=SIZE)
     same = {"batch_size": BATCH, "sample_size": None, "options": options}
@@ -56,7 +57,7 @@ def main(folder: Path) -> None:
         rows,
     )
     budgets = [BATCH * number for number in (1, 2, 5, 10, ROUNDS - 1)]
-    found = at_budgets(study.results, budgets).pivot(index="strategy", columns="budget", values="accuracy")
+    found = Results(study.results).at_budgets(budgets).pivot(index="strategy", columns="budget", values="accuracy")
     print_table(
         "Mean test accuracy, percent",
         ("strategy", *(f"{budget} labels" for budget in budgets)),

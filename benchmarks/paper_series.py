@@ -20,8 +20,8 @@ from statsmodels.stats.multitest import multipletests
 from al_pipeline.core.evaluation.figures import COLORS, DPI, FAINT, INK, as_png
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.study.page import table
-from al_pipeline.core.study.paired import areas
 from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.results import Results
 from al_pipeline.core.study.run import run_study, study_key
 from al_pipeline.core.study.simulate import known
 from benchmarks.data import RESULTS, load, made
@@ -103,8 +103,10 @@ def run_areas(results: pd.DataFrame) -> pd.DataFrame:
     for (size, factor, balanced), part in results[results["n_labels"] > 0].groupby(
         ["batch_size", "factor", "balanced"]
     ):
-        found = areas(part, "roc_auc")
-        frames.append(found.assign(area=100 * found["area"], batch_size=size, factor=factor, balanced=balanced))
+        curves = Results(part).curves
+        for name in curves.strategies:
+            found = {"strategy": name, "seed": curves.seeds, "area": 100 * curves.areas(name)}
+            frames.append(pd.DataFrame(found).assign(batch_size=size, factor=factor, balanced=balanced))
     return pd.concat(frames, ignore_index=True)
 
 

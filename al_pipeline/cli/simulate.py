@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from al_pipeline.cli.session import Home, Images, configure, console, told_plainly
+from al_pipeline.cli.tables import score_tables
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions, check_weights
 from al_pipeline.core.options import Options, valid
@@ -17,11 +18,6 @@ from al_pipeline.core.strategies.options import BatchOptions
 from al_pipeline.core.study.plan import Plan, StudyOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import pandas as pd
-    from rich.table import Table
-
     from al_pipeline.settings import Settings
 
 
@@ -85,7 +81,8 @@ def simulate(
     from al_pipeline.core.data.pool import class_names, scan
     from al_pipeline.core.files import whole_file
     from al_pipeline.core.learning.checkpoint import device
-    from al_pipeline.core.study.report import Description, settings_of, write_report
+    from al_pipeline.core.study.report import Report, settings_of
+    from al_pipeline.core.study.results import Results
     from al_pipeline.core.study.run import run_study, versions
 
     with told_plainly():
@@ -116,16 +113,17 @@ def simulate(
             study.results.to_parquet(file, index=False)
         metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"
         # With skips, runs that asked about as many have different numbers of labels.
-        axis = "n_asked" if plan.skip_rate else "n_labels"
-        console.print(_table(study.results, plan, axis))
-        for said in _savings(study.results, metric, axis):
-            console.print(said, soft_wrap=True, highlight=False)
-        description = Description(
-            title=f"Query strategies on {settings.images.name}",
+        results = Results(study.results, metric, "n_asked" if plan.skip_rate else "n_labels")
+        report = Report(
+            results,
+            f"Query strategies on {settings.images.name}",
             settings=settings_of(plan, manifest, names) | {"device": device().type},
             versions=versions(),
         )
-        page, text = write_report(study.results, description, out, metric, axis)
+        console.print(*score_tables(results), sep="\n")
+        for said in report.findings:
+            console.print(said, soft_wrap=True, highlight=False)
+        page, text = report.write(out)
         found = len(plan.seeds) - len(study.computed)
         console.print(
             f"The report is {escape(str(page))}, and as Markdown {escape(str(text))}", soft_wrap=True, highlight=False
@@ -135,19 +133,6 @@ def simulate(
             f"{len(study.results)} rows written to {escape(str(out / 'results.parquet'))}",
             soft_wrap=True,
         )
-
-
-def _savings(results: "pd.DataFrame", metric: str, axis: str) -> "Iterator[str]":
-    """Say what each strategy saved or cost against a random choice, with intervals over the paired seeds."""
-    from al_pipeline.core.study.report import unanswered
-    from al_pipeline.core.study.savings import savings, sentence
-
-    why = unanswered(results, metric, axis)
-    if why is not None:
-        yield why
-        return
-    for saving in savings(results, metric, axis=axis):
-        yield sentence(saving)
 
 
 def _plan(settings: "Settings", strategies: list[str], n_seeds: int, given: dict[str, str | bool | None]) -> Plan:
@@ -167,22 +152,3 @@ def _plan(settings: "Settings", strategies: list[str], n_seeds: int, given: dict
         **{name: getattr(own, name) for name in BatchOptions.model_fields} | said(BatchOptions),
         **study,
     )
-
-
-def _table(results: "pd.DataFrame", plan: Plan, axis: str) -> "Table":
-    """Return mean accuracy and ROC-AUC of each strategy at some budgets."""
-    from rich.table import Table
-
-    from al_pipeline.core.study.report import shown_budgets
-    from al_pipeline.core.study.run import at_budgets
-
-    budgets = shown_budgets(results, axis)
-    found = at_budgets(results, budgets, axis)
-    table = Table(title=f"Mean accuracy / ROC-AUC on the holdout, {len(plan.seeds)} seeds")
-    table.add_column("strategy", no_wrap=True)
-    for budget in budgets:
-        table.add_column(f"{budget} {'asked' if axis == 'n_asked' else 'labels'}", justify="right", no_wrap=True)
-    for strategy, rows in found.groupby("strategy", sort=False):
-        cells = [f"{row.accuracy:.3f} / {row.roc_auc:.3f}" for row in rows.itertuples()]
-        table.add_row(str(strategy), *cells)
-    return table

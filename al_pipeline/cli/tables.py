@@ -1,40 +1,58 @@
-"""Tables that a person reads in the terminal."""
+"""Tables that a person reads in the terminal. From 60 columns on no figure is cut: what is too long goes on below."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from al_pipeline.servers.observer import RoundRow
+from al_pipeline.core.evaluation.metrics import METRICS, TITLES, Interval
+
+if TYPE_CHECKING:
+    from al_pipeline.core.study.results import Results
+    from al_pipeline.servers.observer import RoundRow
 
 
-def _interval(numbers: tuple[float, float, float] | None) -> str:
-    return "–" if numbers is None else f"{numbers[0]:.3f} ({numbers[1]:.3f}–{numbers[2]:.3f})"
+def _interval(numbers: Interval | None) -> str:
+    return "–" if numbers is None else f"{numbers.value:.3f} ({numbers.low:.3f}–{numbers.high:.3f})"
 
 
-def rounds_table(rows: list[RoundRow]) -> Table:
-    """Return the table of rounds: labels trained on, accuracy and ROC-AUC with 95 % intervals, seconds."""
+def rounds_table(rows: list["RoundRow"]) -> Table:
+    """Return the table of rounds: labels trained on, the metrics with 95 % intervals, seconds."""
     table = Table(title=f"Rounds, measured on {max(row.holdout for row in rows)} holdout samples")
-    for column, justify in (
-        ("round", "left"),
-        ("labels", "right"),
-        ("accuracy (95 %)", "right"),
-        ("ROC-AUC (95 %)", "right"),
-        ("seconds", "right"),
-    ):
-        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("round", no_wrap=True)
+    table.add_column("labels", justify="right", no_wrap=True)
+    for metric in METRICS:
+        table.add_column(f"{metric.title} (95 %)", justify="right", overflow="fold")
+    table.add_column("seconds", justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(
-            row.key,
-            str(row.labels),
-            _interval(row.accuracy),
-            _interval(row.roc_auc),
-            "–" if row.seconds is None else f"{row.seconds:.1f}",
-        )
+        scores = (_interval(row.scores[metric.name]) for metric in METRICS)
+        table.add_row(row.key, str(row.labels), *scores, "–" if row.seconds is None else f"{row.seconds:.1f}")
     return table
 
 
-def print_rounds(console: Console, rows: list[RoundRow]) -> None:
+def print_rounds(console: Console, rows: list["RoundRow"]) -> None:
     """Print the table, or that there is nothing yet."""
     if rows:
         console.print(rounds_table(rows))
     else:
         console.print("No round has been evaluated yet.")
+
+
+def score_tables(results: "Results") -> Iterator[Table]:
+    """Yield a table per metric: its mean of each strategy at some budgets.
+
+    Parameters
+    ----------
+    results : Results
+    """
+    budgets, seeds = results.shown_budgets(), results.table["seed"].nunique()
+    found = results.at_budgets(budgets)
+    for metric in results.metrics:
+        table = Table(title=f"Mean {TITLES[metric]} on the holdout by {results.counted}, {seeds} seeds")
+        table.add_column("strategy", overflow="fold")
+        for budget in budgets:
+            table.add_column(f"{budget:,}", justify="right", no_wrap=True)
+        for strategy, rows in found.groupby("strategy", sort=False):
+            table.add_row(str(strategy), *(f"{score:.3f}" for score in rows[metric]))
+        yield table

@@ -1,4 +1,4 @@
-"""When more labels stop paying: the rules of `core.stopping` over the learning curve, shown as a check."""
+"""When more labels stop paying: the rules of `core.outlook.stopping` over the learning curve, shown as a check."""
 
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from al_pipeline.defs.assets.evaluation import LATER, learning_curve
 from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
-    from al_pipeline.core.evaluation.evaluate import Interval
+    from al_pipeline.core.evaluation.metrics import Interval
     from al_pipeline.core.outlook.stopping import Advice
     from al_pipeline.ledger import Ledger
 
@@ -29,19 +29,11 @@ def worth_going_on(
     The rules are set in `policy`: stop_agreement, stop_gain, target_auc, price_per_label with
     value_per_point, label_budget.
     """
-    from al_pipeline.core.outlook.stopping import Wishes, advise
+    from al_pipeline.core.outlook.stopping import advise
 
-    wishes = Wishes(
-        batch_size=round_config.batch_size,
-        agreement=policy.stop_agreement,
-        least_gain=policy.stop_gain,
-        target=policy.target_auc,
-        price_per_label=policy.price_per_label,
-        value_per_point=policy.value_per_point,
-        budget=policy.label_budget,
-    )
     seconds = _seconds_per_label(deployment.ledger)
-    advice = advise(learning_curve, wishes, seconds_per_label=seconds, seed=round_config.seed)
+    size, seed = round_config.batch_size, round_config.seed
+    advice = advise(learning_curve, policy, size, seconds_per_label=seconds, seed=seed)
     return dg.AssetCheckResult(
         passed=not advice.stop,
         severity=dg.AssetCheckSeverity.WARN,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.evaluation.kappa import agreement
+from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import is_round, round_key, round_number
@@ -18,7 +18,7 @@ from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.compare import Comparison
-    from al_pipeline.core.evaluation.evaluate import Interval
+    from al_pipeline.core.evaluation.metrics import Interval
     from al_pipeline.core.learning.checkpoint import Checkpoint
 
 # A class may have any name, also that of another column.
@@ -142,7 +142,7 @@ class StopPredictions(_Kept):
         before = kept["predicted"]
         # By their names: the numbers of the classes may have changed.
         codes, _ = pd.factorize(np.concatenate([before[shared].to_numpy(), now[shared].to_numpy()]))
-        return agreement(codes[: len(shared)].astype(np.int64), codes[len(shared) :].astype(np.int64))
+        return cohens_kappa(codes[: len(shared)].astype(np.int64), codes[len(shared) :].astype(np.int64))
 
 
 def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str, Interval]":

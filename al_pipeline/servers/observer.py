@@ -11,6 +11,7 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.metrics import Interval, stored_scores
 from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
 from al_pipeline.loop.deployment import Deployment
@@ -21,13 +22,12 @@ from al_pipeline.settings import Settings
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One finished evaluation as a person reads it; intervals are 95 %."""
+    """One finished evaluation as a person reads it, with the metrics by their names."""
 
     key: str
     labels: int
     holdout: int
-    accuracy: tuple[float, float, float] | None
-    roc_auc: tuple[float, float, float] | None
+    scores: dict[str, Interval | None]
     seconds: float | None
 
 
@@ -83,25 +83,10 @@ class Loop:
 
     def rounds(self) -> list[RoundRow]:
         """Return a row for each round that has an evaluation."""
-        from al_pipeline.core.evaluation.evaluate import Evaluation, Interval
-
-        def numbers(interval: Interval | None) -> tuple[float, float, float] | None:
-            return (interval.value, interval.low, interval.high) if interval else None
-
-        rows = []
-        for key, document in stored_rounds(self.settings.artifacts / "evaluation").items():
-            result = Evaluation.from_json(document["evaluation"])
-            rows.append(
-                RoundRow(
-                    key=key,
-                    labels=document["n_labels"],
-                    holdout=result.n,
-                    accuracy=numbers(result.accuracy),
-                    roc_auc=numbers(result.roc_auc),
-                    seconds=self._seconds(key),
-                )
-            )
-        return rows
+        return [
+            RoundRow(key, document["n_labels"], *stored_scores(document["evaluation"]), self._seconds(key))
+            for key, document in stored_rounds(self.settings.artifacts / "evaluation").items()
+        ]
 
     def _seconds(self, key: str) -> float | None:
         records = self.instance.get_run_records(

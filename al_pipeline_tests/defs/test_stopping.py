@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.evaluation.evaluate import evaluate
-from al_pipeline.core.evaluation.kappa import agreement, stop_set
+from al_pipeline.core.evaluation.kappa import cohens_kappa, stop_set
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import TrainingOptions, untrained
@@ -70,7 +70,7 @@ def test_each_rounds_agreement_with_the_last_one_is_kept_and_shown(scanned: Worl
         ).argmax(axis=1)
         for key in ("r0001", "r0002")
     ]
-    assert kappa == pytest.approx(agreement(answers[0], answers[1]))
+    assert kappa == pytest.approx(cohens_kappa(answers[0], answers[1]))
     assert metadata_of(results[-1], "evaluation")["agreement_with_last_round"] == pytest.approx(kappa, abs=1e-4)
     # In one run with the round's partition, as the job `round` has it.
     drawn = scanned.defs.resolve_implicit_global_asset_job_def().execute_in_process(

@@ -57,25 +57,6 @@ class Comparison:
         """Return a dictionary of JSON's own types, without NaN."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Comparison":
-        """Read what `to_json` returned.
-
-        Raises
-        ------
-        InputError
-            It is something else.
-        """
-        try:
-            return cls(
-                n=document["n"],
-                accuracy=_difference(document["accuracy"]),
-                roc_auc=_difference(document["roc_auc"]),
-                note=document["note"],
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(f"this is no stored comparison ({type(error).__name__}: {error})") from None
-
 
 def compare(
     previous: npt.ArrayLike, current: npt.ArrayLike, labels: Sequence[str], class_names: Sequence[str]
@@ -172,10 +153,6 @@ def holdout_advice(n: int, accuracy: float) -> str | None:
         f"±{100 * half:.1f} points with {n:,} holdout label{'s' if n > 1 else ''}; "
         f"±{100 * HALF_WIDTH:g} points would take about {-(-enough // unit) * unit:,}"
     )
-
-
-def _difference(document: dict[str, float] | None) -> Difference | None:
-    return None if document is None else Difference(**document)
 
 
 def _check_share(accuracy: float) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
+from al_pipeline.core.evaluation.metrics import METRICS, Interval
 from al_pipeline.core.learning.calibration import CalibrationBin, calibration
 
 CURVE_POINTS = 200
@@ -18,14 +19,6 @@ CURVE_CLASSES = 20
 # Half precision sums to one within about 1e-3.
 SUM_TOLERANCE = 1e-3
 NO_LABELS = "no holdout labels yet"
-
-
-class Interval(NamedTuple):
-    """A value with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -98,37 +91,12 @@ class Evaluation:
     note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary of JSON's own types, without NaN."""
+        """Return a dictionary of JSON's own types, without NaN; `metrics.stored_scores` reads it."""
         document = asdict(self)
-        for name in ("accuracy", "roc_auc"):
-            interval = getattr(self, name)
-            document[name] = None if interval is None else interval._asdict()
+        for metric in METRICS:
+            interval: Interval | None = getattr(self, metric.name)
+            document[metric.name] = None if interval is None else interval._asdict()
         return document
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Evaluation":
-        """Read what `to_json` returned.
-
-        Raises
-        ------
-        InputError
-            It is something else.
-        """
-        try:
-            return cls(
-                n=document["n"],
-                class_names=list(document["class_names"]),
-                accuracy=_interval(document["accuracy"]),
-                roc_auc=_interval(document["roc_auc"]),
-                ece=document["ece"],
-                per_class=[ClassScore(**row) for row in document["per_class"]],
-                confusion=document["confusion"],
-                calibration=[CalibrationBin(**row) for row in document["calibration"]],
-                roc=[RocCurve(**row) for row in document["roc"]],
-                note=document["note"],
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(f"this is no stored evaluation ({type(error).__name__}: {error})") from None
 
 
 def evaluate(
@@ -173,10 +141,6 @@ def evaluate(
         roc=_roc_curves(p, truth, names),
         note=note,
     )
-
-
-def _interval(document: dict[str, float] | None) -> Interval | None:
-    return None if document is None else Interval(**document)
 
 
 def _checked(probabilities: npt.ArrayLike, labels: Sequence[str], names: list[str]) -> tuple[Floats, Integers]:

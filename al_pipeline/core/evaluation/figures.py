@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from al_pipeline.core.evaluation.metrics import METRICS, columns
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -138,13 +140,12 @@ def score_histogram(certainty: npt.ArrayLike) -> bytes:
 
 
 def learning_curve_picture(rows: pd.DataFrame, random_curve: npt.ArrayLike | None = None) -> bytes:
-    """Draw accuracy and ROC-AUC against the number of labels, with 95 % bands.
+    """Draw the metrics against the number of labels, with 95 % bands.
 
     Parameters
     ----------
     rows : DataFrame
-        One row per round: n_labels, and accuracy, accuracy_low, accuracy_high, roc_auc, roc_auc_low, roc_auc_high,
-        which may be missing.
+        One row per round: n_labels and, by `metrics.columns`, the metrics, which may be missing.
     random_curve : array_like, shape (4, p), optional
         What random labels are projected to give: numbers of labels, accuracy, its lower and its upper limit.
     """
@@ -155,13 +156,20 @@ def learning_curve_picture(rows: pd.DataFrame, random_curve: npt.ArrayLike | Non
         axes.fill_between(labels, low, high, color=COLORS[2], alpha=0.12, linewidth=0)
         axes.plot(labels, accuracy, color=COLORS[2], linestyle="--", label="accuracy, random labels (projected)")
         lowest = float(low.min())
-    for column, label, color in (("accuracy", "accuracy", COLORS[0]), ("roc_auc", "ROC-AUC", COLORS[1])):
-        known = rows.dropna(subset=[column]).sort_values("n_labels")
+    # The third colour is that of random labels.
+    for metric, color in zip(METRICS, (*COLORS[:2], *COLORS[3:]), strict=False):
+        known = rows.dropna(subset=[metric.name]).sort_values("n_labels")
         if len(known):
-            band = (known[f"{column}_low"].astype(float), known[f"{column}_high"].astype(float))
-            banded_line(axes, known["n_labels"], known[column].astype(float), band, color, label)
-            lowest = min(lowest, float(band[0].min()))
-    _scores_against_labels(axes, lowest, "score on the holdout (95 % band)")
+            x, y, low, high = (known[name].astype(float) for name in ("n_labels", *columns(metric.name, None)))
+            axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+            axes.plot(x, y, color=color, linewidth=2, marker="o", markersize=4.5, label=metric.title)
+            lowest = min(lowest, float(low.min()))
+    # The scale ends at 1 and starts below the lowest band: steps of a few points stay visible.
+    axes.set_ylim(max(0.0, np.floor(lowest * 10 - 0.2) / 10), 1.01)
+    axes.set(xlabel="labels", ylabel="score on the holdout (95 % band)")
+    whole_numbers(axes)
+    if axes.get_lines():
+        legend(axes, loc="lower right")
     return as_png(figure)
 
 
@@ -198,21 +206,6 @@ def canvas(
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
     return figure, axes
-
-
-def banded_line(axes: "Axes", x: Any, y: Any, band: tuple[Any, Any], color: str, label: str) -> None:
-    """Draw a line with its points and the band around it."""
-    axes.fill_between(x, *band, color=color, alpha=0.15, linewidth=0)
-    axes.plot(x, y, color=color, linewidth=2, marker="o", markersize=4.5, label=plain_name(label))
-
-
-def _scores_against_labels(axes: "Axes", lowest: float, what: str) -> None:
-    # The scale ends at 1 and starts below the lowest band: steps of a few points stay visible.
-    axes.set_ylim(max(0.0, np.floor(lowest * 10 - 0.2) / 10), 1.01)
-    axes.set(xlabel="labels", ylabel=what)
-    whole_numbers(axes)
-    if axes.get_lines():
-        legend(axes, loc="lower right")
 
 
 def whole_numbers(axes: "Axes") -> None:

@@ -36,7 +36,7 @@ def stop_set(n: int, seed: int, size: int = STOP_SET) -> Integers:
     return np.sort(generator(seed, 0, "stop set").permutation(n)[:size])
 
 
-def agreement(first: Integers, second: Integers) -> float:
+def cohens_kappa(first: Integers, second: Integers) -> float:
     """Return Cohen's kappa of two models' classes for the same samples: 1 is the same answers, 0 is chance.
 
     As of `sklearn.metrics.cohen_kappa_score`, but where both models answer one and the same class throughout, which
@@ -54,7 +54,7 @@ def agreement(first: Integers, second: Integers) -> float:
     """
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise InputError(
-            f"agreement is told from answers to the same samples, not from {first.shape} and {second.shape} of them: "
+            f"kappa is told from answers to the same samples, not from {first.shape} and {second.shape} of them: "
             "ask both models about one stop set"
         )
     same = float(np.mean(first == second))

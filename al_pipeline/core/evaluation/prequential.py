@@ -1,12 +1,8 @@
 """Accuracy on the unlabeled pool from the query batches themselves, where the chance of each pick is known.
 
 Evaluate a batch with the model that chose it, before any model trains on it. The picks are harder than the pool, so
-their plain share of hits says too little; weights undo that. Which weights depends on what chance was logged:
-
-- *Inclusion probabilities* π_i, the chance of sample i to be in the batch at all: what `Selection.propensities` holds.
-  Use `prequential_accuracy`.
-- *Proposals* q(m), the chance of the m-th pick among those that were left, one pick after the other: use `lure_risk`.
-  They are not what the pipeline logs, and dividing by one as if it were the other is wrong.
+their plain share of hits says too little. Weights undo that: one over the inclusion probability π_i, the chance of
+sample i to be in the batch at all, which `Selection.propensities` holds.
 
 Every candidate must have had a chance to be drawn. A deterministic strategy gives most of them none (its propensities
 are NaN), and no weights help. What `explore` adds to it is a random sample: with that, pass the explored rows alone.
@@ -18,73 +14,10 @@ from scipy.stats import norm
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
-from al_pipeline.core.evaluation.evaluate import Interval
+from al_pipeline.core.evaluation.metrics import Interval
 
-# Proposals and inclusion probabilities are quotients and integrals in double precision: this far above 1 is rounding.
+# Inclusion probabilities are integrals in double precision: this far above 1 is rounding.
 ROUNDING = 1e-9
-
-
-def lure_weights(proposals: npt.ArrayLike, n_candidates: int) -> Floats:
-    """Return the weights of the levelled unbiased risk estimator.
-
-    With N candidates and M picks, in the order of drawing,
-
-        v_m = 1 + (N − M) / (N − m) · (1 / ((N − m + 1) q(m)) − 1).
-
-    Parameters
-    ----------
-    proposals : array_like of float, shape (M,)
-        q(m): the probability of the m-th pick, given the picks before it, among the N − m + 1 candidates left. All of
-        these must have had a positive probability.
-    n_candidates : int
-        N, how many candidates there were before the first pick.
-
-    Returns
-    -------
-    float64 array, shape (M,)
-        All 1 if each pick was uniform.
-
-    Raises
-    ------
-    InputError
-        More picks than candidates, or a proposal that is NaN or outside (0, 1].
-
-    Notes
-    -----
-    Farquhar, Gal & Rainforth (2021), "On statistical bias in active learning: how and when to fix it", section 3.2.
-    """
-    q = _probabilities("proposals", proposals, n_candidates)
-    size = len(q)
-    left = n_candidates - np.arange(size)
-    # The last candidate of all is certain, and its factor 0 / 0: whatever it is worth, it is worth 1.
-    factor = np.divide(n_candidates - size, left - 1, out=np.zeros(size), where=left > 1)
-    return 1 + factor * (1 / (left * q) - 1)
-
-
-def lure_risk(losses: npt.ArrayLike, proposals: npt.ArrayLike, n_candidates: int) -> float:
-    """Return an unbiased estimate of the mean loss over all candidates.
-
-    Parameters
-    ----------
-    losses : array_like of float, shape (M,)
-        Of the picks, in the order of drawing; 0 and 1 give the error rate.
-    proposals : array_like of float, shape (M,)
-        See `lure_weights`.
-    n_candidates : int
-
-    Raises
-    ------
-    InputError
-        As `lure_weights`; also without picks, or with losses that do not fit or are not finite.
-    """
-    weights = lure_weights(proposals, n_candidates)
-    values = np.asarray(losses, dtype=np.float64)
-    if values.shape != weights.shape or not len(values) or not np.isfinite(values).all():
-        raise InputError(
-            f"lure_risk needs a finite loss for each of the {len(weights)} proposals and at least one, not losses of "
-            f"the shape {values.shape}: {np.array2string(values, precision=4, threshold=8)}"
-        )
-    return float((weights * values).mean())
 
 
 def prequential_accuracy(hits: npt.ArrayLike, propensities: npt.ArrayLike, n_candidates: int) -> Interval | None:
@@ -133,7 +66,7 @@ def prequential_accuracy(hits: npt.ArrayLike, propensities: npt.ArrayLike, n_can
     and prefer the holdout where the two disagree.
     """
     right = np.asarray(hits, dtype=np.bool_)
-    chance = _probabilities("propensities", propensities, n_candidates)
+    chance = _inclusion(propensities, n_candidates)
     size = len(chance)
     if right.shape != chance.shape:
         raise InputError(f"hits have the shape {right.shape} but propensities {chance.shape}: both need one per row")
@@ -163,18 +96,18 @@ def _wilson(error: float, draws: float) -> Interval:
     return Interval(accuracy, float(low), float(high))
 
 
-def _probabilities(what: str, values: npt.ArrayLike, n_candidates: int) -> Floats:
-    chance = np.asarray(values, dtype=np.float64)
+def _inclusion(propensities: npt.ArrayLike, n_candidates: int) -> Floats:
+    chance = np.asarray(propensities, dtype=np.float64)
     if chance.ndim != 1 or len(chance) > n_candidates:
         raise InputError(
-            f"{what} of the shape {chance.shape} cannot be those of a batch drawn from {n_candidates} candidates: it "
-            "needs one row, no longer than there were candidates before the draw"
+            f"propensities of the shape {chance.shape} cannot be those of a batch drawn from {n_candidates} "
+            "candidates: it needs one row, no longer than there were candidates before the draw"
         )
     # Written so that NaN, for which every comparison is false, fails too.
     wrong = np.flatnonzero(~((chance > 0) & (chance <= 1 + ROUNDING)))
     if len(wrong):
         raise InputError(
-            f"{what}[{wrong[0]}] is {chance[wrong[0]]}, but must lie in (0, 1]: NaN marks a pick that was not drawn at "
-            "random, which must be left out"
+            f"propensities[{wrong[0]}] is {chance[wrong[0]]}, but must lie in (0, 1]: NaN marks a pick that was not "
+            "drawn at random, which must be left out"
         )
     return np.minimum(chance, 1)

@@ -7,11 +7,9 @@ behind (Hestness et al. 2017, arXiv:1712.00409). That is used over short distanc
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from al_pipeline.core.evaluation.evaluate import Interval
-
-Floats = npt.NDArray[np.float64]
+from al_pipeline.core.evaluation.auc import Floats
+from al_pipeline.core.evaluation.metrics import Interval
 
 # For a given exponent the fit is linear, so a grid finds the best one: there is no local optimum to be caught in.
 EXPONENTS = np.geomspace(0.1, 3, 40)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
-from al_pipeline.core.evaluation.evaluate import Interval
+from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.core.outlook.learning_curve_fit import PowerLaws, fit_power_laws
 
 Hits = npt.NDArray[np.bool_]

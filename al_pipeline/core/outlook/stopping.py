@@ -15,68 +15,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.evaluate import Interval
+from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.core.outlook.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
 from al_pipeline.core.rng import generator
+from al_pipeline.core.rounds import RoundPolicy
 
 COLUMNS = ("n_labels", "roc_auc", "roc_auc_low", "agreement")
-# Chosen on simulated runs of the digits (docs/results/stopping.md). Bloodgood & Vijay-Shanker stop at 0.99.
-AGREEMENT, AGREEMENT_ROUNDS = 0.995, 3
-# Half a point.
-LEAST_GAIN = 0.005
+# Chosen on simulated runs of the digits, as are the policy's defaults (docs/results/stopping.md).
+KAPPA_ROUNDS = 3
 # Scores are shares; people count in points of a hundred.
 POINT = 0.01
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What somebody wants for their labels; None leaves a rule out.
-
-    Attributes
-    ----------
-    batch_size : int
-        Labels of the next batch.
-    agreement : float, optional
-        The kappa from which on two models count as the same, 0 to 1.
-    least_gain : float, optional
-        ROC-AUC, 0 to 1, that the labels left in the budget must still be able to bring; without a budget it is as many
-        labels again.
-    target : float, optional
-        The ROC-AUC to reach, 0 to 1.
-    price_per_label, value_per_point : float, optional
-        In one currency; a point is 0.01 of ROC-AUC. The rule needs both.
-    budget : int, optional
-        Labels.
-
-    Raises
-    ------
-    InputError
-        A value that cannot be used.
-    """
-
-    batch_size: int
-    agreement: float | None = AGREEMENT
-    least_gain: float | None = LEAST_GAIN
-    target: float | None = None
-    price_per_label: float | None = None
-    value_per_point: float | None = None
-    budget: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("batch_size", 1, np.inf),
-            ("agreement", 0, 1),
-            ("least_gain", 0, 1),
-            ("target", 0, 1),
-            ("price_per_label", 0, np.inf),
-            ("value_per_point", 0, np.inf),
-            ("budget", 1, np.inf),
-        ):
-            value = getattr(self, name)
-            # Written so that NaN fails too.
-            if value is not None and not low <= value <= high:
-                span = f"between {low} and {high}" if isfinite(high) else f"at least {low}"
-                raise InputError(f"{name} must be {span}, not {value}: change it, or leave the rule out with None")
 
 
 @dataclass(frozen=True)
@@ -138,15 +86,26 @@ class Advice:
     projections: tuple[Projection, ...]
 
 
-def advise(history: pd.DataFrame, wishes: Wishes, *, seconds_per_label: float | None = None, seed: int = 0) -> Advice:
+def advise(
+    history: pd.DataFrame,
+    policy: RoundPolicy,
+    batch_size: int,
+    *,
+    seconds_per_label: float | None = None,
+    seed: int = 0,
+) -> Advice:
     """Say whether more labels are likely to pay.
 
     Parameters
     ----------
     history : DataFrame
-        One row per round, oldest first: n_labels, roc_auc, roc_auc_low and agreement (`agreement.agreement` with the
-        round before), missing where there is none.
-    wishes : Wishes
+        One row per round, oldest first: n_labels, roc_auc, roc_auc_low and agreement (`cohens_kappa` with the round
+        before), missing where there is none.
+    policy : RoundPolicy
+        Each rule by its own setting, which None leaves out: stop_agreement, stop_gain, target_auc, price_per_label with
+        value_per_point, label_budget.
+    batch_size : int
+        Labels of the next batch.
     seconds_per_label : float, optional
         What a label takes a person.
     seed : int
@@ -163,15 +122,14 @@ def advise(history: pd.DataFrame, wishes: Wishes, *, seconds_per_label: float | 
     labels, scores, lows, kappas = (history[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in COLUMNS)
     law = fit_power_law(labels, scores, generator(seed, len(history), "stopping"))
     verdicts = (
-        agreement_rule(kappas, wishes.agreement),
-        rest_rule(law, wishes),
-        target_rule(lows, wishes.target),
-        price_rule(law, wishes),
-        budget_rule(labels, wishes.budget),
+        kappa_rule(kappas, policy.stop_agreement),
+        rest_rule(law, policy),
+        target_rule(lows, policy.target_auc),
+        price_rule(law, policy, batch_size),
+        budget_rule(labels, policy.label_budget),
     )
-    projections = [project(law, None, wishes.price_per_label, seconds_per_label)]
-    if wishes.target is not None:
-        projections.append(project(law, wishes.target, wishes.price_per_label, seconds_per_label))
+    targets = (None,) if policy.target_auc is None else (None, policy.target_auc)
+    projections = [project(law, target, policy.price_per_label, seconds_per_label) for target in targets]
     stops = [verdict for verdict in verdicts if verdict.stop]
     if stops:
         sentence = "Stop: " + " ".join(verdict.sentence for verdict in stops)
@@ -182,7 +140,7 @@ def advise(history: pd.DataFrame, wishes: Wishes, *, seconds_per_label: float | 
     return Advice(bool(stops), sentence, verdicts, tuple(projections))
 
 
-def agreement_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rounds: int = AGREEMENT_ROUNDS) -> Verdict:
+def kappa_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rounds: int = KAPPA_ROUNDS) -> Verdict:
     """Stop once successive models have agreed for some rounds in a row.
 
     Parameters
@@ -219,41 +177,31 @@ def agreement_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rou
     )
 
 
-def rest_rule(law: PowerLaw | None, wishes: Wishes) -> Verdict:
+def rest_rule(law: PowerLaw | None, policy: RoundPolicy) -> Verdict:
     """Stop once even the upper 95 % limit of what the labels left in the budget bring is too little.
 
-    Parameters
-    ----------
-    law : PowerLaw, optional
-        None if there are too few rounds.
-    wishes : Wishes
+    `law` is None while there are too few rounds.
     """
-    if wishes.least_gain is None:
+    if policy.stop_gain is None:
         return Verdict("rest", None, "No gain that the rest of the labels must bring is set.")
     if law is None:
         return Verdict("rest", None, f"Not enough rounds to tell what is left: it takes {FEWEST_ROUNDS} with a score.")
-    left = int(law.labels if wishes.budget is None else wishes.budget - law.labels)
+    left = int(law.labels if policy.label_budget is None else policy.label_budget - law.labels)
     if left <= 0:
         return Verdict("rest", None, "No labels are left in the budget.")
     gain = law.gain(left)
-    stop = gain.high <= wishes.least_gain
-    which = "As many labels again" if wishes.budget is None else f"The {left:,} labels left in the budget"
+    stop = gain.high <= policy.stop_gain
+    which = "As many labels again" if policy.label_budget is None else f"The {left:,} labels left in the budget"
     return Verdict(
         "rest",
         stop,
         f"{which} bring {gain.value / POINT:.2f} points by the curve so far ({gain.low / POINT:.2f} to "
-        f"{gain.high / POINT:.2f}): {'at most' if stop else 'perhaps more than'} {wishes.least_gain / POINT:g}.",
+        f"{gain.high / POINT:.2f}): {'at most' if stop else 'perhaps more than'} {policy.stop_gain / POINT:g}.",
     )
 
 
 def target_rule(lows: npt.NDArray[np.float64], target: float | None) -> Verdict:
-    """Stop once the lower 95 % limit of the last round's ROC-AUC has reached the target.
-
-    Parameters
-    ----------
-    lows : float64 array, shape (n,)
-    target : float or None
-    """
+    """Stop once the last of the ROC-AUC's lower 95 % limits, one per round, shape (n,), has reached the target."""
     if target is None:
         return Verdict("target", None, "No target ROC-AUC is set.")
     if not len(lows) or not np.isfinite(lows[-1]):
@@ -263,40 +211,27 @@ def target_rule(lows: npt.NDArray[np.float64], target: float | None) -> Verdict:
     return Verdict("target", reached, f"The lower 95 % limit of the ROC-AUC, {lows[-1]:.3f}, {said}.")
 
 
-def price_rule(law: PowerLaw | None, wishes: Wishes) -> Verdict:
-    """Stop once even the upper 95 % limit of the next batch's gain is worth less than its labels cost.
-
-    Parameters
-    ----------
-    law : PowerLaw, optional
-        None if there are too few rounds.
-    wishes : Wishes
-    """
-    price, value = wishes.price_per_label, wishes.value_per_point
+def price_rule(law: PowerLaw | None, policy: RoundPolicy, batch_size: int) -> Verdict:
+    """Stop once even the upper 95 % limit of the next batch's gain is worth less than its labels cost."""
+    price, value = policy.price_per_label, policy.value_per_point
     if price is None or value is None:
         return Verdict("price", None, "What a label costs or what a point is worth is not set.")
     if law is None:
         return Verdict("price", None, f"Not enough rounds to tell by the price: it takes {FEWEST_ROUNDS} with a score.")
-    gain, cost = law.gain(wishes.batch_size), price * wishes.batch_size
+    gain, cost = law.gain(batch_size), price * batch_size
     worth = gain.high / POINT * value
     stop = worth < cost
     return Verdict(
         "price",
         stop,
-        f"The next {wishes.batch_size} labels cost {cost:g} and bring {gain.value / POINT:.2f} points "
+        f"The next {batch_size} labels cost {cost:g} and bring {gain.value / POINT:.2f} points "
         f"({gain.low / POINT:.2f} to {gain.high / POINT:.2f}), worth {worth:.4g} at most: "
         f"{'less' if stop else 'perhaps more'} than they cost.",
     )
 
 
 def budget_rule(labels: npt.NDArray[np.float64], budget: int | None) -> Verdict:
-    """Stop once the budget of labels is spent.
-
-    Parameters
-    ----------
-    labels : float64 array, shape (n,)
-    budget : int or None
-    """
+    """Stop once the last of the numbers of labels, one per round, shape (n,), has reached the budget."""
     if budget is None:
         return Verdict("budget", None, "No budget of labels is set.")
     spent = int(labels[-1]) if len(labels) else 0

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.study.paired import BASELINE
+from al_pipeline.core.study.results import BASELINE
 
 Cell = tuple[str, int]
 Settings = dict[str, Any]

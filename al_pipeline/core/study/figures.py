@@ -8,7 +8,8 @@ import pandas as pd
 
 from al_pipeline.core.evaluation.compare import BETTER, WORSE
 from al_pipeline.core.evaluation.figures import COLORS, FAINT, INK, as_png, canvas, legend, plain_name, whole_numbers
-from al_pipeline.core.study.paired import BASELINE, AreaDifference
+from al_pipeline.core.study.paired import AreaDifference
+from al_pipeline.core.study.results import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,9 @@ from statsmodels.stats.multitest import multipletests
 
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.evaluation.evaluate import Interval
-from al_pipeline.core.study.paired_scores import paired_scores
+from al_pipeline.core.evaluation.metrics import Interval
+from al_pipeline.core.study.results import BASELINE, Results
 
-BASELINE = "random"
 LEVEL = 1 - CONFIDENCE
 # Scores are shares of at most 1: what differs by less differs by rounding.
 SAME = 1e-12
@@ -41,39 +40,31 @@ class AreaDifference:
     verdict: str
 
 
-def curves(results: pd.DataFrame, metric: str, axis: str = "n_labels") -> pd.DataFrame:
+def mean_curves(results: Results) -> pd.DataFrame:
     """Return the learning curves.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As of `paired_scores.paired_scores`.
-    metric : str
-    axis : str
-        What budgets count: ``n_labels``, or ``n_asked`` where annotators skip.
 
     Returns
     -------
     DataFrame
-        One row per strategy and budget: strategy, n_labels or n_asked, mean over seeds, and low and high, the limits of
-        Student's 95 % interval of the mean as far as scores go (0 to 1).
+        One row per strategy and budget: strategy, budget, mean over seeds, and low and high, the limits of Student's
+        95 % interval of the mean as far as scores go (0 to 1).
 
     Raises
     ------
     InputError
-        As `paired_scores.paired_scores`.
+        As `Results.curves`; the same holds for all functions here.
 
     Notes
     -----
     Bands of two strategies may overlap although their difference is certain: it varies less than either, as seeds are
     paired. `area_differences` and `wins` tell.
     """
-    scores = paired_scores(results, metric, axis)
-    mean, half = _t_interval(scores.values, axis=1)
+    curves = results.curves
+    mean, half = _t_interval(curves.values, axis=1)
     return pd.DataFrame(
         {
-            "strategy": np.repeat(np.array(scores.strategies, dtype=object), len(scores.budgets)),
-            axis: np.tile(scores.budgets, len(scores.strategies)).astype(np.int64),
+            "strategy": np.repeat(np.array(curves.strategies, dtype=object), len(curves.budgets)),
+            "budget": np.tile(curves.budgets, len(curves.strategies)).astype(np.int64),
             "mean": mean.ravel(),
             "low": np.maximum(mean - half, 0).ravel(),
             "high": np.minimum(mean + half, 1).ravel(),
@@ -81,47 +72,8 @@ def curves(results: pd.DataFrame, metric: str, axis: str = "n_labels") -> pd.Dat
     )
 
 
-def areas(results: pd.DataFrame, metric: str, axis: str = "n_labels") -> pd.DataFrame:
-    """Return the area under the budget curve of each run: the mean score over the range of budgets.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As of `paired_scores.paired_scores`.
-    metric : str
-    axis : str
-        What budgets count: ``n_labels``, or ``n_asked`` where annotators skip.
-
-    Returns
-    -------
-    DataFrame
-        One row per strategy and seed: strategy, seed, area. By trapezoids over the budgets, divided by their range, so
-        a run that scores 0.9 throughout has 0.9.
-
-    Raises
-    ------
-    InputError
-        As `paired_scores.paired_scores`.
-    """
-    scores = paired_scores(results, metric, axis)
-    index = pd.MultiIndex.from_product([scores.strategies, scores.seeds], names=["strategy", "seed"])
-    area = np.concatenate([scores.areas(name) for name in scores.strategies])
-    return pd.DataFrame({"area": area}, index=index).reset_index()
-
-
-def area_differences(
-    results: pd.DataFrame, metric: str, baseline: str = BASELINE, axis: str = "n_labels"
-) -> dict[str, AreaDifference]:
+def area_differences(results: Results, baseline: str = BASELINE) -> dict[str, AreaDifference]:
     """Compare the areas under the budget curves with the baseline's, seed by seed.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As of `paired_scores.paired_scores`.
-    metric : str
-    baseline : str
-    axis : str
-        As of `curves`.
 
     Returns
     -------
@@ -131,7 +83,7 @@ def area_differences(
     Raises
     ------
     InputError
-        As `paired_scores.paired_scores`; an unknown baseline, or nothing to compare it with.
+        An unknown baseline, or nothing to compare it with.
 
     Notes
     -----
@@ -142,10 +94,10 @@ def area_differences(
     Simulated with scores of a holdout of 200, the interval covered 93 % and 94 % with 4 seeds, 96 % with 5, and 94 %
     with 10 (500 repeats each: ± 2 points).
     """
-    scores = paired_scores(results, metric, axis)
-    names = scores.others(baseline)
-    tried = np.stack([scores.areas(name) for name in names], axis=1)
-    reference = np.repeat(scores.areas(baseline)[:, None], len(names), axis=1)
+    curves = results.curves
+    names = curves.others(baseline)
+    tried = np.stack([curves.areas(name) for name in names], axis=1)
+    reference = np.repeat(curves.areas(baseline)[:, None], len(names), axis=1)
     mean, half = _t_interval(tried - reference, axis=0)
     p = _p_values(tried, reference)
     corrected = multipletests(np.where(np.isnan(p), 1.0, p), alpha=LEVEL, method="holm")[1]
@@ -160,26 +112,14 @@ def area_differences(
     return found
 
 
-def budget_differences(
-    results: pd.DataFrame, metric: str, baseline: str = BASELINE, axis: str = "n_labels"
-) -> pd.DataFrame:
+def budget_differences(results: Results, baseline: str = BASELINE) -> pd.DataFrame:
     """Compare every strategy with the baseline budget by budget, seed by seed.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As of `paired_scores.paired_scores`.
-    metric : str
-    baseline : str
-    axis : str
-        As of `curves`.
 
     Returns
     -------
     DataFrame
-        One row per other strategy and budget: strategy, n_labels or n_asked, mean of the difference over seeds (a
-        share), low and high of Student's 95 % interval, and p of the paired t-test, NaN where all seeds differ by the
-        same amount.
+        One row per other strategy and budget: strategy, budget, mean of the difference over seeds (a share), low and
+        high of Student's 95 % interval, and p of the paired t-test, NaN where all seeds differ by the same amount.
 
     Raises
     ------
@@ -190,37 +130,24 @@ def budget_differences(
     -----
     Neither intervals nor p are corrected for the number of budgets: see `wins`.
     """
-    scores = paired_scores(results, metric, axis)
-    base, frames = scores.of(baseline), []
-    for name in scores.others(baseline):
-        own = scores.of(name)
+    curves = results.curves
+    base, frames = curves.of(baseline), []
+    for name in curves.others(baseline):
+        own = curves.of(name)
         mean, half = _t_interval(own - base, axis=0)
-        columns = {axis: scores.budgets.astype(np.int64), "mean": mean, "low": mean - half, "high": mean + half}
+        columns = {"budget": curves.budgets.astype(np.int64), "mean": mean, "low": mean - half, "high": mean + half}
         frames.append(pd.DataFrame({"strategy": name} | columns | {"p": _p_values(own, base)}))
     return pd.concat(frames, ignore_index=True)
 
 
-def wins(results: pd.DataFrame, metric: str, axis: str = "n_labels") -> pd.DataFrame:
+def wins(results: Results) -> pd.DataFrame:
     """Count the budgets at which one strategy is significantly better or worse than another.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As of `paired_scores.paired_scores`.
-    metric : str
-    axis : str
-        What budgets count: ``n_labels``, or ``n_asked`` where annotators skip.
 
     Returns
     -------
     DataFrame
         One row per ordered pair: strategy, other, wins, ties, losses; the three sum to the number of budgets.
         ``.pivot(index="strategy", columns="other", values="wins")`` is the matrix.
-
-    Raises
-    ------
-    InputError
-        As `paired_scores.paired_scores`.
 
     Notes
     -----
@@ -229,10 +156,9 @@ def wins(results: pd.DataFrame, metric: str, axis: str = "n_labels") -> pd.DataF
     budgets and pairs: equals are expected to show a win or a loss at one budget of twenty. A budget at which all seeds
     differ by the same amount, such as a common start, is a tie: there is no variation to judge it by.
     """
-    scores = paired_scores(results, metric, axis)
-    rows = []
-    for strategy, own in zip(scores.strategies, scores.values, strict=True):
-        for other, theirs in zip(scores.strategies, scores.values, strict=True):
+    curves, rows = results.curves, []
+    for strategy, own in zip(curves.strategies, curves.values, strict=True):
+        for other, theirs in zip(curves.strategies, curves.values, strict=True):
             if strategy != other:
                 # For NaN, which is no test, the comparison is false.
                 shown, above = _p_values(own, theirs) < LEVEL, own.mean(axis=0) > theirs.mean(axis=0)

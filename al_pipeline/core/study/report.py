@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,15 @@ from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.evaluation.evaluate import Interval
+from al_pipeline.core.evaluation.metrics import TITLES, Interval
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.study import figures as study_figures
 from al_pipeline.core.study.figures import signed
 from al_pipeline.core.study.page import escaped, page, table
-from al_pipeline.core.study.paired import BASELINE, budget_differences, curves, wins
-from al_pipeline.core.study.paired_scores import AXES, METRICS, paired_scores
+from al_pipeline.core.study.paired import budget_differences, mean_curves, wins
 from al_pipeline.core.study.plan import Plan
-from al_pipeline.core.study.run import at_budgets
-from al_pipeline.core.study.savings import WORDS, Saving, factor, savings, sentence, whole
+from al_pipeline.core.study.results import BASELINE, Results
+from al_pipeline.core.study.savings import Saving, factor, savings, sentence, whole
 
 # What each picture is called, in the order in which they are shown.
 PICTURES = {
@@ -53,11 +53,12 @@ LIMITS = """\
 
 
 @dataclass(frozen=True)
-class Description:
-    """What the report tells of a study beside its results. It is given, so that a report depends on no clock.
+class Report:
+    """What is told of a study. All of it is given, so that a report depends on no clock.
 
     Attributes
     ----------
+    results : Results
     title : str
     settings : dict of str to str
         As a table, in this order.
@@ -65,14 +66,118 @@ class Description:
         Of the libraries that computed the results.
     command : str, optional
         What makes the results again.
-    date : str, optional
     """
 
+    results: Results
     title: str
     settings: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
-    date: str | None = None
+
+    @cached_property
+    def savings(self) -> list[Saving]:
+        """What each strategy saved against random choice, by name; none where that cannot be told."""
+        return [] if self.results.unanswered else savings(self.results)
+
+    @property
+    def findings(self) -> list[str]:
+        """A sentence for each strategy, or the reason why there is none."""
+        return [self.results.unanswered] if self.results.unanswered else [sentence(saving) for saving in self.savings]
+
+    @cached_property
+    def pictures(self) -> dict[str, bytes]:
+        """PNG files of less than 100 kB by the names of `PICTURES`.
+
+        Curves, always; differences and areas if there is random choice to compare with; wins if there are two
+        strategies. With one seed, or runs that do not pair up, there are curves alone, without bands.
+        """
+        results = self.results
+        counted, scored = results.counted, results.scored
+        try:
+            mean = mean_curves(results)
+        except InputError:
+            # One seed, or runs that do not pair up: what there is.
+            mean = results.table.groupby(["strategy", results.axis], as_index=False)[results.metric].mean().dropna()
+            mean = mean.rename(columns={results.metric: "mean", results.axis: "budget"})
+            return {"curves": study_figures.score_curves(mean, counted, scored, banded=False)}
+        found = {"curves": study_figures.score_curves(mean, counted, scored, banded=True)}
+        if self.savings:
+            found["differences"] = study_figures.difference_curves(budget_differences(results), counted, scored)
+            areas = {saving.strategy: saving.area_difference for saving in self.savings}
+            found["areas"] = study_figures.area_forest(areas, scored)
+        if mean["strategy"].nunique() > 1:
+            found["wins"] = study_figures.win_matrix(wins(results))
+        return found
+
+    def markdown(self, pictures_as: Mapping[str, str] | None = None) -> str:
+        """Return the report as Markdown.
+
+        Parameters
+        ----------
+        pictures_as : dict of str to str, optional
+            Addresses of the pictures by their names: of files, or ``data:`` addresses. The others are left out.
+        """
+        found = sorted(self.savings, key=lambda one: -one.area_difference.difference.value)
+        parts = [f"# {escaped(self.title)}\n", _summary(self.results, found)]
+        if self.results.unanswered:
+            parts.append(f"**{escaped(self.results.unanswered)}**\n")
+        parts.append("".join(f"* {escaped(sentence(one))}\n" for one in found))
+        shown = {name: f"![{PICTURES[name]}]({address})\n" for name, address in (pictures_as or {}).items()}
+        parts.append(shown.get("curves", ""))
+        if found:
+            parts += [f"## Against {BASELINE}\n", _comparison(self.results, found)]
+        parts += [shown[name] for name in PICTURES if name in shown and name != "curves"]
+        parts += [f"## Mean scores by {self.results.counted}\n", _scores(self.results)]
+        meaning = CURVES_MEAN + (COMPARISON_MEANS if found else "") + LIMITS
+        parts += ["## What the numbers mean, and what they do not\n", meaning, "## How it was made\n", self._made()]
+        return "\n".join(part for part in parts if part)
+
+    def html(self) -> str:
+        """Return the report as one HTML page that loads nothing; it holds the pictures."""
+        return page(self.markdown({name: name for name in self.pictures}), self.title, self.pictures)
+
+    def write(self, out: Path) -> tuple[Path, Path]:
+        """Write ``report.html``, ``report.md`` and the latter's ``images/*.png``; return the paths of the first two.
+
+        Parameters
+        ----------
+        out : Path
+            A folder; made if there is none.
+
+        Raises
+        ------
+        FileError
+            A file could not be written.
+        """
+        for name in PICTURES:
+            path = out / "images" / f"{name}.png"
+            if name in self.pictures:
+                with whole_file(path, "A picture of the report") as file:
+                    file.write_bytes(self.pictures[name])
+            else:
+                # Of an earlier report in this folder, of another study.
+                path.unlink(missing_ok=True)
+        texts = {
+            "report.html": self.html(),
+            "report.md": self.markdown({name: f"images/{name}.png" for name in self.pictures}),
+        }
+        for name, text in texts.items():
+            with whole_file(out / name, "The report") as file:
+                file.write_text(text, encoding="utf-8")
+        return out / "report.html", out / "report.md"
+
+    def _made(self) -> str:
+        """Return the command, the settings and the versions."""
+        parts = []
+        if self.command:
+            parts.append(f"    {' '.join(self.command.split())}\n")
+        if self.settings:
+            rows = [[escaped(name), escaped(value)] for name, value in self.settings.items()]
+            parts.append(table(["setting", "value"], rows, numbers=False))
+        if self.versions:
+            versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+            parts.append(f"Computed with {escaped(versions)}.\n")
+        return "\n".join(parts)
 
 
 def settings_of(plan: Plan, manifest: pd.DataFrame, class_names: Sequence[str]) -> dict[str, str]:
@@ -93,185 +198,13 @@ def settings_of(plan: Plan, manifest: pd.DataFrame, class_names: Sequence[str]) 
     }
 
 
-def unanswered(results: pd.DataFrame, metric: str, axis: str = "n_labels") -> str | None:
-    """Say why strategies cannot be compared with random choice, or None if they can.
-
-    Parameters
-    ----------
-    results : DataFrame
-        Of a study or a simulation.
-    metric, axis : str
-        As of `paired_scores.paired_scores`.
-    """
-    strategies = set(results["strategy"])
-    if BASELINE not in strategies or len(strategies) < 2:
-        return f"What was saved is told against {BASELINE}: add it to the strategies, and another one."
-    if results["seed"].nunique() < 2:
-        return "What was saved takes at least 2 seeds to tell from chance; 10 are usual."
-    try:
-        paired_scores(results, metric, axis)
-    except InputError as error:
-        return f"What was saved cannot be told: {error}."
-    return None
-
-
-def pictures(results: pd.DataFrame, metric: str = "roc_auc", axis: str = "n_labels") -> dict[str, bytes]:
-    """Draw a study.
-
-    Parameters
-    ----------
-    results : DataFrame
-        Of a study or a simulation.
-    metric : str
-        ``accuracy`` or ``roc_auc``.
-    axis : str
-        What budgets count: ``n_labels``, or ``n_asked`` where annotators skip.
-
-    Returns
-    -------
-    dict of str to bytes
-        PNG files of less than 100 kB: ``curves``, always; ``differences`` and ``areas`` if there is random choice to
-        compare with; ``wins`` if there are two strategies. With one seed, or runs that do not pair up, there are curves
-        alone, without bands.
-    """
-    counted, scored = AXES[axis], WORDS[metric]
-    try:
-        mean = curves(results, metric, axis)
-    except InputError:
-        # One seed, or runs that do not pair up: what there is.
-        mean = results.groupby(["strategy", axis], as_index=False)[metric].mean().rename(columns={metric: "mean"})
-        return {"curves": study_figures.score_curves(_by_budget(mean.dropna(), axis), counted, scored, banded=False)}
-    found = {"curves": study_figures.score_curves(_by_budget(mean, axis), counted, scored, banded=True)}
-    if unanswered(results, metric, axis) is None:
-        difference = _by_budget(budget_differences(results, metric, axis=axis), axis)
-        found["differences"] = study_figures.difference_curves(difference, counted, scored)
-        areas = {saving.strategy: saving.area_difference for saving in savings(results, metric, axis=axis)}
-        found["areas"] = study_figures.area_forest(areas, scored)
-    if mean["strategy"].nunique() > 1:
-        found["wins"] = study_figures.win_matrix(wins(results, metric, axis))
-    return found
-
-
-def markdown(
-    results: pd.DataFrame,
-    description: Description,
-    metric: str = "roc_auc",
-    axis: str = "n_labels",
-    *,
-    pictures_as: Mapping[str, str] | None = None,
-) -> str:
-    """Return the report as Markdown.
-
-    Parameters
-    ----------
-    results : DataFrame
-        Of a study or a simulation.
-    description : Description
-    metric, axis : str
-        As of `pictures`.
-    pictures_as : dict of str to str, optional
-        Addresses of the pictures by their names: of files, or ``data:`` addresses. The others are left out.
-    """
-    why = unanswered(results, metric, axis)
-    found = [] if why else sorted(savings(results, metric, axis=axis), key=lambda one: -_area(one))
-    parts = [f"# {escaped(description.title)}\n", _summary(results, metric, axis, found)]
-    if why:
-        parts.append(f"**{escaped(why)}**\n")
-    parts.append("".join(f"* {escaped(sentence(one))}\n" for one in found))
-    shown = {name: address for name, address in (pictures_as or {}).items() if name in PICTURES}
-    if "curves" in shown:
-        parts.append(_image("curves", shown))
-    if found:
-        parts += [f"## Against {BASELINE}\n", _comparison(results, metric, axis, found)]
-    parts += [_image(name, shown) for name in PICTURES if name in shown and name != "curves"]
-    parts += [f"## Mean scores by {AXES[axis]}\n", _scores(results, axis)]
-    meaning = CURVES_MEAN + (COMPARISON_MEANS if found else "") + LIMITS
-    parts += ["## What the numbers mean, and what they do not\n", meaning, "## How it was made\n", _made(description)]
-    return "\n".join(part for part in parts if part)
-
-
-def html(
-    results: pd.DataFrame,
-    description: Description,
-    metric: str = "roc_auc",
-    axis: str = "n_labels",
-    *,
-    drawn: Mapping[str, bytes],
-) -> str:
-    """Return the report as one HTML page that loads nothing; it holds the pictures.
-
-    Parameters
-    ----------
-    results, description, metric, axis
-        As of `markdown`.
-    drawn : dict of str to bytes
-        What `pictures` returned.
-    """
-    text = markdown(results, description, metric, axis, pictures_as={name: name for name in drawn})
-    return page(text, description.title, drawn)
-
-
-def write_report(
-    results: pd.DataFrame, description: Description, out: Path, metric: str = "roc_auc", axis: str = "n_labels"
-) -> tuple[Path, Path]:
-    """Write ``report.html``, ``report.md`` and the latter's ``images/*.png``.
-
-    Parameters
-    ----------
-    results, description, metric, axis
-        As of `markdown`.
-    out : Path
-        A folder; made if there is none.
-
-    Returns
-    -------
-    tuple of Path
-        The page and the Markdown.
-
-    Raises
-    ------
-    FileError
-        A file could not be written.
-    """
-    drawn = pictures(results, metric, axis)
-    for name in PICTURES:
-        path = out / "images" / f"{name}.png"
-        if name in drawn:
-            with whole_file(path, "A picture of the report") as file:
-                file.write_bytes(drawn[name])
-        else:
-            # Of an earlier report in this folder, of another study.
-            path.unlink(missing_ok=True)
-    addresses = {name: f"images/{name}.png" for name in drawn}
-    texts = {
-        "report.html": html(results, description, metric, axis, drawn=drawn),
-        "report.md": markdown(results, description, metric, axis, pictures_as=addresses),
-    }
-    for name, text in texts.items():
-        with whole_file(out / name, "The report") as file:
-            file.write_text(text, encoding="utf-8")
-    return out / "report.html", out / "report.md"
-
-
-def _by_budget(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
-    return frame.rename(columns={axis: "budget"})
-
-
-def _area(saving: Saving) -> float:
-    return saving.area_difference.difference.value
-
-
-def _image(name: str, shown: Mapping[str, str]) -> str:
-    return f"![{PICTURES[name]}]({shown[name]})\n"
-
-
-def _summary(results: pd.DataFrame, metric: str, axis: str, found: Sequence[Saving]) -> str:
+def _summary(results: Results, found: Sequence[Saving]) -> str:
     """Return the paragraph below the title: what was compared, and how it ended."""
-    seeds, last = results["seed"].nunique(), int(results[axis].max())
-    strategies = results["strategy"].nunique()
+    seeds, last = results.table["seed"].nunique(), int(results.table[results.axis].max())
+    strategies = results.table["strategy"].nunique()
     said = (
-        f"{_plural(strategies, 'strategy', 'strategies')}, {_plural(seeds, 'seed')}, up to {last:,} {AXES[axis]}; "
-        f"compared by {WORDS[metric]} on the holdout."
+        f"{_plural(strategies, 'strategy', 'strategies')}, {_plural(seeds, 'seed')}, up to {last:,} {results.counted}; "
+        f"compared by {results.scored} on the holdout."
     )
     if not found:
         return f"{said}\n"
@@ -288,17 +221,16 @@ def _summary(results: pd.DataFrame, metric: str, axis: str, found: Sequence[Savi
     return f"{said} Over all budgets, against {BASELINE}: {counts}.{few}\n"
 
 
-def _comparison(results: pd.DataFrame, metric: str, axis: str, found: Sequence[Saving]) -> str:
+def _comparison(results: Results, found: Sequence[Saving]) -> str:
     """Return the table against the baseline: the best first, the worst in the same table."""
-    counts = wins(results, metric, axis).set_index(["strategy", "other"])
-    per_budget = budget_differences(results, metric, axis=axis)
-    unit = AXES[axis]
+    counts = wins(results).set_index(["strategy", "other"])
+    per_budget, unit = budget_differences(results), results.counted
     header = ["strategy", "area difference, points (95 %)", "Holm p", "verdict", f"{unit} needed", "saved (95 %)"]
     header += ["error ratio (95 %)", "wins / ties / losses", f"worse at ({unit})"]
     rows = [_row(one, counts.loc[(one.strategy, BASELINE)].tolist(), per_budget) for one in found]
     own = whole(found[0].baseline_labels)
     rows.append([BASELINE, "0", "", "baseline", own, "1", "1", "", ""])
-    goal = f"random's final {WORDS[metric]}, {found[0].target:.4f} on average at {found[0].target_labels:,} {unit}"
+    goal = f"random's final {results.scored}, {found[0].target:.4f} on average at {found[0].target_labels:,} {unit}"
     return f"{table(header, rows)}\nNeeded and saved are for {goal}.\n"
 
 
@@ -318,7 +250,7 @@ def _row(saving: Saving, counts: Sequence[int], per_budget: pd.DataFrame) -> lis
         _ratio(saving),
         "" if error is None else f"{error.value:.2f} ({error.low:.2f} to {factor(error.high)})",
         " / ".join(map(str, counts)),
-        _ranges(own[saving.axis].to_numpy(), worse.to_numpy()),
+        _ranges(own["budget"].to_numpy(), worse.to_numpy()),
     ]
 
 
@@ -328,28 +260,6 @@ def _ratio(saving: Saving) -> str:
     return f"{value} ({low} to {factor(saving.ratio_high)})"
 
 
-def shown_budgets(results: pd.DataFrame, axis: str) -> list[int]:
-    """Return the budgets of a table of scores: the first batch, and the last ones up to each quarter of the budget.
-
-    Parameters
-    ----------
-    results : DataFrame
-        Of a study or a simulation.
-    axis : str
-        What budgets count: ``n_labels`` or ``n_asked``.
-
-    Returns
-    -------
-    list of int
-        Ascending, each one that a run has had; 0 only if no run has another.
-    """
-    known = np.unique(results[axis])
-    most = int(known[-1])
-    first = int(known[known > 0][0]) if most else 0
-    last = np.searchsorted(known, [most * quarters / 4 for quarters in (1, 2, 3, 4)], side="right") - 1
-    return sorted({first, *(int(known[at]) for at in last if at >= 0 and known[at] > 0)})
-
-
 def _ranges(budgets: np.ndarray, chosen: np.ndarray) -> str:
     """Return the chosen budgets, with neighbours as ranges: 20–60, 100."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(np.int8), [0]])))
@@ -357,33 +267,15 @@ def _ranges(budgets: np.ndarray, chosen: np.ndarray) -> str:
     return ", ".join(f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in runs)
 
 
-def _scores(results: pd.DataFrame, axis: str) -> str:
+def _scores(results: Results) -> str:
     """Return mean scores at some budgets."""
-    wanted = shown_budgets(results, axis)
-    metrics = [name for name in METRICS if results[name].notna().any()]
-    found = at_budgets(results, wanted, axis)
+    budgets, metrics = results.shown_budgets(), results.metrics
     rows = [
         [escaped(str(strategy)), *(" / ".join(f"{row[name]:.3f}" for name in metrics) for _, row in rows.iterrows())]
-        for strategy, rows in found.groupby("strategy", sort=False)
+        for strategy, rows in results.at_budgets(budgets).groupby("strategy", sort=False)
     ]
-    header = ["strategy", *(f"{budget:,}" for budget in wanted)]
-    return f"{' / '.join(WORDS[name] for name in metrics)}, means over seeds.\n\n{table(header, rows)}"
-
-
-def _made(description: Description) -> str:
-    """Return the settings, the command and the versions."""
-    parts = []
-    if description.command:
-        parts.append(f"    {' '.join(description.command.split())}\n")
-    if description.settings:
-        rows = [[escaped(name), escaped(value)] for name, value in description.settings.items()]
-        parts.append(table(["setting", "value"], rows, numbers=False))
-    if description.versions:
-        versions = ", ".join(f"{name} {number}" for name, number in description.versions.items())
-        parts.append(f"Computed with {escaped(versions)}.\n")
-    if description.date:
-        parts.append(f"{escaped(description.date)}\n")
-    return "\n".join(parts)
+    header = ["strategy", *(f"{budget:,}" for budget in budgets)]
+    return f"{' / '.join(TITLES[name] for name in metrics)}, means over seeds.\n\n{table(header, rows)}"
 
 
 def _text(value: object) -> str:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "torchvision", "pillow")
 # What our own code does with results that are there: another look of a report leaves a study as it is.
 AFTERWARDS = (
-    *("outlook/", "evaluation/figures.py", "study/paired.py", "study/paired_scores.py", "study/cells.py"),
-    *("study/savings.py", "study/figures.py", "study/page.py", "study/report.py", "study/stopping_regret.py"),
+    *("outlook/", "evaluation/figures.py", "study/results.py", "study/paired.py", "study/cells.py"),
+    *("study/savings.py", "study/figures.py", "study/page.py", "study/report.py"),
 )
 KEY_DIGITS = 16
 # Seconds between two looks at how far the processes are.
@@ -147,34 +147,6 @@ def study_key(samples: KnownSamples, plan: Plan) -> str:
     """Return the hash of everything that a seed's results depend on but the seed: the name of the study's folder."""
     text = json.dumps(description(samples, plan), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
-
-
-def at_budgets(results: pd.DataFrame, budgets: Sequence[int], axis: str = "n_labels") -> pd.DataFrame:
-    """Return the mean scores of each strategy with so many labels, or so many samples asked about.
-
-    Parameters
-    ----------
-    results : DataFrame
-        Of a study or a simulation.
-    budgets : sequence of int
-        A run counts with its last round that has no more than that.
-    axis : str
-        What the budgets count: ``n_labels`` or ``n_asked``.
-
-    Returns
-    -------
-    DataFrame
-        One row per strategy and budget: strategy, budget, seeds, accuracy, roc_auc (NaN where not defined).
-    """
-    rows = []
-    ordered = results.sort_values(["seed", axis], kind="stable")
-    for strategy in results["strategy"].unique():
-        runs = ordered[ordered["strategy"] == strategy]
-        for budget in budgets:
-            last = runs[runs[axis] <= budget].groupby("seed").tail(1)
-            scores = {name: float(last[name].mean()) for name in ("accuracy", "roc_auc")}
-            rows.append({"strategy": strategy, "budget": budget, "seeds": len(last)} | scores)
-    return pd.DataFrame(rows)
 
 
 def versions() -> dict[str, str]:

@@ -4,18 +4,16 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-import pandas as pd
 from scipy.stats import norm, t
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.evaluation.evaluate import Interval
-from al_pipeline.core.study.paired import BASELINE, SAME, AreaDifference, area_differences
-from al_pipeline.core.study.paired_scores import AXES, PairedScores, paired_scores
+from al_pipeline.core.evaluation.metrics import TITLES, Interval
+from al_pipeline.core.study.paired import SAME, AreaDifference, area_differences
+from al_pipeline.core.study.results import AXES, BASELINE, Results
 
 RESAMPLES = 2000
-WORDS = {"accuracy": "accuracy", "roc_auc": "ROC-AUC"}
 
 
 @dataclass(frozen=True)
@@ -74,25 +72,14 @@ class Saving:
 
 
 def savings(
-    results: pd.DataFrame,
-    metric: str = "accuracy",
-    *,
-    baseline: str = BASELINE,
-    axis: str = "n_labels",
-    target_labels: int | None = None,
-    seed: int = 0,
+    results: Results, *, baseline: str = BASELINE, target_labels: int | None = None, seed: int = 0
 ) -> list[Saving]:
     """Compare every strategy with the baseline.
 
     Parameters
     ----------
-    results : DataFrame
-        As of `paired_scores.paired_scores`.
-    metric : str
-        ``accuracy`` or ``roc_auc``.
+    results : Results
     baseline : str
-    axis : str
-        What is saved: ``n_labels``, or ``n_asked`` where annotators skip.
     target_labels : int, optional
         The budget whose score the baseline sets as the target; the last one by default.
     seed : int
@@ -106,8 +93,8 @@ def savings(
     Raises
     ------
     InputError
-        As `paired_scores.paired_scores`; an unknown baseline, nothing to compare it with, or `target_labels` that are
-        no budget of the curves.
+        As `Results.curves`; an unknown baseline, nothing to compare it with, or `target_labels` that are no budget of
+        the curves.
 
     Notes
     -----
@@ -119,13 +106,12 @@ def savings(
     The intervals resample the seeds, the same for both strategies, and repeat everything: mean curves, target, both
     crossings. See `_limits`.
     """
-    scores = paired_scores(results, metric, axis)
-    differences = area_differences(results, metric, baseline, axis)
-    at = _target_column(scores, target_labels)
-    rows = _resamples(len(scores.seeds), seed)
-    base = _mean_curves(scores.of(baseline), rows)
+    curves, differences = results.curves, area_differences(results, baseline)
+    at = _target_column(results, target_labels)
+    rows = _resamples(len(curves.seeds), seed)
+    base = _mean_curves(curves.of(baseline), rows)
     return [
-        _saving(scores, name, baseline, differences[name], at, base, _mean_curves(scores.of(name), rows))
+        _saving(results, name, baseline, differences[name], at, base, _mean_curves(curves.of(name), rows))
         for name in differences
     ]
 
@@ -148,13 +134,14 @@ def sentence(saving: Saving) -> str:
     return f"{saving.strategy} {labels}."
 
 
-def _target_column(scores: PairedScores, target_labels: int | None) -> int:
+def _target_column(results: Results, target_labels: int | None) -> int:
+    budgets = results.curves.budgets
     if target_labels is None:
-        return len(scores.budgets) - 1
-    found = np.flatnonzero(scores.budgets == target_labels)
+        return len(budgets) - 1
+    found = np.flatnonzero(budgets == target_labels)
     if not len(found):
-        budgets = ", ".join(f"{budget:g}" for budget in scores.budgets)
-        raise InputError(f"no {scores.metric} at target_labels {target_labels}: choose from {budgets}")
+        known = ", ".join(f"{budget:g}" for budget in budgets)
+        raise InputError(f"no {results.metric} at target_labels {target_labels}: choose from {known}")
     return int(found[0])
 
 
@@ -170,7 +157,7 @@ def _mean_curves(values: Floats, rows: Integers) -> Floats:
 
 
 def _saving(
-    scores: PairedScores,
+    results: Results,
     strategy: str,
     baseline: str,
     difference: AreaDifference,
@@ -178,7 +165,8 @@ def _saving(
     base: Floats,
     own: Floats,
 ) -> Saving:
-    n, budgets, target = len(scores.seeds), scores.budgets, base[:, at]
+    curves = results.curves
+    n, budgets, target = len(curves.seeds), curves.budgets, base[:, at]
     needed, labels = _crossings(base, target, budgets), _crossings(own, target, budgets)
     missed = np.isnan(labels)
     ratio = _ratio(needed, labels)
@@ -188,12 +176,12 @@ def _saving(
     return Saving(
         strategy=strategy,
         baseline=baseline,
-        metric=scores.metric,
-        axis=scores.axis,
+        metric=results.metric,
+        axis=results.axis,
         seeds=n,
         first_budget=int(budgets[0]),
         last_budget=int(budgets[-1]),
-        area=float(scores.areas(strategy).mean()),
+        area=float(curves.areas(strategy).mean()),
         area_difference=difference,
         target=float(target[0]),
         target_labels=int(budgets[at]),
@@ -208,14 +196,7 @@ def _saving(
 
 
 def _crossings(curves: Floats, target: Floats, budgets: Floats) -> Floats:
-    """Return the labels at which each curve first reaches its target, shape (1 + R,); NaN if it does not.
-
-    Parameters
-    ----------
-    curves : float64 array, shape (1 + R, B)
-    target : float64 array, shape (1 + R,)
-    budgets : float64 array, shape (B,)
-    """
+    """Return the labels at which each curve, shape (1 + R, B), first reaches its target, shape (1 + R,); else NaN."""
     there = curves >= target[:, None] - SAME
     first = there.argmax(axis=1)
     before = np.maximum(first - 1, 0)
@@ -272,7 +253,7 @@ def _limits(lowest: Floats, highest: Floats, n: int) -> tuple[float, float]:
 
 def _labels_clause(saving: Saving) -> tuple[str, bool]:
     """Return what follows the strategy's name, and whether labels were saved for certain."""
-    goal = f"{saving.baseline}'s {WORDS[saving.metric]} at {saving.target_labels:,} {AXES[saving.axis]}"
+    goal = f"{saving.baseline}'s {TITLES[saving.metric]} at {saving.target_labels:,} {AXES[saving.axis]}"
     if saving.labels is None:
         return f"does not reach {goal} within {saving.last_budget:,}, so nothing was saved", False
     if saving.baseline_labels <= saving.first_budget:

@@ -11,7 +11,8 @@ import pandas as pd
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
-from al_pipeline.core.evaluation.kappa import agreement
+from al_pipeline.core.evaluation.kappa import cohens_kappa
+from al_pipeline.core.evaluation.metrics import METRICS, columns
 from al_pipeline.core.learning.predict import embed
 from al_pipeline.core.learning.train import untrained
 from al_pipeline.core.study.oracle import SKIPPED, answers
@@ -31,7 +32,7 @@ from al_pipeline.core.turn import (
 )
 
 Progress = Callable[[str], None]
-Row = dict[str, str | int | float]
+Row = dict[str, str | int | float | None]
 
 
 @dataclass(frozen=True)
@@ -328,11 +329,11 @@ def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: 
 
 def _row(strategy: str, seed: int, number: int, n_labels: int, n_asked: int, now: Turn) -> Row:
     row: Row = {"strategy": strategy, "seed": seed, "round": number, "n_labels": n_labels, "n_asked": n_asked}
-    for name, interval in (("accuracy", now.evaluation.accuracy), ("roc_auc", now.evaluation.roc_auc)):
-        row[name], row[f"{name}_low"], row[f"{name}_high"] = interval or (np.nan,) * 3
+    for metric in METRICS:
+        row |= columns(metric.name, getattr(now.evaluation, metric.name), np.nan)
     ece = now.evaluation.ece
     return row | {"ece": np.nan if ece is None else ece}
 
 
 def _kappa(last: Rows | None, now: Rows | None) -> float:
-    return np.nan if last is None or now is None else agreement(last, now)
+    return np.nan if last is None or now is None else cohens_kappa(last, now)

@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.evaluation.metrics import TITLES, columns
 from al_pipeline.core.files import whole_file
 from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.metadata import picture
@@ -15,7 +16,7 @@ from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
     from al_pipeline.core.study.cells import Cell, Comparable
-    from al_pipeline.core.study.savings import Saving
+    from al_pipeline.core.study.report import Report
 
 REMEDY = "To compare them too, launch the backfill of simulation again for these partitions"
 MOST_NAMED = 30
@@ -109,39 +110,33 @@ def _told(found: "Comparable", settings: dict[str, Any], file: Path) -> tuple[pd
     """Return the table of strategies and all that is shown of it; write the whole report to a file."""
     from al_pipeline.core.study.cells import flat
     from al_pipeline.core.study.page import escaped
-    from al_pipeline.core.study.report import PICTURES, Description, html, markdown, pictures, unanswered
-    from al_pipeline.core.study.savings import savings, sentence
+    from al_pipeline.core.study.report import PICTURES, Report
+    from al_pipeline.core.study.results import Results
 
-    results, axis = found.results, "n_asked" if settings["plan"]["skip_rate"] else "n_labels"
-    why = unanswered(results, METRIC, axis)
-    saved = [] if why else savings(results, METRIC, axis=axis)
+    results = Results(found.results, METRIC, "n_asked" if settings["plan"]["skip_rate"] else "n_labels")
     plan = flat(settings["plan"])
     told = {name: str(value) for name, value in plan.items() if value is not None}
     told["sample_size"] = told.get("sample_size", "all")
-    description = Description("Query strategies compared", settings=told, versions=settings["versions"])
-    drawn = pictures(results, METRIC, axis)
-    page = html(results, description, METRIC, axis, drawn=drawn)
+    report = Report(results, "Query strategies compared", settings=told, versions=settings["versions"])
     with whole_file(file, "The report") as temporary:
-        temporary.write_text(page)
-    said = [why] if why else [sentence(saving) for saving in saved]
+        temporary.write_text(report.html())
     metadata: dict[str, Any] = {
-        "findings": dg.MetadataValue.md("\n".join(f"- {escaped(line)}" for line in said)),
-        "report": dg.MetadataValue.md(markdown(results, description, METRIC, axis)),
-        **{name: picture(png, PICTURES[name]) for name, png in drawn.items()},
+        "findings": dg.MetadataValue.md("\n".join(f"- {escaped(line)}" for line in report.findings)),
+        "report": dg.MetadataValue.md(report.markdown()),
+        **{name: picture(png, PICTURES[name]) for name, png in report.pictures.items()},
         "page": dg.MetadataValue.path(str(file)),
     }
-    return _table(found, saved, axis), metadata
+    return _table(report, len(found.seeds)), metadata
 
 
-def _table(found: "Comparable", saved: "Sequence[Saving]", axis: str) -> pd.DataFrame:
+def _table(report: "Report", seeds: int) -> pd.DataFrame:
     """Return one row per strategy: its last scores, and what it saves where that can be told."""
-    last = found.results.groupby(["strategy", "seed"]).tail(1).groupby("strategy")
-    table = last[[axis, "accuracy", "roc_auc"]].mean().assign(seeds=len(found.seeds))
+    results = report.results
+    last = results.table.groupby(["strategy", "seed"]).tail(1).groupby("strategy")
+    table = last[[results.axis, *TITLES]].mean().assign(seeds=seeds)
     rows = {
         saving.strategy: {
-            "area_difference": saving.area_difference.difference.value,
-            "area_difference_low": saving.area_difference.difference.low,
-            "area_difference_high": saving.area_difference.difference.high,
+            **columns("area_difference", saving.area_difference.difference),
             "p_holm": saving.area_difference.p_holm,
             "verdict": saving.area_difference.verdict,
             "needed": saving.labels,
@@ -149,7 +144,7 @@ def _table(found: "Comparable", saved: "Sequence[Saving]", axis: str) -> pd.Data
             "saved_low": saving.ratio_low,
             "saved_high": saving.ratio_high,
         }
-        for saving in saved
+        for saving in report.savings
     }
     return table.join(pd.DataFrame.from_dict(rows, orient="index")).reset_index()
 

@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
+from al_pipeline.core.evaluation.metrics import METRICS, Interval, Metric, columns, stored_scores
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
@@ -25,7 +26,7 @@ from al_pipeline.loop.proof import live_proof
 from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
-    from al_pipeline.core.evaluation.compare import Comparison
+    from al_pipeline.core.evaluation.compare import Comparison, Difference
     from al_pipeline.core.evaluation.evaluate import Evaluation
 
 
@@ -74,10 +75,10 @@ def evaluation(
     if result.note:
         metadata["note"] = result.note
         context.log.info(result.note)
+    for metric in METRICS:
+        metadata |= _shown(metric, getattr(result, metric.name))
     if result.accuracy is not None:
         metadata |= {
-            "accuracy": result.accuracy.value,
-            "accuracy_95": f"{result.accuracy.low:.3f} to {result.accuracy.high:.3f} (Wilson)",
             "ece": result.ece,
             "confusion_matrix": picture(confusion_matrix(result), "confusion matrix"),
             "calibration": picture(reliability(result), "reliability"),
@@ -87,11 +88,7 @@ def evaluation(
         if advice is not None:
             metadata["holdout_size"] = advice
     if result.roc_auc is not None:
-        metadata |= {
-            "roc_auc": result.roc_auc.value,
-            "roc_auc_95": f"{result.roc_auc.low:.3f} to {result.roc_auc.high:.3f}",
-            "roc_curve": picture(roc_curve(result), "ROC"),
-        }
+        metadata["roc_curve"] = picture(roc_curve(result), "ROC")
     if comparison is not None:
         metadata |= _compared(comparison)
     if kappa is not None:
@@ -132,19 +129,13 @@ def learning_curve(
     `labels_saved` compares the loop with what random labels would have given, projected from those that `explore` drew:
     the dashed line.
     """
-    from al_pipeline.core.evaluation.evaluate import Evaluation
-
     prequential = prequential_accuracies(deployment, policy.min_votes)
-
     rows = []
     for key, document in stored_rounds(deployment.artifacts.evaluations).items():
-        result = Evaluation.from_json(document["evaluation"])
-        row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": result.n}
-        scores = {"accuracy": result.accuracy, "roc_auc": result.roc_auc, "prequential": prequential.get(key)}
-        for name, interval in scores.items():
-            row[name] = interval.value if interval else None
-            row[f"{name}_low"] = interval.low if interval else None
-            row[f"{name}_high"] = interval.high if interval else None
+        n, scores = stored_scores(document["evaluation"])
+        row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": n}
+        for name, interval in (scores | {"prequential": prequential.get(key)}).items():
+            row |= columns(name, interval)
         # Rounds of earlier versions have none.
         row["agreement"] = document.get("agreement")
         rows.append(row)
@@ -169,6 +160,14 @@ def learning_curve(
             ),
         },
     )
+
+
+def _shown(metric: Metric, interval: Interval | None) -> dict[str, Any]:
+    """Return a metric's value and its interval, in words; nothing where it is not defined."""
+    if interval is None:
+        return {}
+    span = f"{interval.low:.3f} to {interval.high:.3f}" + (f" ({metric.method})" if metric.method else "")
+    return {metric.name: interval.value, f"{metric.name}_95": span}
 
 
 def _per_class(result: "Evaluation") -> dg.TableMetadataValue:
@@ -199,8 +198,10 @@ def _per_class(result: "Evaluation") -> dg.TableMetadataValue:
 def _compared(comparison: "Comparison") -> dict[str, Any]:
     """Return what changed since the round before, in words."""
     lines = {"note_on_last_round": comparison.note} if comparison.note else {}
-    for name, difference in (("accuracy", comparison.accuracy), ("roc_auc", comparison.roc_auc)):
+    for metric in METRICS:
+        # Not every metric has a test of its own.
+        difference: Difference | None = getattr(comparison, metric.name, None)
         if difference is not None:
             span = f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
-            lines[f"{name}_since_last_round"] = f"{span}: {difference.verdict}"
+            lines[f"{metric.name}_since_last_round"] = f"{span}: {difference.verdict}"
     return lines

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.evaluation.metrics import TITLES
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies import available
 from al_pipeline.core.strategies.options import BatchOptions, RoundSettings
@@ -74,13 +75,12 @@ def simulation(
         value=with_settings(results, settings),
         metadata={
             "labels": int(last["n_labels"]),
-            "accuracy": float(last["accuracy"]),
+            **{name: float(last[name]) for name in TITLES if not pd.isna(last[name])},
             "rounds": len(results),
             "seconds": round(time.monotonic() - began, 2),
             "settings": dg.MetadataValue.json(settings),
             "dagster/row_count": len(results),
-        }
-        | ({} if pd.isna(last["roc_auc"]) else {"roc_auc": float(last["roc_auc"])}),
+        },
     )
 
 

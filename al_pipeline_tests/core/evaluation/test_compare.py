@@ -16,7 +16,6 @@ from al_pipeline.core.evaluation.compare import (
     BETTER,
     UNDECIDED,
     WORSE,
-    Comparison,
     Difference,
     compare,
     holdout_advice,
@@ -79,13 +78,15 @@ def test_what_is_better_one_way_is_worse_the_other() -> None:
         assert (one.verdict, other.verdict) == (BETTER, WORSE)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(12, 60), k=st.integers(2, 5))
 def test_the_values_are_the_differences_of_the_evaluations(seed: int, n: int, k: int) -> None:
     before, after, truth = draw(seed, n, k)
     labels, names = names_of(truth, k)
     result = compare(before, after, labels, names)
-    assert Comparison.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False))) == result
+    stored = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert stored["n"] == n
+    assert stored["roc_auc"] == vars(result.roc_auc)
     old, new = evaluate(before, labels, names), evaluate(after, labels, names)
     for found, one, two in ((result.accuracy, old.accuracy, new.accuracy), (result.roc_auc, old.roc_auc, new.roc_auc)):
         assert found is not None
@@ -160,7 +161,7 @@ def test_one_sample_per_class_decides_nothing() -> None:
 def test_no_samples_give_no_numbers_but_a_note() -> None:
     result = compare([], np.empty((0, 2)), [], TWO)
     assert (result.n, result.accuracy, result.roc_auc, result.note) == (0, None, None, NO_LABELS)
-    assert Comparison.from_json(result.to_json()) == result
+    assert result.to_json() == {"n": 0, "accuracy": None, "roc_auc": None, "note": NO_LABELS}
 
 
 @pytest.mark.parametrize("current", [hits(3, 1), hits(4, 0)])
@@ -188,11 +189,6 @@ def test_a_large_holdout_is_compared_at_once() -> None:
 def test_what_is_no_prediction_is_refused(previous: Any, current: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         compare(previous, current, ["muffin", "muffin"], TWO)
-
-
-def test_a_document_that_is_no_comparison_is_refused() -> None:
-    with pytest.raises(InputError, match=r"no stored comparison .*n"):
-        Comparison.from_json({"accuracy": 1})
 
 
 def half_width(n: int, p: float) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.evaluate import evaluate
-from al_pipeline.core.evaluation.prequential import lure_risk, lure_weights, prequential_accuracy
+from al_pipeline.core.evaluation.prequential import prequential_accuracy
 from al_pipeline.core.strategies.kernels.inclusion import inclusion_probabilities
 from al_pipeline.core.strategies.selection import select
 
@@ -23,19 +23,6 @@ def ordered_draws(size: int) -> Iterator[tuple[list[int], np.ndarray, float]]:
         left = WEIGHTS.sum() - np.append(0, np.cumsum(WEIGHTS[list(rows)]))[:-1]
         proposals = WEIGHTS[list(rows)] / left
         yield list(rows), proposals, float(proposals.prod())
-
-
-@pytest.mark.parametrize("size", [1, 2, 4, 6])
-def test_the_expected_lure_risk_is_the_mean_loss(size: int) -> None:
-    losses = np.array([0.3, 1.0, 0.0, 2.5, 0.7, 0.1])
-    draws = list(ordered_draws(size))
-    assert sum(chance for _, _, chance in draws) == pytest.approx(1)
-    mean = sum(chance * lure_risk(losses[rows], proposals, 6) for rows, proposals, chance in draws)
-    assert mean == pytest.approx(losses.mean(), abs=1e-12)
-
-
-def test_uniform_draws_weigh_the_same() -> None:
-    np.testing.assert_allclose(lure_weights(1 / (10 - np.arange(10)), 10), np.ones(10))
 
 
 def batches(size: int) -> dict[tuple[int, ...], float]:
@@ -76,12 +63,8 @@ def test_estimates_on_a_large_pool_are_unbiased_and_cover_where_the_plain_share_
     n, size, runs = len(misses), 200, 800
     keys = np.log(weights) + np.random.default_rng(1).gumbel(size=(runs, n))
     picks = np.argsort(-keys, axis=1)[:, :size]
-    left = 1 - np.cumsum(weights[picks], axis=1) + weights[picks]
-    proposals = weights[picks] / left
     naive = misses[picks].mean() - misses.mean()
     assert naive > 0.05
-    lure = [lure_risk(misses[rows], q, n) for rows, q in zip(picks, proposals, strict=True)]
-    assert abs(np.mean(lure) - misses.mean()) < 0.002
     # Inclusion probabilities rise smoothly with the weight: a few are computed, the others lie between.
     known = np.argsort(weights)[np.linspace(0, n - 1, 80).astype(int)]
     chances = np.interp(weights, weights[known], inclusion_probabilities(np.log(weights), size, known))
@@ -172,9 +155,3 @@ def test_fewer_than_two_rows_tell_nothing(size: int) -> None:
 def test_what_is_no_random_batch_is_refused(hits: Any, propensities: Any, n: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         prequential_accuracy(hits, propensities, n)
-
-
-@pytest.mark.parametrize("losses", [[], [1.0], [1.0, math.inf]])
-def test_losses_that_do_not_fit_are_refused(losses: list[float]) -> None:
-    with pytest.raises(InputError, match="finite loss for each of the 2 proposals"):
-        lure_risk(losses, [0.1, 0.1], 10)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.evaluate import Interval
+from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.core.outlook.learning_curve_fit import fit_power_laws
 from al_pipeline.core.outlook.random_arm import (
     Arm,

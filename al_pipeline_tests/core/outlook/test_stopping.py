@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.outlook.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
 from al_pipeline.core.outlook.stopping import (
-    Wishes,
     advise,
-    agreement_rule,
     budget_rule,
+    kappa_rule,
     price_rule,
     project,
     rest_rule,
     target_rule,
 )
 from al_pipeline.core.rng import generator
+from al_pipeline.core.rounds import RoundPolicy
 
 LABELS = np.arange(20, 420, 20).astype(np.float64)
 
@@ -43,24 +43,24 @@ RISING = history(0.95 - LABELS**-0.5, np.linspace(0.5, 0.9, len(LABELS)))
 
 
 def test_agreement_takes_three_rounds_in_a_row() -> None:
-    assert agreement_rule(np.array([np.nan, 0.5, 0.99, 0.995, 1.0]), 0.99).stop is True
-    verdict = agreement_rule(np.array([np.nan, 0.995, 0.98, 1.0, 1.0]), 0.99)
+    assert kappa_rule(np.array([np.nan, 0.5, 0.99, 0.995, 1.0]), 0.99).stop is True
+    verdict = kappa_rule(np.array([np.nan, 0.995, 0.98, 1.0, 1.0]), 0.99)
     assert verdict.stop is False
     assert verdict.sentence == "Models still change: kappa 0.980, 1.000, 1.000; 3 in a row must be at least 0.99."
 
 
 @pytest.mark.parametrize("kappas", [[], [np.nan, 1.0, 1.0], [1.0, 1.0, 1.0, np.nan]])
 def test_agreement_of_fewer_rounds_tells_nothing(kappas: list[float]) -> None:
-    verdict = agreement_rule(np.array(kappas), 0.99)
+    verdict = kappa_rule(np.array(kappas), 0.99)
     assert verdict.stop is None
     assert "Not enough rounds to tell by agreement" in verdict.sentence
 
 
 def test_the_bound_of_agreement_is_told_where_it_means_anything_and_called_loose() -> None:
-    told = agreement_rule(np.array([0.991, 0.992, 0.993]), 0.99).sentence
+    told = kappa_rule(np.array([0.991, 0.992, 0.993]), 0.99).sentence
     assert "kappa 0.991, 0.992, 0.993, at least 0.99 for 3 rounds" in told
     assert "at most 0.04, a loose bound" in told
-    assert "bound" not in agreement_rule(np.ones(3), 0.5).sentence
+    assert "bound" not in kappa_rule(np.ones(3), 0.5).sentence
 
 
 def test_the_target_must_be_reached_by_the_lower_limit_of_the_last_round() -> None:
@@ -139,14 +139,14 @@ def test_too_few_rounds_give_no_curve() -> None:
 def test_the_price_rule_weighs_the_upper_limit_of_the_gain_against_the_batch() -> None:
     law = law_of(noise=0.003)
     points = law.gain(20).high / 0.01
-    dear = price_rule(law, Wishes(20, price_per_label=1.0, value_per_point=19.9 / points))
-    cheap = price_rule(law, Wishes(20, price_per_label=1.0, value_per_point=20.1 / points))
+    dear = price_rule(law, RoundPolicy(price_per_label=1.0, value_per_point=19.9 / points), 20)
+    cheap = price_rule(law, RoundPolicy(price_per_label=1.0, value_per_point=20.1 / points), 20)
     assert (dear.stop, cheap.stop) == (True, False)
     gain = law.gain(20)
     told = f"{gain.value * 100:.2f} points ({gain.low * 100:.2f} to {gain.high * 100:.2f}), worth 19.9 at most: less"
     assert dear.sentence.startswith(f"The next 20 labels cost 20 and bring {told}")
-    assert price_rule(law, Wishes(20, price_per_label=1.0)).stop is None
-    assert price_rule(law, Wishes(20, value_per_point=1.0)).stop is None
+    assert price_rule(law, RoundPolicy(price_per_label=1.0), 20).stop is None
+    assert price_rule(law, RoundPolicy(value_per_point=1.0), 20).stop is None
     assert "less than they cost" in dear.sentence
     assert "perhaps more than they cost" in cheap.sentence
 
@@ -155,27 +155,27 @@ def test_the_rest_rule_weighs_the_upper_limit_of_all_that_the_budget_can_still_b
     law = law_of(noise=0.003)
     gain = law.gain(600)
     less, more = gain.high * 0.99, gain.high * 1.01
-    some, none = Wishes(20, budget=1000, least_gain=less), Wishes(20, budget=1000, least_gain=more)
+    some, none = RoundPolicy(label_budget=1000, stop_gain=less), RoundPolicy(label_budget=1000, stop_gain=more)
     assert (rest_rule(law, some).stop, rest_rule(law, none).stop) == (False, True)
     assert rest_rule(law, none).sentence.startswith("The 600 labels left in the budget bring ")
     points = f"{gain.value * 100:.2f} points by the curve so far ({gain.low * 100:.2f} to {gain.high * 100:.2f})"
     assert points in rest_rule(law, none).sentence
     assert rest_rule(law, none).sentence.endswith(f"at most {more * 100:g}.")
     assert rest_rule(law, some).sentence.endswith(f"perhaps more than {less * 100:g}.")
-    assert rest_rule(law, Wishes(20, budget=401)).stop is not None
-    again = rest_rule(law, Wishes(20))
+    assert rest_rule(law, RoundPolicy(label_budget=401)).stop is not None
+    again = rest_rule(law, RoundPolicy())
     assert again.stop is False
     assert again.sentence.startswith(f"As many labels again bring {law.gain(400).value * 100:.2f} points")
-    assert rest_rule(law, Wishes(20, budget=400)).stop is None
+    assert rest_rule(law, RoundPolicy(label_budget=400)).stop is None
 
 
 def test_without_rounds_or_wishes_no_rule_stops_and_the_sentence_says_so() -> None:
-    empty = advise(history([], [], []), Wishes(20, target=0.9, price_per_label=1, value_per_point=1))
+    empty = advise(history([], [], []), RoundPolicy(target_auc=0.9, price_per_label=1, value_per_point=1), 20)
     assert not empty.stop
     assert empty.sentence == "Go on: not enough rounds or wishes to tell whether more labels pay."
     assert [verdict.stop for verdict in empty.verdicts] == [None] * 5
     assert empty.projections[0].sentence == "Not enough rounds to tell what one more point of ROC-AUC costs."
-    nothing = advise(RISING, Wishes(20, agreement=None, least_gain=None))
+    nothing = advise(RISING, RoundPolicy(stop_agreement=None, stop_gain=None), 20)
     assert [verdict.stop for verdict in nothing.verdicts] == [None] * 5
 
 
@@ -183,11 +183,11 @@ def test_missing_scores_may_be_none_as_in_a_stored_table() -> None:
     frame = pd.DataFrame(
         {"n_labels": [0, 4], "roc_auc": [None, None], "roc_auc_low": [None, None], "agreement": [None, None]}
     )
-    assert not advise(frame, Wishes(4, target=0.5)).stop
+    assert not advise(frame, RoundPolicy(target_auc=0.5), 4).stop
 
 
 def test_advice_goes_on_while_the_curve_rises_and_tells_what_a_point_costs() -> None:
-    advice = advise(RISING, Wishes(20, price_per_label=2, value_per_point=1000), seconds_per_label=36)
+    advice = advise(RISING, RoundPolicy(price_per_label=2, value_per_point=1000), 20, seconds_per_label=36)
     assert not advice.stop
     [projection] = advice.projections
     assert projection.labels is not None
@@ -201,17 +201,17 @@ def test_advice_goes_on_while_the_curve_rises_and_tells_what_a_point_costs() -> 
 
 
 @pytest.mark.parametrize(
-    ("frame", "wishes", "rule"),
+    ("frame", "policy", "rule"),
     [
-        (history(np.full(20, 0.9), np.ones(20)), Wishes(20, least_gain=None), "agreement"),
-        (history(np.full(20, 0.9), np.zeros(20)), Wishes(20), "rest"),
-        (RISING, Wishes(20, target=0.85), "target"),
-        (RISING, Wishes(20, price_per_label=1, value_per_point=1), "price"),
-        (RISING, Wishes(20, budget=400), "budget"),
+        (history(np.full(20, 0.9), np.ones(20)), RoundPolicy(stop_gain=None), "agreement"),
+        (history(np.full(20, 0.9), np.zeros(20)), RoundPolicy(), "rest"),
+        (RISING, RoundPolicy(target_auc=0.85), "target"),
+        (RISING, RoundPolicy(price_per_label=1, value_per_point=1), "price"),
+        (RISING, RoundPolicy(label_budget=400), "budget"),
     ],
 )
-def test_one_rule_that_says_stop_is_enough_and_is_quoted(frame: pd.DataFrame, wishes: Wishes, rule: str) -> None:
-    advice = advise(frame, wishes)
+def test_one_rule_that_says_stop_is_enough_and_is_quoted(frame: pd.DataFrame, policy: RoundPolicy, rule: str) -> None:
+    advice = advise(frame, policy, 20)
     [stopped] = [verdict for verdict in advice.verdicts if verdict.stop]
     assert stopped.rule == rule
     assert advice.stop
@@ -245,26 +245,25 @@ def test_costs_are_told_with_their_limits_and_no_more_digits_than_they_bear() ->
 
 def test_the_same_rounds_give_the_same_advice() -> None:
     noisy = RISING.assign(roc_auc=RISING["roc_auc"] + np.random.default_rng(1).normal(0, 0.01, len(RISING)))
-    wishes = Wishes(20, target=0.93, price_per_label=0.1, value_per_point=2)
-    assert advise(noisy, wishes) == advise(noisy, wishes)
+    policy = RoundPolicy(target_auc=0.93, price_per_label=0.1, value_per_point=2)
+    assert advise(noisy, policy, 20) == advise(noisy, policy, 20)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"agreement": 1.2}, "agreement must be between 0 and 1, not 1.2"),
-        ({"least_gain": 2}, "least_gain must be between 0 and 1, not 2"),
-        ({"target": float("nan")}, "target must be between 0 and 1, not nan"),
-        ({"price_per_label": -1}, "price_per_label must be at least 0, not -1"),
-        ({"budget": 0}, "leave the rule out with None"),
+        ({"stop_agreement": 1.2}, r"stop_agreement must be .*not 1\.2"),
+        ({"stop_gain": 2}, "stop_gain must be .*not 2"),
+        ({"target_auc": float("nan")}, "target_auc must be .*not nan"),
+        ({"price_per_label": -1}, "price_per_label must be .*not -1"),
+        ({"label_budget": 0}, "label_budget must be .*not 0"),
     ],
 )
 def test_wishes_that_cannot_be_used_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Wishes(**({"batch_size": 20} | change))
+        RoundPolicy(**change)
 
 
 def test_rounds_without_what_the_rules_need_are_refused() -> None:
     with pytest.raises(InputError, match="no column agreement"):
-        advise(RISING.drop(columns="agreement"), Wishes(20))
+        advise(RISING.drop(columns="agreement"), RoundPolicy(), 20)

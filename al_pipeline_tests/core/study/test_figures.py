@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.evaluation.evaluate import Interval
 from al_pipeline.core.evaluation.figures import COLORS, INK
+from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.core.strategies import available
 from al_pipeline.core.study import figures as study_figures
-from al_pipeline.core.study.paired import AreaDifference, budget_differences, curves, wins
+from al_pipeline.core.study.paired import AreaDifference, budget_differences, mean_curves, wins
+from al_pipeline.core.study.results import Results
 from al_pipeline_tests.core.evaluation.test_figures import opened, share_of
 from al_pipeline_tests.core.study.paired_tables import frozen_objects, simulated
 
@@ -21,13 +22,9 @@ def study(names: list[str]) -> pd.DataFrame:
     return simulated(np.random.default_rng(1), speeds, seeds=4, budgets=range(50, 550, 50))
 
 
-def budgets(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.rename(columns={"n_labels": "budget"})
-
-
 @pytest.mark.parametrize("banded", [True, False])
 def test_curves_have_a_line_per_strategy_and_random_is_black(banded: bool) -> None:
-    frame = budgets(curves(study(["random", "margin", "auto"]), "accuracy"))
+    frame = mean_curves(Results(study(["random", "margin", "auto"]), "accuracy"))
     image = opened(study_figures.score_curves(frame, "labels", "accuracy", banded=banded))
     assert all(share_of(image, color) > 0 for color in (*COLORS[:2], INK))
     assert share_of(image, COLORS[2]) == 0
@@ -55,14 +52,14 @@ def test_a_start_that_all_share_does_not_flatten_the_rest(untrained: float) -> N
 
 def test_all_strategies_fit_into_each_picture() -> None:
     results = study(sorted(available()))
-    opened(study_figures.score_curves(budgets(curves(results, "accuracy")), "labels", "accuracy", banded=True))
-    opened(study_figures.win_matrix(wins(results, "accuracy")))
+    opened(study_figures.score_curves(mean_curves(Results(results, "accuracy")), "labels", "accuracy", banded=True))
+    opened(study_figures.win_matrix(wins(Results(results, "accuracy"))))
     # As many lines as can be told apart.
     assert len(study_figures.APART) * len(study_figures.DASHES) >= len(available())
 
 
 def test_differences_are_drawn_for_all_but_random() -> None:
-    frame = budgets(budget_differences(study(["random", "margin"]), "accuracy"))
+    frame = budget_differences(Results(study(["random", "margin"]), "accuracy"))
     image = opened(study_figures.difference_curves(frame, "labels", "accuracy"))
     assert share_of(image, COLORS[0]) > 0 == share_of(image, COLORS[1])
 

@@ -11,7 +11,8 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.study import report as study_report
 from al_pipeline.core.study.page import data_address
 from al_pipeline.core.study.plan import Plan
-from al_pipeline.core.study.report import Description, html, markdown, pictures, settings_of, write_report
+from al_pipeline.core.study.report import Report, settings_of
+from al_pipeline.core.study.results import Results
 from al_pipeline.core.study.run import AFTERWARDS
 from al_pipeline.core.study.savings import savings, sentence
 from al_pipeline_tests.core.study.paired_tables import frozen_objects, simulated, table
@@ -22,7 +23,11 @@ __all__ = ["frozen_objects"]
 BUDGETS = range(50, 350, 50)
 SPEEDS = {"random": 200.0, "margin": 100.0, "coreset": 400.0}
 RESULTS = simulated(np.random.default_rng(4), SPEEDS, seeds=6, budgets=BUDGETS).assign(roc_auc=lambda f: f["accuracy"])
-TOLD = Description("A study", {"classes": "a_b, *c*, <img src=x>, d|e"}, {"numpy": "9.9"}, "al simulate --seeds 6")
+SETTINGS = {"classes": "a_b, *c*, <img src=x>, d|e"}
+
+
+def told(results: pd.DataFrame = RESULTS, metric: str = "roc_auc", axis: str = "n_labels") -> Report:
+    return Report(Results(results, metric, axis), "A study", SETTINGS, {"numpy": "9.9"}, "al simulate --seeds 6")
 
 
 def rows_of(text: str, heading: str) -> dict[str, list[str]]:
@@ -36,7 +41,8 @@ def rows_of(text: str, heading: str) -> dict[str, list[str]]:
 
 
 def test_better_and_worse_stand_in_one_table_and_in_sentences() -> None:
-    text = markdown(RESULTS, TOLD)
+    report = told()
+    text = report.markdown()
     found = rows_of(text, "Against random")
     assert list(found) == ["strategy", "---", "margin", "coreset", "random"]
     assert [found[name][2] for name in ("margin", "coreset", "random")] == ["**better**", "**worse**", "baseline"]
@@ -47,13 +53,14 @@ def test_better_and_worse_stand_in_one_table_and_in_sentences() -> None:
     low, high = (int(number) for number in found["coreset"][7].split("–"))
     assert losses == (high - low) / 50 + 1 > 2
     assert found["margin"][7] == ""
-    for saving in savings(RESULTS, "roc_auc"):
-        assert f"* {sentence(saving)}\n" in text
+    assert report.findings == [sentence(saving) for saving in savings(report.results)]
+    for said in report.findings:
+        assert f"* {said}\n" in text
     assert "against random: 1 better, 1 worse, 0 without a difference shown" in text
 
 
 def test_scores_are_the_means_at_several_budgets() -> None:
-    found = rows_of(markdown(RESULTS, TOLD), "Mean scores by labels")
+    found = rows_of(told().markdown(), "Mean scores by labels")
     assert found["strategy"] == ["50", "150", "200", "300"]
     wanted = RESULTS[(RESULTS["strategy"] == "margin") & (RESULTS["n_labels"] == 200)]["accuracy"].mean()
     assert found["margin"][2] == f"{wanted:.3f} / {wanted:.3f}"
@@ -70,20 +77,22 @@ def test_scores_are_the_means_at_several_budgets() -> None:
     ids=["one seed", "no random", "random alone", "a hole"],
 )
 def test_what_cannot_be_told_is_said_and_curves_are_shown(results: pd.DataFrame, said: str, drawn: list[str]) -> None:
-    found = pictures(results)
-    text = markdown(results, TOLD, pictures_as={name: name for name in found})
-    assert list(found) == drawn
+    report = told(results)
+    text = report.markdown({name: name for name in report.pictures})
+    assert list(report.pictures) == drawn
+    assert said in report.findings[0]
     assert said in text
     assert "## Against random" not in text
     assert "![Learning curves](curves)" in text
     assert len(rows_of(text, "Mean scores by labels")) == results["strategy"].nunique() + 2
-    assert said in Page(html(results, TOLD, drawn=found)).text
+    assert said in Page(report.html()).text
 
 
 def test_the_page_holds_everything_and_loads_nothing() -> None:
-    drawn = pictures(RESULTS)
+    report = told()
+    drawn = report.pictures
     assert list(drawn) == list(study_report.PICTURES)
-    found = Page(html(RESULTS, TOLD, drawn=drawn))
+    found = Page(report.html())
     shown = [data_address(drawn[name]) for name in ("curves", "differences", "areas", "wins")]
     assert found.addresses == shown
     assert not {"script", "link", "iframe", "object"} & set(found.tags)
@@ -96,15 +105,15 @@ def test_a_report_is_written_whole_and_the_same_again(tmp_path: Path) -> None:
     def written() -> dict[str, bytes]:
         return {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    write_report(RESULTS, TOLD, tmp_path)
+    told().write(tmp_path)
     first = written()
     names = [f"images/{name}.png" for name in study_report.PICTURES]
     assert sorted(first) == sorted([*names, "report.html", "report.md"])
     assert re.findall(r"\]\((.*?)\)", first["report.md"].decode()) == [names[0], *names[1:]]
-    write_report(RESULTS.sample(frac=1, random_state=1).sort_values("strategy", key=order), TOLD, tmp_path)
+    told(RESULTS.sample(frac=1, random_state=1).sort_values("strategy", key=order)).write(tmp_path)
     assert written() == first
     # Pictures of another study do not stay.
-    write_report(RESULTS[RESULTS["seed"] == 0], TOLD, tmp_path)
+    told(RESULTS[RESULTS["seed"] == 0]).write(tmp_path)
     assert sorted(written()) == ["images/curves.png", "report.html", "report.md"]
 
 
@@ -118,19 +127,21 @@ def test_samples_asked_about_are_counted_where_some_are_skipped() -> None:
     rng = np.random.default_rng(0)
     asked = RESULTS.assign(n_asked=RESULTS["n_labels"], n_labels=lambda f: f["n_labels"] - rng.integers(1, 20, len(f)))
     asked = asked.drop(index=asked.index[(asked["seed"] == 2) & (asked["n_asked"] == 300)])
-    text = markdown(asked, TOLD, axis="n_asked")
+    report = told(asked, axis="n_asked")
+    text = report.markdown()
     assert "random's ROC-AUC at 250 samples asked about with " in text
     assert "250 samples asked about.\n" in text
     assert "worse at (samples asked about)" in text
-    assert list(pictures(asked, axis="n_asked")) == list(study_report.PICTURES)
+    assert list(report.pictures) == list(study_report.PICTURES)
 
 
 def test_a_tie_is_no_verdict() -> None:
     flat = table({"random": [[0.5, 0.6, 0.7]] * 3, "copy": [[0.5, 0.6, 0.7]] * 3}).assign(roc_auc=np.nan)
-    found = rows_of(markdown(flat, TOLD, "accuracy"), "Against random")
+    text = told(flat, "accuracy").markdown()
+    found = rows_of(text, "Against random")
     assert found["copy"][1:3] == ["no test", "no difference shown"]
     assert found["copy"][6:] == ["0 / 3 / 0", ""]
-    assert "accuracy, means over seeds" in markdown(flat, TOLD, "accuracy")
+    assert "accuracy, means over seeds" in text
 
 
 def test_settings_are_the_plans_and_what_is_in_the_folder() -> None:

@@ -9,7 +9,8 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.train import untrained
 from al_pipeline.core.study.plan import Plan
-from al_pipeline.core.study.run import Study, at_budgets, run_study, study_key
+from al_pipeline.core.study.results import Results
+from al_pipeline.core.study.run import Study, run_study, study_key
 from al_pipeline.core.study.simulate import known, simulate
 from al_pipeline_tests.core.data.pictures import draw
 
@@ -192,8 +193,8 @@ def test_scores_at_a_budget_are_those_of_the_last_round_within_it() -> None:
         ("b", 0, 0, 0.1),
     ]
     results = pd.DataFrame(rows, columns=["strategy", "seed", "n_labels", "accuracy"]).assign(roc_auc=0.5)
-    found = at_budgets(results.iloc[::-1], [10, 12]).iloc[[2, 3, 0, 1]]
-    asked = at_budgets(results.rename(columns={"n_labels": "n_asked"}), [10, 12], "n_asked")
+    found = Results(results.iloc[::-1]).at_budgets([10, 12]).iloc[[2, 3, 0, 1]]
+    asked = Results(results.rename(columns={"n_labels": "n_asked"}), axis="n_asked").at_budgets([10, 12])
     assert asked["accuracy"].tolist() == found["accuracy"].tolist()
     assert found["strategy"].tolist() == ["a", "a", "b", "b"]
     assert found["seeds"].tolist() == [2, 2, 1, 1]

@@ -15,6 +15,7 @@ from scipy.stats import norm, t
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.study.paired import area_differences
+from al_pipeline.core.study.results import Results
 from al_pipeline.core.study.savings import RESAMPLES, Saving, savings, sentence
 from al_pipeline_tests.core.study.paired_tables import BUDGETS, frozen_objects, simulated, table, truth
 
@@ -27,7 +28,7 @@ VARIATION = np.outer(np.linspace(-0.01, 0.01, 12), [1.0, -1.0, 0.5])
 
 
 def saving(scores: Mapping[str, npt.ArrayLike], target_labels: int | None = None) -> Saving:
-    (found,) = savings(table(scores), target_labels=target_labels)
+    (found,) = savings(Results(table(scores), "accuracy"), target_labels=target_labels)
     return found
 
 
@@ -97,8 +98,8 @@ def test_without_labels_there_is_nothing_to_divide_by() -> None:
     at_once = {"random": [[0.6, 0.7, 0.8]] * 2, "margin": [[0.9, 0.9, 0.9]] * 2, "copy": [[0.8, 0.8, 0.8]] * 2}
     flat = {"random": [[0.8, 0.8, 0.8]] * 2, "margin": [[0.8, 0.9, 0.9]] * 2}
 
-    copy, margin = savings(table(at_once, budgets=[0, 100, 200]))
-    (neither,) = savings(table(flat, budgets=[0, 100, 200]))
+    copy, margin = savings(Results(table(at_once, budgets=[0, 100, 200]), "accuracy"))
+    (neither,) = savings(Results(table(flat, budgets=[0, 100, 200]), "accuracy"))
 
     assert (copy.labels, copy.ratio, margin.ratio_low, margin.ratio_high) == (0, math.inf, math.inf, math.inf)
     assert "with 0 (∞ times fewer, 95 % ∞ to ∞)" in sentence(margin)
@@ -149,7 +150,7 @@ def test_the_intervals_are_those_of_a_plain_loop() -> None:
         most.append(own / (labels or budgets[-1]))
         errors.append((1 - margin[-1]) / (1 - random[-1]))
     tail = norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1))
-    (found,) = savings(results, seed=9)
+    (found,) = savings(Results(results, "accuracy"), seed=9)
 
     assert found.ratio_low == pytest.approx(np.quantile(least, tail, method="lower"))
     assert found.ratio_high == pytest.approx(np.quantile(most, 1 - tail, method="higher"))
@@ -182,7 +183,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_rows() -> None
     )
 
     first, shuffled, other = (
-        repr(savings(frame, seed=seed)).encode()
+        repr(savings(Results(frame, "accuracy"), seed=seed)).encode()
         for frame, seed in ((results, 4), (results.sample(frac=1, random_state=1), 4), (results, 5))
     )
 
@@ -195,11 +196,11 @@ def test_every_strategy_has_its_difference_and_the_same_resamples_alone_as_in_co
         np.random.default_rng(8), {"random": 200, "margin": 150, "coreset": 300}, seeds=6, budgets=range(50, 400, 50)
     )
 
-    coreset, margin = savings(results)
-    (alone,) = savings(results[results["strategy"] != "coreset"])
+    coreset, margin = savings(Results(results, "accuracy"))
+    (alone,) = savings(Results(results[results["strategy"] != "coreset"], "accuracy"))
 
     assert (coreset.strategy, margin.strategy) == ("coreset", "margin")
-    assert coreset.area_difference == area_differences(results, "accuracy")["coreset"]
+    assert coreset.area_difference == area_differences(Results(results, "accuracy"))["coreset"]
     assert (coreset.area_difference.verdict, margin.area_difference.verdict) == (WORSE, BETTER)
     assert (alone.ratio, alone.ratio_low, alone.ratio_high) == (margin.ratio, margin.ratio_low, margin.ratio_high)
 
@@ -210,7 +211,8 @@ def test_the_interval_of_the_ratio_covers_it_and_is_of_use() -> None:
     true = 600 / float(np.interp(truth(300, budgets)[-1], truth(150, budgets), budgets))
 
     found = [
-        savings(simulated(rng, {"random": 300, "margin": 150}, seeds=8, budgets=budgets))[0] for _ in range(repeats)
+        savings(Results(simulated(rng, {"random": 300, "margin": 150}, seeds=8, budgets=budgets), "accuracy"))[0]
+        for _ in range(repeats)
     ]
 
     assert np.mean([one.ratio_low <= true <= one.ratio_high for one in found]) >= 0.9
@@ -223,7 +225,8 @@ def test_equals_are_seldom_said_to_save() -> None:
     rng = np.random.default_rng(22)
 
     found = [
-        savings(simulated(rng, {"random": 200, "margin": 200}, seeds=8, budgets=budgets))[0] for _ in range(repeats)
+        savings(Results(simulated(rng, {"random": 200, "margin": 200}, seeds=8, budgets=budgets), "accuracy"))[0]
+        for _ in range(repeats)
     ]
 
     assert np.mean([one.ratio_low > 1 for one in found]) <= 0.05
@@ -236,7 +239,7 @@ def test_a_whole_experiment_is_compared_in_two_seconds() -> None:
     gc.collect()
 
     began = time.process_time()
-    found = savings(results)
+    found = savings(Results(results, "accuracy"))
 
     assert time.process_time() - began < 2
     assert len(found) == 8
@@ -246,9 +249,9 @@ def test_an_unknown_target_or_baseline_is_refused() -> None:
     results = table({"random": RANDOM, "margin": RANDOM})
 
     with pytest.raises(InputError, match=r"no accuracy at target_labels 250: choose from 100, 200, 300$"):
-        savings(results, target_labels=250)
+        savings(Results(results, "accuracy"), target_labels=250)
     with pytest.raises(InputError, match=r"no strategy 'badge': choose from margin, random$"):
-        savings(results, baseline="badge")
+        savings(Results(results, "accuracy"), baseline="badge")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +289,7 @@ def test_the_sentence_names_the_metric_and_what_the_baseline_needs_itself() -> N
     random, margin = around(0.7, 0.9, 0.8, wiggle=0), around(0.7, 0.95, 0.96)
     results = table({"random": random, "margin": margin}).rename(columns={"accuracy": "roc_auc"})
 
-    (found,) = savings(results, "roc_auc")
+    (found,) = savings(Results(results, "roc_auc"))
 
     assert sentence(found).startswith(
         "margin reaches random's ROC-AUC at 300 labels with 140, random itself with 150 (1.07 times fewer, 95 % 1."
@@ -297,7 +300,7 @@ def test_what_was_asked_about_can_be_what_is_saved() -> None:
     results = table({"random": around(0.6, 0.7, 0.8, wiggle=0), "margin": around(0.6, 0.7, 0.9)})
     results = results.rename(columns={"n_labels": "n_asked"})
 
-    (found,) = savings(results, axis="n_asked")
+    (found,) = savings(Results(results, "accuracy", "n_asked"))
 
     assert sentence(found).startswith(
         "margin reaches random's accuracy at 300 samples asked about with 250 (1.20 times"
@@ -324,7 +327,7 @@ def test_a_strategy_that_may_never_be_there_takes_at_least_so_many() -> None:
 
 
 def test_a_baseline_that_does_not_learn_leaves_nothing_to_save() -> None:
-    (found,) = savings(table({"random": [[0.8, 0.8, 0.8]] * 3, "margin": [[0.8, 0.9, 0.9]] * 3}))
+    (found,) = savings(Results(table({"random": [[0.8, 0.8, 0.8]] * 3, "margin": [[0.8, 0.9, 0.9]] * 3}), "accuracy"))
 
     assert sentence(found) == (
         "margin could save nothing, as random's accuracy at 300 labels is no better than at 100."

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.kappa import agreement, stop_set
+from al_pipeline.core.evaluation.kappa import cohens_kappa, stop_set
 from al_pipeline.core.learning.predict import embed, predict, predict_features
 from al_pipeline.core.learning.train import TrainingOptions, Unlabeled, train, untrained
 from al_pipeline.core.rng import generator
@@ -351,7 +351,7 @@ def test_agreement_is_the_kappa_of_two_rounds_models_on_the_stop_set(
     found = simulate(manifest, NAMES, plan)
     run = found[found["strategy"] == "margin"]["agreement"].to_numpy()
     expected = [
-        np.nan if before is None or after is None else agreement(before, after)
+        np.nan if before is None or after is None else cohens_kappa(before, after)
         for before, after in zip([None, *said], said, strict=False)
     ]
     np.testing.assert_array_equal(run, expected)

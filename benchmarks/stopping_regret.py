@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.study.paired_scores import METRICS
+from al_pipeline.core.evaluation.metrics import TITLES
 
 # Half a point: what stopping may cost.
 TOLERANCE = 0.005
@@ -170,8 +170,8 @@ def summarise(replayed: pd.DataFrame) -> list[RegretSummary]:
 
 
 def _mean_curves(results: pd.DataFrame, metric: str) -> dict[str, "pd.Series[float]"]:
-    if metric not in METRICS:
-        raise InputError(f"unknown metric {metric!r}: choose from {', '.join(METRICS)}")
+    if metric not in TITLES:
+        raise InputError(f"unknown metric {metric!r}: choose from {', '.join(TITLES)}")
     if results.empty:
         raise InputError("the results are empty: simulate a run first")
     curves = {}

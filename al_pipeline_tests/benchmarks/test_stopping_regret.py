@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.study.stopping_regret import Rule, paying_until, replay, summarise
+from benchmarks.stopping_regret import Rule, paying_until, replay, summarise
 
 
 def results(*curves: list[float], strategy: str = "margin") -> pd.DataFrame:

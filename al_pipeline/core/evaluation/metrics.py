@@ -1,0 +1,60 @@
+"""The metrics that people are shown: evaluations, rounds, studies, tables and pictures all derive from `METRICS`."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from al_pipeline.core.errors import InputError
+
+
+class Interval(NamedTuple):
+    """A value with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A share from 0 to 1, of which more is better, with a 95 % interval.
+
+    Attributes
+    ----------
+    name : str
+        The field of `evaluate.Evaluation`, and the column of tables.
+    title : str
+        As headings and sentences name it.
+    method : str
+        What the interval is by, if it is always the same.
+    """
+
+    name: str
+    title: str
+    method: str = ""
+
+
+METRICS = (Metric("accuracy", "accuracy", method="Wilson"), Metric("roc_auc", "ROC-AUC"))
+TITLES = {metric.name: metric.title for metric in METRICS}
+
+
+def columns(name: str, interval: Interval | None, missing: float | None = None) -> dict[str, float | None]:
+    """Return the cells of a metric in a row of a table: its value as `name`, its limits as `name_low`, `name_high`."""
+    value, low, high = interval or (missing,) * 3
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def stored_scores(document: dict[str, Any]) -> tuple[int, dict[str, Interval | None]]:
+    """Return the holdout samples and the metrics of a stored evaluation, as `evaluate.Evaluation.to_json` returns it.
+
+    A metric is None where it has none, as evaluations of earlier versions have.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    try:
+        found = {name: document.get(name) for name in TITLES}
+        return document["n"], {name: score and Interval(**score) for name, score in found.items()}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"this is no stored evaluation ({type(error).__name__}: {error})") from None
