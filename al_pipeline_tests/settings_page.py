@@ -27,10 +27,10 @@ HEAD = """\
 
 Made by `make docs` from the declarations in the code; a test compares.
 
-Settings come from environment variables, from `.env`, from `al.toml` in the working directory, and from what `al up` was
-told the last time; what comes first wins. `al up` writes all but secrets into `settings.toml` in its home and says what
-changed, so that the other commands need no more than the home. A name that does not exist is an error that proposes
-the nearest one; a value that cannot work is an error that says where it came from and what is valid.
+Settings come from environment variables, from `.env`, from `al.toml` in the working directory, and from what `al up`
+was told the last time; what comes first wins. `al up` writes all but secrets into `settings.toml` in its home and says
+what changed, so that the other commands need no more than the home. A name that does not exist is an error that
+proposes the nearest one; a value that cannot work is an error that says where it came from and what is valid.
 
 ```toml
 images = "/data/photos"
