@@ -8,7 +8,7 @@ export UV_COMPILE_BYTECODE := 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults notebook docs lint lock bench clean
+.PHONY: help setup demo up test faults notebook lint lock bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,9 +32,6 @@ faults: setup ## The fault tests alone at full size, and what they counted
 notebook: setup ## Execute notebooks/active_learning_loop.ipynb anew and save it with its outputs
 	.venv/bin/python -m al_pipeline_tests.notebook
 
-docs: setup ## docs/settings.md, made anew from the declarations
-	.venv/bin/python -m al_pipeline_tests.settings_page
-
 lint: setup ## What CI checks beside the tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -48,6 +45,10 @@ lock: $(UV) ## Make requirements.lock anew from pyproject.toml
 
 bench: setup ## Every benchmark, one after the other
 	for b in location rounds strategies engine budgets guesses labeling million; do .venv/bin/python -m benchmarks.$$b || exit 1; done
+
+.PHONY: docs
+docs: setup ## docs/settings.md, made anew from the declarations
+	.venv/bin/python -m al_pipeline_tests.settings_page
 
 clean: ## Remove the environment (not .al, where your labels are)
 	rm -rf .venv .uv
