@@ -228,6 +228,17 @@ def test_the_tree_of_architecture_is_the_tree_there_is() -> None:
     assert [entry for entry in listed if not (ROOT / entry).exists()] == []
 
 
+def test_the_layers_of_architecture_are_those_that_are_held() -> None:
+    said = re.search(r"\*\*Who may import whom\*\*: `([^`]+)`", ARCHITECTURE.read_text(encoding="utf-8"))
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    held = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    rooms = [set(re.findall(r"al_pipeline\.(\w+)", layer)) - {"definitions"} for layer in held]
+    assert said
+    assert [set(" ".join(layer.split()).split(", ")) for layer in said[1].split("→")] == rooms
+
+
 def test_the_page_of_settings_is_what_is_declared() -> None:
     assert PAGE.read_text(encoding="utf-8") == settings_page(), "run `make docs`"
     groups = Settings.model_json_schema()["$defs"]
