@@ -46,6 +46,10 @@ lock: $(UV) ## Make requirements.lock anew from pyproject.toml
 bench: setup ## Every benchmark, one after the other
 	for b in location rounds strategies engine budgets guesses labeling million; do .venv/bin/python -m benchmarks.$$b || exit 1; done
 
+.PHONY: docs
+docs: setup ## docs/settings.md, made anew from the declarations
+	.venv/bin/python -m al_pipeline_tests.settings_page
+
 clean: ## Remove the environment (not .al, where your labels are)
 	rm -rf .venv .uv
 

@@ -87,7 +87,7 @@ def test_the_pipelines_names_and_pages_that_it_points_to_exist() -> None:
     linked = re.findall(r"\]\(([^)]+)\)", prose)
     assert linked
     assert all((NOTEBOOK.parent / Path(target)).exists() for target in linked)
-    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "al_pipeline" / "defs").glob("*.py"))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "al_pipeline" / "defs").rglob("*.py"))
     rows = re.findall(r"^\| [^|]+ \| ([^|]+) \|", prose, flags=re.MULTILINE)
     names = re.findall(r"`(\w+)`", " ".join(rows))
     assert {"image_pool", "labeled_pool", "checkpoint", "query_batch"} <= set(names)
