@@ -13,8 +13,8 @@ from al_pipeline.core.strategies import select
 from al_pipeline.ledger.imports import import_labels
 from al_pipeline.loop.answers import agreed_labels, draw_holdout, holdout_labels, planned_before
 from al_pipeline.loop.samples import StoredSamples
-from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 from al_pipeline_tests.ledger.builders import moment, said
 
 
