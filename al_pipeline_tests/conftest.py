@@ -11,7 +11,7 @@ import pytest
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import ServiceError, free_port
-from al_pipeline_tests.labelstudio.databases import one_makes_the_database
+from al_pipeline_tests.labelstudio.databases import FreshDatabase
 from al_pipeline_tests.schedule import FileByFile, place
 
 # The first start installs Label Studio and migrates its database.
@@ -30,20 +30,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabelStudio]:
-    """A real server, started once.
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> FreshDatabase:
+    """The database of a Label Studio that has just started for the first time.
 
-    AL_TEST_LABEL_STUDIO_HOME names a folder that keeps its database, so that the next session starts in seconds. Of
-    several workers one makes an empty database, which takes a minute; the others copy it.
+    AL_TEST_LABEL_STUDIO_HOME names a folder that keeps it, so that the next session starts in seconds. Of several
+    workers one makes it, which takes a minute; the others copy it.
     """
-    kept = os.environ.get("AL_TEST_LABEL_STUDIO_HOME")
-    home = Path(kept) if kept else tmp_path_factory.mktemp("label-studio")
+    if kept := os.environ.get("AL_TEST_LABEL_STUDIO_HOME"):
+        return FreshDatabase(Path(kept))
+    own = tmp_path_factory.getbasetemp()
+    return FreshDatabase(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def server(fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabelStudio]:
+    """A real server, started once."""
+    home = tmp_path_factory.mktemp("label-studio")
     # Label Studio connects no folder that is not there.
     images = home / "published" / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    shared = None if kept or "PYTEST_XDIST_WORKER" not in os.environ else tmp_path_factory.getbasetemp().parent
+    images.mkdir(parents=True)
     with ExitStack() as stack:
-        with one_makes_the_database(shared, home / "labelstudio"):
+        with fresh_database.first_start(home / "labelstudio"):
             try:
                 local = LocalLabelStudio(
                     home / "labelstudio", images, port=free_port(), log=home / "logs" / "label-studio.log"

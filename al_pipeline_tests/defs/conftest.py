@@ -8,30 +8,45 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from al_pipeline_tests.defs.worlds import World, open_world, write_images
+from al_pipeline_tests.defs.worlds import USUAL, World, open_instance, open_world, write_usual_images
+
+
+@pytest.fixture(scope="session")
+def empty_dagster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Dagster's databases before anything has run: to make them takes longer than many a test."""
+    folder = tmp_path_factory.mktemp("empty") / "dagster"
+    open_instance(folder).dispose()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def once_scanned(empty_dagster: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the usual images, and with the home and Dagster's folder of a world that has scanned them."""
+    folder = tmp_path_factory.mktemp("scanned")
+    shutil.copytree(empty_dagster, folder / "dagster")
+    write_usual_images(folder / "images")
+    world = open_world(folder / "dagster", USUAL | {"home": folder / "home", "images": folder / "images"})
+    assert world.materialize("image_pool", "embeddings").success
+    world.instance.dispose()
+    return folder
 
 
 @pytest.fixture
-def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def make_world(tmp_path: Path, empty_dagster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A factory of worlds in a folder of the test."""
     monkeypatch.chdir(tmp_path)
     opened: list[dg.DagsterInstance] = []
 
-    def make(images: Path | None = None, **overrides: Any) -> World:
+    def make(images: Path | None = None, *, dagster: Path = empty_dagster, **overrides: Any) -> World:
         if images is None:
             images = tmp_path / "images"
-            write_images(images, 12, seed=0)
-            write_images(images, 6, seed=1, split="holdout")
-        defaults: dict[str, Any] = {
-            "home": tmp_path / "home",
-            "images": images,
-            "round": {"strategy": "low_certainty", "batch_size": 4, "sample_size": None},
-            "training": {"image_size": 32, "epochs": 2},
-        }
+            write_usual_images(images)
         if not opened and "home" in overrides:
             # Where Label Studio serves files from: what another test left there is not this one's.
             shutil.rmtree(overrides["home"] / "artifacts", ignore_errors=True)
-        world = open_world(tmp_path / f"dagster{len(opened)}", defaults | overrides)
+        folder = tmp_path / f"dagster{len(opened)}"
+        shutil.copytree(dagster, folder)
+        world = open_world(folder, USUAL | {"home": tmp_path / "home", "images": images} | overrides)
         opened.append(world.instance)
         return world
 
@@ -47,7 +62,7 @@ def world(make_world: Any) -> World:
 
 
 @pytest.fixture
-def scanned(world: World) -> World:
-    """A world whose images are scanned."""
-    assert world.materialize("image_pool", "embeddings").success
-    return world
+def scanned(make_world: Any, once_scanned: Path, tmp_path: Path) -> World:
+    """The usual world with its images scanned; it shares them with other tests."""
+    shutil.copytree(once_scanned / "home", tmp_path / "home")
+    return make_world(once_scanned / "images", dagster=once_scanned / "dagster")

@@ -237,11 +237,12 @@ def test_without_a_test_split_round_0_draws_the_holdout_once_and_blind(make_worl
     assert holdout_labels(manifest, world.deployment.ledger, list(CLASSES), 1).empty
 
 
-def test_embeddings_are_computed_once(scanned: World, tmp_path: Path) -> None:
-    again = scanned.materialize("embeddings")
+def test_embeddings_are_computed_once(world: World, tmp_path: Path) -> None:
+    assert world.materialize("image_pool", "embeddings").success
+    again = world.materialize("embeddings")
     assert metadata_of(again, "embeddings")["computed"] == 0
     write_images(tmp_path / "images", 1, seed=99)
-    more = scanned.materialize("image_pool", "embeddings")
+    more = world.materialize("image_pool", "embeddings")
     assert metadata_of(more, "embeddings")["computed"] == 2
 
 

@@ -14,6 +14,11 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.settings import Settings, load_settings
 
 CLASSES = ("dark horse", "grüner Wald")
+# Of every world, unless its test says otherwise.
+USUAL: dict[str, Any] = {
+    "round": {"strategy": "low_certainty", "batch_size": 4, "sample_size": None},
+    "training": {"image_size": 32, "epochs": 2},
+}
 
 
 def write_images(folder: Path, count: int, *, seed: int, split: str | None = "pool") -> None:
@@ -27,6 +32,12 @@ def write_images(folder: Path, count: int, *, seed: int, split: str | None = "po
             Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(
                 target / f"{name} {seed}-{i}.png"
             )
+
+
+def write_usual_images(folder: Path) -> None:
+    """Write 12 images per class to label, and 6 of a holdout."""
+    write_images(folder, 12, seed=0)
+    write_images(folder, 6, seed=1, split="holdout")
 
 
 @dataclass

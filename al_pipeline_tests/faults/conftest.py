@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from al_pipeline_tests.defs.conftest import make_world
+from al_pipeline_tests.defs.conftest import empty_dagster, make_world
 from al_pipeline_tests.labelstudio.conftest import make_project, project
 from al_pipeline_tests.ledger.postgresql import PostgreSQL, run_postgresql
 
-__all__ = ["make_project", "make_world", "project"]
+__all__ = ["empty_dagster", "make_project", "make_world", "project"]
 
 
 @pytest.fixture(scope="package")
