@@ -22,13 +22,16 @@ USUAL: dict[str, Any] = {
 
 
 def write_images(folder: Path, count: int, *, seed: int, split: str | None = "pool") -> None:
-    """Write `count` images per class: noise around a dark gray or a green."""
+    """Write `count` images per class: noise around a dark gray or a green, the same in all channels.
+
+    Of noise in each channel the pictures that rounds show would have ten times as many colours to choose a palette for.
+    """
     rng = np.random.default_rng(seed)
     for name, colour in zip(CLASSES, ((60, 60, 60), (60, 160, 60)), strict=True):
         target = (folder / split if split else folder) / name
         target.mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            noise = rng.integers(-50, 50, (24, 24, 3))
+            noise = rng.integers(-50, 50, (24, 24, 1))
             Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(
                 target / f"{name} {seed}-{i}.png"
             )
