@@ -11,6 +11,7 @@ SERVERS = tuple(
         "defs/test_people.py",
         "test_end_to_end.py",
         "servers/test_code_server.py",
+        "servers/test_label_studio.py",
     )
 )
 # These need a Label Studio too, and half as long as all of those: they have a server of their own.
