@@ -35,6 +35,9 @@ ORDER = (
             "cli/test_model.py",
             "cli/test_simulate.py",
             "defs/",
+            "ledger/",
+            "servers/",
+            "test_location.py",
             "web/",
         )
     ),
