@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from al_pipeline.labelstudio.tasks import payload
-
 from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.config import payload
 
 CLASSES = ("dark horse", "grüner Wald & <Wiese>")
 
