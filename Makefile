@@ -8,7 +8,7 @@ export UV_COMPILE_BYTECODE := 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults notebook lint lock bench clean
+.PHONY: help setup demo up test faults notebook lint types style lock bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,11 +32,17 @@ faults: setup ## The fault tests alone at full size, and what they counted
 notebook: setup ## Execute notebooks/active_learning_loop.ipynb anew and save it with its outputs
 	.venv/bin/python -m al_pipeline_tests.notebook
 
+# The types take longer than all the rest, and one core.
 lint: setup ## What CI checks beside the tests
+	@$(MAKE) --no-print-directory --jobs 2 types style
+
+types: setup
+	.venv/bin/pyright
+
+style: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-cache
-	.venv/bin/pyright
 	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/dg check defs
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 

@@ -15,8 +15,11 @@ import pandas as pd
 import psutil
 import pytest
 
+from al_pipeline.core.files import private_folder
 from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.browser import open_browser
+from al_pipeline_tests.labelstudio.databases import FreshDatabase
 
 ROUNDS = 3
 # Fewer than the demo trains: what is shown here is the loop.
@@ -68,10 +71,14 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """Run the demo in an empty folder, until it says that it keeps running."""
+def demo(
+    server: LocalLabelStudio, fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Demo]:
+    """Run the demo until it says that it keeps running; a first start of Label Studio has been seen before."""
     folder = tmp_path_factory.mktemp("demo")
     home = folder / "home"
+    private_folder(home)
+    fresh_database.copy(home / "labelstudio")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_"))}
     environment |= {"COLUMNS": "200", "PYTHONUNBUFFERED": "1", "AL_TRAINING__EPOCHS": str(EPOCHS)}
     log = (folder / "demo.log").open("w+")

@@ -1,108 +1,52 @@
-"""A deployment on a small folder of images that a network can tell apart, and a real Dagster instance."""
+"""Worlds of one test each."""
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 
-from al_pipeline.defs import build
-from al_pipeline.loop.deployment import Deployment
-from al_pipeline.settings import Settings, load_settings
-
-CLASSES = ("dark horse", "grüner Wald")
+from al_pipeline_tests.defs.worlds import USUAL, World, open_instance, open_world, write_usual_images
 
 
-def write_images(folder: Path, count: int, *, seed: int, split: str | None = "pool") -> None:
-    """Write `count` images per class: noise around a dark gray or a green."""
-    rng = np.random.default_rng(seed)
-    for name, colour in zip(CLASSES, ((60, 60, 60), (60, 160, 60)), strict=True):
-        target = (folder / split if split else folder) / name
-        target.mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            noise = rng.integers(-50, 50, (24, 24, 3))
-            Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(
-                target / f"{name} {seed}-{i}.png"
-            )
+@pytest.fixture(scope="session")
+def empty_dagster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Dagster's databases before anything has run: to make them takes longer than many a test."""
+    folder = tmp_path_factory.mktemp("empty") / "dagster"
+    open_instance(folder).dispose()
+    return folder
 
 
-@dataclass
-class World:
-    """Everything a Dagster test needs."""
-
-    settings: Settings
-    defs: dg.Definitions
-    instance: dg.DagsterInstance
-
-    @property
-    def deployment(self) -> Deployment:
-        """The deployment that the definitions use."""
-        return Deployment(self.settings)
-
-    def run(self, job: str, key: str | None = None, **resources: dict[str, Any]) -> dg.ExecuteInProcessResult:
-        """Run a job in this process; a failure raises."""
-        if key is not None and not self.instance.has_dynamic_partition("rounds", key):
-            self.instance.add_dynamic_partitions("rounds", [key])
-        return self.defs.resolve_job_def(job).execute_in_process(
-            instance=self.instance,
-            partition_key=key,
-            run_config={"resources": {name: {"config": config} for name, config in resources.items()}},
-            raise_on_error=True,
-        )
-
-    def materialize(self, *assets: str) -> dg.ExecuteInProcessResult:
-        """Materialize assets that have no partitions."""
-        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance, asset_selection=[dg.AssetKey(name) for name in assets]
-        )
-
-    def value(self, asset: str, key: str | None = None) -> Any:
-        """Load what an asset stored."""
-        path = self.settings.artifacts / asset
-        return pd.read_parquet(path / f"{key}.parquet" if key else path.with_suffix(".parquet"))
-
-
-def open_world(folder: Path, settings: dict[str, Any]) -> World:
-    """Return a world whose Dagster keeps everything in `folder`."""
-    loaded = load_settings(**settings)
-    return World(loaded, build(loaded), open_instance(folder))
-
-
-def open_instance(folder: Path) -> dg.DagsterInstance:
-    """Return the instance that keeps everything in `folder`, which may be that of a process before."""
-    folder.mkdir(exist_ok=True)
-    # The event log that dagster.yaml names.
-    log = {"module": "al_pipeline.servers.event_log", "class": "OpenEventLog", "config": {"base_dir": str(folder)}}
-    return dg.DagsterInstance.local_temp(str(folder), overrides={"event_log_storage": log})
+@pytest.fixture(scope="session")
+def once_scanned(empty_dagster: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the usual images, and with the home and Dagster's folder of a world that has scanned them."""
+    folder = tmp_path_factory.mktemp("scanned")
+    shutil.copytree(empty_dagster, folder / "dagster")
+    write_usual_images(folder / "images")
+    world = open_world(folder / "dagster", USUAL | {"home": folder / "home", "images": folder / "images"})
+    assert world.materialize("image_pool", "embeddings").success
+    world.instance.dispose()
+    return folder
 
 
 @pytest.fixture
-def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def make_world(tmp_path: Path, empty_dagster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A factory of worlds in a folder of the test."""
     monkeypatch.chdir(tmp_path)
     opened: list[dg.DagsterInstance] = []
 
-    def make(images: Path | None = None, **overrides: Any) -> World:
+    def make(images: Path | None = None, *, dagster: Path = empty_dagster, **overrides: Any) -> World:
         if images is None:
             images = tmp_path / "images"
-            write_images(images, 12, seed=0)
-            write_images(images, 6, seed=1, split="holdout")
-        defaults: dict[str, Any] = {
-            "home": tmp_path / "home",
-            "images": images,
-            "round": {"strategy": "low_certainty", "batch_size": 4, "sample_size": None},
-            "training": {"image_size": 32, "epochs": 2},
-        }
+            write_usual_images(images)
         if not opened and "home" in overrides:
             # Where Label Studio serves files from: what another test left there is not this one's.
             shutil.rmtree(overrides["home"] / "artifacts", ignore_errors=True)
-        world = open_world(tmp_path / f"dagster{len(opened)}", defaults | overrides)
+        folder = tmp_path / f"dagster{len(opened)}"
+        shutil.copytree(dagster, folder)
+        world = open_world(folder, USUAL | {"home": tmp_path / "home", "images": images} | overrides)
         opened.append(world.instance)
         return world
 
@@ -118,7 +62,7 @@ def world(make_world: Any) -> World:
 
 
 @pytest.fixture
-def scanned(world: World) -> World:
-    """A world whose images are scanned."""
-    assert world.materialize("image_pool", "embeddings").success
-    return world
+def scanned(make_world: Any, once_scanned: Path, tmp_path: Path) -> World:
+    """The usual world with its images scanned; it shares them with other tests."""
+    shutil.copytree(once_scanned / "home", tmp_path / "home")
+    return make_world(once_scanned / "images", dagster=once_scanned / "dagster")

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from al_pipeline_tests.defs.conftest import World
+from al_pipeline_tests.defs.worlds import World
 
 BEFORE_PUSH = ["labeled_pool", "checkpoint", "evaluation", "uncertainty_scores", "query_batch"]
 

@@ -15,8 +15,8 @@ from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
-from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 from al_pipeline_tests.ledger.builders import said
 
 

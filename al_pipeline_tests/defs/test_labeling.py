@@ -17,8 +17,8 @@ from al_pipeline.loop.pull import withdraw_deleted
 from al_pipeline.loop.push import BatchError
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import truth
-from al_pipeline_tests.defs.conftest import CLASSES, World
 from al_pipeline_tests.defs.rounds import metadata_of
+from al_pipeline_tests.defs.worlds import CLASSES, World
 
 pytestmark = pytest.mark.labelstudio
 

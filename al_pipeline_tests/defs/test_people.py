@@ -11,9 +11,9 @@ import pytest
 from al_pipeline.labelstudio.annotator import sign_up
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline_tests.defs.conftest import CLASSES, World
 from al_pipeline_tests.defs.rounds import metadata_of
 from al_pipeline_tests.defs.test_labeling import reason, tick
+from al_pipeline_tests.defs.worlds import CLASSES, World
 
 pytestmark = pytest.mark.labelstudio
 

@@ -12,8 +12,8 @@ from al_pipeline.core.evaluation.figures import COLORS
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.core.evaluation.test_figures import opened, share_of
-from al_pipeline_tests.defs.conftest import World, write_images
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.defs.worlds import World, write_images
 
 EXPLORING = {"strategy": "low_certainty", "batch_size": 28, "sample_size": None, "explore": 0.25}
 

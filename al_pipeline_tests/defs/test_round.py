@@ -13,8 +13,8 @@ from al_pipeline.core.strategies import select
 from al_pipeline.ledger.imports import import_labels
 from al_pipeline.loop.answers import agreed_labels, draw_holdout, holdout_labels, planned_before
 from al_pipeline.loop.samples import StoredSamples
-from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 from al_pipeline_tests.ledger.builders import moment, said
 
 
@@ -237,11 +237,12 @@ def test_without_a_test_split_round_0_draws_the_holdout_once_and_blind(make_worl
     assert holdout_labels(manifest, world.deployment.ledger, list(CLASSES), 1).empty
 
 
-def test_embeddings_are_computed_once(scanned: World, tmp_path: Path) -> None:
-    again = scanned.materialize("embeddings")
+def test_embeddings_are_computed_once(world: World, tmp_path: Path) -> None:
+    assert world.materialize("image_pool", "embeddings").success
+    again = world.materialize("embeddings")
     assert metadata_of(again, "embeddings")["computed"] == 0
     write_images(tmp_path / "images", 1, seed=99)
-    more = scanned.materialize("image_pool", "embeddings")
+    more = world.materialize("image_pool", "embeddings")
     assert metadata_of(more, "embeddings")["computed"] == 2
 
 

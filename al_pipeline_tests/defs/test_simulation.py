@@ -22,8 +22,8 @@ from al_pipeline.core.study.run import one_thread
 from al_pipeline.core.study.simulate import Embedded, known, simulate, simulate_seed
 from al_pipeline.defs.assets.simulation import cells
 from al_pipeline.loop.samples import StoredSamples
-from al_pipeline_tests.defs.conftest import CLASSES, World
 from al_pipeline_tests.defs.rounds import errors_of, metadata_of
+from al_pipeline_tests.defs.worlds import CLASSES, World
 
 BUDGET = {"budget": 12}
 
@@ -209,7 +209,7 @@ KILLED = """
 import sys
 from pathlib import Path
 import dagster as dg
-from al_pipeline_tests.defs.conftest import open_world
+from al_pipeline_tests.defs.worlds import open_world
 from al_pipeline_tests.defs.test_simulation import run_cell
 
 world = open_world(Path(sys.argv[1]), {"home": sys.argv[2], "images": sys.argv[3], "round": {"batch_size": 4},

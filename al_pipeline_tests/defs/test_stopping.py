@@ -16,8 +16,8 @@ from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline.core.rounds import round_key
 from al_pipeline.loop.kept_predictions import StopPredictions
-from al_pipeline_tests.defs.conftest import CLASSES, World, write_images
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 
 
 def document(world: World, key: str) -> dict[str, Any]:

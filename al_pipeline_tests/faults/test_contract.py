@@ -13,7 +13,7 @@ from al_pipeline.labelstudio.config import choice, payload
 from al_pipeline.labelstudio.connection import LabelStudioNotFoundError
 from al_pipeline.labelstudio.events import TaskStatus
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
-from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
+from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 
 HORSE, MEADOW = CLASSES
 

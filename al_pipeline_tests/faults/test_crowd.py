@@ -1,6 +1,6 @@
 """Ten people answer tasks while rounds run: the ledger has what they did, all of it and nothing else.
 
-`make faults` gives them five thousand tasks and three rounds, CI six hundred and two.
+`make faults` gives them five thousand tasks and three rounds, CI four hundred and two.
 """
 
 import threading
@@ -22,14 +22,14 @@ from al_pipeline.labelstudio.events import TaskStatus
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.pull import pull, withdraw_copies
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline_tests.defs.conftest import CLASSES, World, make_world, write_images  # noqa: F401
+from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size
 from al_pipeline_tests.faults.worker import write_weights
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
 
-PEOPLE, TASKS, ROUNDS = 10, size(5000, ci=600), size(3, ci=2)
+PEOPLE, TASKS, ROUNDS = 10, size(5000, ci=400), size(3, ci=2)
 # Seconds that somebody looks at an image. Without them Label Studio's SQLite has no moment left for the rounds' writes.
 LOOK = 1.0
 ATTEMPTS = 3
@@ -96,7 +96,7 @@ class Person:
 
 
 @pytest.fixture
-def world(make_world: Any, server: LocalLabelStudio, tmp_path: Path) -> World:  # noqa: F811
+def world(make_world: Any, server: LocalLabelStudio, tmp_path: Path) -> World:
     images = tmp_path / "many"
     write_images(images, TASKS // 2 + 2 * ROUNDS, seed=0)
     write_images(images, 3, seed=1, split="holdout")

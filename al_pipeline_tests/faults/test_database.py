@@ -3,7 +3,7 @@
 `make faults` lets it die before and after each of the ledger's writes, CI before one, after the next.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -15,10 +15,10 @@ from al_pipeline.core.rounds import round_key
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline_tests.defs.conftest import CLASSES, World, make_world  # noqa: F401
+from al_pipeline_tests.defs.worlds import CLASSES, World
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import FULL
-from al_pipeline_tests.ledger.conftest import PASSWORD, PostgreSQL, run_postgresql
+from al_pipeline_tests.ledger.postgresql import PASSWORD, PostgreSQL
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
 
@@ -27,13 +27,8 @@ WRITES = ("append", "set_watermark", "snapshot", "plan", "record_pushed")
 BATCH = 2
 
 
-@pytest.fixture(scope="module")
-def own_postgresql() -> Iterator[PostgreSQL]:
-    yield from run_postgresql()
-
-
 @pytest.fixture
-def world(make_world: Any, server: LocalLabelStudio, own_postgresql: PostgreSQL) -> World:  # noqa: F811
+def world(make_world: Any, server: LocalLabelStudio, own_postgresql: PostgreSQL) -> World:
     world = make_world(
         home=server.document_root.parent,
         label_studio_url=server.url,

@@ -19,7 +19,7 @@ import pytest
 from al_pipeline.core.rounds import round_key
 from al_pipeline.ledger.verify import verify
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline_tests.defs.conftest import CLASSES, World, open_world, write_images
+from al_pipeline_tests.defs.worlds import CLASSES, World, open_world, write_images
 from al_pipeline_tests.faults.points import POINTS, Point
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size

@@ -17,24 +17,19 @@ import pytest
 
 from al_pipeline.defs.sensors import round_failed
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline_tests.defs.conftest import CLASSES, World, make_world  # noqa: F401
 from al_pipeline_tests.defs.rounds import errors_of
 from al_pipeline_tests.defs.test_labeling import reason, tick
+from al_pipeline_tests.defs.worlds import CLASSES, World
 from al_pipeline_tests.faults.proxy import FAULTS, FaultProxy, fault_proxy
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.labelstudio.servers import Answer, answering
-from al_pipeline_tests.ledger.conftest import PASSWORD, PostgreSQL, run_postgresql
+from al_pipeline_tests.ledger.postgresql import PASSWORD, PostgreSQL
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
 
 ALERT_PATH = "services/alert-6a0d5b19"
 WEBHOOK_SECRET, BACKEND_PASSWORD = "webhook-4f1c9a7d", "backend-83b2e6c0"
 IMPORT, LISTING = "POST /api/projects", "GET /api/tasks"
-
-
-@pytest.fixture(scope="module")
-def own_postgresql() -> Iterator[PostgreSQL]:
-    yield from run_postgresql()
 
 
 @pytest.fixture
@@ -92,7 +87,7 @@ def _unpacked(value: object) -> bytes:
 
 
 def test_no_secret_is_in_logs_events_metadata_run_config_tasks_or_tracebacks(
-    make_world: Any,  # noqa: F811
+    make_world: Any,
     server: LocalLabelStudio,
     own_postgresql: PostgreSQL,
     tmp_path: Path,
@@ -161,7 +156,7 @@ def test_no_secret_is_in_logs_events_metadata_run_config_tasks_or_tracebacks(
 
 
 def _world(
-    make_world: Any,  # noqa: F811
+    make_world: Any,
     server: LocalLabelStudio,
     proxy: FaultProxy,
     database: PostgreSQL,

@@ -18,7 +18,7 @@ from al_pipeline.loop.push import to_ask
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.faults.proxy import FAULTS, Fault, FaultProxy, fault_proxy
 from al_pipeline_tests.faults.report import report
-from al_pipeline_tests.labelstudio.conftest import Project
+from al_pipeline_tests.labelstudio.projects import Project
 from al_pipeline_tests.labelstudio.servers import Answer, Request, forward
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 

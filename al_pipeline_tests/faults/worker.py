@@ -14,8 +14,8 @@ from al_pipeline.defs import build
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.settings import Settings, load_settings
-from al_pipeline_tests.defs.conftest import World, open_instance, open_world, write_images
 from al_pipeline_tests.defs.rounds import freeze
+from al_pipeline_tests.defs.worlds import World, open_instance, open_world, write_images
 from al_pipeline_tests.faults.points import Point
 
 LABELS, MODEL = ["labeled_pool"], ["checkpoint"]

@@ -11,7 +11,7 @@ from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.connection import LabelStudioUnavailableError
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import free_port
-from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
+from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 
 pytestmark = pytest.mark.labelstudio
 

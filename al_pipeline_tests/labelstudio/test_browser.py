@@ -15,12 +15,12 @@ from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.config import hotkeys
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.browser import open_browser
-from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
+from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.browser]
 
 HORSE, MEADOW = CLASSES
-# The gradient of conftest, as the editor shows it: drawn, not merely named.
+# The gradient of `make_project`, as the editor shows it: drawn, not merely named.
 IMAGE_HAS_LOADED = "[...document.images].some(i => i.complete && i.naturalWidth === 256 && i.clientWidth > 100)"
 SUBMIT = "Submit current annotation"
 CHOSEN = "[...document.querySelectorAll('input[type=radio]:checked')].map(i => i.name)"

@@ -14,7 +14,7 @@ from al_pipeline.labelstudio import client as client_module
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.connection import LabelStudioAuthError, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.servers.label_studio import VERSION, LocalLabelStudio
-from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
+from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 
 pytestmark = [
     pytest.mark.labelstudio,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from al_pipeline.labelstudio.push import RoundCounts, count_round
-from al_pipeline_tests.labelstudio.conftest import Project
+from al_pipeline_tests.labelstudio.projects import Project
 
 pytestmark = pytest.mark.labelstudio
 

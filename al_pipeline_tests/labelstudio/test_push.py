@@ -6,7 +6,7 @@ from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.push import Reconciliation, import_missing, reconcile, verify
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline_tests.labelstudio.conftest import Project
+from al_pipeline_tests.labelstudio.projects import Project
 from al_pipeline_tests.labelstudio.servers import Answer, Request, answering, forward
 
 pytestmark = pytest.mark.labelstudio

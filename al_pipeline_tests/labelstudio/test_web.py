@@ -26,7 +26,7 @@ from al_pipeline.web.opening import open_round
 from al_pipeline.web.serve import serving
 from al_pipeline.web.wakes import Waker
 from al_pipeline.web.webhook import receiver
-from al_pipeline_tests.labelstudio.conftest import CLASSES, Project
+from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 from al_pipeline_tests.labelstudio.servers import Answer, Request, answering
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 from al_pipeline_tests.web.checkpoints import HOLDOUT, QUERY, checkpoint, open_ledger, publish_images, save

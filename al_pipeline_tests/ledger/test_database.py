@@ -16,7 +16,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.ledger import Ledger, LedgerError
 from al_pipeline.ledger.schema import REVISION, metadata
 from al_pipeline_tests.ledger.builders import manifest, plan_rows
-from al_pipeline_tests.ledger.conftest import PASSWORD, PostgreSQL
+from al_pipeline_tests.ledger.postgresql import PASSWORD, PostgreSQL
 
 
 def python(code: str, url: str) -> str:

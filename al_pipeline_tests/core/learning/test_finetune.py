@@ -23,7 +23,8 @@ from al_pipeline_tests.core.data.pictures import draw
 
 NAMES = ("black", "gray", "white")
 LABELS = ["black", "gray", "white"] * 4
-QUICK = TrainingOptions(image_size=16, epochs=2, learning_rate=1e-3, batch_size=6)
+# The precision is named: by itself it depends on the processor.
+QUICK = TrainingOptions(image_size=16, epochs=2, learning_rate=1e-3, batch_size=6, precision="float32")
 
 
 @pytest.fixture(scope="module")
