@@ -5,9 +5,9 @@ import logging
 import dagster as dg
 import pytest
 
-from al_pipeline.defs.io import stored_rounds
 from al_pipeline.defs.observe import attempts_of, newest_round, observe
 from al_pipeline.defs.sensors import annotations_landed
+from al_pipeline.loop.kept_predictions import stored_rounds
 from al_pipeline_tests.defs.rounds import errors_of, freeze
 from al_pipeline_tests.defs.worlds import World
 
