@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,14 +52,13 @@ class StoredSamples:
     ) -> None:
         from al_pipeline.core.data.embeddings import EmbeddingStore
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache
-        from al_pipeline.core.learning.train import untrained
 
         settings, self._log = deployment.settings, log
         usable = manifest[manifest["split"] != "excluded"]
         #: Sample ids of the pool, not of the holdout.
         self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris: Mapping[str, str] = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-        self.start: Checkpoint = untrained(ANY_CLASSES, training, seed=seed, round_number=0).checkpoint
+        self.start: Checkpoint = _start(training, seed, _written(training.weights))
         seen_as = f"{training.image_size}{'-flip' if training.test_time_flip else ''}"
         folder = f"{self.start.info.backbone_hash[:16]}-{seen_as}-v{PREPROCESSING}"
         self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
@@ -93,6 +94,20 @@ class StoredSamples:
         from al_pipeline.core.learning.predict import embed
 
         return embed(self.start, self.images(sample_ids))
+
+
+@lru_cache(maxsize=1)
+def _start(training: TrainingOptions, seed: int, written: int) -> "Checkpoint":
+    """Return what a round starts from. Kept, because several assets of a round ask for it and each hashes 45 MB."""
+    from al_pipeline.core.learning.train import untrained
+
+    return untrained(ANY_CLASSES, training, seed=seed, round_number=0).checkpoint
+
+
+def _written(weights: str) -> int:
+    """Return when a file of weights was written last, in nanoseconds; 0 if they are in no file."""
+    path = Path(weights).expanduser()
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def _place(url: str) -> "UPath":
