@@ -40,7 +40,7 @@ class Demo:
     def al(self, *arguments: str) -> str:
         """Run another command on the same home and return what it prints."""
         done = subprocess.run(
-            [sys.executable, "-m", "al_pipeline", *arguments],
+            [sys.executable, "-m", "al_pipeline.cli", *arguments],
             env=self.environment | {"AL_HOME": str(self.home), "COLUMNS": "200"},
             capture_output=True,
             text=True,
@@ -83,7 +83,7 @@ def demo(
     environment |= {"COLUMNS": "200", "PYTHONUNBUFFERED": "1", "AL_TRAINING__EPOCHS": str(EPOCHS)}
     log = (folder / "demo.log").open("w+")
     process = subprocess.Popen(
-        [sys.executable, "-m", "al_pipeline", "demo", "--home", str(home), "--keep", "--rounds", str(ROUNDS)],
+        [sys.executable, "-m", "al_pipeline.cli", "demo", "--home", str(home), "--keep", "--rounds", str(ROUNDS)],
         stdout=log,
         stderr=subprocess.STDOUT,
         env=environment,
@@ -229,7 +229,9 @@ def test_a_demo_killed_in_the_middle_of_a_round_goes_on_where_it_was(demo: Demo)
     arguments = ["demo", "--home", str(demo.home), "--no-keep", "--rounds", str(ROUNDS + 1)]
     (demo.home / "servers.json").unlink()
     demo.environment["AL_TRAINING__EPOCHS"] = "4"
-    process = subprocess.Popen([sys.executable, "-m", "al_pipeline", *arguments], env=demo.environment, cwd=demo.home)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "al_pipeline.cli", *arguments], env=demo.environment, cwd=demo.home
+    )
     try:
         deadline = time.monotonic() + DEMO_TIMEOUT
         while not (demo.home / "servers.json").exists() or not demo.training(f"r{ROUNDS:04d}"):

@@ -68,7 +68,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_TRAINING__ARCHITECTURE", "vgg16", "resnet152"),
         ("AL_TRAINING__OPTIMIZER", "lbfgs", "adamw"),
         ("AL_ROUND__BALANCED", "true", "balanced = true does not go with the strategy 'auto'"),
-        ("AL_ROUND__BATCH_SIZE", "0", r"round.batch_size \(AL_ROUND__BATCH_SIZE\): .* of at least 1, not '0'"),
+        ("AL_ROUND__BATCH_SIZE", "0", r"\(AL_ROUND__BATCH_SIZE in the environment\): .* of at least 1, not '0'"),
         ("AL_TRAINING__TEST_TIME_FLIP", "perhaps", "test_time_flip must be true or false, not 'perhaps'"),
         ("AL_ROUND__BATCH_SIZE", "500", "batch_size 500 is larger than sample_size 80"),
         ("AL_POLICY__MIN_FRACTION", "1.5", "AL_POLICY__MIN_FRACTION"),
@@ -87,13 +87,131 @@ def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
     ("content", "said"),
     [
         (b"[round\nbatch_size = 3\n", r"al.toml is not TOML: Expected ']' .*line 1"),
-        (b"\xff\xfe", r".env or al.toml in .* is not UTF-8"),
+        (b"\xff\xfe", r"al.toml is not UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(content: bytes, said: str, empty_folder: Path) -> None:
     (empty_folder / "al.toml").write_bytes(content)
     with pytest.raises(InputError, match=said):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("AL_IMAGE", "AL_IMAGES"),
+        ("AL_ROUND__BATCHSIZE", "AL_ROUND__BATCH_SIZE"),
+        ("AL_STRATEGY", "AL_ROUND__STRATEGY"),
+        ("AL_POLICY__SEED", "AL_ROUND__SEED"),
+        ("al_labelstudio_url", "AL_LABEL_STUDIO_URL"),
+    ],
+)
+def test_an_unknown_name_is_told_with_where_it_stands_and_the_nearest(
+    variable: str, meant: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "s3cret")
+    with pytest.raises(InputError, match=rf"\({variable.upper()} in the environment\).*\({meant}\)\?") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
+    monkeypatch.delenv(variable)
+    (empty_folder / ".env").write_text(f"{variable}=s3cret\nPOSTGRES_PASSWORD=others\n")
+    with pytest.raises(InputError, match=rf"\({variable.upper()} in .env\).*\({meant}\)\?"):
+        load_settings()
+
+
+def test_unknown_names_of_a_file_are_told_together_with_what_else_is_wrong_with_it(empty_folder: Path) -> None:
+    (empty_folder / "al.toml").write_text('imagez = "x"\nbatch_size = 3\n[round]\nbatchsize = 3\nseed = -1\n')
+    with pytest.raises(InputError) as refused:
+        load_settings()
+    told = str(refused.value).replace(str(empty_folder), "").splitlines()[1:]
+    assert told[0] == "  imagez (/al.toml) is no setting: did you mean images (AL_IMAGES)?"
+    assert "round.batch_size (AL_ROUND__BATCH_SIZE) or training.batch_size (AL_TRAINING__BATCH_SIZE)?" in told[1]
+    assert "round.batchsize (/al.toml) is no setting" in told[2]
+    assert told[3] == "  round.seed (/al.toml): seed must be a whole number of at least 0, not -1"
+    assert len(told) == 4
+
+
+def test_what_the_tests_are_told_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AL_TEST_ANYTHING", "AL_REQUIRE_BROWSER", "AL_FAULTS_FULL", "AL_FAULT_REPORT"):
+        monkeypatch.setenv(name, "1")
+    load_settings()
+
+
+def test_a_child_process_is_given_all_that_was_given_and_nothing_else(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty_folder / "al.toml").write_text('images = "photos"\nfollow_links = true\nclasses = ["a, b", "ü"]\n')
+    monkeypatch.setenv("AL_ROUND__SAMPLE_SIZE", "all")
+    monkeypatch.setenv("AL_LABEL_STUDIO_TOKEN", "s3cret")
+    parent = load_settings(home=empty_folder / "home", label_studio_url=None)
+    environment = parent.environment()
+    assert environment == {
+        "AL_HOME": str(empty_folder / "home"),
+        "AL_IMAGES": str(empty_folder / "photos"),
+        "AL_FOLLOW_LINKS": "true",
+        "AL_CLASSES": '["a, b", "\\u00fc"]',
+        "AL_ROUND__SAMPLE_SIZE": "",
+        "AL_LABEL_STUDIO_TOKEN": "s3cret",
+        "AL_LABEL_STUDIO_URL": "",
+    }
+    (empty_folder / "al.toml").unlink()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    child = load_settings()
+    assert child == parent
+    assert child.given() == parent.given()
+
+
+def test_the_home_keeps_what_it_was_told_but_no_secret(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_folder / "weights.pt").touch()
+    monkeypatch.setenv("AL_LABEL_STUDIO_TOKEN", "s3cret")
+    monkeypatch.setenv("AL_DATABASE_URL", "postgresql://al:s3cret@db/al?sslmode=require&password=s3cret")
+    told = load_settings(
+        home=empty_folder / "home",
+        images=Path("photos"),
+        classes='["say \\"a\\"", "ü 🐎", "b\\\\c"]',
+        cache_gb=1e-5,
+        follow_links=True,
+        round={"sample_size": None, "batch_size": 3},
+        training={"weights": "weights.pt"},
+    )
+    line = told.keep()
+    file = empty_folder / "home" / "settings.toml"
+    assert file.stat().st_mode & 0o077 == 0
+    assert "s3cret" not in file.read_text() + line
+    for said in (str(file), f"images '{empty_folder / 'photos'}'", "round.batch_size 3"):
+        assert said in line
+    monkeypatch.delenv("AL_LABEL_STUDIO_TOKEN")
+    monkeypatch.delenv("AL_DATABASE_URL")
+    (empty_folder / "elsewhere").mkdir()
+    monkeypatch.chdir(empty_folder / "elsewhere")
+    found = load_settings(home=empty_folder / "home")
+    assert found.ledger_url == "postgresql://al@db/al?sslmode=require"
+    assert found.training.weights == str(empty_folder / "weights.pt")
+    assert (found.images, found.classes) == (empty_folder / "photos", ['say "a"', "ü 🐎", "b\\c"])
+    assert (found.cache_gb, found.follow_links, found.round) == (1e-5, True, told.round)
+    assert "was" not in found.keep()
+
+
+def test_whatever_is_said_later_wins_over_what_the_home_keeps_and_is_kept_anew(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_settings(images=Path("old"), classes=["a", "b"], round={"batch_size": 3}).keep()
+    (empty_folder / "al.toml").write_text("[round]\nbatch_size = 4\n")
+    monkeypatch.setenv("AL_CLASSES", "a,c")
+    later = load_settings()
+    assert (later.images, later.classes, later.round.batch_size) == (empty_folder / "old", ["a", "c"], 4)
+    line = later.keep()
+    assert "classes ['a', 'c'] (was ['a', 'b'])" in line
+    assert "round.batch_size 4 (was 3)" in line
+    (empty_folder / "al.toml").unlink()
+    monkeypatch.delenv("AL_CLASSES")
+    assert load_settings().classes == ["a", "c"]
+    assert load_settings().round.batch_size == 4
+    monkeypatch.setenv("AL_CLASSES", "")
+    assert "classes no more (was ['a', 'c'])" in load_settings().keep()
+    monkeypatch.delenv("AL_CLASSES")
+    assert load_settings().classes is None
 
 
 def test_a_group_that_is_no_json_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

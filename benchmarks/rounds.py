@@ -36,7 +36,7 @@ def main() -> None:
     else:
         home = Path(tempfile.mkdtemp(prefix="al-rounds-")) / "home"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_"))}
-        command = [sys.executable, "-m", "al_pipeline", "demo", "--home", str(home), "--no-keep"]
+        command = [sys.executable, "-m", "al_pipeline.cli", "demo", "--home", str(home), "--no-keep"]
         began = time.perf_counter()
         done = subprocess.run(command, env=environment | {"COLUMNS": "160"}, check=True, capture_output=True, text=True)
         print(done.stdout)

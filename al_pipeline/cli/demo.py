@@ -2,46 +2,86 @@
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
+import typer
+from rich.markup import escape
 
-from al_pipeline.cli.tables import print_rounds
+from al_pipeline.cli.session import (
+    DagsterPort,
+    Home,
+    Images,
+    StudioPort,
+    check_images,
+    console,
+    end_on_signals,
+    say,
+    told_plainly,
+)
+from al_pipeline.cli.up import closing_words, start_loop, stay_up
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.files import private_folder
-from al_pipeline.core.rounds import Stalled, round_key
-from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-from al_pipeline.labelstudio.connection import LabelStudioUnavailableError
-from al_pipeline.servers.local import Servers
-from al_pipeline.servers.observer import Loop, open_loop, truth
-from al_pipeline.servers.processes import ServiceError
-from al_pipeline.servers.stack import Stack
-from al_pipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+    from al_pipeline.servers.observer import Loop
+    from al_pipeline.servers.stack import Stack
+    from al_pipeline.settings import Settings
 
 # An untrained ResNet-18 learns the ten digits from a few dozen labels within seconds per round.
-DIGITS_DEFAULTS = {
-    "AL_ROUND__BATCH_SIZE": "40",
-    "AL_ROUND__SAMPLE_SIZE": "all",
-    "AL_TRAINING__IMAGE_SIZE": "32",
-    "AL_TRAINING__EPOCHS": "15",
-    "AL_TRAINING__LEARNING_RATE": "3e-4",
+DIGITS_DEFAULTS: dict[str, dict[str, Any]] = {
+    "round": {"batch_size": 40, "sample_size": None},
+    "training": {"image_size": 32, "epochs": 15, "learning_rate": 3e-4},
 }
 # A round on two busy cores takes well under a minute; this only ends a demo that hangs.
 ROUND_TIMEOUT = 900.0
 
 
-def prepare(home: Path, images: Path | None, *, fresh: bool, console: Console) -> Settings:
+def demo(
+    images: Images = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to run; the last one's batch is left to you.")] = 4,
+    keep: Annotated[
+        bool | None, typer.Option("--keep/--no-keep", help="Leave the servers running; the default on a terminal.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the last demo and start anew.")] = False,
+    home: Home = None,
+    dagster_port: DagsterPort = None,
+    label_studio_port: StudioPort = None,
+) -> None:
+    """Run the whole loop here: real Label Studio, real Dagster, a simulated annotator."""
+    with told_plainly():
+        end_on_signals()
+        began = time.monotonic()
+        settings = prepare((home or Path(".al/demo")).resolve(), images, fresh=fresh)
+        from al_pipeline.servers.stack import Stack
+
+        stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
+        settings.keep()
+        with stack:
+            _run(stack, settings, rounds)
+            console.print(f"The demo took {time.monotonic() - began:.0f} s.")
+            if sys.stdout.isatty() if keep is None else keep:
+                stay_up(stack)
+
+
+def prepare(home: Path, images: Path | None, *, fresh: bool) -> "Settings":
     """Return the settings of the demo, which lives in a home of its own and never touches configured servers.
 
     Raises
     ------
     InputError
-        `fresh` while the servers of the last demo run, or on a folder that is no demo.
+        `fresh` while the servers of the last demo run, or on a folder that is no demo; or images without class folders.
     """
+    from al_pipeline.core.files import private_folder
+    from al_pipeline.servers.local import Servers
+
+    if images is not None:
+        check_images(_settings(home, images), named=True)
     marker = home / "demo"
     if fresh and home.exists():
-        last = Servers.last(load_settings(home=home))
+        last = Servers.last(_settings(home, images))
         if last is not None and last.running:
             raise InputError(f"The last demo still runs (process {last.pid}): stop it with Ctrl-C before --fresh")
         if not marker.exists():
@@ -53,82 +93,52 @@ def prepare(home: Path, images: Path | None, *, fresh: bool, console: Console) -
         from al_pipeline.core.data.datasets import write_digits
 
         console.print("Writing the built-in images: 1,797 handwritten digits …")
-        images = write_digits(home / "digits")
-        for name, value in DIGITS_DEFAULTS.items():
-            os.environ.setdefault(name, value)
-        os.environ["AL_CLASSES"] = ",".join(str(digit) for digit in range(10))
+        write_digits(home / "digits")
+    return _settings(home, images)
+
+
+def _settings(home: Path, images: Path | None) -> "Settings":
+    from al_pipeline.settings import load_settings
+    from al_pipeline.settings.origins import flat, kept_file, read_toml, variable_of
+
     # A configured Label Studio or ledger belongs to real work. The demo brings its own.
-    for name in (
-        "AL_LABEL_STUDIO_URL",
-        "AL_LABEL_STUDIO_PUBLIC_URL",
-        "AL_LABEL_STUDIO_TOKEN",
-        "AL_LABEL_STUDIO_IMAGES",
-    ):
-        os.environ[name] = ""
-    os.environ["AL_HOME"] = str(home.resolve())
-    os.environ["AL_IMAGES"] = str(images.resolve())
-    os.environ["AL_DATABASE_URL"] = f"sqlite:///{home.resolve() / 'ledger.sqlite3'}"
-    os.environ["AL_POLICY__MAX_ROUNDS"] = "none"
-    return load_settings()
+    own: dict[str, Any] = dict.fromkeys(("url", "public_url", "token", "images"))
+    own = {f"label_studio_{name}": value for name, value in own.items()}
+    own |= {"home": home, "database_url": f"sqlite:///{home / 'ledger.sqlite3'}", "policy": {"max_rounds": None}}
+    if images is not None:
+        return load_settings(**own, images=images)
+    # The variables that somebody sets for the demo, and those it was begun with, count more than what suits digits.
+    known = dict(flat(read_toml(kept_file(home))))
+    for group, values in DIGITS_DEFAULTS.items():
+        names = [name for name in values if variable_of((group, name)) not in os.environ and (group, name) not in known]
+        own[group] = {name: values[name] for name in names}
+    return load_settings(**own, images=home / "digits", classes=[str(digit) for digit in range(10)])
 
 
-def run_demo(
-    console: Console,
-    *,
-    images: Path | None,
-    rounds: int,
-    keep: bool,
-    fresh: bool,
-    home: Path | None,
-    dagster_port: int | None,
-    label_studio_port: int | None,
-) -> None:
-    """Run the demo from the first to the last word; the servers stop when it ends."""
-    from al_pipeline.cli.app import stay_up
+def _run(stack: "Stack", settings: "Settings", rounds: int) -> None:
+    """Go through the rounds, and tell what came of them."""
+    from al_pipeline.cli.tables import print_rounds
+    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+    from al_pipeline.servers.observer import open_loop, truth
 
-    began = time.monotonic()
-    home = home or Path(".al/demo")
-    settings = prepare(home, images, fresh=fresh, console=console)
-    stack = Stack(
-        settings,
-        dict(os.environ),
-        dagster_port=dagster_port,
-        label_studio_port=label_studio_port,
-        say=lambda line: console.print(line, soft_wrap=True),
-    )
-    with stack, open_loop(settings) as loop:
-        start_loop(stack, loop, console)
-        manifest = loop.image_pool()
-        annotator = SimulatedAnnotator(
-            loop.deployment.label_studio,
-            loop.deployment.project_id(),
-            truth(manifest),
-            loop.class_names(),
-        )
-        play(stack, loop, annotator, rounds, console)
+    with open_loop(settings) as loop:
+        start_loop(stack, loop)
+        client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
+        annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool()), loop.class_names())
+        play(stack, loop, annotator, rounds)
         print_rounds(console, loop.rounds())
-        closing_words(stack, loop, console)
-        console.print(f"The demo took {time.monotonic() - began:.0f} s.")
-        if keep:
-            stay_up(stack)
+        closing_words(stack, loop)
 
 
-def start_loop(stack: Stack, loop: Loop, console: Console) -> None:
-    """Launch `setup` and round 0 through Dagster where they have not succeeded yet."""
-    if not loop.is_set_up():
-        console.print("Launching the job [bold]setup[/bold]: scan the images, create the Label Studio project …")
-        stack.api.wait(stack.api.launch("setup"))
-    if loop.newest() is None:
-        console.print("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
-        stack.api.add_partition("rounds", round_key(0))
-        stack.api.wait(stack.api.launch("round", partition=round_key(0)))
-
-
-def play(stack: Stack, loop: Loop, annotator: SimulatedAnnotator, rounds: int, console: Console) -> None:
+def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: int) -> None:
     """Answer the tasks of every round but the last one, until `rounds` rounds have gone by.
 
     The annotator only talks to Label Studio; that a new round opens is the sensor's doing.
     """
+    from al_pipeline.core.rounds import Stalled, round_key
+    from al_pipeline.labelstudio.connection import LabelStudioUnavailableError
+    from al_pipeline.servers.processes import ServiceError
+
     last = rounds - 1
     opened = time.monotonic()
     said: tuple[int, str] | None = None
@@ -147,26 +157,15 @@ def play(stack: Stack, loop: Loop, annotator: SimulatedAnnotator, rounds: int, c
             try:
                 answered = annotator.answer_open_tasks(round_key=key)
             except LabelStudioUnavailableError as error:
-                console.print(f"[yellow]{error}[/yellow]")
+                console.print(f"[yellow]{escape(str(error))}[/yellow]")
             else:
                 if answered.labeled + answered.skipped:
                     console.print(f"{key}: {answered.labeled} labels given; waiting for the sensor …")
         decision = loop.decision(facts)
         if isinstance(decision, Stalled):
-            raise ServiceError(f"The loop is stalled. {decision.reason}. See {stack.dagster_url}/runs")
+            raise ServiceError(f"The loop is stalled. {decision.reason}. `al up --home {loop.settings.home}` shows why")
         if time.monotonic() - opened > ROUND_TIMEOUT:
-            raise ServiceError(f"No new round within {ROUND_TIMEOUT:.0f} s: {decision.reason}. See {stack.dagster_url}")
+            raise ServiceError(
+                f"No new round within {ROUND_TIMEOUT:.0f} s: {decision.reason}. {stack.logs} has what the servers said"
+            )
         time.sleep(1)
-
-
-def closing_words(stack: Stack, loop: Loop, console: Console) -> None:
-    """Say where everything is."""
-    picture = loop.settings.home.resolve() / "learning_curve.png"
-    console.print(f"Learning curve  {picture}", soft_wrap=True)
-    console.print(f"Dagster         {stack.dagster_url}", soft_wrap=True)
-    console.print(f"Label Studio    {stack.label_studio_url}", soft_wrap=True)
-    if stack.label_studio:
-        console.print(
-            f"Login           {stack.label_studio.username}  password: {stack.label_studio.password}", soft_wrap=True
-        )
-    console.print(f"Ask again with  al status --home {loop.settings.home.resolve()}", soft_wrap=True)

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import psutil
-import sqlalchemy as sa
+import typer
+from rich.markup import escape
 
+from al_pipeline.cli.session import Home, Images, configure, say, told_plainly
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.files import private_folder
-from al_pipeline.servers import local
-from al_pipeline.servers.processes import port_in_use
-from al_pipeline.servers.stack import USUAL_PORTS
-from al_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from al_pipeline.labelstudio.client import LabelStudio
+    from al_pipeline.settings import Settings
 
 # A checkpoint is 45 MB (ResNet-18) and each round keeps one; the first start of Label Studio installs about 1 GB.
 ENOUGH_DISK_GB = 5
@@ -38,19 +40,33 @@ class Finding:
     text: str
 
 
-def examine(configure: Callable[[], Settings]) -> list[Finding]:
-    """Look at the settings and, if they can be used, at everything else."""
+def doctor(home: Home = None, images: Images = None) -> None:
+    """Check settings, versions, ports, disk, Label Studio's token and image access, and say what to fix."""
+    with told_plainly():
+        signs = {True: "[green]ok[/green]  ", None: "[yellow]note[/yellow]", False: "[red]fix[/red] "}
+        well = True
+        for finding in examine(lambda: configure(home, images)):
+            say(f"{signs[finding.ok]} {finding.subject}: {escape(finding.text)}")
+            well = well and finding.ok is not False
+        if not well:
+            raise typer.Exit(1)
+
+
+def examine(load: Callable[[], "Settings"]) -> Iterator[Finding]:
+    """Look at the settings and, if they can be used, at everything else; what takes longest comes last."""
     try:
-        settings = configure()
+        settings = load()
     except ALError as error:
-        return [Finding("settings", False, str(error))]
-    findings = [Finding("settings", True, f"home {settings.home.resolve()}")]
-    for look in (_versions, _disk, _privacy, _images, _ports, _listening, _ledger, _label_studio):
-        findings.extend(look(settings))
-    return findings
+        yield Finding("settings", False, str(error))
+        return
+    kept = ", ".join(".".join(name) for name in settings.kept())
+    text = f"home {settings.home.resolve()}" + (f", which keeps {kept}" if kept else "")
+    yield Finding("settings", True, text)
+    for look in (_versions, _disk, _privacy, _ports, _listening, _ledger, _label_studio, _images):
+        yield from look(settings)
 
 
-def _versions(settings: Settings) -> Iterator[Finding]:
+def _versions(settings: "Settings") -> Iterator[Finding]:
     numbers = {name: version(name) for name in PACKAGES}
     listed = ", ".join(f"{name} {number}" for name, number in numbers.items())
     python = ".".join(map(str, sys.version_info[:3]))
@@ -60,7 +76,7 @@ def _versions(settings: Settings) -> Iterator[Finding]:
         yield Finding("versions", True, f"Python {python}, {listed}")
 
 
-def _disk(settings: Settings) -> Iterator[Finding]:
+def _disk(settings: "Settings") -> Iterator[Finding]:
     home = settings.home.resolve()
     try:
         private_folder(home)
@@ -76,8 +92,10 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", True, text)
 
 
-def _privacy(settings: Settings) -> Iterator[Finding]:
+def _privacy(settings: "Settings") -> Iterator[Finding]:
     """Look who may read what, and for passwords that everybody knows."""
+    import sqlalchemy as sa
+
     home = settings.home.resolve()
     files = (*(home / name for name in SECRETS), Path(".env").resolve())
     for path, allowed in ((home, 0o700), *((file, 0o600) for file in files)):
@@ -93,8 +111,12 @@ def _privacy(settings: Settings) -> Iterator[Finding]:
     yield Finding("privacy", True, "nobody else may read the labels and secrets")
 
 
-def _listening(settings: Settings) -> Iterator[Finding]:
+def _listening(settings: "Settings") -> Iterator[Finding]:
     """Look whether our servers can be reached from other machines."""
+    import psutil
+
+    from al_pipeline.servers import local
+
     servers = local.Servers.last(settings)
     if servers is None or not servers.running:
         return
@@ -113,7 +135,7 @@ def _listening(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _images(settings: Settings) -> Iterator[Finding]:
+def _images(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.core.data.pool import class_names, scan
 
     if settings.images is None:
@@ -135,7 +157,11 @@ def _images(settings: Settings) -> Iterator[Finding]:
         yield Finding("images", None, f"{excluded} files are excluded, for example {first['uri']}: {first['reason']}")
 
 
-def _ports(settings: Settings) -> Iterator[Finding]:
+def _ports(settings: "Settings") -> Iterator[Finding]:
+    from al_pipeline.servers import local
+    from al_pipeline.servers.processes import port_in_use
+    from al_pipeline.servers.stack import USUAL_PORTS
+
     servers = local.Servers.last(settings)
     if servers is not None and servers.running:
         text = f"the servers run: Dagster {servers.dagster_url}, Label Studio {servers.label_studio_url}"
@@ -148,7 +174,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding("ports", True, f"{port} is free for {name}")
 
 
-def _ledger(settings: Settings) -> Iterator[Finding]:
+def _ledger(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.ledger import Ledger
 
     try:
@@ -159,7 +185,9 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
     yield Finding("ledger", True, f"{planned['round'].nunique()} rounds, {len(planned)} samples asked about")
 
 
-def _label_studio(settings: Settings) -> Iterator[Finding]:
+def _label_studio(settings: "Settings") -> Iterator[Finding]:
+    from al_pipeline.servers import local
+
     if settings.label_studio_url is None:
         servers = local.Servers.last(settings)
         if servers is None or not servers.running:
@@ -180,7 +208,7 @@ def _label_studio(settings: Settings) -> Iterator[Finding]:
         yield Finding("Label Studio", False, str(error))
 
 
-def _image_access(client: local.LabelStudio, project_id: int) -> Iterator[Finding]:
+def _image_access(client: "LabelStudio", project_id: int) -> Iterator[Finding]:
     """Fetch one task's image as the annotator's browser would."""
     problem = client.image_problem(project_id)
     if problem is None:

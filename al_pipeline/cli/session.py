@@ -1,23 +1,26 @@
 """What the commands share: the console, the options that name a folder, settings, and errors as sentences."""
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from al_pipeline.core.errors import ALError
-from al_pipeline.settings import Settings, load_settings
+from al_pipeline.core.errors import ALError, InputError
+
+if TYPE_CHECKING:
+    from al_pipeline.settings import Settings
 
 console = Console(highlight=False)
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of images, flat or in class folders.")]
+DagsterPort = Annotated[int | None, typer.Option("--dagster-port", help="Port of the Dagster UI.")]
+StudioPort = Annotated[int | None, typer.Option("--label-studio-port", help="Port of Label Studio.")]
 
 
 @contextmanager
@@ -32,17 +35,59 @@ def told_plainly() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def configure(home: Path | None, images: Path | None = None) -> Settings:
-    """Read the settings, with what the command line says above everything; child processes see the same."""
-    if home is not None:
-        os.environ["AL_HOME"] = str(home.resolve())
-    if images is not None:
-        os.environ["AL_IMAGES"] = str(images.resolve())
-    settings = load_settings()
-    os.environ["AL_HOME"] = str(settings.home.resolve())
-    if settings.images is not None:
-        os.environ["AL_IMAGES"] = str(settings.images.resolve())
-    return load_settings()
+def say(line: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(line, soft_wrap=True)
+
+
+def configure(home: Path | None, images: Path | None = None) -> "Settings":
+    """Read the settings, with what the command line says above everything."""
+    from al_pipeline.settings import load_settings
+
+    given = {"home": home, "images": images}
+    return load_settings(**{name: path for name, path in given.items() if path is not None})
+
+
+def check_images(settings: "Settings", *, named: bool = False) -> None:
+    """Check by names alone that there are images and classes, before anything is started or read for minutes.
+
+    Parameters
+    ----------
+    settings : Settings
+    named : bool
+        The class folders must tell the answers: a simulated annotator is to give them.
+
+    Raises
+    ------
+    InputError
+        The folder is not set, missing or empty, or the classes are not clear.
+    """
+    from al_pipeline.core.data.pool import class_names, glance
+
+    if settings.images is None:
+        raise InputError("No folder of images is set: `al up --images DIR`, AL_IMAGES, or `images` in al.toml")
+    files = glance(settings.images, follow_links=settings.follow_links)
+    if named and files["label"].isna().all():
+        raise InputError(
+            "The simulated annotator knows the answers from class folders (images/<class>/…), and the images of "
+            f"{settings.images} lie in none. Let people answer: `al up`"
+        )
+    class_names(files, settings.classes, settings.images)
+
+
+def check_output(path: Path, option: str) -> None:
+    """Check that a file may be written there.
+
+    Raises
+    ------
+    InputError
+        A folder is there, or a file where a folder is to be.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} ({option}) is a folder: name a file in it")
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if not folder.is_dir():
+        raise InputError(f"{path} ({option}) could not be written: {folder} is a file, not a folder")
 
 
 def end_on_signals() -> None:

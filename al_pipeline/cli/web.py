@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import Home, configure, console, end_on_signals, told_plainly
+from al_pipeline.cli.session import Home, configure, end_on_signals, say, told_plainly
+from al_pipeline.core.errors import InputError
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback are open to a network.")]
 
@@ -22,35 +23,41 @@ def webhook(
     home: Home = None,
 ) -> None:
     """Be told of answers by Label Studio, and open the next round at once instead of at the sensor's next look."""
-    from al_pipeline.core.files import kept_secret
-    from al_pipeline.labelstudio.callbacks import register_webhook
-    from al_pipeline.servers.dagster_api import DagsterApi
-    from al_pipeline.servers.local import Servers
-    from al_pipeline.servers.observer import open_loop
-    from al_pipeline.web.opening import open_round
-    from al_pipeline.web.serve import serving
-    from al_pipeline.web.wakes import Waker
-    from al_pipeline.web.webhook import receiver
+    with told_plainly():
+        settings = configure(home)
+        _begin(host, port)
+        from al_pipeline.servers.dagster_api import DagsterApi
+        from al_pipeline.servers.local import Servers, instance_folder
+        from al_pipeline.servers.processes import answers
 
-    with told_plainly(), open_loop(settings := configure(home)) as loop:
-        _begin(host)
+        instance_folder(settings)
         last = Servers.last(settings)
-        api = DagsterApi(dagster_url or (last.dagster_url if last else "http://127.0.0.1:3000"))
+        api = DagsterApi(dagster_url or (last.dagster_url if last and last.running else "http://127.0.0.1:3000"))
+        if not answers(f"{api.url}/server_info"):
+            raise InputError(f"No Dagster answers at {api.url}: run `al up` first, or say where it is (--dagster-url)")
+        from al_pipeline.core.files import kept_secret
+        from al_pipeline.labelstudio.callbacks import register_webhook
+        from al_pipeline.servers.observer import open_loop
+        from al_pipeline.web.opening import open_round
+        from al_pipeline.web.serve import serving
+        from al_pipeline.web.wakes import Waker
+        from al_pipeline.web.webhook import receiver
+
         secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
         secret = secret or kept_secret(settings.webhook_secret_file)
-        client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
-        waker = Waker(lambda: open_round(loop, api))
-        with serving(receiver(secret, waker), host, port) as bound:
-            url = f"{(settings.webhook_url or f'http://127.0.0.1:{bound}').rstrip('/')}/webhook"
-            register_webhook(client, project_id, url, secret)
-            # What people did while nobody listened is told by no webhook.
-            waker.wake()
-            console.print(
-                f"Label Studio ({escape(client.project_url(project_id))}) tells {escape(url)} when people answer; a "
-                f"round that is due is launched at {escape(api.url)}. Ctrl-C ends this, the sensor goes on.",
-                soft_wrap=True,
-            )
-            threading.Event().wait()
+        with open_loop(settings) as loop:
+            client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
+            waker = Waker(lambda: open_round(loop, api))
+            with serving(receiver(secret, waker), host, port) as bound:
+                url = f"{(settings.webhook_url or f'http://127.0.0.1:{bound}').rstrip('/')}/webhook"
+                register_webhook(client, project_id, url, secret)
+                # What people did while nobody listened is told by no webhook.
+                waker.wake()
+                say(
+                    f"Label Studio ({escape(client.project_url(project_id))}) tells {escape(url)} when people answer; "
+                    f"a round that is due is launched at {escape(api.url)}. Ctrl-C ends this, the sensor goes on."
+                )
+                threading.Event().wait()
 
 
 def ml_backend(
@@ -62,36 +69,37 @@ def ml_backend(
     home: Home = None,
 ) -> None:
     """Answer Label Studio with the newest checkpoint's guesses, as its ML backend; never on the holdout."""
-    from al_pipeline.labelstudio.callbacks import register_backend
-    from al_pipeline.loop.deployment import Deployment
-    from al_pipeline.web.guesses import Guesses
-    from al_pipeline.web.ml_backend import backend
-    from al_pipeline.web.serve import serving
-
     with told_plainly():
         settings = configure(home)
-        _begin(host)
+        _begin(host, port)
+        from al_pipeline.loop.deployment import Deployment
+
         deployment = Deployment(settings)
+        # Known before the network is loaded.
+        project_id = deployment.project_id() if connect else None
+        from al_pipeline.labelstudio.callbacks import register_backend
+        from al_pipeline.web.guesses import Guesses
+        from al_pipeline.web.ml_backend import backend
+        from al_pipeline.web.serve import serving
+
         password = settings.ml_backend_password.get_secret_value() if settings.ml_backend_password else None
         guesses = Guesses(settings.artifacts, settings.published_images, deployment.ledger)
         with serving(backend(guesses, password), host, port) as bound:
             url = (settings.ml_backend_url or f"http://127.0.0.1:{bound}").rstrip("/")
-            console.print(f"{escape(url)} answers with the checkpoint {guesses.version()}.", soft_wrap=True)
-            if connect:
-                client, project_id = deployment.label_studio, deployment.project_id()
+            say(f"{escape(url)} answers with the checkpoint {guesses.version()}.")
+            if project_id is not None:
+                client = deployment.label_studio
                 register_backend(client, project_id, url, password)
-                console.print(
-                    f"{escape(client.project_url(project_id))} asks it for a guess whenever somebody opens a task.",
-                    soft_wrap=True,
-                )
+                say(f"{escape(client.project_url(project_id))} asks it for a guess whenever somebody opens a task.")
             threading.Event().wait()
 
 
-def _begin(host: str) -> None:
-    """Prepare a server's process: signals, log lines, a warning if others reach it."""
-    from al_pipeline.web.serve import is_loopback
+def _begin(host: str, port: int) -> None:
+    """Prepare a server's process: signals, log lines, a warning if others reach it; refuse a port that is taken."""
+    from al_pipeline.web.serve import is_loopback, listen
 
     end_on_signals()
+    listen(host, port).close()
     # Ours alone: httpx would tell of every request.
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -99,8 +107,7 @@ def _begin(host: str) -> None:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     if not is_loopback(host):
-        console.print(
+        say(
             f"[yellow]Warning:[/yellow] {escape(host)} is not loopback: whoever reaches it over the network can send "
-            "requests, unencrypted. Put it behind a proxy with TLS, or use --host 127.0.0.1",
-            soft_wrap=True,
+            "requests, unencrypted. Put it behind a proxy with TLS, or use --host 127.0.0.1"
         )

@@ -10,19 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.data.pool import SUFFIXES, walk
-from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
-from al_pipeline.core.learning.checkpoint import Checkpoint
-from al_pipeline.core.learning.predict import predict
+
+if TYPE_CHECKING:
+    from al_pipeline.core.learning.checkpoint import Checkpoint
 
 # Images whose outcome is in memory at a time, a multiple of the blocks that `predict` decodes ahead. Between two chunks
 # nothing is decoded ahead and the network is built anew: together well under a tenth of the time of one chunk.
@@ -72,6 +72,8 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
     ------
     InputError
         No such round is stored, or the name is neither.
+    CheckpointError
+        There is no such file.
     """
     folder = artifacts / "checkpoint"
     stored = sorted(path.stem for path in folder.glob("*.safetensors") if ROUND.fullmatch(path.stem))
@@ -79,6 +81,8 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
         return folder / f"{name}.safetensors"
     path = Path(name).expanduser()
     if name != "latest" and not ROUND.fullmatch(name) and (path.suffix == ".safetensors" or path.exists()):
+        if not path.is_file():
+            raise CheckpointError(f"There is no file {path}: check the path, or name a round")
         return path
     if not stored:
         raise InputError(
@@ -95,7 +99,7 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
 
 
 def predict_folder(
-    checkpoint: Checkpoint, root: Path, output: Path, *, progress: Callable[[int, int], None] | None = None
+    checkpoint: "Checkpoint", root: Path, output: Path, *, progress: Callable[[int, int], None] | None = None
 ) -> Outcome:
     """Predict every image in a folder, recursively, and write one table: a row per file, in the order of the paths.
 
@@ -120,8 +124,7 @@ def predict_folder(
     FileError
         The table cannot be written.
     """
-    if output.suffix.lower() not in TABLES:
-        raise InputError(f"{output}: the table is written as {' or '.join(TABLES)}: give the file such a name")
+    check_table(output)
     folder, found = _find(root)
     names = checkpoint.info.class_names
     failed: dict[str, str] = {}
@@ -146,10 +149,21 @@ def predict_folder(
     return Outcome(len(found), failed, {name: counts[name] for name in names}, seconds)
 
 
-def _find(root: Path) -> tuple[Path, list[tuple[PurePath, str | None]]]:
-    """Return a folder and the files in it, each with what is known to be wrong with it, if anything."""
+def check_table(output: Path) -> None:
+    """Raise InputError if a file's name is that of no kind of table."""
+    if output.suffix.lower() not in TABLES:
+        raise InputError(f"{output}: the table is written as {' or '.join(TABLES)}: give the file such a name")
+
+
+def check_folder(root: Path) -> None:
+    """Raise InputError if there is no such folder of images, or image, without looking through it."""
     if not root.exists():
         raise InputError(f"There is no folder or image {root}: check the path")
+
+
+def _find(root: Path) -> tuple[Path, list[tuple[PurePath, str | None]]]:
+    """Return a folder and the files in it, each with what is known to be wrong with it, if anything."""
+    check_folder(root)
     if not root.is_dir():
         return root.parent, [(PurePath(root.name), None)]
     found = sorted(walk(root), key=lambda item: item[0].parts)
@@ -161,7 +175,7 @@ def _find(root: Path) -> tuple[Path, list[tuple[PurePath, str | None]]]:
     return root, found
 
 
-def _frame(checkpoint: Checkpoint, folder: Path, chunk: Sequence[tuple[PurePath, str | None]]) -> pd.DataFrame:
+def _frame(checkpoint: "Checkpoint", folder: Path, chunk: Sequence[tuple[PurePath, str | None]]) -> pd.DataFrame:
     """Return the table's rows of some files."""
     names = np.array(checkpoint.info.class_names, dtype=object)
     probabilities, errors = _predict(checkpoint, [folder / path for path, _ in chunk], [error for _, error in chunk])
@@ -179,9 +193,11 @@ def _frame(checkpoint: Checkpoint, folder: Path, chunk: Sequence[tuple[PurePath,
 
 
 def _predict(
-    checkpoint: Checkpoint, paths: Sequence[Path], errors: Sequence[str | None]
+    checkpoint: "Checkpoint", paths: Sequence[Path], errors: Sequence[str | None]
 ) -> tuple[npt.NDArray[np.float32], list[str | None]]:
     """Return probabilities, NaN where there is an error, and the errors with those that came up."""
+    from al_pipeline.core.learning.predict import predict
+
     probabilities = np.full((len(paths), len(checkpoint.info.class_names)), np.nan, dtype=np.float32)
     errors = [error or _no_file(path) for path, error in zip(paths, errors, strict=True)]
     while readable := [i for i, error in enumerate(errors) if error is None]:
@@ -227,6 +243,9 @@ def _table(path: Path, suffix: str, class_names: Sequence[str]) -> Iterator[Call
         with path.open("w", encoding="utf-8", newline="") as file:
             yield lambda frame: frame.to_csv(file, index=False, header=file.tell() == 0)
         return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     # Said here, because the first rows may hold nothing but empty values.
     schema = pa.schema(
         [("path", pa.string()), ("predicted", pa.string()), ("probability", pa.float32())]

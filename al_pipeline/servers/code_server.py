@@ -25,11 +25,16 @@ import dagster._cli
 import dagster._grpc.server as server
 
 from al_pipeline.servers.dagster_api import LOCATION
-from al_pipeline.servers.orphans import end_orphaned_runs
 
 MODULE = "al_pipeline.servers.code_server"
 RUNS = "al_pipeline.servers.preload"
 SENSORS = ("al_pipeline.ledger", "al_pipeline.servers.local", "label_studio_sdk.client")
+# Runs whose process is gone: without a word about them they would count as in progress, and the loop wait for ever.
+IN_A_PROCESS = [dagster.DagsterRunStatus.STARTED, dagster.DagsterRunStatus.CANCELING]
+MESSAGE = (
+    "The code server that ran it has ended and taken this run's process along (a reboot, Ctrl-C, no memory). "
+    "Nothing of it is lost: what had been stored is kept, and the round can be run again."
+)
 
 
 class WarmServer(server.DagsterApiServer):
@@ -50,6 +55,26 @@ def start_warm_servers() -> None:
     names: dict[str, object] = server.__dict__
     names["DagsterApiServer"] = WarmServer
     names["get_python_environment_entry_point"] = lambda executable: [executable, "-m", MODULE]
+
+
+def end_orphaned_runs(instance: dagster.DagsterInstance, location: str) -> list[str]:
+    """Report every run of a code location that is said to be in a process; return their ids.
+
+    To be called when the location's code server starts: run processes are its children and end with it, so none of
+    these can be alive. A run reported as failed is retried by Dagster (``run_retries``) or by the sensor; one that a
+    person was canceling is canceled.
+    """
+    ended = []
+    for run in instance.get_runs(dagster.RunsFilter(statuses=IN_A_PROCESS)):
+        origin = run.remote_job_origin
+        if origin is None or origin.repository_origin.code_location_origin.location_name != location:
+            continue
+        if run.status == dagster.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message=MESSAGE)
+        else:
+            instance.report_run_failed(run, message=MESSAGE)
+        ended.append(run.run_id)
+    return ended
 
 
 def main() -> None:

@@ -161,15 +161,16 @@ class DagsterApi:
         Raises
         ------
         DagsterError
-            It failed, was canceled or took longer than `timeout` seconds; the message has its address.
+            It failed, was canceled or took longer than `timeout` seconds. The message has the run's id and not its
+            address: whoever waits may well be about to stop the server.
         """
         deadline = time.monotonic() + timeout
         while (status := self.status(run_id)) not in ENDED:
             if time.monotonic() > deadline:
-                raise DagsterError(f"Run {self.url}/runs/{run_id} is still {status} after {timeout:.0f} s")
+                raise DagsterError(f"The run {run_id} is still {status} after {timeout:.0f} s")
             time.sleep(0.5)
         if status != "SUCCESS":
-            raise DagsterError(f"A run ended with {status}: {self.first_error(run_id)} See {self.url}/runs/{run_id}")
+            raise DagsterError(f"The run {run_id} ended with {status}: {self.first_error(run_id)}")
 
     def first_error(self, run_id: str) -> str:
         """Return the cause of the first error of a run, with the step where it happened."""

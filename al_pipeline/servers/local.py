@@ -1,5 +1,6 @@
 """What `al up` runs on this machine, so that `al status` and the others in a second terminal find it."""
 
+import os
 from pathlib import Path
 
 import psutil
@@ -48,6 +49,26 @@ class Servers(BaseModel):
             file.write_text(self.model_dump_json(indent=1))
 
 
+def instance_folder(settings: Settings) -> Path:
+    """Return the folder of Dagster's instance: DAGSTER_HOME if that is set, else the one in the home.
+
+    Raises
+    ------
+    InputError
+        Dagster never ran there.
+    """
+    folder = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home)
+    file = folder / "dagster.yaml"
+    if not file.exists():
+        raise InputError(f"Dagster has never run in {folder}: run `al up` (or `al demo`) first, or set AL_HOME")
+    text = file.read_text()
+    # A home of the version before: the module has moved, and the file is written anew only by the next `al up`.
+    if (moved := text.replace("module: al_pipeline.event_log", "module: al_pipeline.servers.event_log")) != text:
+        with whole_file(file, "Dagster's configuration") as whole:
+            whole.write_text(moved)
+    return folder
+
+
 def label_studio_folder(settings: Settings) -> Path:
     """Return the folder of the Label Studio that `al up` runs: its database and its credentials."""
     return settings.home.resolve() / "labelstudio"
@@ -59,7 +80,7 @@ def label_studio(settings: Settings) -> LabelStudio:
     Raises
     ------
     InputError
-        Neither is there.
+        Neither is there, or what `al up` ran has ended.
     """
     if settings.label_studio_url:
         token = settings.label_studio_token.get_secret_value() if settings.label_studio_token else ""
@@ -70,5 +91,10 @@ def label_studio(settings: Settings) -> LabelStudio:
         raise InputError(
             f"No Label Studio is known: AL_LABEL_STUDIO_URL is not set and {settings.home.resolve()} has no local "
             "server. Set AL_LABEL_STUDIO_URL and AL_LABEL_STUDIO_TOKEN, or start one with `al up`"
+        )
+    if not servers.running:
+        raise InputError(
+            f"The servers of {settings.home.resolve()} have ended, and Label Studio is one of them: start them again "
+            f"with `al up --home {settings.home.resolve()}`"
         )
     return LabelStudio(servers.label_studio_url, credentials.token, timeout=settings.label_studio_timeout)

@@ -1,6 +1,5 @@
 """The state of the loop, read without its servers: what `al status` shows and `al demo` waits for."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +9,14 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.pool import class_names
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.metrics import Interval, stored_scores
 from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import stored_rounds
-from al_pipeline.loop.samples import classes_of
+from al_pipeline.servers.local import instance_folder
 from al_pipeline.settings import Settings
 
 
@@ -48,6 +48,10 @@ class Loop:
         """The settings."""
         return self.deployment.settings
 
+    @property
+    def _pool(self) -> Path:
+        return self.settings.artifacts / "image_pool.parquet"
+
     def facts(self) -> Facts:
         """Return the facts of the newest round."""
         return observe(self.instance, self.deployment, self.settings.policy)
@@ -72,29 +76,30 @@ class Loop:
         InputError
             There is none yet.
         """
-        path = self.settings.artifacts / "image_pool.parquet"
-        if not path.exists():
+        if not self._pool.exists():
             raise InputError(f"There is no image pool in {self.settings.home.resolve()} yet: run `al up`")
-        return pd.read_parquet(path)
+        return pd.read_parquet(self._pool)
 
     def class_names(self) -> list[str]:
         """Return the class names, configured or taken from the folders."""
-        return classes_of(self.image_pool(), self.settings)
+        return class_names(self.image_pool(), self.settings.classes, self.settings.images or self._pool)
 
     def rounds(self) -> list[RoundRow]:
         """Return a row for each round that has an evaluation."""
+        seconds = self._seconds()
         return [
-            RoundRow(key, document["n_labels"], *stored_scores(document["evaluation"]), self._seconds(key))
+            RoundRow(key, document["n_labels"], *stored_scores(document["evaluation"]), seconds.get(key))
             for key, document in stored_rounds(self.settings.artifacts / "evaluation").items()
         ]
 
-    def _seconds(self, key: str) -> float | None:
-        records = self.instance.get_run_records(
-            dg.RunsFilter(tags={PARTITION_TAG: key}, job_name="round", statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1
-        )
-        if not records or records[0].start_time is None or records[0].end_time is None:
-            return None
-        return records[0].end_time - records[0].start_time
+    def _seconds(self) -> dict[str, float]:
+        """Return how long the newest successful run of each round took."""
+        succeeded = dg.RunsFilter(job_name="round", statuses=[dg.DagsterRunStatus.SUCCESS])
+        return {
+            record.dagster_run.tags[PARTITION_TAG]: record.end_time - record.start_time
+            for record in reversed(self.instance.get_run_records(succeeded))
+            if record.start_time and record.end_time and PARTITION_TAG in record.dagster_run.tags
+        }
 
 
 def truth(manifest: pd.DataFrame) -> dict[str, str]:
@@ -123,8 +128,5 @@ def open_loop(settings: Settings) -> Iterator[Loop]:
     InputError
         Dagster never ran there.
     """
-    home = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home)
-    if not (home / "dagster.yaml").exists():
-        raise InputError(f"Dagster has never run in {home}: run `al up` (or `al demo`) first, or set AL_HOME")
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with dg.DagsterInstance.from_config(str(instance_folder(settings))) as instance:
         yield Loop(settings, instance)

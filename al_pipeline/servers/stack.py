@@ -18,6 +18,7 @@ from al_pipeline.servers.processes import Service, ServiceError, answers, free_p
 from al_pipeline.settings import Settings
 
 HOST = "127.0.0.1"
+CODE_SERVER, EVENT_LOG = "al_pipeline.servers.code_server", "al_pipeline.servers.event_log"
 USUAL_PORTS = {"Dagster": 3000, "Label Studio": 8080}
 # The first start of Label Studio installs it and migrates its database: minutes on a slow disk.
 LABEL_STUDIO_TIMEOUT, DAGSTER_TIMEOUT = 900.0, 240.0
@@ -36,8 +37,7 @@ class Stack:
     Parameters
     ----------
     settings : Settings
-    environment : dict
-        Environment of the servers; must carry the settings as ``AL_*``.
+        Handed on to Dagster's servers, whole.
     dagster_port, label_studio_port : int, optional
         Ports asked for; by default those of the last time, the usual ones, or any free one.
     say : callable
@@ -47,7 +47,6 @@ class Stack:
     def __init__(
         self,
         settings: Settings,
-        environment: dict[str, str],
         *,
         dagster_port: int | None = None,
         label_studio_port: int | None = None,
@@ -65,6 +64,8 @@ class Stack:
         port = _port("Dagster", dagster_port, last.dagster_url if last else None, taken=set())
         self.dagster_url = f"http://{HOST}:{port}"
         self.label_studio: LocalLabelStudio | None = None
+        others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AL_")}
+        environment = others | settings.environment()
         if settings.label_studio_url:
             self.label_studio_url = settings.label_studio_url
         else:
@@ -78,7 +79,7 @@ class Stack:
                 log=self.logs / "label-studio.log",
             )
             self.label_studio, self.label_studio_url = studio, studio.url
-            environment = environment | {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}
+            environment |= {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}
         self.api = DagsterApi(self.dagster_url)
         self.dagster = self._dagster(environment, port)
 
@@ -90,7 +91,7 @@ class Stack:
         workspace = home / "workspace.yaml"
         server = {"host": HOST, "port": code_port, "location_name": LOCATION}
         workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
-        environment = environment | {"DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+        environment |= {"DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
         # Threads that spin while they wait slow training five-fold when a server needs the same cores.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -102,7 +103,7 @@ class Stack:
         return [
             service(
                 "Dagster code server",
-                *(f"{LOCATION}.code_server", "code-server", "start", *code, "--location-name", LOCATION),
+                *(CODE_SERVER, "code-server", "start", *code, "--location-name", LOCATION),
                 health=lambda: port_in_use(code_port),
             ),
             service(
@@ -174,7 +175,7 @@ class Stack:
 
 def _event_log(home: Path) -> str:
     storage = {
-        "module": f"{LOCATION}.event_log",
+        "module": EVENT_LOG,
         "class": "OpenEventLog",
         "config": {"base_dir": str(home / "history" / "runs")},  # where Dagster has it by default
     }

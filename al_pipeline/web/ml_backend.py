@@ -21,8 +21,8 @@ from starlette.routing import Route
 from al_pipeline.core.errors import ALError
 from al_pipeline.labelstudio.callbacks import USER
 from al_pipeline.labelstudio.config import choice, classes_in
-from al_pipeline.web.bodies import CLOSE, read_body
 from al_pipeline.web.guesses import Guess, Guesses
+from al_pipeline.web.serve import CLOSE, read_body
 
 log = logging.getLogger(__name__)
 # A task has about 1 kB with an answer, and "Retrieve predictions" sends all that are selected at once.

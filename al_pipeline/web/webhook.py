@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from al_pipeline.labelstudio.callbacks import SECRET_HEADER
-from al_pipeline.web.bodies import CLOSE, read_body
+from al_pipeline.web.serve import CLOSE, read_body
 from al_pipeline.web.wakes import Waker
 
 # Ours has 40 bytes; one that people have set up to send everything may have a project's whole label config.

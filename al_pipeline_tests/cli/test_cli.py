@@ -1,6 +1,10 @@
 """The command line: plain errors with a remedy, and what can be asked without servers."""
 
+import json
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,22 +17,135 @@ from typer.testing import CliRunner
 from al_pipeline.cli.app import app
 from al_pipeline.ledger import Ledger
 from al_pipeline.servers.processes import free_port
+from al_pipeline.settings import load_settings
 from al_pipeline_tests.ledger.builders import manifest, moment, plan_rows, said, sample
 
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    # The commands hand settings to their child processes through the environment; the test takes them back.
-    for name in ("AL_HOME", "AL_IMAGES", "AL_CLASSES", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
     return tmp_path
 
 
 def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
     return result.exit_code, " ".join(result.output.split())
+
+
+def name_images(folder: Path, *classes: str) -> None:
+    """Make files that only their names make images of two classes."""
+    for name in classes or ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "1.png").touch()
+
+
+HEAVY = ("torch", "dagster", "label_studio_sdk", "sklearn", "scipy")
+REFUSALS = {
+    "up --images nowhere": "folder of images {cwd}/nowhere (AL_IMAGES) does not exist",
+    "up --images empty": "holds no images",
+    "up --images flat": "AL_CLASSES=muffin,chihuahua",
+    "up --images one": "give 1 class ('only')",
+    "demo --images flat": "knows the answers from class folders",
+    "status": "run `al up`",
+    "annotate": "run `al up`",
+    "webhook --port 0": "Dagster has never run",
+    "webhook --host 192.0.2.1": "Nothing can listen on port 9191 of 192.0.2.1",
+    "ml-backend --host 192.0.2.1": "Nothing can listen on port 9090 of 192.0.2.1",
+    "predict nowhere": "There is no folder or image nowhere",
+    "predict flat --checkpoint r0007": "There is no checkpoint 'r0007'",
+    "predict flat --checkpoint mine.safetensors": "There is no file mine.safetensors",
+    "predict flat --output flat": "flat (--output) is a folder",
+    "export-model model.onnx --checkpoint r7": "There is no checkpoint 'r7'",
+    "export-model flat/1.png/model.onnx": "flat/1.png is a file, not a folder",
+    "export labels.xlsx": "csv, parquet or json",
+    "export flat --format csv": "flat (FILE) is a folder",
+    "ledger import nowhere.csv": "There is no file nowhere.csv",
+    "ledger import flat/1.png": ".csv or .parquet",
+    "migrate --home flat/1.png": "cannot be created",
+}
+ALL_REFUSED = """
+import json, sys
+from typer.testing import CliRunner
+from al_pipeline.cli.app import app
+
+told = {}
+for line in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, line.split(), env={"COLUMNS": "400"})
+    imported = [name for name in sys.argv[2:] if name in sys.modules]
+    told[line] = [result.exit_code, " ".join(result.output.split()), imported]
+print(json.dumps(told))
+"""
+
+
+def test_what_cannot_work_is_refused_before_torch_or_dagster_is_imported(tmp_path: Path) -> None:
+    name_images(tmp_path / "one", "only")
+    for name in ("empty", "flat"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "flat" / "1.png").touch()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_"))}
+    command = [sys.executable, "-c", ALL_REFUSED, json.dumps(list(REFUSALS)), *HEAVY]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    for line, (code, told, imported) in json.loads(done.stdout).items():
+        assert code == 1, (line, told)
+        assert REFUSALS[line].format(cwd=tmp_path) in told, line
+        assert imported == [], line
+    assert sorted(path for path in tmp_path.rglob("*")) == before, "nothing was left behind"
+
+
+def test_a_setting_that_cannot_be_used_is_refused_at_once_with_where_it_stands(tmp_path: Path) -> None:
+    name_images(tmp_path / "photos")
+    for content, reason in (
+        ('[training]\nweights = "mine.pt"\n', "There is no file"),
+        ('[training]\nweights = "resnet"\n', "unknown weights 'resnet'; choose none, imagenet"),
+        ('[round]\nstrategie = "margin"\n', f"round.strategie ({tmp_path / 'al.toml'}) is no setting: did you mean"),
+    ):
+        (tmp_path / "al.toml").write_text(content)
+        code, told = run("up", "--images", str(tmp_path / "photos"))
+        assert code == 1
+        assert reason in told
+    assert not (tmp_path / ".al").exists()
+
+
+def test_what_up_was_told_is_known_to_the_others_from_the_home_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "1.png")
+    load_settings(home=tmp_path / "home", images=folder, classes=["cat", "dog"]).keep()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("AL_HOME", str(tmp_path / "home"))
+    (tmp_path / "elsewhere" / "labels.csv").write_text("path,label\n1.png,cat\n")
+    code, told = run("ledger", "import", "labels.csv")
+    assert code == 0, told
+    assert "1 labels are new" in told
+    code, told = run("doctor")
+    assert "images: 1 to label, 0 holdout, classes: cat, dog" in told
+    assert f"settings: home {tmp_path / 'home'}, which keeps classes, images" in told
+
+
+def test_labels_are_brought_to_a_home_that_has_kept_no_settings(tmp_path: Path) -> None:
+    stored = tmp_path / ".al" / "artifacts" / "image_pool.parquet"
+    stored.parent.mkdir(parents=True)
+    manifest().assign(label=None).to_parquet(stored)
+    (tmp_path / "labels.csv").write_text("path,label\n1.png,cat\n")
+    code, told = run("ledger", "import", "labels.csv")
+    assert code == 1
+    assert f"{stored} has no class folders, so the class names must be set: AL_CLASSES" in told
+
+
+def test_a_home_of_the_version_before_is_read_and_its_moved_module_named_anew(tmp_path: Path) -> None:
+    home = tmp_path / ".al" / "dagster"
+    home.mkdir(parents=True)
+    storage = "module: al_pipeline.event_log\n  class: OpenEventLog\n  config:\n    base_dir: " + str(home / "runs")
+    (home / "dagster.yaml").write_text(f"event_log_storage:\n  {storage}\ntelemetry:\n  enabled: false\n")
+    code, told = run("status")
+    assert code == 0, told
+    assert "no round has been run yet" in told
+    assert "module: al_pipeline.servers.event_log\n" in (home / "dagster.yaml").read_text()
 
 
 def test_up_without_images_says_how_to_name_them() -> None:
@@ -70,7 +187,7 @@ def test_status_while_a_round_runs_says_so_makes_no_counts_up_and_warns_of_other
 def test_a_port_in_use_is_refused_with_the_remedy(tmp_path: Path) -> None:
     import socket
 
-    (tmp_path / "images").mkdir()
+    name_images(tmp_path / "images")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", free_port()))
         taken.listen()

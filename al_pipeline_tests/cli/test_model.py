@@ -12,7 +12,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from al_pipeline.cli.app import ModelFormat, app
+from al_pipeline.cli.app import app
+from al_pipeline.cli.model import ModelFormat
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -41,10 +42,6 @@ def home(tmp_path: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest
     """The folder of a loop of three rounds; the working directory is another, empty one."""
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
-    # The commands hand settings on through the environment; the test takes them back.
-    for name in ("AL_HOME", "AL_IMAGES", "AL_CLASSES", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
     monkeypatch.setenv("AL_HOME", str(tmp_path / "home"))
     for key, checkpoint in checkpoints.items():
         checkpoint.save(tmp_path / "home" / "artifacts" / "checkpoint" / f"{key}.safetensors")

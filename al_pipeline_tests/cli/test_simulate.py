@@ -22,10 +22,6 @@ NAMES = ("black", "white")
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of images and a file of weights; the working directory is where they lie."""
     monkeypatch.chdir(tmp_path)
-    # The command hands settings on through the environment; the test takes them back.
-    for name in ("AL_HOME", "AL_IMAGES", "AL_CLASSES", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
     seed = 0
     for split, count in (("pool", 10), ("holdout", 4)):
         for name in NAMES:

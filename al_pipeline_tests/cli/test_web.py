@@ -27,7 +27,7 @@ def running(folder: Path, *arguments: str, **environment: str) -> Iterator[tuple
     output = folder / "output.txt"
     with output.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "al_pipeline", *arguments],
+            [sys.executable, "-m", "al_pipeline.cli", *arguments],
             env=ours | {"AL_HOME": str(folder / "home"), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"} | environment,
             stdout=out,
             stderr=subprocess.STDOUT,

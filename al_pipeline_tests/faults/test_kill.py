@@ -134,7 +134,7 @@ def loop(server: LocalLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> 
     many = settings | {"round": settings["round"] | {"batch_size": ANSWERS}}
     for name, options in (("usual", settings), ("first", many)):
         (home / name).write_bytes(pickle.dumps((home / "dagster", options)))
-    os.environ["AL_KILL_PROJECT"] = str(home / "usual")
+    os.environ["AL_FAULT_PROJECT"] = str(home / "usual")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["al_pipeline_tests.faults.warm"])
     loop = Loop(world, str(home / "first"), context)

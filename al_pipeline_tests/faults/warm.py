@@ -5,4 +5,4 @@ import os
 from al_pipeline_tests.faults.worker import project, warm_up
 
 warm_up()
-project(os.environ["AL_KILL_PROJECT"])
+project(os.environ["AL_FAULT_PROJECT"])

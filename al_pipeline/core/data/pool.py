@@ -106,6 +106,18 @@ def select_split(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
     return manifest[manifest["split"] == split].reset_index(drop=True)
 
 
+def glance(root: Path, *, follow_links: bool = False) -> pd.DataFrame:
+    """Return what the names alone tell of a folder, without opening a file: ``split`` and ``label`` as `scan` has them.
+
+    Raises
+    ------
+    InputError
+        The folder is missing or holds no images.
+    """
+    found = [("excluded" if each.problem else each.split, each.label) for each in _find(root, follow_links)]
+    return pd.DataFrame(found, columns=["split", "label"])
+
+
 def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: Path | None) -> list[str]:
     """Return the class names: the configured ones in their order, else those of the class folders, sorted.
 

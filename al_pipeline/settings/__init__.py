@@ -1,18 +1,17 @@
 """Everything that can be set, in one typed place.
 
 Deployment settings come, in this order, from environment variables (``AL_IMAGES``, ``AL_ROUND__BATCH_SIZE`` …), a
-``.env`` file and ``al.toml`` in the working directory. The groups ``round``, ``training`` and ``policy`` are also the
-per-run tunables: Dagster shows their fields in the Launchpad, with the values set here as defaults.
+``.env`` file and ``al.toml`` in the working directory, and what ``al up`` was told the last time, which the home keeps.
+The groups ``round``, ``training`` and ``policy`` are also the per-run tunables: Dagster shows their fields in the
+Launchpad, with the values set here as defaults.
 """
 
+import json
 from functools import lru_cache
 from pathlib import Path
-from textwrap import shorten
-from tomllib import TOMLDecodeError
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -24,9 +23,20 @@ from pydantic_settings import (
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.options import explained
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
+from al_pipeline.settings.kept import keep
+from al_pipeline.settings.origins import (
+    USUAL_HOME,
+    Name,
+    flat,
+    kept_file,
+    origins_of,
+    read_toml,
+    refused,
+    unknown,
+    variable_of,
+)
 
 
 class Settings(BaseSettings):
@@ -41,7 +51,7 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
-    home: Path = Field(default=Path(".al"), description="Folder of everything that is written: ledger, models, logs.")
+    home: Path = Field(default=USUAL_HOME, description="Folder of everything that is written: ledger, models, logs.")
     images: Path | None = Field(default=None, description="Folder of images, flat or in class folders.")
     classes: Annotated[list[str] | None, NoDecode] = Field(
         default=None, description="Class names, comma separated or a JSON list; the folder names by default."
@@ -134,6 +144,16 @@ class Settings(BaseSettings):
         # An empty variable is how .env files and Compose say "not set".
         return None if value == "" else value
 
+    @field_validator("home", mode="before")
+    @classmethod
+    def _empty_is_the_usual_home(cls, value: Any) -> Any:
+        return USUAL_HOME if value == "" else value
+
+    @field_validator("home", "images")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().resolve()
+
     @field_validator("embeddings")
     @classmethod
     def _without_secrets(cls, value: str | None) -> str | None:
@@ -153,11 +173,9 @@ class Settings(BaseSettings):
     @classmethod
     def _split_classes(cls, value: Any) -> Any:
         if isinstance(value, str):
-            import json
-
             if value.lstrip().startswith("["):
                 return json.loads(value)
-            return [name.strip() for name in value.split(",") if name.strip()]
+            return [name.strip() for name in value.split(",") if name.strip()] or None
         return value
 
     @model_validator(mode="after")
@@ -178,8 +196,47 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the environment, .env and al.toml."""
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+        """Arguments first, then the environment, .env, al.toml and what the home keeps."""
+        toml = TomlConfigSettingsSource(settings_cls)
+        sources = (init_settings, env_settings, dotenv_settings, toml)
+        home = next((found["home"] for source in sources if (found := source()).get("home")), None)
+        return *sources, TomlConfigSettingsSource(settings_cls, kept_file(home))
+
+    def given(self) -> dict[Name, Any]:
+        """Return every setting that was given, secrets included, by its name or by those of its group and itself."""
+        found: dict[Name, Any] = {}
+        for name in sorted(self.model_fields_set):
+            value = getattr(self, name)
+            if isinstance(value, BaseModel):
+                found |= {(name, part): getattr(value, part) for part in sorted(value.model_fields_set)}
+            else:
+                found[name,] = value
+        return found
+
+    def environment(self) -> dict[str, str]:
+        """Return every setting that was given, secrets included, as variables ``AL_*`` for a child process alone."""
+
+        def text(value: Any) -> str:
+            if isinstance(value, SecretStr):
+                return value.get_secret_value()
+            return "" if value is None else json.dumps(value) if isinstance(value, bool | list) else str(value)
+
+        given = self.given() | {("home",): self.home.resolve()}
+        return {variable_of(name): text(value) for name, value in given.items()}
+
+    def kept(self) -> dict[Name, Any]:
+        """Return what the home keeps of what `al up` was told."""
+        return dict(flat(read_toml(kept_file(self.home))))
+
+    def keep(self) -> str:
+        """Write what was given, but for secrets, into the home, for all commands; return a line that tells it.
+
+        Raises
+        ------
+        InputError
+            The file in the home cannot be read or written.
+        """
+        return keep(kept_file(self.home), self.given())
 
     @property
     def ledger_url(self) -> str:
@@ -229,37 +286,24 @@ def load_settings(**overrides: Any) -> Settings:
     Raises
     ------
     InputError
-        A file cannot be read or a value not used; the message names each field, its value's origin and what is allowed.
+        A name is unknown, a file cannot be read or a value not used; the message names each setting, its value's origin
+        and what is allowed.
     """
+    origins = origins_of(overrides)
+    loaded, problems = None, [*unknown(origins, Settings)]
     try:
-        return Settings(**overrides)
+        loaded = Settings(**overrides)
     except ValidationError as error:
-        raise InputError(
-            "These settings cannot be used:\n"
-            + "\n".join(_told(problem) for problem in error.errors())
-            + "\nThey come from environment variables AL_*, .env and al.toml, in this order."
-        ) from None
-    except TOMLDecodeError as error:
-        raise InputError(
-            f"{Path('al.toml').resolve()} is not TOML: {error}. README.md shows what it may hold"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f".env or al.toml in {Path.cwd()} is not UTF-8 text ({error}): save it as that") from None
+        # A name that is unknown in a group is told already.
+        told = [each for each in error.errors() if each["type"] != "extra_forbidden" or each["loc"] not in origins]
+        problems += [refused(problem, origins, Settings) for problem in told]
     except SettingsError as error:
         raise InputError(
             f"These settings cannot be read: {error}. Of a group, set each field by itself, as AL_ROUND__BATCH_SIZE=20"
         ) from None
-
-
-def _told(problem: ErrorDetails) -> str:
-    """Return a line about one setting: its name, its variable, its value unless that may be a secret, what is wrong."""
-    path = [str(part) for part in problem["loc"]]
-    if not path:
-        return f"  settings: {problem['msg']}"
-    value, field = problem["input"], Settings.model_fields.get(path[0])
-    secret = field is None or SecretStr in get_args(field.annotation) or any(sign in str(value) for sign in ("@", "//"))
-    said = problem["msg"].removeprefix("Value error, ") if secret else explained(problem, Settings)
-    return f"  {'.'.join(path)} (AL_{'__'.join(path).upper()}): {shorten(said, 1000, placeholder=' …')}"
+    if loaded is None or problems:
+        raise InputError("These settings cannot be used:\n" + "\n".join(problems))
+    return loaded
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,62 @@
+"""What `al up` starts: modules that are there, with the settings whole in their environment and nowhere else."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
+from al_pipeline.servers.event_log import OpenEventLog
+from al_pipeline.servers.stack import Stack
+from al_pipeline.settings import load_settings
+from al_pipeline_tests.labelstudio.servers import Answer, Request, answering
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AL_ALERT_URL", "https://alerts.example.org/s3cret")
+    settings = load_settings(
+        home=tmp_path / "home", images=Path("photos"), label_studio_url="http://ls.example.org", round={"batch_size": 3}
+    )
+    return Stack(settings, say=lambda _: None)
+
+
+def test_servers_are_handed_the_settings_and_our_own_environment_stays_as_it_is(stack: Stack, tmp_path: Path) -> None:
+    for service in stack.dagster:
+        handed = {name: value for name, value in service.env.items() if name.startswith("AL_")}
+        assert handed == {
+            "AL_HOME": str(tmp_path / "home"),
+            "AL_IMAGES": str(tmp_path / "photos"),
+            "AL_LABEL_STUDIO_URL": "http://ls.example.org",
+            "AL_ROUND__BATCH_SIZE": "3",
+            "AL_ALERT_URL": "https://alerts.example.org/s3cret",
+        }
+        assert "s3cret" not in " ".join(service.argv)
+    assert {name for name in os.environ if name.startswith("AL_")} >= {"AL_ALERT_URL"}
+    assert "AL_ROUND__BATCH_SIZE" not in os.environ
+
+
+def test_the_modules_it_names_are_there(stack: Stack) -> None:
+    for service in stack.dagster:
+        assert find_spec(service.argv[2]) is not None
+    file = stack.settings.dagster_home / "dagster.yaml"
+    assert yaml.safe_load(file.read_text())["event_log_storage"]["module"] == OpenEventLog.__module__
+    with dg.DagsterInstance.from_config(str(file.parent)) as instance:
+        assert isinstance(instance.event_log_storage, OpenEventLog)
+
+
+def test_a_run_that_failed_is_told_without_the_address_of_a_server_that_is_about_to_stop() -> None:
+    failed = {"runOrError": {"__typename": "Run", "status": "FAILURE"}}
+    cause = {"message": "StepError", "errorChain": [{"error": {"message": "no class folders\n"}}]}
+    logs = {"logsForRun": {"events": [{}, {"stepKey": "image_pool", "error": cause}]}}
+
+    def answer(request: Request) -> Answer:
+        return Answer(body={"data": logs if b"logsForRun" in request.body else failed})
+
+    with answering(answer) as server, pytest.raises(DagsterError) as told:
+        DagsterApi(server.url).wait("1234")
+    assert str(told.value) == "The run 1234 ended with FAILURE: image_pool: no class folders"
