@@ -46,8 +46,7 @@ def test_a_word_stands_for_the_whole_pool_where_there_is_no_null(word: str, monk
 
 
 @pytest.mark.parametrize(
-    ("value", "names"),
-    [("muffin, chihuahua", ["muffin", "chihuahua"]), ('["a, b", "ü"]', ["a, b", "ü"])],
+    ("value", "names"), [("muffin, chihuahua", ["muffin", "chihuahua"]), ('["a, b", "ü"]', ["a, b", "ü"])]
 )
 def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AL_CLASSES", value)

@@ -110,10 +110,7 @@ PARTS = {
         "Training the whole network, photos at 64 px",
         40,
         120,
-        [
-            Arm(("auto", "random")),
-            Arm(("auto", "random"), ", finetune", (("mode", "finetune"), ("epochs", 10))),
-        ],
+        [Arm(("auto", "random")), Arm(("auto", "random"), ", finetune", (("mode", "finetune"), ("epochs", 10)))],
         seeds=5,
         image_size=64,
     ),

@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 
 def up(
-    images: Images = None,
-    home: Home = None,
-    dagster_port: DagsterPort = None,
-    label_studio_port: StudioPort = None,
+    images: Images = None, home: Home = None, dagster_port: DagsterPort = None, label_studio_port: StudioPort = None
 ) -> None:
     """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
     with told_plainly():

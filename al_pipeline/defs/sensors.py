@@ -29,9 +29,7 @@ def annotations_landed(settings: Settings) -> dg.SensorDefinition:
 
 
 def _look(
-    context: dg.SensorEvaluationContext,
-    deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[RoundPolicy],
+    context: dg.SensorEvaluationContext, deployment: dg.ResourceParam[Deployment], policy: dg.ResourceParam[RoundPolicy]
 ) -> dg.SensorResult | dg.SkipReason:
     """Look at the newest round; once enough of its batch is answered, add the next round and request its run.
 
@@ -78,9 +76,7 @@ def _observation(facts: Facts) -> dg.AssetObservation:
 
 
 @dg.run_failure_sensor(
-    name="round_failed",
-    monitored_jobs=[round_job, retrain_job],
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    name="round_failed", monitored_jobs=[round_job, retrain_job], default_status=dg.DefaultSensorStatus.RUNNING
 )
 def round_failed(context: dg.RunFailureSensorContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Tell people that a round failed: in this sensor's log, and at AL_ALERT_URL if one is set."""

@@ -84,10 +84,7 @@ def connect(url: str) -> sa.Engine:
     arguments = {"timeout": PATIENCE} if sqlite else {"connect_timeout": PATIENCE, "application_name": "al_pipeline"}
     try:
         engine = sa.create_engine(
-            parsed,
-            connect_args=arguments,
-            pool_pre_ping=not sqlite,
-            json_serializer=partial(json.dumps, default=str),
+            parsed, connect_args=arguments, pool_pre_ping=not sqlite, json_serializer=partial(json.dumps, default=str)
         )
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise InputError(

@@ -224,8 +224,7 @@ def _with_purpose(round_key: str | None = None) -> sa.Subquery:
         .select_from(annotations)
         .outerjoin(samples, samples.c.sample_id == answer.sample_id)
         .outerjoin(
-            live,
-            (live.c.sample_id == answer.sample_id) & live.c.withdrawn_at.is_(None) & (live.c.purpose != REVIEW),
+            live, (live.c.sample_id == answer.sample_id) & live.c.withdrawn_at.is_(None) & (live.c.purpose != REVIEW)
         )
         .outerjoin(asked, (asked.c.sample_id == answer.sample_id) & (asked.c.round == answer.round))
         .where(*conditions)

@@ -112,11 +112,7 @@ class Stack:
                 health=lambda: answers(f"{self.dagster_url}/server_info") and self.api.loaded(),
                 port=port,
             ),
-            service(
-                "Dagster daemon",
-                *("dagster._daemon", "run", "--workspace", str(workspace)),
-                health=lambda: True,
-            ),
+            service("Dagster daemon", *("dagster._daemon", "run", "--workspace", str(workspace)), health=lambda: True),
         ]
 
     @property

@@ -43,12 +43,7 @@ class Settings(BaseSettings):
     """Deployment settings; every field is also an environment variable with the prefix ``AL_``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AL_",
-        env_nested_delimiter="__",
-        env_file=".env",
-        toml_file="al.toml",
-        extra="ignore",
-        frozen=True,
+        env_prefix="AL_", env_nested_delimiter="__", env_file=".env", toml_file="al.toml", extra="ignore", frozen=True
     )
 
     home: Path = Field(default=USUAL_HOME, description="Folder of everything that is written: ledger, models, logs.")

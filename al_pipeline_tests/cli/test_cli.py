@@ -160,9 +160,7 @@ def test_status_before_anything_ran_says_what_to_run() -> None:
     assert "run `al up`" in told
 
 
-def test_status_while_a_round_runs_says_so_makes_no_counts_up_and_warns_of_other_keys(
-    tmp_path: Path,
-) -> None:
+def test_status_while_a_round_runs_says_so_makes_no_counts_up_and_warns_of_other_keys(tmp_path: Path) -> None:
     home = tmp_path / ".al" / "dagster"
     home.mkdir(parents=True)
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")

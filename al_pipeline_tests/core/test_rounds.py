@@ -47,12 +47,7 @@ BASE = RoundStatus(
             "3 of 3 attempts failed, the last as run abc; mend the cause, then re-execute that run",
         ),
         (replace(BASE, run_state="failed", attempts=1, failed_run_id="x"), {"max_attempts": 1}, Stalled, "run x"),
-        (
-            replace(BASE, run_state="canceled", failed_run_id="abc"),
-            {},
-            Stalled,
-            "abc was canceled; re-execute it",
-        ),
+        (replace(BASE, run_state="canceled", failed_run_id="abc"), {}, Stalled, "abc was canceled; re-execute it"),
         # answering
         (BASE, {}, Wait, "r0003: 0 of 20 answered, 20 to go"),
         (replace(BASE, labeled=17), {}, Wait, "r0003: 17 of 20 answered, 3 to go"),

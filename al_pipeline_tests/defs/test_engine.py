@@ -188,12 +188,7 @@ def test_training_can_go_on_from_the_last_round(given: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arm", "mode"),
-    [
-        ("pseudo_label", "head"),
-        ("label_propagation", "finetune"),
-        ("fixmatch", "finetune"),
-    ],
+    ("arm", "mode"), [("pseudo_label", "head"), ("label_propagation", "finetune"), ("fixmatch", "finetune")]
 )
 def test_unlabeled_images_can_be_guessed_and_the_number_is_shown(given: World, arm: str, mode: str) -> None:
     options = {"mode": mode, "semi_supervised": arm, "confidence": 0.5}

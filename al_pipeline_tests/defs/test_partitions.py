@@ -96,9 +96,7 @@ def test_what_retrains_refuses_such_a_key_too(scanned: World) -> None:
     assert "the first one is r0000" in errors_of(launch(scanned, "r0001", "retrain"))
 
 
-def test_a_round_that_was_launched_too_early_waits_for_its_turn_and_the_early_run_is_no_attempt(
-    scanned: World,
-) -> None:
+def test_a_round_that_was_launched_too_early_waits_for_its_turn_and_the_early_run_is_no_attempt(scanned: World) -> None:
     begin(scanned, "r0000", dg.DagsterRunStatus.SUCCESS)
     early = launch(scanned, "r0002")
     assert not early.success

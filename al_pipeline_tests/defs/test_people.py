@@ -197,9 +197,7 @@ def test_when_label_studio_lost_everything_only_what_is_unanswered_is_asked_agai
 
 def test_crowdlab_weighs_annotators_and_tells_their_quality(make: MakeWorld, tmp_path: Path) -> None:
     world = make(
-        overlap=3,
-        policy={"consensus": "crowdlab"},
-        round={"strategy": "random", "batch_size": 24, "sample_size": None},
+        overlap=3, policy={"consensus": "crowdlab"}, round={"strategy": "random", "batch_size": 24, "sample_size": None}
     )
     client, _ = client_of(world)
     truth = world.value("image_pool").set_index("sample_id")["label"]

@@ -13,13 +13,7 @@ from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.config import choice
 from al_pipeline.labelstudio.connection import LabelStudioNotFoundError, LabelStudioUnavailableError
-from al_pipeline.labelstudio.events import (
-    ProjectCounts,
-    TaskAnswers,
-    TaskStatus,
-    parse_annotation,
-    parse_task,
-)
+from al_pipeline.labelstudio.events import ProjectCounts, TaskAnswers, TaskStatus, parse_annotation, parse_task
 
 # Before or after the server has done what it was asked for.
 FailureKind = Literal["before", "after"]

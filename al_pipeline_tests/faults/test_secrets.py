@@ -87,18 +87,11 @@ def _unpacked(value: object) -> bytes:
 
 
 def test_no_secret_is_in_logs_events_metadata_run_config_tasks_or_tracebacks(
-    make_world: Any,
-    server: LocalLabelStudio,
-    own_postgresql: PostgreSQL,
-    tmp_path: Path,
-    log: io.StringIO,
+    make_world: Any, server: LocalLabelStudio, own_postgresql: PostgreSQL, tmp_path: Path, log: io.StringIO
 ) -> None:
     unauthorized = next(fault for fault in FAULTS if fault.name == "401 once")
     lost = next(fault for fault in FAULTS if fault.name == "the server acts, its answer is lost")
-    with (
-        fault_proxy(server.url) as proxy,
-        answering(lambda _: Answer(500)) as alerts,
-    ):
+    with fault_proxy(server.url) as proxy, answering(lambda _: Answer(500)) as alerts:
         world = _world(make_world, server, proxy, own_postgresql, tmp_path, f"{alerts.url}/{ALERT_PATH}")
         assert world.run("setup").success
         failed = []
@@ -156,12 +149,7 @@ def test_no_secret_is_in_logs_events_metadata_run_config_tasks_or_tracebacks(
 
 
 def _world(
-    make_world: Any,
-    server: LocalLabelStudio,
-    proxy: FaultProxy,
-    database: PostgreSQL,
-    folder: Path,
-    alert_url: str,
+    make_world: Any, server: LocalLabelStudio, proxy: FaultProxy, database: PostgreSQL, folder: Path, alert_url: str
 ) -> World:
     assert proxy.server is not None
     # Label Studio need not find the images, nobody looks at them: the secrets that it keeps itself lie elsewhere.

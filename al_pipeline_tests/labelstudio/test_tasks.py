@@ -23,9 +23,7 @@ ROW: dict[str, Any] = {
 
 def test_a_task_says_which_sample_and_round_it_is_and_where_the_image_lies() -> None:
     task = payload(ROW, round_key="r0003", image_name="5e5e.png", prediction=False)
-    assert task == {
-        "data": {"sample_id": "5e" * 16, "round": "r0003", "image": "/data/local-files/?d=images/5e5e.png"},
-    }
+    assert task == {"data": {"sample_id": "5e" * 16, "round": "r0003", "image": "/data/local-files/?d=images/5e5e.png"}}
 
 
 @pytest.mark.parametrize("purpose", ["query", "holdout"])

@@ -242,12 +242,7 @@ def test_in_flight_means_asked_and_not_answered(ledger: Ledger) -> None:
     ledger.plan("r0000", plan_rows(1, 2, 3, 4, 5))
     ledger.withdraw("r0000", [sample(5)], moment(1))
     ledger.append(
-        [
-            said(1, sample(1), "cat"),
-            said(2, sample(2), None, cancelled=True),
-            said(3, sample(3), None),
-        ],
-        moment(1),
+        [said(1, sample(1), "cat"), said(2, sample(2), None, cancelled=True), said(3, sample(3), None)], moment(1)
     )
     assert {asked for _, asked in ledger.open_tasks()} == {sample(3), sample(4)}
     assert asked(ledger) == {sample(1), sample(2), sample(3), sample(4)}

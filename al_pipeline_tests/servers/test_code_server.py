@@ -12,11 +12,7 @@ import dagster as dg
 import dagster._grpc.server as server
 import pytest
 from dagster import DagsterRunStatus as Status
-from dagster._core.remote_origin import (
-    GrpcServerCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from al_pipeline.servers import code_server
 

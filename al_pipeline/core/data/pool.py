@@ -37,11 +37,7 @@ class _Found:
 
 
 def scan(
-    root: Path,
-    *,
-    max_excluded_share: float = 0.2,
-    follow_links: bool = False,
-    workers: int | None = None,
+    root: Path, *, max_excluded_share: float = 0.2, follow_links: bool = False, workers: int | None = None
 ) -> pd.DataFrame:
     """Read a folder of images, recursively, into a manifest of one row per file, in the order of the paths.
 

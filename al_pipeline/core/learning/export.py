@@ -184,9 +184,7 @@ def _torchscript(checkpoint: Checkpoint) -> bytes:
     with _torchscript_is_deprecated(), torch.inference_mode():
         # Our own comparison goes further than that of the tracer: other pixels, other batch sizes, a file.
         traced = torch.jit.trace(
-            PixelsToProbabilities(checkpoint),
-            torch.zeros(2, size, size, 3, dtype=torch.uint8),
-            check_trace=False,
+            PixelsToProbabilities(checkpoint), torch.zeros(2, size, size, 3, dtype=torch.uint8), check_trace=False
         )
         extra = {EXTRA_FILE: json.dumps(describe(checkpoint), ensure_ascii=False)}
         torch.jit.save(traced, buffer, _extra_files=extra)

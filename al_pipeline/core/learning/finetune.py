@@ -180,12 +180,7 @@ class _Run:
     """One run over the epochs with one batch size."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        options: TrainingOptions,
-        batch_size: int,
-        rng: np.random.Generator,
-        place: torch.device,
+        self, model: nn.Module, options: TrainingOptions, batch_size: int, rng: np.random.Generator, place: torch.device
     ) -> None:
         self.options, self.batch_size, self.rng, self.place = options, batch_size, rng, place
         # Training is faster with channels first on CPUs, unlike prediction (measured with AVX2); GPUs want them last.

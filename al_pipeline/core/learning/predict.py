@@ -90,12 +90,7 @@ def embed(
 
 
 def _forward(
-    model: nn.Module,
-    checkpoint: Checkpoint,
-    images: Sequence[str | Path] | CachedImages,
-    block: int,
-    *,
-    width: int,
+    model: nn.Module, checkpoint: Checkpoint, images: Sequence[str | Path] | CachedImages, block: int, *, width: int
 ) -> npt.NDArray[np.float32]:
     info, place = checkpoint.info, device()
     _fold_batch_norms(model)

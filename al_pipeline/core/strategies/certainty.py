@@ -37,10 +37,7 @@ def low_high_certainty(query: Query) -> Picks:
     low = query.take(lambda start, stop: -_certainty(query, start, stop), query.batch_size - query.batch_size // 2)
     high = query.take(lambda start, stop: _certainty(query, start, stop), query.batch_size // 2)
     turns = np.argsort(np.concatenate([np.arange(len(low.indices)), np.arange(len(high.indices))]), kind="stable")
-    return Picks(
-        np.concatenate([low.indices, high.indices])[turns],
-        np.concatenate([low.scores, high.scores])[turns],
-    )
+    return Picks(np.concatenate([low.indices, high.indices])[turns], np.concatenate([low.scores, high.scores])[turns])
 
 
 @strategy(description="The B candidates in the middle when all are sorted by certainty.", source=PAPER, balanced=True)
@@ -67,10 +64,7 @@ def mid_certainty(query: Query) -> Picks:
 
 
 @strategy(
-    description="B candidates drawn at random: the baseline.",
-    source="simple random sampling",
-    needs=(),
-    balanced=True,
+    description="B candidates drawn at random: the baseline.", source="simple random sampling", needs=(), balanced=True
 )
 def random(query: Query) -> Picks:
     """Draw without replacement: every candidate's place in the queue is a random number. There is no utility (NaN)."""

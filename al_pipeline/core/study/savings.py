@@ -157,13 +157,7 @@ def _mean_curves(values: Floats, rows: Integers) -> Floats:
 
 
 def _saving(
-    results: Results,
-    strategy: str,
-    baseline: str,
-    difference: AreaDifference,
-    at: int,
-    base: Floats,
-    own: Floats,
+    results: Results, strategy: str, baseline: str, difference: AreaDifference, at: int, base: Floats, own: Floats
 ) -> Saving:
     curves = results.curves
     n, budgets, target = len(curves.seeds), curves.budgets, base[:, at]

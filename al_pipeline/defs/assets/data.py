@@ -73,5 +73,5 @@ def embeddings(
             "reused": len(samples.uris) - computed,
             "weights": f"{training.weights} ({samples.start.info.backbone_hash[:16]})",
             "store": dg.MetadataValue.path(str(samples.store.folder)),
-        },
+        }
     )

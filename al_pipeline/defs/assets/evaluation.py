@@ -16,12 +16,7 @@ from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.kept_predictions import (
-    HoldoutPredictions,
-    StopPredictions,
-    prequential_accuracies,
-    stored_rounds,
-)
+from al_pipeline.loop.kept_predictions import HoldoutPredictions, StopPredictions, prequential_accuracies, stored_rounds
 from al_pipeline.loop.proof import live_proof
 from al_pipeline.loop.samples import StoredSamples
 
@@ -105,13 +100,7 @@ def evaluation(
     return dg.MaterializeResult(value=document, metadata=metadata)
 
 
-@dg.asset(
-    group_name="model",
-    kinds={"matplotlib"},
-    io_manager_key="tables",
-    op_tags=LATER,
-    deps=[evaluation],
-)
+@dg.asset(group_name="model", kinds={"matplotlib"}, io_manager_key="tables", op_tags=LATER, deps=[evaluation])
 def learning_curve(
     context: dg.AssetExecutionContext,
     deployment: dg.ResourceParam[Deployment],

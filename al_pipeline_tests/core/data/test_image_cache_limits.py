@@ -13,12 +13,7 @@ import pytest
 
 from al_pipeline.core.data.image_cache import CachedImages
 from al_pipeline.core.errors import ImageError
-from al_pipeline_tests.core.data.cached_pool import (
-    OVERHEAD,
-    PER_IMAGE,
-    SIZE,
-    Pool,
-)
+from al_pipeline_tests.core.data.cached_pool import OVERHEAD, PER_IMAGE, SIZE, Pool
 
 
 @pytest.fixture

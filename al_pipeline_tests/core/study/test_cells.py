@@ -35,12 +35,7 @@ def test_every_strategy_is_compared_with_every_seed() -> None:
     found = comparable(table(("random", 1), ("margin", 0), ("random", 0), ("margin", 1)), SETTINGS)
     assert (found.strategies, found.seeds) == (("margin", "random"), (0, 1))
     runs = found.results[["seed", "strategy"]].drop_duplicates()
-    assert list(runs.itertuples(index=False, name=None)) == [
-        (0, "margin"),
-        (0, "random"),
-        (1, "margin"),
-        (1, "random"),
-    ]
+    assert list(runs.itertuples(index=False, name=None)) == [(0, "margin"), (0, "random"), (1, "margin"), (1, "random")]
     assert len(found.results) == 8
     assert found.unpaired == ()
     assert found.other_settings == {}

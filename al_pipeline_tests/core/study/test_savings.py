@@ -257,16 +257,10 @@ def test_an_unknown_target_or_baseline_is_refused() -> None:
 @pytest.mark.parametrize(
     ("margin", "said"),
     [
-        (
-            around(0.6, 0.8, 0.9),
-            "margin reaches random's accuracy at 300 labels with 200 (1.50 times fewer, 95 % ",
-        ),
+        (around(0.6, 0.8, 0.9), "margin reaches random's accuracy at 300 labels with 200 (1.50 times fewer, 95 % "),
         (around(0.6, 0.7, 0.8, wiggle=2), "labels over its own: 1.00, 95 % not reached to 1."),
         (around(0.6, 0.7, 0.8, wiggle=2), "with 300, but nothing was shown to be saved (random's labels"),
-        (
-            around(0.4, 0.5, 0.7),
-            "margin does worse than random (area under the curve −17.50 points, 95 % −1",
-        ),
+        (around(0.4, 0.5, 0.7), "margin does worse than random (area under the curve −17.50 points, 95 % −1"),
         (
             around(0.4, 0.5, 0.7),
             "; it does not reach random's accuracy at 300 labels within 300, so nothing was saved.",

@@ -46,17 +46,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_annotations_votes",
         "annotations",
-        [
-            "sample_id",
-            "annotator",
-            "updated_at",
-            "annotation_id",
-            "deleted",
-            "cancelled",
-            "value",
-            "round",
-            "source",
-        ],
+        ["sample_id", "annotator", "updated_at", "annotation_id", "deleted", "cancelled", "value", "round", "source"],
     )
     for name, table, columns, condition in (
         ("ix_samples_holdout", "samples", ["sample_id"], "split = 'holdout'"),
