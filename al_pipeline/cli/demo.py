@@ -75,7 +75,7 @@ def prepare(home: Path, images: Path | None, *, fresh: bool) -> "Settings":
         `fresh` while the servers of the last demo run, or on a folder that is no demo; or images without class folders.
     """
     from al_pipeline.core.files import private_folder
-    from al_pipeline.servers.local import Servers
+    from al_pipeline.loop.local import Servers
 
     if images is not None:
         check_images(_settings(home, images), named=True)

@@ -115,7 +115,7 @@ def _listening(settings: "Settings") -> Iterator[Finding]:
     """Look whether our servers can be reached from other machines."""
     import psutil
 
-    from al_pipeline.servers import local
+    from al_pipeline.loop import local
 
     servers = local.Servers.last(settings)
     if servers is None or not servers.running:
@@ -158,7 +158,7 @@ def _images(settings: "Settings") -> Iterator[Finding]:
 
 
 def _ports(settings: "Settings") -> Iterator[Finding]:
-    from al_pipeline.servers import local
+    from al_pipeline.loop import local
     from al_pipeline.servers.processes import port_in_use
     from al_pipeline.servers.stack import USUAL_PORTS
 
@@ -186,7 +186,7 @@ def _ledger(settings: "Settings") -> Iterator[Finding]:
 
 
 def _label_studio(settings: "Settings") -> Iterator[Finding]:
-    from al_pipeline.servers import local
+    from al_pipeline.loop import local
 
     if settings.label_studio_url is None:
         servers = local.Servers.last(settings)

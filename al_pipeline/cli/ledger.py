@@ -81,7 +81,9 @@ def import_(
         if not table.is_file():
             raise InputError(f"There is no file {table}: check the path")
         settings = configure(home, images)
-        stored = settings.artifacts / "image_pool.parquet"
+        from al_pipeline.loop.deployment import Artifacts
+
+        stored = Artifacts(settings.artifacts).image_pool
         if not stored.exists() and settings.images is None:
             raise InputError("No images are known yet: add --images DIR, the folder that the labels are about")
         import pandas as pd

@@ -55,7 +55,7 @@ def status(home: Home = None) -> None:
         # What is imported stays: to look for garbage in it takes a fifth of the time of a command that ends at once.
         gc.disable()
         settings = configure(home)
-        from al_pipeline.servers.local import instance_folder
+        from al_pipeline.loop.local import instance_folder
 
         instance_folder(settings)
         from al_pipeline.cli.tables import print_rounds
@@ -91,7 +91,7 @@ def annotate(
     """Answer open tasks in Label Studio with a simulated annotator."""
     with told_plainly():
         settings = configure(home)
-        from al_pipeline.servers.local import instance_folder
+        from al_pipeline.loop.local import instance_folder
 
         instance_folder(settings)
         if not oracle:

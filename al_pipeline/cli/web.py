@@ -26,8 +26,8 @@ def webhook(
     with told_plainly():
         settings = configure(home)
         _begin(host, port)
+        from al_pipeline.loop.local import Servers, instance_folder
         from al_pipeline.servers.dagster_api import DagsterApi
-        from al_pipeline.servers.local import Servers, instance_folder
         from al_pipeline.servers.processes import answers
 
         instance_folder(settings)

@@ -8,6 +8,7 @@ import pandas as pd
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.rounds import RoundPolicy, round_key
 from al_pipeline.core.strategies.options import RoundSettings
+from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.loop.answers import draw_holdout, planned_before
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.review import review_rows
@@ -16,20 +17,6 @@ if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.ledger import Ledger
     from al_pipeline.loop.samples import StoredSamples
-
-PLAN_COLUMNS = (
-    "sample_id",
-    "purpose",
-    "rank",
-    "strategy",
-    "score",
-    "propensity",
-    "certainty",
-    "predicted",
-    "predicted_probability",
-    "seed",
-    "checkpoint",
-)
 
 
 def draw_candidates(

@@ -1,6 +1,5 @@
 """Where one installation keeps and finds things: its ledger, its Label Studio, the files of a round."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
 
 
-@dataclass(frozen=True)
 class Artifacts:
     """Where the values of assets lie: `defs.io` writes there, everybody else reads.
 
@@ -23,53 +21,28 @@ class Artifacts:
     ----------
     folder : Path
         `Settings.artifacts`, within AL_HOME.
+
+    Attributes
+    ----------
+    image_pool : Path
+        The manifest that `setup` stored.
+    checkpoints, evaluations, uncertainty_scores : Path
+        A .safetensors, .json or .parquet file per round.
+    holdout_predictions, stop_predictions : Path
+        What each round's checkpoint answers on the holdout, and on the stop set.
+    study_cells, comparison_page : Path
+        A folder per seed with the results of each strategy; the report of them all.
+    learning_curve : Path
+        The picture of all rounds, where people find it: in AL_HOME.
     """
 
-    folder: Path
-
-    @property
-    def image_pool(self) -> Path:
-        """The manifest that `setup` stored."""
-        return self.folder / "image_pool.parquet"
-
-    @property
-    def checkpoints(self) -> Path:
-        """A .safetensors file per round."""
-        return self.folder / "checkpoint"
-
-    @property
-    def evaluations(self) -> Path:
-        """A .json file per round."""
-        return self.folder / "evaluation"
-
-    def uncertainty_scores(self, key: str) -> Path:
-        """Return the scores of a round's candidates."""
-        return self.folder / "uncertainty_scores" / f"{key}.parquet"
-
-    @property
-    def holdout_predictions(self) -> Path:
-        """Each round's probabilities for the holdout."""
-        return self.folder / "holdout_predictions"
-
-    @property
-    def stop_predictions(self) -> Path:
-        """The stop set, and each round's answers on it."""
-        return self.folder / "stop_predictions"
-
-    @property
-    def study_cells(self) -> Path:
-        """A folder per seed with the results of each strategy."""
-        return self.folder / "simulation"
-
-    @property
-    def comparison_page(self) -> Path:
-        """The report of all cells."""
-        return self.folder / "strategy_comparison.html"
-
-    @property
-    def learning_curve(self) -> Path:
-        """The picture of all rounds, where people find it: in AL_HOME."""
-        return self.folder.parent / "learning_curve.png"
+    def __init__(self, folder: Path) -> None:
+        self.image_pool = folder / "image_pool.parquet"
+        self.checkpoints, self.evaluations = folder / "checkpoint", folder / "evaluation"
+        self.uncertainty_scores = folder / "uncertainty_scores"
+        self.holdout_predictions, self.stop_predictions = folder / "holdout_predictions", folder / "stop_predictions"
+        self.study_cells, self.comparison_page = folder / "simulation", folder / "strategy_comparison.html"
+        self.learning_curve = folder.parent / "learning_curve.png"
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one."""
@@ -96,7 +69,7 @@ class Deployment:
     @cached_property
     def label_studio(self) -> "LabelStudio":
         """A client for the configured Label Studio, or for the one that `al up` runs."""
-        from al_pipeline.servers import local
+        from al_pipeline.loop import local
 
         return local.label_studio(self.settings)
 

@@ -165,7 +165,7 @@ def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str,
         # What `explore` added is a sample of its own; without it a strategy that draws made the whole batch.
         explored = batch[batch["strategy"] == "random"]
         drawn = explored if len(explored) else batch
-        scores = deployment.artifacts.uncertainty_scores(str(key))
+        scores = deployment.artifacts.uncertainty_scores / f"{key}.parquet"
         if drawn["propensity"].isna().any() or not drawn["sample_id"].isin(labels.index).all() or not scores.exists():
             continue
         hits = drawn["predicted"].to_numpy() == labels.loc[drawn["sample_id"]].to_numpy()

@@ -1,7 +1,6 @@
 """Prediction outside of the loop: a folder of any size, a stored checkpoint, one table of the outcome."""
 
 import os
-import re
 import stat
 import time
 from collections import Counter
@@ -20,6 +19,8 @@ from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.data.pool import SUFFIXES, walk
 from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.rounds import is_round
+from al_pipeline.loop.deployment import Artifacts
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 # nothing is decoded ahead and the network is built anew: together well under a tenth of the time of one chunk.
 CHUNK = 1024
 TABLES = (".csv", ".parquet")
-ROUND = re.compile(r"r[0-9]{4}")
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
     CheckpointError
         There is no such file.
     """
-    folder = artifacts / "checkpoint"
-    stored = sorted(path.stem for path in folder.glob("*.safetensors") if ROUND.fullmatch(path.stem))
+    folder = Artifacts(artifacts).checkpoints
+    stored = sorted(path.stem for path in folder.glob("*.safetensors") if is_round(path.stem))
     if name in stored:
         return folder / f"{name}.safetensors"
     path = Path(name).expanduser()
-    if name != "latest" and not ROUND.fullmatch(name) and (path.suffix == ".safetensors" or path.exists()):
+    if name != "latest" and not is_round(name) and (path.suffix == ".safetensors" or path.exists()):
         if not path.is_file():
             raise CheckpointError(f"There is no file {path}: check the path, or name a round")
         return path

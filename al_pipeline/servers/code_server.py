@@ -28,7 +28,7 @@ from al_pipeline.servers.dagster_api import LOCATION
 
 MODULE = "al_pipeline.servers.code_server"
 RUNS = "al_pipeline.servers.preload"
-SENSORS = ("al_pipeline.ledger", "al_pipeline.servers.local", "label_studio_sdk.client")
+SENSORS = ("al_pipeline.ledger", "al_pipeline.loop.local", "label_studio_sdk.client")
 # Runs whose process is gone: without a word about them they would count as in progress, and the loop wait for ever.
 IN_A_PROCESS = [dagster.DagsterRunStatus.STARTED, dagster.DagsterRunStatus.CANCELING]
 MESSAGE = (

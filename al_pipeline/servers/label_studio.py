@@ -1,46 +1,15 @@
 """A Label Studio server on this machine, in an environment of its own: for `al up`, `al demo` and the tests."""
 
-import json
 import os
-import secrets
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from al_pipeline.core.files import write_private
+from al_pipeline.loop.local import make_credentials
 from al_pipeline.servers.processes import Service, ServiceError, answers, port_in_use
 
 VERSION = "1.23.2"
 HOST = "127.0.0.1"
 USERNAME = "annotator@example.com"
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """The login of the local server and its access token."""
-
-    username: str
-    password: str
-    token: str
-
-    def __repr__(self) -> str:
-        """Say whose they are, and nothing more."""
-        return f"Credentials({self.username!r})"
-
-
-def read_credentials(data_dir: Path) -> Credentials | None:
-    """Return the credentials of the local server that keeps its data in this folder; None if it never ran."""
-    path = data_dir / "credentials.json"
-    return Credentials(**json.loads(path.read_text())) if path.exists() else None
-
-
-def make_credentials(data_dir: Path) -> Credentials:
-    """Return the credentials of the folder, drawn at random at the first call and readable by their owner alone."""
-    if (known := read_credentials(data_dir)) is not None:
-        return known
-    drawn = Credentials(USERNAME, secrets.token_urlsafe(12), secrets.token_hex(20))
-    write_private(data_dir / "credentials.json", json.dumps(asdict(drawn)))
-    return drawn
 
 
 class LocalLabelStudio:

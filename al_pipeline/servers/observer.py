@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 import pandas as pd
@@ -16,7 +15,7 @@ from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import stored_rounds
-from al_pipeline.servers.local import instance_folder
+from al_pipeline.loop.local import instance_folder
 from al_pipeline.settings import Settings
 
 
@@ -48,10 +47,6 @@ class Loop:
         """The settings."""
         return self.deployment.settings
 
-    @property
-    def _pool(self) -> Path:
-        return self.settings.artifacts / "image_pool.parquet"
-
     def facts(self) -> Facts:
         """Return the facts of the newest round."""
         return observe(self.instance, self.deployment, self.settings.policy)
@@ -76,20 +71,23 @@ class Loop:
         InputError
             There is none yet.
         """
-        if not self._pool.exists():
+        path = self.deployment.artifacts.image_pool
+        if not path.exists():
             raise InputError(f"There is no image pool in {self.settings.home.resolve()} yet: run `al up`")
-        return pd.read_parquet(self._pool)
+        return pd.read_parquet(path)
 
     def class_names(self) -> list[str]:
         """Return the class names, configured or taken from the folders."""
-        return class_names(self.image_pool(), self.settings.classes, self.settings.images or self._pool)
+        return class_names(
+            self.image_pool(), self.settings.classes, self.settings.images or self.deployment.artifacts.image_pool
+        )
 
     def rounds(self) -> list[RoundRow]:
         """Return a row for each round that has an evaluation."""
         seconds = self._seconds()
         return [
             RoundRow(key, document["n_labels"], *stored_scores(document["evaluation"]), seconds.get(key))
-            for key, document in stored_rounds(self.settings.artifacts / "evaluation").items()
+            for key, document in stored_rounds(self.deployment.artifacts.evaluations).items()
         ]
 
     def _seconds(self) -> dict[str, float]:

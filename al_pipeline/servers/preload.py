@@ -39,7 +39,7 @@ for name in (
     "al_pipeline.labelstudio.images",
     "al_pipeline.labelstudio.push",
     "al_pipeline.ledger",
-    "al_pipeline.servers.local",
+    "al_pipeline.loop.local",
 ):
     import_module(name)
 

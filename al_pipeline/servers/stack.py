@@ -11,9 +11,9 @@ import yaml
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import private_folder
+from al_pipeline.loop.local import Servers, label_studio_folder
 from al_pipeline.servers.dagster_api import LOCATION, DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline.servers.local import Servers, label_studio_folder
 from al_pipeline.servers.processes import Service, ServiceError, answers, free_port, port_in_use
 from al_pipeline.settings import Settings
 

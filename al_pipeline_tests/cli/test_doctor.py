@@ -10,7 +10,7 @@ import pytest
 
 from al_pipeline.cli.doctor import Finding, examine
 from al_pipeline.ledger import Ledger
-from al_pipeline.servers import local
+from al_pipeline.loop import local
 from al_pipeline.settings import Settings, load_settings
 
 Make = Callable[..., Settings]

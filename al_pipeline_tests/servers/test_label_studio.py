@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.servers.label_studio import VERSION, LocalLabelStudio, make_credentials, read_credentials
+from al_pipeline.loop.local import make_credentials, read_credentials
+from al_pipeline.servers.label_studio import VERSION, LocalLabelStudio
 from al_pipeline.servers.processes import ServiceError
 
 

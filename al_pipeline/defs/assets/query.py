@@ -17,9 +17,10 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.metadata import picture, some
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import planned_before
-from al_pipeline.loop.choose import PLAN_COLUMNS, choose_batch, draw_candidates, score_candidates
+from al_pipeline.loop.choose import choose_batch, draw_candidates, score_candidates
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import StoredSamples
 

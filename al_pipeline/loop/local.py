@@ -1,16 +1,20 @@
 """What `al up` runs on this machine, so that `al status` and the others in a second terminal find it."""
 
+import json
 import os
+import secrets
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ValidationError
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.files import whole_file
+from al_pipeline.core.files import whole_file, write_private
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.servers.label_studio import read_credentials
 from al_pipeline.settings import Settings
+
+USERNAME = "annotator@example.com"
 
 
 class Servers(BaseModel):
@@ -67,6 +71,34 @@ def instance_folder(settings: Settings) -> Path:
         with whole_file(file, "Dagster's configuration") as whole:
             whole.write_text(moved)
     return folder
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The login of the local server and its access token."""
+
+    username: str
+    password: str
+    token: str
+
+    def __repr__(self) -> str:
+        """Say whose they are, and nothing more."""
+        return f"Credentials({self.username!r})"
+
+
+def read_credentials(data_dir: Path) -> Credentials | None:
+    """Return the credentials of the local server that keeps its data in this folder; None if it never ran."""
+    path = data_dir / "credentials.json"
+    return Credentials(**json.loads(path.read_text())) if path.exists() else None
+
+
+def make_credentials(data_dir: Path) -> Credentials:
+    """Return the credentials of the folder, drawn at random at the first call and readable by their owner alone."""
+    if (known := read_credentials(data_dir)) is not None:
+        return known
+    drawn = Credentials(USERNAME, secrets.token_urlsafe(12), secrets.token_hex(20))
+    write_private(data_dir / "credentials.json", json.dumps(asdict(drawn)))
+    return drawn
 
 
 def label_studio_folder(settings: Settings) -> Path:
