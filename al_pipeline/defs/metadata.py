@@ -28,13 +28,13 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) or "none"
 
 
-def table(frame: pd.DataFrame) -> dg.TableMetadataValue:
-    """Return the first rows of a table, numbers to three digits."""
-    shown = frame.head(SHOWN)
+def table(frame: pd.DataFrame, *, rows: int | None = SHOWN, digits: int = 3) -> dg.TableMetadataValue:
+    """Return a table, or its first rows, with numbers of so many digits."""
+    shown = frame.head(len(frame) if rows is None else rows)
     records = [
         dg.TableRecord(
             {
-                name: None if pd.isna(value) else round(value, 3) if isinstance(value, float) else value
+                name: None if pd.isna(value) else round(value, digits) if isinstance(value, float) else value
                 for name, value in row.items()
             }
         )

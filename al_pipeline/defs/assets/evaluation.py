@@ -12,7 +12,7 @@ from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import picture
+from al_pipeline.defs.metadata import picture, table
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.deployment import Deployment
@@ -141,12 +141,7 @@ def learning_curve(
             "labels_saved": proof.sentence,
             "learning_curve": picture(png, "learning curve"),
             "picture": dg.MetadataValue.path(str(path)),
-            "table": dg.MetadataValue.table(
-                [
-                    dg.TableRecord({k: (round(v, 4) if isinstance(v, float) else v) for k, v in row.items()})
-                    for row in rows
-                ]
-            ),
+            "table": table(curve, rows=None, digits=4),
         },
     )
 
@@ -161,27 +156,9 @@ def _shown(metric: Metric, interval: Interval | None) -> dict[str, Any]:
 
 def _per_class(result: "Evaluation") -> dg.TableMetadataValue:
     """Return precision and recall of each class as a table."""
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord(
-                {
-                    "class": score.name,
-                    "samples": score.support,
-                    "precision": None if score.precision is None else round(score.precision, 4),
-                    "recall": None if score.recall is None else round(score.recall, 4),
-                }
-            )
-            for score in result.per_class
-        ],
-        schema=dg.TableSchema(
-            [
-                dg.TableColumn("class", "string"),
-                dg.TableColumn("samples", "int"),
-                dg.TableColumn("precision", "float"),
-                dg.TableColumn("recall", "float"),
-            ]
-        ),
-    )
+    rows = [(score.name, score.support, score.precision, score.recall) for score in result.per_class]
+    frame = pd.DataFrame(rows, columns=["class", "samples", "precision", "recall"])
+    return table(frame.astype({"precision": float, "recall": float}), rows=None, digits=4)
 
 
 def _compared(comparison: "Comparison") -> dict[str, Any]:
