@@ -153,7 +153,8 @@ class Views:
 
     def rounds(self) -> set[str]:
         """Return the rounds that were begun: their labels are frozen or their batch is planned."""
-        return self._ids(sa.select(label_snapshots.c.round)) | self._ids(sa.select(planned_rounds.c.round))
+        begun = sa.union(sa.select(label_snapshots.c.round), sa.select(planned_rounds.c.round))
+        return {key for (key,) in self._rows(begun)}
 
     def has_snapshot(self, round_key: str) -> bool:
         """Say whether the labeled pool of the round is frozen; it may be empty."""
@@ -211,7 +212,7 @@ class Views:
     def _exists(self, table: sa.Table, round_key: str) -> bool:
         return bool(self._rows(sa.select(table.c.round).where(table.c.round == round_key)))
 
-    def _rows(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    def _rows(self, query: sa.Select[Any] | sa.CompoundSelect[Any]) -> list[tuple[Any, ...]]:
         with transaction(self._engine, write=False) as connection:
             return [tuple(row) for row in connection.execute(query)]
 
