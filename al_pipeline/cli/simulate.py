@@ -76,15 +76,6 @@ def simulate(
     **given: str | bool | None,
 ) -> None:
     """Compare query strategies on images in class folders; what is not said here is as in the loop's settings."""
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from al_pipeline.core.data.pool import class_names, scan
-    from al_pipeline.core.files import whole_file
-    from al_pipeline.core.learning.checkpoint import device
-    from al_pipeline.core.study.report import Report, settings_of
-    from al_pipeline.core.study.results import Results
-    from al_pipeline.core.study.run import run_study, versions
-
     with told_plainly():
         settings = configure(home, images)
         if settings.images is None:
@@ -92,10 +83,21 @@ def simulate(
         names = [name.strip() for name in strategies.split(",") if name.strip()]
         plan = _plan(settings, names, seeds, given)
         check_weights(plan.options.weights)
+        from al_pipeline.core.data.pool import class_names, scan
+
         manifest = scan(
             settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
         )
         names = class_names(manifest, settings.classes, settings.images)
+        # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
+        from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        from al_pipeline.core.files import whole_file
+        from al_pipeline.core.learning.checkpoint import device
+        from al_pipeline.core.study.report import Report, settings_of
+        from al_pipeline.core.study.results import Results
+        from al_pipeline.core.study.run import run_study, versions
+
         told = TextColumn("{task.fields[rounds]} rounds")
         columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), told, TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
