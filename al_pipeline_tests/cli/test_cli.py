@@ -63,6 +63,10 @@ REFUSALS = {
     "ledger import nowhere.csv": "There is no file nowhere.csv",
     "ledger import flat/1.png": ".csv or .parquet",
     "migrate --home flat/1.png": "cannot be created",
+    "simulate --images one --strategies entropie": "unknown strategy 'entropie'; choose one of",
+    "simulate --images one --weights gone.safetensors": "There is no file",
+    "simulate --images one --epochs many": "epochs must be a whole number from 1 to 10000, not 'many'",
+    "simulate --images nowhere": "does not exist",
 }
 ALL_REFUSED = """
 import json, sys
