@@ -5,7 +5,7 @@ import hmac
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import httpx
 import numpy as np
@@ -27,6 +27,7 @@ class Answered:
     wrong: int = 0
 
 
+@dataclass(repr=False, eq=False)
 class SimulatedAnnotator:
     """One or several annotators who know the answers.
 
@@ -51,70 +52,65 @@ class SimulatedAnnotator:
     seed : int
     """
 
-    def __init__(
-        self,
-        client: LabelStudio,
-        project_id: int,
-        truth: Mapping[str, str],
-        class_names: Sequence[str],
-        *,
-        error_rate: float = 0.0,
-        skip_rate: float = 0.0,
-        annotators: int = 1,
-        overlap: int = 1,
-        seconds_per_label: float = 0.0,
-        seed: int = 0,
-    ) -> None:
-        if overlap > annotators:
+    client: LabelStudio
+    project_id: int
+    truth: Mapping[str, str]
+    class_names: Sequence[str]
+    _: KW_ONLY
+    error_rate: float = 0.0
+    skip_rate: float = 0.0
+    annotators: int = 1
+    overlap: int = 1
+    seconds_per_label: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.overlap > self.annotators:
             raise InputError(
-                f"overlap {overlap} (AL_OVERLAP) needs as many different annotators, and there are {annotators}: "
-                f"use --annotators {overlap}"
+                f"overlap {self.overlap} (AL_OVERLAP) needs as many different annotators, and there are "
+                f"{self.annotators}: use --annotators {self.overlap}"
             )
-        self._client, self._project_id = client, project_id
-        self._truth, self._class_names = truth, list(class_names)
-        self._error_rate, self._skip_rate = error_rate, skip_rate
-        self._overlap, self._seconds, self._seed = overlap, seconds_per_label, seed
-        self._clients = [client, *(sign_up(client, i) for i in range(1, annotators))]
+        self._clients = [self.client, *(sign_up(self.client, i) for i in range(1, self.annotators))]
 
     def answer_open_tasks(self, *, round_key: str | None = None, limit: int | None = None) -> Answered:
         """Give at most `limit` answers to tasks, of one round or of all, that have fewer answers than the overlap."""
         labeled = skipped = wrong = 0
-        for task in self._client.tasks(self._project_id, round_key):
-            if task.sample_id not in self._truth:
+        for task in self.client.tasks(self.project_id, round_key):
+            if task.sample_id not in self.truth:
                 continue
             for who in self._open_seats(task):
                 if limit is not None and labeled + skipped >= limit:
                     return Answered(labeled, skipped, wrong)
                 answer = self._answer(task.sample_id, who)
-                time.sleep(self._seconds)
+                time.sleep(self.seconds_per_label)
                 try:
-                    self._clients[who].annotate(task.task_id, answer, lead_time=self._seconds)
+                    self._clients[who].annotate(task.task_id, answer, lead_time=self.seconds_per_label)
                 except LabelStudioNotFoundError:
                     # Somebody deleted the task after we had listed it.
                     break
                 labeled += answer is not None
                 skipped += answer is None
-                wrong += answer not in {None, self._truth[task.sample_id]}
+                wrong += answer not in {None, self.truth[task.sample_id]}
         return Answered(labeled, skipped, wrong)
 
     def _open_seats(self, task: TaskStatus) -> list[int]:
         """Return the annotators who have yet to answer, in an order that depends on the sample alone."""
         order = np.random.default_rng(self._words(task.sample_id, "seats")).permutation(len(self._clients))
         done = task.annotations + task.cancelled
-        return [int(who) for who in order[done : self._overlap]]
+        return [int(who) for who in order[done : self.overlap]]
 
     def _answer(self, sample_id: str, who: int) -> str | None:
         rng = np.random.default_rng(self._words(sample_id, f"answer {who}"))
-        if rng.random() < self._skip_rate:
+        if rng.random() < self.skip_rate:
             return None
-        truth = self._truth[sample_id]
-        if rng.random() < self._error_rate:
-            return str(rng.choice([name for name in self._class_names if name != truth]))
+        truth = self.truth[sample_id]
+        if rng.random() < self.error_rate:
+            return str(rng.choice([name for name in self.class_names if name != truth]))
         return truth
 
     def _words(self, sample_id: str, purpose: str) -> list[int]:
         digest = hashlib.sha256(f"{sample_id} {purpose}".encode()).digest()
-        return [self._seed, int.from_bytes(digest[:8], "big")]
+        return [self.seed, int.from_bytes(digest[:8], "big")]
 
 
 def sign_up(client: LabelStudio, number: int) -> LabelStudio:

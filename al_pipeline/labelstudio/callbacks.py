@@ -1,6 +1,5 @@
 """Where Label Studio reaches us: the webhook for what people do, and the ML backend that it asks for guesses."""
 
-from collections.abc import Callable
 from typing import Any
 
 from al_pipeline.labelstudio.client import LabelStudio
@@ -50,14 +49,10 @@ def register_webhook(client: LabelStudio, project_id: int, url: str, secret: str
         "send_payload": False,
         "send_for_all_actions": False,
     }
-
-    def webhooks() -> Any:
-        return connection.sdk.webhooks
-
-    known = connection.read("list the webhooks", lambda: webhooks().list(project=str(project_id)))
+    known = connection.read("list the webhooks", lambda: connection.sdk.webhooks.list(project=str(project_id)))
     ours = sorted(hook.id for hook in known if hook.url == url or SECRET_HEADER in (hook.headers or {}))
     try:
-        return _keep_one(connection, f"the webhook to {url}", webhooks, ours, wanted, project=project_id)
+        return _keep_one(connection, f"the webhook to {url}", "webhooks", ours, wanted, project=project_id)
     except LabelStudioAuthError as error:
         raise LabelStudioAuthError(
             f"{error}. Or does the address {url} (AL_WEBHOOK_URL) lead to Label Studio's own machine or network? It "
@@ -89,19 +84,15 @@ def register_backend(client: LabelStudio, project_id: int, url: str, password: s
         "title": TITLE,
         "description": "The newest checkpoint of the loop; holdout images get no guess.",
         "is_interactive": False,
-        "auth_method": "NONE" if password is None else "BASIC_AUTH",
-        "basic_auth_user": "" if password is None else USER,
+        "auth_method": "NONE",
+        "basic_auth_user": "",
     }
     if password is not None:
-        wanted["basic_auth_pass"] = password
-
-    def backends() -> Any:
-        return connection.sdk.ml
-
-    known = connection.read("list the ML backends", lambda: backends().list(project=project_id))
+        wanted |= {"auth_method": "BASIC_AUTH", "basic_auth_user": USER, "basic_auth_pass": password}
+    known = connection.read("list the ML backends", lambda: connection.sdk.ml.list(project=project_id))
     ours = sorted(each.id for each in known if each.url == url or each.title == TITLE)
     try:
-        return _keep_one(connection, f"the ML backend {url}", backends, ours, wanted)
+        return _keep_one(connection, f"the ML backend {url}", "ml", ours, wanted)
     except (LabelStudioUnavailableError, LabelStudioNotFoundError):
         raise
     except LabelStudioError as error:
@@ -113,10 +104,12 @@ def register_backend(client: LabelStudio, project_id: int, url: str, password: s
         ) from None
 
 
-def _keep_one(
-    connection: Connection, what: str, api: Callable[[], Any], ours: list[int], wanted: dict[str, Any], **new: Any
-) -> int:
+def _keep_one(connection: Connection, what: str, name: str, ours: list[int], wanted: dict[str, Any], **new: Any) -> int:
     """Have the first of ours as it is wanted, and no others; made if there is none. Returns its id."""
+
+    def api() -> Any:
+        return getattr(connection.sdk, name)
+
     if not ours:
         return int(connection.send(f"connect {what}", lambda: api().create(**wanted, **new)).id)
     connection.read(f"update {what}", lambda: api().update(id=ours[0], **wanted))

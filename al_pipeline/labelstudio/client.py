@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -10,15 +11,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.config import choice, classes_in, instructions, label_config
 from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError
-from al_pipeline.labelstudio.events import (
-    ProjectCounts,
-    ServerInfo,
-    TaskAnswers,
-    TaskStatus,
-    moment,
-    parse_annotation,
-    parse_task,
-)
+from al_pipeline.labelstudio.events import ProjectCounts, ServerInfo, TaskAnswers, TaskStatus, parse_answers, parse_task
 
 # Each request costs the server 15 ms and a transaction beside the tasks themselves, of which it makes 3 per ms.
 IMPORT_CHUNK = 1000
@@ -31,6 +24,7 @@ ANNOTATION_FIELDS = (
     "id,data,annotations,result,completed_by,was_cancelled,ground_truth,lead_time,created_at,updated_at,"
     "parent_prediction,parent_annotation"
 )
+Conditions = Sequence[dict[str, Any]]
 
 
 class LabelStudio:
@@ -45,38 +39,28 @@ class LabelStudio:
     url : str
         For example ``http://127.0.0.1:8080``.
     token : str
-        A legacy token or a personal access token; it is never part of a message.
+        A legacy token, or a personal access token: a refresh token that the SDK exchanges for short-lived ones. It is
+        never part of a message.
     timeout : float
         Seconds that one request may take.
     """
 
     def __init__(self, url: str, token: str, *, timeout: float = 10.0) -> None:
-        self._connection = Connection(url, token, timeout=timeout)
+        # What requests go through, for the modules beside this one too.
+        self.connection = Connection(url, token, timeout=timeout)
+        self.url = self.connection.url
+        # The token, for deriving other secrets from it; never to be shown.
+        self.secret = self.connection.token
         self._usernames: dict[int, str] = {}
 
     def __repr__(self) -> str:
         """Name the server, not the token."""
         return f"LabelStudio({self.url!r})"
 
-    @property
-    def url(self) -> str:
-        """The server's address, without a slash at its end."""
-        return self._connection.url
-
-    @property
-    def connection(self) -> Connection:
-        """What requests go through, for the modules beside this one."""
-        return self._connection
-
-    @property
-    def secret(self) -> str:
-        """The token, for deriving other secrets from it; never to be shown."""
-        return self._connection.token
-
     def check(self) -> ServerInfo:
         """Return the server's version and whose token this is."""
-        user = self._connection.read("ask who we are", lambda: self._connection.sdk.users.whoami().email)
-        version = self._connection.read("ask for the version", lambda: self._connection.sdk.versions.get().release)
+        user = self.connection.read("ask who we are", lambda: self.connection.sdk.users.whoami().email)
+        version = self.connection.read("ask for the version", lambda: self.connection.sdk.versions.get().release)
         return ServerInfo(version=str(version), username=str(user))
 
     def find_project(self, title: str) -> int | None:
@@ -90,12 +74,12 @@ class LabelStudio:
 
         def look() -> list[int]:
             # The server finds titles that contain the one asked for.
-            page = self._connection.sdk.projects.list(title=title, include="id,title", page_size=PAGE)
+            page = self.connection.sdk.projects.list(title=title, include="id,title", page_size=PAGE)
             # Left to itself the SDK always asks for one page more, until one is empty.
             found = page if page.response.next else page.items or []
             return sorted(project.id for project in found if project.title == title)
 
-        ids = self._connection.read(f"look for the project {title!r}", look)
+        ids = self.connection.read(f"look for the project {title!r}", look)
         if len(ids) > 1:
             raise LabelStudioError(
                 f"Label Studio at {self.url} has {len(ids)} projects titled {title!r} (ids {ids}): rename or delete "
@@ -128,26 +112,22 @@ class LabelStudio:
             "show_collab_predictions": True,
             "maximum_annotations": overlap,
         }
-        projects = self._projects
-        project_id = self.find_project(title)
+        project_id, connection = self.find_project(title), self.connection
         if project_id is None:
-            created = self._connection.send(f"create the project {title!r}", lambda: projects().create(**wanted).id)
-            return int(created)
+            create = f"create the project {title!r}"
+            return int(connection.send(create, lambda: connection.sdk.projects.create(**wanted).id))
         self._refuse_lost_classes(project_id, class_names)
-        self._connection.read(f"update the project {title!r}", lambda: projects().update(id=project_id, **wanted))
+        update = f"update the project {title!r}"
+        connection.read(update, lambda: connection.sdk.projects.update(id=project_id, **wanted))
         return project_id
-
-    def _projects(self) -> Any:
-        return self._connection.sdk.projects
 
     def _refuse_lost_classes(self, project_id: int, class_names: Sequence[str]) -> None:
         """Raise if a class that goes away has been used: Label Studio itself would let the answers dangle."""
-        project = self._connection.read("read the project", lambda: self._projects().get(id=project_id))
+        project = self.connection.read("read the project", lambda: self.connection.sdk.projects.get(id=project_id))
         gone = set(classes_in(project.label_config or "")) - set(class_names)
         if not gone or not project.total_annotations_number:
             return
-        used = sorted({event.value for event in self.annotations(project_id) if event.value in gone})
-        if used:
+        if used := sorted({event.value for event in self.annotations(project_id) if event.value in gone}):
             raise LabelStudioError(
                 f"The project at {self.project_url(project_id)} has answers with the classes {used[:10]}, which are "
                 "not among the classes any more: name them again in AL_CLASSES (or give them a folder), or change "
@@ -158,23 +138,19 @@ class LabelStudio:
         """Let the project serve the images in a folder of Label Studio's machine; a known folder stays as it is."""
         # Label Studio takes a trailing slash for another folder, and refuses every image in it.
         folder = folder.rstrip("/") or "/"
-
-        def storages() -> Any:
-            return self._connection.sdk.import_storage.local
-
-        known = self._connection.read("list the image folders", lambda: storages().list(project=project_id))
-        if any((storage.path or "").rstrip("/") == folder for storage in known):
-            return
-        self._connection.send(
-            f"connect the folder {folder} (AL_LABEL_STUDIO_IMAGES)",
-            lambda: storages().create(project=project_id, path=folder, title="images", use_blob_urls=True),
+        connection, new = self.connection, {"path": folder, "title": "images", "use_blob_urls": True}
+        known = connection.read(
+            "list the image folders", lambda: connection.sdk.import_storage.local.list(project=project_id)
         )
+        if all((storage.path or "").rstrip("/") != folder for storage in known):
+            connect = f"connect the folder {folder} (AL_LABEL_STUDIO_IMAGES)"
+            connection.send(connect, lambda: connection.sdk.import_storage.local.create(project=project_id, **new))
 
     def project_counts(self, project_id: int) -> ProjectCounts:
         """Return the project's counters, and the server's time."""
 
         def count() -> ProjectCounts:
-            answer = self._connection.request(f"api/projects/{project_id}/", {"include": COUNTERS})
+            answer = self.connection.request(f"api/projects/{project_id}/", {"include": COUNTERS})
             found = answer.json()
             return ProjectCounts(
                 tasks=int(found["task_number"]),
@@ -184,14 +160,14 @@ class LabelStudio:
                 at=parsedate_to_datetime(answer.headers["date"]),
             )
 
-        return self._connection.read(f"count in project {project_id}", count)
+        return self.connection.read(f"count in project {project_id}", count)
 
     def tasks(self, project_id: int, round_key: str | None = None, *, unanswered: bool = False) -> list[TaskStatus]:
         """Return the project's tasks, or those of one round, or without answer and skip, by id, with their counts."""
         filters = [] if round_key is None else [of_round(round_key)]
         if unanswered:
             filters += [condition(f"{kind}_annotations", "equal", "Number", 0) for kind in ("total", "cancelled")]
-        pages = self._pages(project_id, filters, PAGE, fields="task_only", include=TASK_FIELDS)
+        pages = self._pages(project_id, filters, page_size=PAGE, include=TASK_FIELDS)
         return [parse_task(task) for page in pages for task in page]
 
     def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[Annotation]:
@@ -201,14 +177,12 @@ class LabelStudio:
 
     def newest_task(self, project_id: int, round_key: str) -> tuple[TaskStatus | None, int]:
         """Return the task of a round with the highest id, if it has any, and how many tasks it has."""
-        query = _query([of_round(round_key)], order="-tasks:id")
-        tasks, total = self._page(project_id, query, page_size=1, fields="task_only", include=TASK_FIELDS)
+        tasks, total = self._page(project_id, [of_round(round_key)], include=TASK_FIELDS)
         return (parse_task(tasks[0]) if tasks else None), total
 
     def count(self, project_id: int, *conditions: dict[str, Any]) -> tuple[int, int | None]:
         """Return how many tasks meet all of these, and the highest id of them."""
-        newest = _query(list(conditions), order="-tasks:id")
-        tasks, total = self._page(project_id, newest, page_size=1, fields="task_only", include="id")
+        tasks, total = self._page(project_id, conditions, include="id")
         return total, int(tasks[0]["id"]) if tasks else None
 
     def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
@@ -226,52 +200,33 @@ class LabelStudio:
             `updated_since` has no time zone.
         """
         filters: list[dict[str, Any]] = []
+        options = {"page_size": PAGE_WITH_ANNOTATIONS, "fields": "all", "include": ANNOTATION_FIELDS}
         if updated_since is not None:
             if updated_since.tzinfo is None:
                 raise InputError(f"updated_since {updated_since} has no time zone: pass an aware datetime")
             since = updated_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             filters.append(condition("updated_at", "greater", "Datetime", since))
-        for page in self._pages(project_id, filters, PAGE_WITH_ANNOTATIONS, fields="all", include=ANNOTATION_FIELDS):
-            yield [
-                TaskAnswers(
-                    task_id=int(task["id"]),
-                    sample_id=task["data"].get("sample_id"),
-                    created_at=moment(task["created_at"]),
-                    updated_at=moment(task["updated_at"]),
-                    annotations=[
-                        parse_annotation(
-                            raw, task_id=int(task["id"]), data=task["data"], annotator=self._annotator(raw)
-                        )
-                        for raw in task["annotations"]
-                    ],
-                )
-                for task in page
-            ]
+        for page in self._pages(project_id, filters, **options):
+            yield [parse_answers(task, [self._annotator(raw) for raw in task["annotations"]]) for task in page]
 
     def import_tasks(self, project_id: int, payloads: Sequence[dict[str, Any]]) -> list[int]:
         """Create tasks and return their ids. Sent once: after a timeout look what arrived before sending again."""
         ids: list[int] = []
         for begin in range(0, len(payloads), IMPORT_CHUNK):
-            chunk: Any = list(payloads[begin : begin + IMPORT_CHUNK])
+            chunk = list(payloads[begin : begin + IMPORT_CHUNK])
 
-            def create(chunk: Any = chunk) -> list[int]:
-                answer = self._projects().import_tasks(project_id, request=chunk, return_task_ids=True)
-                return [int(i) for i in answer.task_ids or []]
+            def create(chunk: list[dict[str, Any]] = chunk) -> list[int]:
+                made = self.connection.sdk.projects.import_tasks(project_id, request=chunk, return_task_ids=True)
+                return [int(i) for i in made.task_ids or []]
 
-            ids += self._connection.send(f"create {len(chunk)} tasks in project {project_id}", create)
+            ids += self.connection.send(f"create {len(chunk)} tasks in project {project_id}", create)
         return ids
 
     def delete_tasks(self, task_ids: Sequence[int]) -> None:
         """Delete tasks with their annotations; one that is gone already is no error."""
-        for task_id in task_ids:
-
-            def delete(task_id: int = task_id) -> None:
-                self._connection.sdk.tasks.delete(str(task_id))
-
-            try:
-                self._connection.read(f"delete task {task_id}", delete)
-            except LabelStudioNotFoundError:
-                continue
+        for task in map(str, task_ids):
+            with suppress(LabelStudioNotFoundError):
+                self.connection.read(f"delete task {task}", lambda task=task: self.connection.sdk.tasks.delete(task))
 
     def delete_unanswered(self, task_ids: Sequence[int]) -> list[int]:
         """Delete those of these tasks that nobody has answered or skipped; return which.
@@ -282,35 +237,25 @@ class LabelStudio:
         for task_id in task_ids:
 
             def look(path: str = f"api/tasks/{task_id}/") -> TaskStatus:
-                return parse_task(self._connection.json(path, {"include": TASK_FIELDS}))
+                return parse_task(self.connection.json(path, {"include": TASK_FIELDS}))
 
-            try:
-                task = self._connection.read(f"read task {task_id}", look)
-            except LabelStudioNotFoundError:
-                continue
-            if not task.answers:
-                self.delete_tasks([task_id])
-                deleted.append(task_id)
+            with suppress(LabelStudioNotFoundError):
+                if not self.connection.read(f"read task {task_id}", look).answers:
+                    self.delete_tasks([task_id])
+                    deleted.append(task_id)
         return deleted
 
     def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0) -> int:
         """Answer a task with a class, or skip it with None; returns the annotation's id."""
-
-        def answer() -> int:
-            made: Any = self._connection.sdk.annotations.create(
-                id=task_id,
-                result=[] if name is None else [choice(name)],
-                was_cancelled=name is None,
-                lead_time=lead_time,
-                ground_truth=False,
-            )
-            return int(made.id)
-
-        return self._connection.send(f"answer task {task_id}", answer)
+        result = [] if name is None else [choice(name)]
+        answer = {"result": result, "was_cancelled": name is None, "lead_time": lead_time, "ground_truth": False}
+        return self.connection.send(
+            f"answer task {task_id}", lambda: int(self.connection.sdk.annotations.create(id=task_id, **answer).id)
+        )
 
     def invitation(self) -> str:
         """Return the path of the form with which a new user joins the organization."""
-        invitation = self._connection.read("make an invitation", lambda: self._connection.json("api/invite"))
+        invitation = self.connection.read("make an invitation", lambda: self.connection.json("api/invite"))
         return str(invitation["invite_url"])
 
     def project_url(self, project_id: int) -> str:
@@ -319,15 +264,14 @@ class LabelStudio:
 
     def image_problem(self, project_id: int) -> str | None:
         """Fetch the image of the project's newest task as a browser would; return what is wrong, None if nothing is."""
-        newest = _query([], order="-tasks:id")
-        tasks, _ = self._page(project_id, newest, page_size=1, fields="task_only", include="id,data")
+        tasks, _ = self._page(project_id, [], include="id,data")
         if not tasks:
             return None
         path = str(tasks[0]["data"].get("image"))
         if not path.startswith("/"):
             return f"The newest task's image is {path!r}, which this server does not serve: was it imported by hand?"
         url = f"{self.url}{path}"
-        answer = self._connection.read("fetch an image", lambda: self._connection.get(url))
+        answer = self.connection.read("fetch an image", lambda: self.connection.get(url))
         kind = answer.headers.get("content-type", "")
         if answer.status_code == 200 and kind.startswith("image/"):
             return None
@@ -337,9 +281,7 @@ class LabelStudio:
             "set AL_LABEL_STUDIO_IMAGES to its path on Label Studio's machine"
         )
 
-    def _pages(
-        self, project_id: int, filters: list[dict[str, Any]], size: int, **options: Any
-    ) -> Iterator[list[dict[str, Any]]]:
+    def _pages(self, project_id: int, filters: Conditions, **options: Any) -> Iterator[list[dict[str, Any]]]:
         """Yield pages of tasks as JSON, by id.
 
         Each page starts behind the last id seen: with page numbers, a task deleted meanwhile would move another one
@@ -347,22 +289,25 @@ class LabelStudio:
         """
         last = 0
         while True:
-            query = _query([*filters, condition("id", "greater", "Number", last)], order="tasks:id")
-            tasks, total = self._page(project_id, query, page_size=size, **options)
+            behind = [*filters, condition("id", "greater", "Number", last)]
+            tasks, total = self._page(project_id, behind, order="tasks:id", **options)
             yield tasks
             if len(tasks) >= total:
                 return
             last = int(tasks[-1]["id"])
 
-    def _page(self, project_id: int, query: str, **options: Any) -> tuple[list[dict[str, Any]], int]:
-        """Return the first tasks that a query finds, and how many it finds."""
-        params = {"project": project_id, "query": query, "page": 1, **options}
+    def _page(
+        self, project_id: int, filters: Conditions, *, order: str = "-tasks:id", **options: Any
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return the first tasks that meet all conditions, by default the newest, and how many do."""
+        query = json.dumps({"filters": {"conjunction": "and", "items": filters}, "ordering": [order]})
+        params = {"project": project_id, "query": query, "page": 1, "page_size": 1, "fields": "task_only"} | options
 
         def tasks() -> tuple[list[dict[str, Any]], int]:
-            answer = self._connection.json("api/tasks/", params)
+            answer = self.connection.json("api/tasks/", params)
             return answer["tasks"], int(answer["total"])
 
-        return self._connection.read(f"list the tasks of project {project_id}", tasks)
+        return self.connection.read(f"list the tasks of project {project_id}", tasks)
 
     def _annotator(self, raw: dict[str, Any]) -> str:
         """Return the login of who answered; ids mean nothing outside of this server."""
@@ -370,13 +315,9 @@ class LabelStudio:
         if isinstance(person, dict):
             return str(person.get("email") or person.get("id"))
         if person not in self._usernames:
-            users = self._connection.read("list the users", lambda: self._connection.sdk.users.list())
+            users = self.connection.read("list the users", lambda: self.connection.sdk.users.list())
             self._usernames = {user.id: user.email for user in users if user.id and user.email}
         return self._usernames.get(int(person or 0), f"user {person}")
-
-
-def _query(filters: list[dict[str, Any]], *, order: str) -> str:
-    return json.dumps({"filters": {"conjunction": "and", "items": filters}, "ordering": [order]})
 
 
 def of_round(round_key: str) -> dict[str, Any]:

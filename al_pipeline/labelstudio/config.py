@@ -21,12 +21,8 @@ def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
     """Return the hotkey of each class that has one; a digit keeps its own key."""
     own = {name: name for name in class_names if len(name) == 1 and name.isdigit()}
     left = iter(key for key in HOTKEYS if key not in own.values())
-    keys: dict[str, str] = {}
-    for name in class_names:
-        key = own.get(name) or next(left, None)
-        if key is not None:
-            keys[name] = key
-    return keys
+    keys = {name: own.get(name) or next(left, None) for name in class_names}
+    return {name: key for name, key in keys.items() if key is not None}
 
 
 def label_config(class_names: Sequence[str]) -> str:
@@ -35,15 +31,14 @@ def label_config(class_names: Sequence[str]) -> str:
     The choice is required: with a prediction shown, its hotkey takes the choice away, and an empty answer would be
     stored otherwise.
     """
-    view = ElementTree.Element("View")
-    many = len(class_names) > MANY
-    # Many classes below the image would be out of sight: they get a column of their own, with a box to filter them.
-    beside = ElementTree.SubElement(view, "View", style=BESIDE) if many else view
-    left = ElementTree.SubElement(beside, "View", style="flex: 3; min-width: 0") if many else view
-    right = ElementTree.SubElement(beside, "View", style=COLUMN) if many else view
-    ElementTree.SubElement(left, "Image", name=IMAGE, value="$image", zoom="true", zoomControl="true")
-    if many:
+    left = right = view = ElementTree.Element("View")
+    if many := len(class_names) > MANY:
+        # Below the image they would be out of sight: they get a column of their own, with a box to filter them.
+        beside = ElementTree.SubElement(view, "View", style=BESIDE)
+        left = ElementTree.SubElement(beside, "View", style="flex: 3; min-width: 0")
+        right = ElementTree.SubElement(beside, "View", style=COLUMN)
         ElementTree.SubElement(right, "Filter", toName=CHOICES, hotkey="shift+f", minlength="0", name="filter")
+    ElementTree.SubElement(left, "Image", name=IMAGE, value="$image", zoom="true", zoomControl="true")
     inline = "false" if many else "true"
     choices = ElementTree.SubElement(
         right, "Choices", name=CHOICES, toName=IMAGE, choice="single-radio", required="true", showInline=inline

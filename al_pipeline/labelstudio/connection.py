@@ -2,17 +2,15 @@
 
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from json import JSONDecodeError
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from al_pipeline.core.errors import ALError
-
-if TYPE_CHECKING:
-    from label_studio_sdk import LabelStudio as Sdk
 
 # The sensor has 60 s for a tick: three tries of 10 s leave room.
 TRIES = 3
@@ -38,16 +36,7 @@ class LabelStudioNotFoundError(LabelStudioError):
 
 
 class Connection:
-    """What `LabelStudio` sends its requests through.
-
-    Parameters
-    ----------
-    url : str
-    token : str
-        A legacy token, or a personal access token: a refresh token that the SDK exchanges for short-lived ones.
-    timeout : float
-        Seconds that one request may take.
-    """
+    """What `LabelStudio` sends its requests through; its parameters are the same."""
 
     def __init__(self, url: str, token: str, *, timeout: float) -> None:
         self.url, self.timeout = url.rstrip("/"), timeout
@@ -70,23 +59,19 @@ class Connection:
         weakref.finalize(self, client.close)
         return client
 
-    @property
-    def sdk(self) -> "Sdk":
-        """The SDK's client; call it inside of `read` or `send`, it may raise already while it is made."""
-        return self._sdk
-
     @cached_property
-    def _sdk(self) -> "Sdk":
+    def sdk(self) -> Any:
+        """The SDK's client; call it inside of `read` or `send`, it may raise already while it is made."""
         if not self.token:
             raise LabelStudioAuthError(
                 f"No access token is set for Label Studio at {self.url}: set AL_LABEL_STUDIO_TOKEN to one from "
                 "Label Studio, Account & Settings"
             )
-        from label_studio_sdk import LabelStudio as Sdk
+        from label_studio_sdk import LabelStudio
 
         # Left to itself the SDK repeats a POST that was answered with 5xx, and makes a second task of it. The slash
         # keeps the path of a URL when it asks for tokens.
-        return Sdk(base_url=f"{self.url}/", api_key=self.token, httpx_client=self._http, max_retries=0)
+        return LabelStudio(base_url=f"{self.url}/", api_key=self.token, httpx_client=self._http, max_retries=0)
 
     def read(self, what: str, call: Callable[[], T]) -> T:
         """Make a call that may be repeated, up to three times while the server is in trouble.
@@ -119,8 +104,6 @@ class Connection:
                 if error.status_code != 401 or not self._renew():
                     raise
                 return call()
-        except LabelStudioError:
-            raise
         except httpx.TimeoutException:
             raise LabelStudioUnavailableError(
                 f"{where}: no answer within {self.timeout:g} s. Is it overloaded? AL_LABEL_STUDIO_TIMEOUT is the limit"
@@ -152,24 +135,23 @@ class Connection:
         answer = self.get(f"{self.url}/{path}", params)
         if answer.is_success:
             return answer
-        try:
+        body = answer.text
+        with suppress(JSONDecodeError):
             body = answer.json()
-        except JSONDecodeError:
-            body = answer.text
         raise ApiError(status_code=answer.status_code, body=body)
 
     def get(self, url: str, params: Mapping[str, Any] | None = None) -> httpx.Response:
         """Fetch a URL of this server, logged in; call it inside of `read`."""
-        return self._http.get(url, params=params, headers=self._sdk._client_wrapper.get_headers())
+        return self._http.get(url, params=params, headers=self.sdk._client_wrapper.get_headers())
 
     def _renew(self) -> bool:
         """Forget the access token and say whether a new one can be had for a personal token.
 
         The SDK trusts our clock and keeps a token that the server, ahead of us or with a new key, takes no more.
         """
-        if self.token.count(".") != 2 or "_sdk" not in self.__dict__:
+        if self.token.count(".") != 2 or "sdk" not in self.__dict__:
             return False
-        del self._sdk
+        del self.sdk
         return True
 
 

@@ -1,5 +1,6 @@
 """What Label Studio tells us, typed at the edge."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,8 +74,8 @@ def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any],
         value=choices[0] if len(choices) == 1 and not cancelled else None,
         cancelled=cancelled,
         lead_time=raw.get("lead_time"),
-        created_at=moment(raw["created_at"]),
-        updated_at=moment(raw["updated_at"]),
+        created_at=datetime.fromisoformat(raw["created_at"]),
+        updated_at=datetime.fromisoformat(raw["updated_at"]),
         raw=raw,
     )
 
@@ -87,10 +88,17 @@ def parse_task(raw: dict[str, Any]) -> TaskStatus:
         round=str(raw["data"].get("round")),
         annotations=int(raw["total_annotations"]),
         cancelled=int(raw["cancelled_annotations"]),
-        updated_at=moment(raw["updated_at"]),
+        updated_at=datetime.fromisoformat(raw["updated_at"]),
     )
 
 
-def moment(value: str | datetime) -> datetime:
-    """Return an aware datetime of Label Studio's ISO text."""
-    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+def parse_answers(raw: dict[str, Any], annotators: Iterable[str]) -> TaskAnswers:
+    """Return what a task's JSON says, with its annotations by these people."""
+    task_id, data, given = int(raw["id"]), raw["data"], zip(raw["annotations"], annotators, strict=True)
+    return TaskAnswers(
+        task_id=task_id,
+        sample_id=data.get("sample_id"),
+        created_at=datetime.fromisoformat(raw["created_at"]),
+        updated_at=datetime.fromisoformat(raw["updated_at"]),
+        annotations=[parse_annotation(each, task_id=task_id, data=data, annotator=who) for each, who in given],
+    )

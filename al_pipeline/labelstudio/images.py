@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.files import whole_file
 
@@ -54,8 +55,6 @@ def _suffix_as_is(source: Path) -> str | None:
 
 
 def _convert(source: Path, target: Path) -> None:
-    from al_pipeline.core.data.images import open_rgb
-
     try:
         open_rgb(source).save(target, format="PNG")
     except ImageError as error:

@@ -50,19 +50,15 @@ class RoundCounts:
 def reconcile(client: LabelStudio, project_id: int, round_key: str, planned: Sequence[str]) -> Reconciliation:
     """Compare the plan with what the project holds for the round."""
     tasks: dict[str, list[TaskStatus]] = defaultdict(list)
-    for task in client.tasks(project_id, round_key):
+    for task in sorted(client.tasks(project_id, round_key), key=lambda task: (not task.answers, task.task_id)):
         tasks[task.sample_id].append(task)
     wanted = set(planned)
-    chosen = {sample: min(found, key=lambda task: (not task.answers, task.task_id)) for sample, found in tasks.items()}
-    answered = {sample: sorted(task.task_id for task in found if task.answers) for sample, found in tasks.items()}
+    answered = {sample: [task.task_id for task in found if task.answers] for sample, found in tasks.items()}
     return Reconciliation(
-        existing={sample: chosen[sample].task_id for sample in planned if sample in tasks},
+        existing={sample: tasks[sample][0].task_id for sample in planned if sample in tasks},
         missing=[sample for sample in planned if sample not in tasks],
         copies=sorted(
-            task.task_id
-            for sample in wanted & tasks.keys()
-            for task in tasks[sample]
-            if not task.answers and task is not chosen[sample]
+            task.task_id for sample in wanted & tasks.keys() for task in tasks[sample][1:] if not task.answers
         ),
         answered_twice={sample: ids for sample, ids in answered.items() if len(ids) > 1 and sample in wanted},
         foreign=sorted(task.task_id for sample, found in tasks.items() if sample not in wanted for task in found),

@@ -83,4 +83,4 @@ def warm_up() -> None:
         world.instance.dispose()
     from al_pipeline.labelstudio.client import LabelStudio
 
-    assert LabelStudio("http://127.0.0.1:9", "token")._connection.sdk
+    assert LabelStudio("http://127.0.0.1:9", "token").connection.sdk
