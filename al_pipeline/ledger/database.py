@@ -1,11 +1,11 @@
 """Connections to the ledger's database, SQLite or PostgreSQL, its migrations, and errors that keep passwords out."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -22,6 +22,7 @@ MIGRATION_LOCK = 0x616C5F7069706531
 WRITES = "al_pipeline_writes"
 # Values in one statement: SQLite takes at most 32,766.
 CHUNK = 10_000
+T = TypeVar("T")
 
 
 class LedgerError(ALError):
@@ -134,6 +135,11 @@ def transaction(engine: sa.Engine, *, write: bool) -> Iterator[sa.Connection]:
             f"the ledger at {shown(engine.url)} could not be {'written' if write else 'read'}: {_first_line(error)}. "
             "Check that its database runs and that AL_DATABASE_URL names it"
         ) from error
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut values into parts that a statement takes."""
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
 def shown(url: sa.URL) -> str:

@@ -22,9 +22,8 @@ MOMENT: Final = "datetime64[ns, UTC]"
 def _types(table: sa.Table) -> dict[str, str]:
     """Return what each column of a table is in a data frame."""
     kinds = {str: TEXT, int: WHOLE, float: REAL, bool: FLAG, datetime: MOMENT}
-    whole_or_none = {column.name: WHOLE_OR_NONE for column in table.c if column.nullable}
     found = {column.name: kinds[column.type.python_type] for column in table.c}
-    return {name: whole_or_none.get(name, WHOLE) if kind == WHOLE else kind for name, kind in found.items()}
+    return found | {name: WHOLE_OR_NONE for name, kind in found.items() if kind == WHOLE and table.c[name].nullable}
 
 
 PLANNED = _types(planned_tasks)
@@ -85,10 +84,8 @@ def records(rows: pd.DataFrame, types: Mapping[str, str], optional: Iterable[str
         )
     if len(twice := rows.loc[rows["sample_id"].duplicated(), "sample_id"]):
         raise InputError(f"{len(twice)} samples are in the rows twice, the first is {twice.iloc[0]}")
-    present = [name for name in types if name in rows.columns]
-    columns = [_plain(rows[name], types[name]) for name in present]
-    absent = {name: None for name in types if name not in rows.columns}
-    return [dict(zip(present, values, strict=True)) | absent for values in zip(*columns, strict=True)]
+    columns = [_plain(rows[name], kind) if name in rows else [None] * len(rows) for name, kind in types.items()]
+    return [dict(zip(types, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _plain(column: pd.Series, kind: str) -> list[Any]:

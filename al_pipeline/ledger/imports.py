@@ -21,13 +21,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did.
-
-    Attributes
-    ----------
-    new, changed, unchanged : int
-        Labels that were not there, that say something else by now, and that say the same.
-    """
+    """How many labels an import found that were not there, that say something else by now, and that say the same."""
 
     new: int
     changed: int

@@ -1,12 +1,10 @@
 """The ledger's views: what people's answers are now, with what was planned about the sample."""
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.ledger.frames import ANSWERS, EXPORT, SNAPSHOT
 from al_pipeline.ledger.schema import (
     IMPORTED,
@@ -17,9 +15,6 @@ from al_pipeline.ledger.schema import (
     samples,
     snapshot_labels,
 )
-
-# The columns that an annotation has from its latest event, which `event_id` names.
-COPIED = [column.name for column in annotations.c if column.name != "event_id"]
 
 
 def current_answers(*, purpose: str | None = None, round_key: str | None = None) -> sa.Select[tuple]:
@@ -46,12 +41,8 @@ def export() -> sa.Select[tuple]:
     )
     ranked = sa.select(answers, newest.label("newest")).subquery()
     task = planned_tasks.alias("asked")
-    found = {
-        **{name: ranked.c[name] for name in ANSWERS},
-        **{column.name: column for column in task.c if column.name in EXPORT and column.name not in ANSWERS},
-        "uri": samples.c.uri,
-        "label": ranked.c.value,
-    }
+    given = {"uri": samples.c.uri, "label": ranked.c.value}
+    found = dict(task.c.items()) | dict(ranked.c.items()) | given
     return (
         sa.select(*(found[name].label(name) for name in EXPORT))
         .select_from(ranked)
@@ -62,55 +53,19 @@ def export() -> sa.Select[tuple]:
     )
 
 
-def open_tasks() -> sa.Select[tuple[str, str]]:
-    """Select round and sample of the tasks that nobody has answered yet; an empty answer is none.
-
-    Whoever answered before does not answer a review.
-    """
-    task, answer = planned_tasks.c, annotations.c
-    answered = sa.exists().where(
-        answer.sample_id == task.sample_id,
-        ~answer.deleted,
-        answer.cancelled | answer.value.is_not(None),
-        (task.purpose != REVIEW) | (answer.round == task.round),
-    )
-    return sa.select(task.round, task.sample_id).where(task.withdrawn_at.is_(None), ~answered)
-
-
-def latest_states(source: str, task_ids: Sequence[int]) -> sa.Select[tuple]:
-    """Select the latest state of every annotation of some tasks, those that were taken back too."""
-    answer, event = annotations.c, annotation_events.c
-    return (
-        sa.select(*(event[field.name] for field in fields(Annotation)))
-        .join_from(annotations, annotation_events, event.id == answer.event_id)
-        .where(answer.source == source, answer.task_id.in_(task_ids))
-    )
-
-
-def guessable(sample_ids: Sequence[str]) -> sa.Select[tuple[str]]:
-    """Select those of the samples that are of the pool, and that no task asks about but as a query."""
+def planned(round_key: str | None, columns: Iterable[str]) -> sa.Select[tuple]:
+    """Select these columns of the planned tasks of a round, or of all."""
     task = planned_tasks.c
-    return (
-        sa.select(task.sample_id)
-        .join(samples, samples.c.sample_id == task.sample_id)
-        .where(samples.c.split == "pool", task.sample_id.in_(sample_ids))
-        .group_by(task.sample_id)
-        .having(sa.func.sum(sa.case((task.purpose == "query", 0), else_=1)) == 0)
-    )
+    # "query" sorts after "holdout"; the rank orders each, the id whatever shares a rank.
+    order = [task.round, task.purpose.desc(), task.rank, task.sample_id]
+    query = sa.select(*(task[name] for name in columns)).order_by(*order)
+    return query if round_key is None else query.where(task.round == round_key)
 
 
 def frozen(round_key: str) -> sa.Select[tuple]:
     """Select what a round trains on, by sample id; the columns are those of `frames.SNAPSHOT`."""
     label = snapshot_labels.c
     return sa.select(*(label[name] for name in SNAPSHOT)).where(label.round == round_key).order_by(label.sample_id)
-
-
-def standing(source: str) -> sa.Select[tuple[int, int]]:
-    """Select how many answers and how many skips of a source stand."""
-    answer = annotations.c
-    return sa.select(
-        sa.func.sum(sa.case((answer.cancelled, 0), else_=1)), sa.func.sum(sa.case((answer.cancelled, 1), else_=0))
-    ).where(answer.source == source, ~answer.deleted)
 
 
 def labels(min_votes: int, *, but: str | None = None) -> sa.Select[tuple[int]]:
@@ -196,15 +151,16 @@ def _is_query(answer: NamedFromClause) -> sa.ColumnElement[bool]:
 
 
 def latest_events(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple]:
-    """Select `COPIED` and ``event_id`` of the newest of some events, for each annotation that they are about."""
+    """Select the columns of `annotations` from the newest of some events, for each that they are about."""
     event = annotation_events.c
     newest = sa.func.row_number().over(
         partition_by=[event.source, event.annotation_id, event.created_at],
         order_by=[event.updated_at.desc(), event.id.desc()],
     )
-    columns = [*(event[name] for name in COPIED), event.id.label("event_id")]
+    names = [column.name for column in annotations.c]
+    columns = [event.id.label(name) if name == "event_id" else event[name] for name in names]
     ranked = sa.select(*columns, newest.label("newest")).where(*conditions).subquery()
-    return sa.select(*(ranked.c[name] for name in (*COPIED, "event_id"))).where(ranked.c.newest == 1)
+    return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.newest == 1)
 
 
 def _with_purpose(round_key: str | None = None) -> sa.Subquery:

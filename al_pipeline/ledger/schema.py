@@ -46,6 +46,15 @@ metadata = sa.MetaData(
 
 SampleId = sa.String(32)
 RoundKey = sa.String(8)
+EventId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+# Votes are counted from an index of these alone, person by person in the order of the samples.
+VOTE = "sample_id annotator updated_at annotation_id deleted cancelled value round source"
+
+
+def _partial(condition: str) -> dict[str, Any]:
+    """Return what makes an index of the rows that meet a condition, on either database."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
 
 samples = sa.Table(
     "samples",
@@ -55,12 +64,7 @@ samples = sa.Table(
     sa.Column("split", sa.String(16), nullable=False),
     sa.Column("label", sa.Text),
     sa.Column("first_seen", UTCDateTime, nullable=False),
-    sa.Index(
-        "ix_samples_holdout",
-        "sample_id",
-        sqlite_where=sa.text("split = 'holdout'"),
-        postgresql_where=sa.text("split = 'holdout'"),
-    ),
+    sa.Index("ix_samples_holdout", "sample_id", **_partial("split = 'holdout'")),
 )
 
 # One row per planned round: whoever inserts it first owns the plan, so that a round is planned once, even empty.
@@ -95,21 +99,15 @@ planned_tasks = sa.Table(
         "uq_planned_tasks_live_sample",
         "sample_id",
         unique=True,
-        sqlite_where=sa.text("withdrawn_at IS NULL AND purpose <> 'review'"),
-        postgresql_where=sa.text("withdrawn_at IS NULL AND purpose <> 'review'"),
+        **_partial("withdrawn_at IS NULL AND purpose <> 'review'"),
     ),
-    sa.Index(
-        "ix_planned_tasks_query",
-        "sample_id",
-        sqlite_where=sa.text("withdrawn_at IS NULL AND purpose = 'query'"),
-        postgresql_where=sa.text("withdrawn_at IS NULL AND purpose = 'query'"),
-    ),
+    sa.Index("ix_planned_tasks_query", "sample_id", **_partial("withdrawn_at IS NULL AND purpose = 'query'")),
 )
 
 annotation_events = sa.Table(
     "annotation_events",
     metadata,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("id", EventId, primary_key=True),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("annotation_id", sa.BigInteger, nullable=False),
     sa.Column("updated_at", UTCDateTime, nullable=False),
@@ -148,26 +146,9 @@ annotations = sa.Table(
     sa.Column("lead_time", sa.Double),
     sa.Column("pulled_at", UTCDateTime, nullable=False),
     sa.Column("deleted", sa.Boolean, nullable=False),
-    sa.Column(
-        "event_id",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        sa.ForeignKey("annotation_events.id"),
-        nullable=False,
-    ),
+    sa.Column("event_id", EventId, sa.ForeignKey("annotation_events.id"), nullable=False),
     sa.Index("ix_annotations_task", "source", "task_id", "deleted", "cancelled"),
-    # Votes are counted from this index alone, person by person in the order of the samples.
-    sa.Index(
-        "ix_annotations_votes",
-        "sample_id",
-        "annotator",
-        "updated_at",
-        "annotation_id",
-        "deleted",
-        "cancelled",
-        "value",
-        "round",
-        "source",
-    ),
+    sa.Index("ix_annotations_votes", *VOTE.split()),
 )
 
 label_snapshots = sa.Table(

@@ -3,7 +3,7 @@
 Every method is one transaction. Killed anywhere, a process leaves either all of what a method writes or nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger import frames, queries
-from al_pipeline.ledger.database import CHUNK, LedgerConflictError, LedgerError, transaction
+from al_pipeline.ledger.database import LedgerConflictError, LedgerError, chunks, transaction
 from al_pipeline.ledger.frames import aware
 from al_pipeline.ledger.schema import (
     REVIEW,
@@ -89,16 +89,15 @@ class Ledger(Views):
             A sample is not registered, or another round asks about it. Nothing is stored then.
         """
         round_number(round_key)
-        now = datetime.now(UTC)
+        common = {"round": round_key, "planned_at": datetime.now(UTC)}
         try:
             with transaction(self._engine, write=True) as connection:
-                if self._claim(connection, planned_rounds, {"round": round_key, "planned_at": now}):
+                if self._claim(connection, planned_rounds, common):
                     records = frames.records(rows, frames.PLAN, frames.OPTIONAL)
                     _refuse_unplannable(connection, round_key, records)
                     if records:
-                        common = {"round": round_key, "planned_at": now}
                         connection.execute(sa.insert(planned_tasks), [record | common for record in records])
-                return self._planned(connection, round_key)[list(frames.PLAN)]
+                return frames.frame(connection.execute(queries.planned(round_key, frames.PLAN)), frames.PLAN)
         except LedgerConflictError as error:
             raise LedgerError(
                 f"{round_key} cannot be planned: meanwhile another round has asked about one of its samples; "
@@ -195,18 +194,14 @@ class Ledger(Views):
             return 0
         with transaction(self._engine, write=True) as connection:
             new = sorted(connection.execute(insert, rows).scalars())
-            for start in range(0, len(new), CHUNK):
-                connection.execute(self._newer_states(new[start : start + CHUNK]))
+            for part in chunks(new):
+                connection.execute(self._newer_states(part))
         return len(new)
 
     def set_watermark(self, name: str, mark: Watermark) -> None:
         """Store how far a source was pulled. Do so after `append`, never before: a crash between loses nothing then."""
-        values = {
-            "value": aware(mark.until),
-            "pulled_at": None if mark.pulled_at is None else aware(mark.pulled_at),
-            "answers_over": mark.answers_over,
-            "skips_over": mark.skips_over,
-        }
+        moments = {"value": aware(mark.until), "pulled_at": mark.pulled_at and aware(mark.pulled_at)}
+        values = moments | {"answers_over": mark.answers_over, "skips_over": mark.skips_over}
         insert = self._insert(watermarks)
         new = {column: insert.excluded[column] for column in values}
         upsert = insert.on_conflict_do_update(index_elements=["name"], set_=new)
@@ -244,7 +239,7 @@ class Ledger(Views):
                     connection.execute(sa.insert(snapshot_labels), [row | {"round": round_key} for row in records])
             return frames.frame(connection.execute(queries.frozen(round_key)), frames.SNAPSHOT)
 
-    def _newer_states(self, event_ids: list[int]) -> "sqlite.Insert | postgresql.Insert":
+    def _newer_states(self, event_ids: Sequence[int]) -> "sqlite.Insert | postgresql.Insert":
         """Bring `annotations` up to these events, in one order for all writers."""
         latest = queries.latest_events(annotation_events.c.id.in_(event_ids))
         columns = latest.selected_columns
@@ -274,8 +269,8 @@ def _refuse_unplannable(connection: sa.Connection, round_key: str, rows: list[di
     query = sa.select(task.sample_id, task.round).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
     new = [row["sample_id"] for row in rows if row["purpose"] != REVIEW]
     live: dict[str, str] = {}
-    for start in range(0, len(new), CHUNK):
-        live.update(connection.execute(query.where(task.sample_id.in_(new[start : start + CHUNK]))).tuples().all())
+    for part in chunks(new):
+        live.update(connection.execute(query.where(task.sample_id.in_(part))).tuples().all())
     if asked := [sample for sample in new if sample in live]:
         raise LedgerError(
             f"{round_key} cannot be planned: {len(asked)} of its samples have a task already, "
@@ -284,10 +279,9 @@ def _refuse_unplannable(connection: sa.Connection, round_key: str, rows: list[di
 
 
 def _refuse_unregistered(connection: sa.Connection, sample_ids: list[str]) -> None:
-    known: set[str] = set()
-    for start in range(0, len(sample_ids), CHUNK):
-        query = sa.select(samples.c.sample_id).where(samples.c.sample_id.in_(sample_ids[start : start + CHUNK]))
-        known.update(connection.execute(query).scalars())
+    query, known = sa.select(samples.c.sample_id), set[str]()
+    for part in chunks(sample_ids):
+        known.update(connection.execute(query.where(samples.c.sample_id.in_(part))).scalars())
     if unknown := [sample for sample in sample_ids if sample not in known]:
         raise LedgerError(
             f"{len(unknown)} samples are not in the ledger, the first is {unknown[0]}: register the images first "

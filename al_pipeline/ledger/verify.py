@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.ledger.database import connect, migrate, transaction
-from al_pipeline.ledger.queries import latest_events
+from al_pipeline.ledger.frames import SNAPSHOT
+from al_pipeline.ledger.queries import frozen, latest_events
 from al_pipeline.ledger.schema import (
     REVIEW,
     annotation_events,
@@ -28,15 +29,7 @@ Known = dict[int, list[tuple[str | None, str | None, datetime]]]
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at and what is wrong.
-
-    Attributes
-    ----------
-    counts : dict of str to int
-        Rows per kind: samples, rounds, tasks, events, snapshots, labels.
-    problems : list of str
-        A sentence each; empty if all is well.
-    """
+    """What was looked at, in rows per kind, and what is wrong, a sentence each; none if all is well."""
 
     counts: dict[str, int]
     problems: list[str]
@@ -44,6 +37,9 @@ class Report:
 
 def verify(url: str) -> Report:
     """Check the invariants of a ledger; nothing but its schema is brought up to date.
+
+    Whatever the database's own constraints promise is checked too: a file may have been edited, or copied while it was
+    written to.
 
     Parameters
     ----------
@@ -54,23 +50,13 @@ def verify(url: str) -> Report:
     ------
     InputError, LedgerError
         It cannot be opened.
-
-    Notes
-    -----
-    Whatever the database's own constraints promise is checked too: a file may have been edited, or copied while it was
-    written to.
     """
     engine = connect(url)
     try:
         migrate(engine)
         with transaction(engine, write=False) as connection:
-            problems = [
-                *_storage(connection),
-                *_tasks(connection),
-                *_events(connection),
-                *_annotations(connection),
-                *_snapshots(connection),
-            ]
+            checks = (_storage, _tasks, _events, _annotations, _snapshots)
+            problems = [problem for check in checks for problem in check(connection)]
             tables = {
                 "samples": samples,
                 "rounds": planned_rounds,
@@ -79,7 +65,8 @@ def verify(url: str) -> Report:
                 "snapshots": label_snapshots,
                 "labels in snapshots": snapshot_labels,
             }
-            counts = {name: _count(connection, table) for name, table in tables.items()}
+            count = sa.select(sa.func.count())
+            counts = {name: connection.execute(count.select_from(table)).scalar_one() for name, table in tables.items()}
     finally:
         engine.dispose()
     return Report(counts, problems)
@@ -97,9 +84,8 @@ def _storage(connection: sa.Connection) -> Iterator[str]:
 
 def _tasks(connection: sa.Connection) -> Iterator[str]:
     task = planned_tasks.c
-    asked = sa.select(task.sample_id, sa.func.count()).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
-    live = asked.group_by(task.sample_id)
-    for sample, count in connection.execute(live.having(sa.func.count() > 1)):
+    live = sa.select(task.sample_id, sa.func.count()).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
+    for sample, count in connection.execute(live.group_by(task.sample_id).having(sa.func.count() > 1)):
         yield f"sample {sample} has {count} tasks at once"
     half = sa.select(task.round, task.sample_id).where(task.task_id.is_(None) != task.pushed_at.is_(None))
     for key, sample in connection.execute(half):
@@ -142,28 +128,17 @@ def _annotations(connection: sa.Connection) -> Iterator[str]:
 def _snapshots(connection: sa.Connection) -> Iterator[str]:
     known: Known = defaultdict(list)
     event = annotation_events.c
-    for annotation, *state in connection.execute(
-        sa.select(event.annotation_id, event.sample_id, event.value, event.pulled_at)
-    ):
+    states = sa.select(event.annotation_id, event.sample_id, event.value, event.pulled_at)
+    for annotation, *state in connection.execute(states):
         known[annotation].append(tuple(state))
     asked_blind = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.purpose == "holdout")
     of_holdout = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
     holdout = set(connection.execute(asked_blind).scalars()) | set(connection.execute(of_holdout).scalars())
-    for key, created, digest in connection.execute(
-        sa.select(label_snapshots.c.round, label_snapshots.c.created_at, label_snapshots.c.labels_hash)
-    ).all():
-        label = snapshot_labels.c
-        rows = connection.execute(
-            sa.select(
-                label.sample_id, label.label, label.votes, label.n_votes, label.annotation_ids, label.weight
-            ).where(label.round == key)
-        ).all()
-        if (
-            labels_hash(pd.DataFrame(rows, columns=["sample_id", "label", "votes", "n_votes", "ids", "weight"]))
-            != digest
-        ):
+    for key, created, digest in connection.execute(sa.select(label_snapshots)).all():
+        rows = connection.execute(frozen(key)).all()
+        if labels_hash(pd.DataFrame(rows, columns=list(SNAPSHOT))) != digest:
             yield f"{key}: the labels are not those that were frozen: their hash differs"
-        for sample, value, votes, n_votes, ids, weight in rows:
+        for sample, value, votes, n_votes, weight, ids, _ in rows:
             if sample in holdout:
                 yield f"{key}: sample {sample} is of the holdout, and was trained on"
             named = [int(part) for part in ids.split(",")]
@@ -174,7 +149,3 @@ def _snapshots(connection: sa.Connection) -> Iterator[str]:
             for annotation in named:
                 if not any(state[:2] == (sample, value) and state[2] <= created for state in known.get(annotation, [])):
                     yield f"{key}: no annotation {annotation} had said {value!r} of sample {sample} by then"
-
-
-def _count(connection: sa.Connection, table: sa.Table) -> int:
-    return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()

@@ -1,7 +1,7 @@
 """What the ledger tells: plans, answers, labels, counts. Nothing here writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.ledger import frames, queries
-from al_pipeline.ledger.database import CHUNK, connect, migrate, shown, transaction
+from al_pipeline.ledger.database import chunks, connect, migrate, shown, transaction
 from al_pipeline.ledger.schema import (
     IMPORTED,
+    REVIEW,
+    annotation_events,
     annotations,
     label_snapshots,
     planned_rounds,
@@ -43,12 +45,7 @@ class Watermark:
 
 
 class Views:
-    """The reading half of `Ledger`; every method is one transaction.
-
-    Parameters
-    ----------
-    url : str
-    """
+    """The reading half of `Ledger`, which tells what `url` is; every method is one transaction."""
 
     def __init__(self, url: str) -> None:
         self._engine = connect(url)
@@ -75,8 +72,7 @@ class Views:
         """Return the planned tasks of a round, or of all: `plan`'s columns and ``round`` (first), ``planned_at,
         task_id, pushed_at, withdrawn_at``; or some of these.
         """
-        with transaction(self._engine, write=False) as connection:
-            return self._planned(connection, round_key, columns)
+        return self._frame(queries.planned(round_key, columns), {name: frames.PLANNED[name] for name in columns})
 
     def pushed_at(self, round_key: str) -> datetime | None:
         """Return when the last of a round's tasks was recorded as pushed, None if none is."""
@@ -85,7 +81,7 @@ class Views:
 
     def is_planned(self, round_key: str) -> bool:
         """Say whether the round has a plan; it may be empty."""
-        return self._exists(planned_rounds, round_key)
+        return bool(self._rows(sa.select(planned_rounds.c.round).where(planned_rounds.c.round == round_key)))
 
     def watermark(self, name: str) -> Watermark | None:
         """Return how far a source was pulled, None if it never was."""
@@ -114,17 +110,17 @@ class Views:
 
     def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[Annotation]:
         """Return the latest known state of every annotation of some tasks, those that were taken back too."""
-        found: list[Annotation] = []
-        with transaction(self._engine, write=False) as connection:
-            for start in range(0, len(task_ids), CHUNK):
-                query = queries.latest_states(source, task_ids[start : start + CHUNK])
-                found += [Annotation(**row) for row in connection.execute(query).mappings()]
-        return found
+        answer, event = annotations.c, annotation_events.c
+        states = sa.select(*(event[field.name] for field in fields(Annotation)))
+        query = states.join_from(annotations, annotation_events, event.id == answer.event_id)
+        theirs = (query.where(answer.source == source, answer.task_id.in_(part)) for part in chunks(task_ids))
+        return [Annotation(*row) for row in self._rows(*theirs)]
 
     def count_annotations(self, source: str) -> tuple[int, int]:
         """Return how many answers and how many skips of a source stand, as Label Studio would count them."""
-        [(answers, skips)] = self._rows(queries.standing(source))
-        return int(answers or 0), int(skips or 0)
+        answer, n = annotations.c, sa.func.count()
+        kinds = sa.select(n.filter(~answer.cancelled), n.filter(answer.cancelled))
+        return self._rows(kinds.where(answer.source == source, ~answer.deleted))[0]
 
     def count_labels(self, min_votes: int = 1, *, but: str | None = None) -> int:
         """Return how many samples have enough votes, without the holdout, and without those asked about in `but`."""
@@ -153,16 +149,25 @@ class Views:
 
     def rounds(self) -> set[str]:
         """Return the rounds that were begun: their labels are frozen or their batch is planned."""
-        begun = sa.union(sa.select(label_snapshots.c.round), sa.select(planned_rounds.c.round))
-        return {key for (key,) in self._rows(begun)}
+        return {key for (key,) in self._rows(sa.select(label_snapshots.c.round), sa.select(planned_rounds.c.round))}
 
     def has_snapshot(self, round_key: str) -> bool:
         """Say whether the labeled pool of the round is frozen; it may be empty."""
-        return self._exists(label_snapshots, round_key)
+        return bool(self._rows(sa.select(label_snapshots.c.round).where(label_snapshots.c.round == round_key)))
 
     def open_tasks(self) -> set[tuple[str, str]]:
-        """Return (round, sample_id) of the tasks that nobody has answered or skipped yet."""
-        return set(self._rows(queries.open_tasks()))
+        """Return (round, sample_id) of the tasks that nobody has answered or skipped yet; an empty answer is none.
+
+        Whoever answered before does not answer a review.
+        """
+        task, answer = planned_tasks.c, annotations.c
+        answered = sa.exists().where(
+            answer.sample_id == task.sample_id,
+            ~answer.deleted,
+            answer.cancelled | answer.value.is_not(None),
+            (task.purpose != REVIEW) | (answer.round == task.round),
+        )
+        return set(self._rows(sa.select(task.round, task.sample_id).where(task.withdrawn_at.is_(None), ~answered)))
 
     def count_asked(self) -> int:
         """Return how many samples have a task, answered or not: they are not asked about again."""
@@ -180,11 +185,12 @@ class Views:
         People may be shown a guess about them. The holdout's labels must be blind: a sample that any round planned for
         it, or that the images' own test split has, is left out, and so is one that the ledger does not know.
         """
-        asked, found = sorted(set(sample_ids)), set[str]()
-        with transaction(self._engine, write=False) as connection:
-            for start in range(0, len(asked), CHUNK):
-                found.update(connection.execute(queries.guessable(asked[start : start + CHUNK])).scalars())
-        return found
+        task = planned_tasks.c
+        otherwise = sa.func.count().filter(task.purpose != "query")
+        of_pool = sa.select(task.sample_id).join(samples, samples.c.sample_id == task.sample_id)
+        query = of_pool.where(samples.c.split == "pool").group_by(task.sample_id).having(otherwise == 0)
+        asked = chunks(sorted(set(sample_ids)))
+        return {i for (i,) in self._rows(*(query.where(task.sample_id.in_(part)) for part in asked))}
 
     def export(self) -> pd.DataFrame:
         """Return the labels that people gave, one row per person and sample, with all that is known about them.
@@ -198,23 +204,9 @@ class Views:
         """
         return self._frame(queries.export(), frames.EXPORT)
 
-    def _planned(
-        self, connection: sa.Connection, round_key: str | None, columns: Sequence[str] = tuple(frames.PLANNED)
-    ) -> pd.DataFrame:
-        task = planned_tasks.c
-        query = sa.select(*(task[name] for name in columns))
-        # "query" sorts after "holdout"; the rank orders each, the id whatever shares a rank.
-        query = query.order_by(task.round, task.purpose.desc(), task.rank, task.sample_id)
-        if round_key is not None:
-            query = query.where(task.round == round_key)
-        return frames.frame(connection.execute(query), {name: frames.PLANNED[name] for name in columns})
-
-    def _exists(self, table: sa.Table, round_key: str) -> bool:
-        return bool(self._rows(sa.select(table.c.round).where(table.c.round == round_key)))
-
-    def _rows(self, query: sa.Select[Any] | sa.CompoundSelect[Any]) -> list[tuple[Any, ...]]:
+    def _rows(self, *selects: sa.Select[Any]) -> list[tuple[Any, ...]]:
         with transaction(self._engine, write=False) as connection:
-            return [tuple(row) for row in connection.execute(query)]
+            return [tuple(row) for query in selects for row in connection.execute(query)]
 
     def _frame(self, query: sa.Select[Any], types: Mapping[str, str]) -> pd.DataFrame:
         with transaction(self._engine, write=False) as connection:

@@ -286,6 +286,13 @@ def test_an_empty_snapshot_is_a_snapshot(ledger: Ledger) -> None:
     assert hashes(ledger) == [labels_hash(empty)]
 
 
+def test_a_round_is_begun_by_its_plan_or_its_snapshot(ledger: Ledger) -> None:
+    assert ledger.rounds() == set()
+    ledger.plan("r0000", plan_rows(1))
+    ledger.snapshot("r0001", agreed(ledger))
+    assert ledger.rounds() == {"r0000", "r0001"}
+
+
 def test_the_export_traces_each_label_to_its_annotation_and_its_plan(ledger: Ledger) -> None:
     ledger.plan("r0000", plan_rows(1, 2, 3))
     ledger.append(
