@@ -86,13 +86,8 @@ def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, predicti
     prediction : bool
         Show the model's guess. Never done for the holdout, whose labels must be blind.
     """
-    task: dict[str, Any] = {
-        "data": {
-            "image": f"{LOCAL_FILES}{IMAGE_FOLDER}/{image_name}",
-            "sample_id": row["sample_id"],
-            "round": round_key,
-        }
-    }
+    data = {"image": f"{LOCAL_FILES}{IMAGE_FOLDER}/{image_name}", "sample_id": row["sample_id"], "round": round_key}
+    task: dict[str, Any] = {"data": data}
     if prediction and row["purpose"] == "query" and isinstance(row.get("predicted"), str):
         task["predictions"] = [
             {

@@ -59,12 +59,8 @@ class TaskAnswers:
 def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any], annotator: str) -> Annotation:
     """Return what an annotation's JSON says."""
     cancelled = bool(raw.get("was_cancelled"))
-    choices = [
-        choice
-        for part in raw.get("result") or []
-        if part.get("from_name") == CHOICES
-        for choice in part.get("value", {}).get("choices", [])
-    ]
+    parts = [part for part in raw.get("result") or [] if part.get("from_name") == CHOICES]
+    choices = [choice for part in parts for choice in part.get("value", {}).get("choices", [])]
     return Annotation(
         annotation_id=int(raw["id"]),
         task_id=task_id,

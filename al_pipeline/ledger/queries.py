@@ -100,18 +100,14 @@ def agreed(min_votes: int, class_names: Sequence[str] | None = None) -> sa.Selec
     )
     one = annotations.alias("one")
     theirs = [one.c.sample_id == counted.c.sample_id, *_is_vote(one, class_names)]
-    most = (
-        sa.select(one.c.value).where(*theirs).group_by(one.c.value).having(2 * sa.func.count() > counted.c.n)
-    ).scalar_subquery()
+    values = sa.select(one.c.value).where(*theirs).group_by(one.c.value)
+    most = values.having(2 * sa.func.count() > counted.c.n).scalar_subquery()
     same = counted.c.lowest == counted.c.highest
     label = sa.case((same, counted.c.lowest), else_=most)
     found = sa.select(counted, label.label("label")).subquery()
     again = annotations.alias("again")
-    agreeing = (
-        sa.select(sa.func.count())
-        .where(again.c.sample_id == found.c.sample_id, again.c.value == found.c.label, *_is_vote(again, class_names))
-        .scalar_subquery()
-    )
+    for_it = [again.c.sample_id == found.c.sample_id, again.c.value == found.c.label, *_is_vote(again, class_names)]
+    agreeing = sa.select(sa.func.count()).where(*for_it).scalar_subquery()
     votes = sa.case((found.c.lowest == found.c.highest, found.c.n), else_=agreeing)
     return (
         sa.select(found.c.sample_id, found.c.label, votes.label("votes"), found.c.n)
@@ -123,11 +119,9 @@ def agreed(min_votes: int, class_names: Sequence[str] | None = None) -> sa.Selec
 def _is_vote(answer: NamedFromClause, class_names: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
     """Return the conditions under which an annotation is a person's latest answer to a query, and no skip."""
     later = annotations.alias(f"after_{answer.name}")
-    newer = sa.tuple_(later.c.updated_at, later.c.annotation_id) > sa.tuple_(
-        answer.c.updated_at, answer.c.annotation_id
-    )
+    then, now = (sa.tuple_(each.c.updated_at, each.c.annotation_id) for each in (answer, later))
     person = [later.c.sample_id == answer.c.sample_id, later.c.annotator == answer.c.annotator]
-    replaced = sa.exists().where(*person, newer, ~later.c.deleted, _is_query(later)).correlate(answer)
+    replaced = sa.exists().where(*person, now > then, ~later.c.deleted, _is_query(later)).correlate(answer)
     values = answer.c.value.is_not(None) if class_names is None else answer.c.value.in_(class_names)
     blind = sa.select(samples.c.sample_id).where(samples.c.split == sa.literal_column("'holdout'"))
     standing = [~answer.c.deleted, ~answer.c.cancelled, values]
@@ -141,13 +135,10 @@ def _is_query(answer: NamedFromClause) -> sa.ColumnElement[bool]:
     now = [live.c.sample_id == answer.c.sample_id, live.c.withdrawn_at.is_(None)]
     then = [asked.c.sample_id == answer.c.sample_id, asked.c.round == answer.c.round]
     # Literals, not parameters: only so the partial indexes serve.
-    return sa.exists().where(*now, live.c.purpose == query).correlate(answer) | (
-        ~sa.exists().where(*now, live.c.purpose != review).correlate(answer)
-        & (
-            (answer.c.source == IMPORTED)
-            | sa.exists().where(*then, asked.c.purpose.in_([query, review])).correlate(answer)
-        )
-    )
+    queried = sa.exists().where(*now, live.c.purpose == query).correlate(answer)
+    planned = sa.exists().where(*now, live.c.purpose != review).correlate(answer)
+    was_query = sa.exists().where(*then, asked.c.purpose.in_([query, review])).correlate(answer)
+    return queried | (~planned & ((answer.c.source == IMPORTED) | was_query))
 
 
 def latest_events(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple]:
@@ -170,6 +161,7 @@ def _with_purpose(round_key: str | None = None) -> sa.Subquery:
         theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == round_key)
         conditions.append(answer.sample_id.in_(theirs))
     live, asked = planned_tasks.alias("live"), planned_tasks.alias("asked")
+    now = (live.c.sample_id == answer.sample_id) & live.c.withdrawn_at.is_(None) & (live.c.purpose != REVIEW)
     # Labels that people brought along, and reviews of them.
     brought = sa.case((answer.source == IMPORTED, "query"), (asked.c.purpose == REVIEW, "query"))
     purpose = sa.case(
@@ -179,9 +171,7 @@ def _with_purpose(round_key: str | None = None) -> sa.Subquery:
         sa.select(*(answer[name] for name in ANSWERS if name != "purpose"), purpose)
         .select_from(annotations)
         .outerjoin(samples, samples.c.sample_id == answer.sample_id)
-        .outerjoin(
-            live, (live.c.sample_id == answer.sample_id) & live.c.withdrawn_at.is_(None) & (live.c.purpose != REVIEW)
-        )
+        .outerjoin(live, now)
         .outerjoin(asked, (asked.c.sample_id == answer.sample_id) & (asked.c.round == answer.round))
         .where(*conditions)
         .subquery()

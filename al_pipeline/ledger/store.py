@@ -122,15 +122,8 @@ class Ledger(Views):
         """
         moment = aware(at)
         same = planned_tasks.c.task_id == sa.bindparam("task")
-        update = (
-            sa.update(planned_tasks)
-            .where(planned_tasks.c.round == round_key, planned_tasks.c.sample_id == sa.bindparam("sample"))
-            .values(
-                task_id=sa.bindparam("task"),
-                pushed_at=sa.case((same, sa.func.coalesce(planned_tasks.c.pushed_at, moment)), else_=moment),
-                withdrawn_at=None,
-            )
-        )
+        since = sa.case((same, sa.func.coalesce(planned_tasks.c.pushed_at, moment)), else_=moment)
+        update = _update_task(round_key).values(task_id=sa.bindparam("task"), pushed_at=since, withdrawn_at=None)
         try:
             with transaction(self._engine, write=True) as connection:
                 _refuse_unknown(connection, round_key, tasks)
@@ -152,11 +145,7 @@ class Ledger(Views):
             A sample is not in the plan of this round.
         """
         gone, moment = sorted(set(sample_ids)), aware(at)
-        update = sa.update(planned_tasks).where(
-            planned_tasks.c.round == round_key,
-            planned_tasks.c.sample_id == sa.bindparam("sample"),
-            planned_tasks.c.withdrawn_at.is_(None),
-        )
+        update = _update_task(round_key).where(planned_tasks.c.withdrawn_at.is_(None))
         with transaction(self._engine, write=True) as connection:
             _refuse_unknown(connection, round_key, gone)
             if gone:
@@ -260,6 +249,11 @@ class Ledger(Views):
         """Insert the row unless its round is there; whoever comes second waits for the first and gets False."""
         insert = self._insert(table).on_conflict_do_nothing(index_elements=["round"]).returning(table.c.round)
         return connection.execute(insert, row).first() is not None
+
+
+def _update_task(round_key: str) -> sa.Update:
+    task = planned_tasks.c
+    return sa.update(planned_tasks).where(task.round == round_key, task.sample_id == sa.bindparam("sample"))
 
 
 def _refuse_unplannable(connection: sa.Connection, round_key: str, rows: list[dict[str, Any]]) -> None:
