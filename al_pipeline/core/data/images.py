@@ -3,9 +3,10 @@
 import io
 import os
 import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from al_pipeline.core.errors import ImageError, InputError
 
 ImagePath = str | os.PathLike[str]
+Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 # Decoded, 64 megapixels take 192 MB per thread. What is larger is a bomb, or a scan that should be tiled first.
 MAX_PIXELS = 64_000_000
@@ -158,10 +161,9 @@ def iter_blocks(
     ImageError
         A file cannot be decoded; the message names it.
     """
-    pool = ThreadPoolExecutor(workers or default_workers())
 
-    def begin(start: int) -> tuple[npt.NDArray[np.uint8], list[Future[None]]]:
-        chosen = paths[start : start + block]
+    def begin(pool: ThreadPoolExecutor, rows: slice) -> tuple[npt.NDArray[np.uint8], list[Future[None]]]:
+        chosen = paths[rows]
         pixels = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
 
         def fill(i: int) -> None:
@@ -169,14 +171,29 @@ def iter_blocks(
 
         return pixels, [pool.submit(fill, i) for i in range(len(chosen))]
 
+    for start, pixels, _ in read_ahead(len(paths), begin, block=block, workers=workers):
+        yield start, pixels
+
+
+def read_ahead(
+    n: int,
+    begin: Callable[[ThreadPoolExecutor, slice], tuple[Made, list[Future[Result]]]],
+    *,
+    block: int,
+    workers: int | None,
+) -> Generator[tuple[int, Made, list[Result]]]:
+    """Yield the start of each block of n rows, what `begin` made for it, and what its tasks returned.
+
+    `begin` hands its tasks to the threads; those of the next block are at work while the caller is.
+    """
+    pool = ThreadPoolExecutor(workers or default_workers())
     try:
-        following = begin(0)
-        for start in range(0, len(paths), block):
-            pixels, decoded = following
-            for future in decoded:
-                future.result()
-            following = begin(start + block)
-            yield start, pixels
+        following = begin(pool, slice(block))
+        for start in range(0, n, block):
+            made, tasks = following
+            results = [task.result() for task in tasks]
+            following = begin(pool, slice(start + block, start + 2 * block))
+            yield start, made, results
     finally:
         # A caller that stops early, or a damaged file, must not wait for the rest of the block.
         pool.shutdown(cancel_futures=True)
