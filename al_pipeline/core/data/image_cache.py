@@ -21,6 +21,7 @@ import time
 from collections.abc import Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -88,14 +89,14 @@ class ImageCache:
             return
         shelf = self._shelf(size)
         shelf.refresh()
-        _touch(shelf.files_with(sample_ids))
-        self._make_room(0)
         kept = shelf.files_with(sample_ids)
+        for path in kept:
+            # Used now.
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        self._make_room(0)
         new: dict[str, Pixels] = {}
-
-        def begin(pool: ThreadPoolExecutor, rows: slice) -> tuple[tuple[Pixels, Places], list[Future[Sequence[int]]]]:
-            return shelf.begin(pool, sample_ids[rows], paths[rows])
-
+        begin = partial(shelf.begin, sample_ids, paths)
         try:
             for start, (pixels, places), decoded in read_ahead(len(paths), begin, block=block, workers=workers):
                 # Other images of a file that turned out damaged went with it.
@@ -233,7 +234,7 @@ class _Shelf:
         self._forget(gone)
         for name in sorted(come):
             with self._absent_if_damaged(name), (self.folder / name).open("rb") as file:
-                self.add(name, block_file.read_ids(file, self.size))
+                self.add(name, block_file.read_table(file, self.size)[0])
 
     def add(self, name: str, ids: Iterable[str]) -> None:
         with self._lock:
@@ -248,16 +249,16 @@ class _Shelf:
             return {i: self._places[sample_id] for i, sample_id in enumerate(ids) if sample_id in self._places}
 
     def has(self, name: str) -> bool:
-        with self._lock:
-            return name in self._names
+        return name in self._names
 
     def begin(
-        self, pool: ThreadPoolExecutor, ids: Sequence[str], paths: Sequence[ImagePath]
+        self, all_ids: Sequence[str], all_paths: Sequence[ImagePath], pool: ThreadPoolExecutor, rows: slice
     ) -> tuple[tuple[Pixels, Places], list[Future[Sequence[int]]]]:
         """Have images read and decoded by threads; return pixels to be filled, which are stored, and the tasks.
 
         A task returns the positions that it has decoded.
         """
+        ids, paths = all_ids[rows], all_paths[rows]
         pixels = np.empty((len(ids), self.size, self.size, 3), dtype=np.uint8)
         places = self._find(ids)
 
@@ -317,13 +318,6 @@ def _files(root: Path) -> Generator[tuple[Path, os.stat_result]]:
             if path.suffix in (FILE, TEMPORARY):
                 with contextlib.suppress(OSError):
                     yield path, path.stat()
-
-
-def _touch(paths: Iterable[Path]) -> None:
-    """Mark files as used now."""
-    for path in paths:
-        with contextlib.suppress(OSError):
-            os.utime(path)
 
 
 def _delete(path: Path) -> bool:

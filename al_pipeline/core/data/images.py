@@ -52,10 +52,11 @@ def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | N
     ImageError
         The file cannot be used; the message is a short reason without the path.
     """
+    limit = f"the limit is {max_pixels / 1e6:g} megapixels"
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise ImageError(f"too large: {image.width} × {image.height} pixels, {_limit(max_pixels)}")
+                raise ImageError(f"too large: {image.width} × {image.height} pixels, {limit}")
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             rgb = _to_rgb(_upright(image))
@@ -64,14 +65,10 @@ def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | N
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"too large: {_limit(max_pixels)}") from error
+        raise ImageError(f"too large: {limit}") from error
     except Exception as error:
         # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
         raise ImageError(_reason(error, Path(path))) from error
-
-
-def _limit(max_pixels: int) -> str:
-    return f"the limit is {max_pixels / 1e6:g} megapixels"
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -109,11 +106,7 @@ def _gray(values: npt.NDArray[np.float64], *, sixteen_bit: bool) -> Image.Image:
 
 
 def decode(path: ImagePath, size: int) -> npt.NDArray[np.uint8]:
-    """Decode an image to a square: the shorter side resized to `size`, then the centre cropped.
-
-    Returns
-    -------
-    uint8 array, shape (size, size, 3)
+    """Decode an image to uint8, shape (size, size, 3): the shorter side resized to `size`, then the centre cropped.
 
     Raises
     ------
@@ -213,7 +206,7 @@ def contact_sheet(
     max_images: int = 40,
     max_bytes: int = 100_000,
 ) -> bytes:
-    """Lay images out in rows, with a caption below each, as one small picture.
+    """Lay images out in rows, with a caption below each, and return one small PNG file.
 
     Parameters
     ----------
@@ -225,11 +218,6 @@ def contact_sheet(
         Tiles per row, and their side in pixels.
     max_bytes : int
         Colours, then tiles, then images become fewer until the file is no larger.
-
-    Returns
-    -------
-    bytes
-        A PNG file.
 
     Raises
     ------

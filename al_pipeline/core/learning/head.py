@@ -139,11 +139,8 @@ def head_passes(
 
     Parameters
     ----------
-    features : float32 array, shape (m, d)
-        Of the labeled samples.
-    targets : int64 array, shape (m,)
-    n_classes : int
-        K.
+    features, targets, n_classes
+        As for `fit_head`.
     candidates : float32 array, shape (n, d)
     passes : int
         T, at least 2.

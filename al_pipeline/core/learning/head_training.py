@@ -15,14 +15,7 @@ from al_pipeline.core.rng import generator, torch_seed
 
 @dataclass(frozen=True)
 class Others:
-    """Unlabeled samples, whose features are looked at only if an arm learns from them.
-
-    Attributes
-    ----------
-    n : int
-    features : callable
-        Takes rows, int64 of shape (m,), and returns their features, float32 of shape (m, d).
-    """
+    """Unlabeled samples: n of them, and what returns the features (m, d) of rows (m,) if an arm learns from them."""
 
     n: int
     features: Callable[[Integers], Vectors]
@@ -42,12 +35,8 @@ def train_head(
 
     Parameters
     ----------
-    features : float32 array, shape (n, d)
-        Of the labeled samples, under the starting weights.
-    targets : int64 array, shape (n,)
-        Of at least two classes.
-    n_classes : int
-        K.
+    features, targets, n_classes
+        As for `fit_head`; features are those of the starting weights.
     options : TrainingOptions
     seed, round_number : int
         The folds, and the choice among many unlabeled samples, are drawn from generators of these two.

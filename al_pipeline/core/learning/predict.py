@@ -51,17 +51,13 @@ def predict(
 
 
 def predict_features(checkpoint: Checkpoint, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return class probabilities from features of the checkpoint's own backbone: no image is looked at.
+    """Return class probabilities, float64 (n, K), from features of the checkpoint's own backbone, without an image.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     features : float32 array, shape (n, d)
         `embed` of a checkpoint with the same `backbone_hash`.
-
-    Returns
-    -------
-    float64 array, shape (n, K)
 
     Raises
     ------

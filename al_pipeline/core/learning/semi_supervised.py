@@ -51,13 +51,7 @@ def self_trained(
 ) -> Guesses:
     """Return pseudo-labels of a head that learns from its own clear predictions until nothing new is clear.
 
-    Parameters
-    ----------
-    features, unlabeled : float32 arrays, shapes (n, d) and (m, d)
-    targets : int64 array, shape (n,)
-    n_classes : int
-    threshold : float
-    seed : int
+    Parameters are those of `fit_head`; unlabeled features have the shape (m, d).
     """
     guesses = Guesses(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
     for _ in range(TURNS):
@@ -84,7 +78,7 @@ def self_trained(
 def propagated(features: Vectors, targets: Integers, unlabeled: Vectors, n_classes: int, threshold: float) -> Guesses:
     """Return labels that spread along the neighbourhoods of the features (Zhou et al. 2004, by scikit-learn).
 
-    Parameters are those of `self_trained`. Features are compared by direction (cosine).
+    Parameters are those of `fit_head`. Features are compared by direction (cosine).
     """
     from sklearn.semi_supervised import LabelSpreading
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from al_pipeline.core.data.image_cache import CachedImages, image_blocks
@@ -21,9 +22,9 @@ from al_pipeline.core.learning.checkpoint import (
     build,
     device,
     state_hash,
-    versions,
 )
 from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
+from al_pipeline.core.learning.head import Integers, Vectors
 from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict
@@ -31,8 +32,6 @@ from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, conf
 from al_pipeline.core.rng import generator, torch_seed
 
 Images = Sequence[str | Path] | CachedImages
-Features = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Unlabeled:
     """
 
     images: Images
-    features: Features | None = None
+    features: Vectors | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def train(
     seed: int,
     round_number: int,
     labels_hash: str = "",
-    features: Features | None = None,
+    features: Vectors | None = None,
     unlabeled: Unlabeled | None = None,
     previous: Checkpoint | None = None,
     progress: Callable[[int, float], None] | None = None,
@@ -168,7 +167,7 @@ class _Task:
     round_number: int
     images: Images = ()
     targets: Integers = field(default_factory=lambda: np.empty(0, np.int64))
-    given: Features | None = None
+    given: Vectors | None = None
     unlabeled: Unlabeled | None = None
     progress: Callable[[int, float], None] | None = None
 
@@ -232,7 +231,7 @@ class _Task:
         where, said = device(), self.progress
         return finetune(self.model, examples, self.options, rng, place=where, unlabeled=unlabeled, progress=said)
 
-    def others(self, rows: Integers) -> Features:
+    def others(self, rows: Integers) -> Vectors:
         """Return features of unlabeled samples, which are computed where they are not given."""
         assert self.unlabeled is not None
         given = None if self.unlabeled.features is None else self.unlabeled.features[rows]
@@ -256,7 +255,7 @@ class _Task:
             torch.cat([known, torch.from_numpy(guesses.weights.astype(np.float32))]),
         )
 
-    def features(self, images: Images, given: Features | None) -> Features:
+    def features(self, images: Images, given: Vectors | None) -> Vectors:
         return given if given is not None else embed(self.result().checkpoint, images)
 
     def result(self, temperature: float = 1.0) -> TrainingResult:
@@ -277,7 +276,7 @@ class _Task:
             temperature=temperature,
             backbone_hash=backbone_hash(state),
             test_time_flip=self.options.test_time_flip,
-            versions=versions(),
+            versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
         )
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         return TrainingResult(Checkpoint(info, state), [], time.perf_counter() - self.began, n_parameters)
