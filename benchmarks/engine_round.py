@@ -128,7 +128,7 @@ def fill(folder: Path, count: int) -> None:
 def synthetic_round(folder: Path, count: int) -> None:
     """A round over all embeddings of a store, in this process; print seconds and peak memory as JSON."""
     from al_pipeline.core.data.embeddings import EmbeddingStore
-    from al_pipeline.core.learning.head import fit_head, head_logits, softmax
+    from al_pipeline.core.learning.head import fit_head
     from al_pipeline.core.strategies import select
 
     parts, rng = Parts(), np.random.default_rng(1)
@@ -144,7 +144,7 @@ def synthetic_round(folder: Path, count: int) -> None:
         projected = labeled @ np.random.default_rng(2).normal(size=labeled.shape[1])
         head = fit_head(labeled, (projected > np.median(projected)).astype(np.int64), 2, seed=0)
     with parts.part("prediction"):
-        probabilities = softmax(head_logits(features, head.weight, head.bias), head.temperature)
+        probabilities = head.probabilities(features)
     with parts.part("selection"):
         select(
             "auto",

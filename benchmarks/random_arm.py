@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.learning.head import softmax
+from al_pipeline.core.learning.calibration import softmax
 from al_pipeline.core.outlook.random_arm import (
     Asked,
     LabelsSaved,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from al_pipeline.core.evaluation.kappa import STOP_SET, STOP_SET_IMAGES, stop_set
 from al_pipeline.core.learning.checkpoint import Checkpoint, device
-from al_pipeline.core.learning.head import PASSES, Head, head_passes, head_probabilities
+from al_pipeline.core.learning.head import PASSES, Head, head_passes
 from al_pipeline.core.learning.head_training import Others, check_unlabeled, train_head
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict, predict_features
@@ -93,7 +93,7 @@ class Model:
         """Return class probabilities, float64, shape (n, K)."""
         features = samples.features(keys) if len(keys) and (self.head or self.by_features) else None
         if self.head is not None and features is not None:
-            return head_probabilities(features, self.head.weight, self.head.bias, self.head.temperature)
+            return self.head.probabilities(features)
         assert self.checkpoint is not None
         if features is not None:
             return predict_features(self.checkpoint, features)
@@ -162,10 +162,10 @@ def learn(
     if mode == "head" and features is not None and not network:
         check_unlabeled(options, 0 if arm is None else len(arm))
         unlabeled = None if arm is None else Others(len(arm), lambda rows: _features(samples, _some(arm, rows)))
-        found = train_head(
+        head = train_head(
             features, targets, len(class_names), options, seed=seed, round_number=number, unlabeled=unlabeled
         )
-        return Model(True, head=found.head)
+        return Model(True, head=head)
     result = train(
         samples.images(labeled),
         [class_names[int(i)] for i in targets],

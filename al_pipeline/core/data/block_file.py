@@ -50,14 +50,9 @@ def write(folder: Path, size: int, images: Mapping[str, Pixels]) -> Path:
     return path
 
 
-def read_ids(file: BufferedReader, size: int) -> list[str]:
-    """Return the sample ids of a block file, in the order of its rows."""
-    return _read_table(file, size)[0]
-
-
 def read(file: BufferedReader, size: int, wanted: Iterable[tuple[int, str, Pixels]]) -> None:
     """Read images, each given as its row, its sample id and the array to fill, and check them."""
-    stored, checksums, start = _read_table(file, size)
+    stored, checksums, start = read_table(file, size)
     for row, sample_id, pixels in wanted:
         if stored[row : row + 1] != [sample_id]:
             raise DamagedError("other images than before")
@@ -66,7 +61,7 @@ def read(file: BufferedReader, size: int, wanted: Iterable[tuple[int, str, Pixel
             raise DamagedError(f"wrong checksum of image {sample_id}")
 
 
-def _read_table(file: BufferedReader, size: int) -> tuple[list[str], list[int], int]:
+def read_table(file: BufferedReader, size: int) -> tuple[list[str], list[int], int]:
     """Return the sample ids and checksums of a block file, and where its pixels begin."""
     header, checksum = file.read(_HEADER.size), file.read(_CHECKSUM.size)
     if len(checksum) < _CHECKSUM.size:

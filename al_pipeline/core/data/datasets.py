@@ -16,7 +16,7 @@ DIGITS = 1797
 def write_digits(root: Path, *, holdout: int = 500, seed: int = 0) -> Path:
     """Write scikit-learn's 1,797 handwritten digits as PNG files, dark on white, in class folders.
 
-    The folder appears whole or not at all; one that is there already is left as it is.
+    The folder `root`, which is returned, appears whole or not at all; one that is there already is left as it is.
 
     Parameters
     ----------
@@ -26,11 +26,6 @@ def write_digits(root: Path, *, holdout: int = 500, seed: int = 0) -> Path:
         Digits set apart for testing, in the classes' proportions; 10 to 1,787, so that each split has every class.
     seed : int
         Draws the split; the same seed gives the same files.
-
-    Returns
-    -------
-    Path
-        `root`.
 
     Raises
     ------

@@ -203,15 +203,13 @@ class EmbeddingStore:
             try:
                 with shard.open("rb") as file:
                     yield pq.read_table(file, columns=columns, page_checksum_verification=True)
+            except FileNotFoundError:
+                continue
             # pyarrow reports damage as an OSError or as one of its own, which are ValueErrors.
             except (OSError, ValueError) as error:
-                if isinstance(error, FileNotFoundError):
-                    continue
-                self._set_aside(shard, error)
-
-    def _set_aside(self, shard: Path | UPath, error: Exception) -> None:
-        reason = str(error).strip().split("\n")[0]
-        log.warning("The embeddings in %s are damaged (%s): they are set aside and computed again", shard, reason)
-        with contextlib.suppress(OSError):
-            target: Any = shard.with_name(f"{shard.name}.damaged")
-            shard.rename(target)
+                reason = str(error).strip().split("\n")[0]
+                told = "The embeddings in %s are damaged (%s): they are set aside and computed again"
+                log.warning(told, shard, reason)
+                with contextlib.suppress(OSError):
+                    target: Any = shard.with_name(f"{shard.name}.damaged")
+                    shard.rename(target)

@@ -20,7 +20,9 @@ import threading
 import time
 from collections.abc import Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ import numpy.typing as npt
 
 from al_pipeline.core.data import block_file
 from al_pipeline.core.data.block_file import FILE, DamagedError, Pixels
-from al_pipeline.core.data.images import ImagePath, decode, default_workers, iter_blocks
+from al_pipeline.core.data.images import ImagePath, decode, iter_blocks, read_ahead
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import TEMPORARY
 
@@ -37,6 +39,8 @@ PREPROCESSING = 1
 
 _log = logging.getLogger(__name__)
 
+# File and row of images that are stored, by their position among those asked for.
+Places = dict[int, tuple[str, int]]
 _ID = re.compile(r"[0-9a-f]{32}")
 
 # 256 images of 224 px are 38 MB: long enough to read at the disk's speed, short enough to lose.
@@ -85,40 +89,36 @@ class ImageCache:
             return
         shelf = self._shelf(size)
         shelf.refresh()
-        _touch(shelf.files_with(sample_ids))
+        kept = shelf.files_with(sample_ids)
+        for path in kept:
+            # Used now.
+            with contextlib.suppress(OSError):
+                os.utime(path)
         self._make_room(0)
-        new = _New(kept=shelf.files_with(sample_ids))
-        pool = ThreadPoolExecutor(workers or default_workers())
-
-        def begin(start: int) -> _Block:
-            chosen = slice(start, start + block)
-            return _begin(pool, shelf, sample_ids[chosen], paths[chosen])
-
+        new: dict[str, Pixels] = {}
+        begin = partial(shelf.begin, sample_ids, paths)
         try:
-            following = begin(0)
-            for start in range(0, len(paths), block):
-                current = following
-                decoded = current.wait()
-                following = begin(start + block)
+            for start, (pixels, places), decoded in read_ahead(len(paths), begin, block=block, workers=workers):
+                # Other images of a file that turned out damaged went with it.
+                lost = [i for i, (name, _) in places.items() if not shelf.has(name)]
                 # Copied before the caller has the block, who may write into it.
-                new.images.update((current.ids[i], current.pixels[i].copy()) for i in decoded)
-                while len(new.images) >= _IMAGES_PER_FILE:
-                    self._store(shelf, new)
-                yield start, current.pixels
+                new.update((sample_ids[start + i], pixels[i].copy()) for i in sorted({*chain(*decoded), *lost}))
+                while len(new) >= _IMAGES_PER_FILE:
+                    self._store(shelf, new, kept)
+                yield start, pixels
         finally:
-            pool.shutdown(cancel_futures=True)
-            while new.images:
-                self._store(shelf, new)
+            while new:
+                self._store(shelf, new, kept)
 
     def _shelf(self, size: int) -> "_Shelf":
         name = f"{size}-v{PREPROCESSING}"
         with self._lock:
             return self._shelves.setdefault(name, _Shelf(self.folder / name, size))
 
-    def _store(self, shelf: "_Shelf", new: "_New") -> None:
-        """Write the next file of new images, if there is room for it."""
-        images = {i: new.images.pop(i) for i in list(new.images)[:_IMAGES_PER_FILE]}
-        if not self._writable or not self._make_room(block_file.file_bytes(len(images), shelf.size), new.kept):
+    def _store(self, shelf: "_Shelf", new: dict[str, Pixels], kept: set[Path]) -> None:
+        """Write the next file of new images, if there is room for it without deleting what is kept."""
+        images = {i: new.pop(i) for i in list(new)[:_IMAGES_PER_FILE]}
+        if not self._writable or not self._make_room(block_file.file_bytes(len(images), shelf.size), kept):
             return
         try:
             path = block_file.write(shelf.folder, shelf.size, images)
@@ -131,8 +131,8 @@ class ImageCache:
                 error.__cause__,
             )
             return
-        new.kept.add(path)
-        if self._make_room(0, new.kept):
+        kept.add(path)
+        if self._make_room(0, kept):
             shelf.add(path.name, images)
         else:
             # Another process has filled the room in the meantime.
@@ -217,14 +217,6 @@ def image_blocks(
     return iter_blocks(images, size, block=block, workers=workers)
 
 
-@dataclass
-class _New:
-    """What one request has decoded and not stored yet, and the files it is not to push out."""
-
-    kept: set[Path]
-    images: dict[str, Pixels] = field(default_factory=dict)
-
-
 class _Shelf:
     """Which block file of one size holds which image, as far as this process knows: a hint, checked when reading."""
 
@@ -242,7 +234,7 @@ class _Shelf:
         self._forget(gone)
         for name in sorted(come):
             with self._absent_if_damaged(name), (self.folder / name).open("rb") as file:
-                self.add(name, block_file.read_ids(file, self.size))
+                self.add(name, block_file.read_table(file, self.size)[0])
 
     def add(self, name: str, ids: Iterable[str]) -> None:
         with self._lock:
@@ -250,25 +242,46 @@ class _Shelf:
             self._places.update((sample_id, (name, row)) for row, sample_id in enumerate(ids))
 
     def files_with(self, ids: Iterable[str]) -> set[Path]:
-        with self._lock:
-            names = {self._places[i][0] for i in ids if i in self._places}
-        return {self.folder / name for name in names}
+        return {self.folder / name for name, _ in self._find(ids).values()}
 
-    def find(self, ids: Sequence[str]) -> dict[int, tuple[str, int]]:
-        """Return file and row of those that are stored, by their position in `ids`."""
+    def _find(self, ids: Iterable[str]) -> Places:
         with self._lock:
             return {i: self._places[sample_id] for i, sample_id in enumerate(ids) if sample_id in self._places}
 
     def has(self, name: str) -> bool:
-        with self._lock:
-            return name in self._names
+        return name in self._names
 
-    def read(self, name: str, wanted: Sequence[tuple[int, int]], ids: Sequence[str], pixels: Pixels) -> bool:
-        """Read rows of a file into positions of `pixels`; return whether all are what was stored under these ids."""
-        with self._absent_if_damaged(name), (self.folder / name).open("rb") as file:
-            block_file.read(file, self.size, [(row, ids[i], pixels[i]) for row, i in wanted])
-            return True
-        return False
+    def begin(
+        self, all_ids: Sequence[str], all_paths: Sequence[ImagePath], pool: ThreadPoolExecutor, rows: slice
+    ) -> tuple[tuple[Pixels, Places], list[Future[Sequence[int]]]]:
+        """Have images read and decoded by threads; return pixels to be filled, which are stored, and the tasks.
+
+        A task returns the positions that it has decoded.
+        """
+        ids, paths = all_ids[rows], all_paths[rows]
+        pixels = np.empty((len(ids), self.size, self.size, 3), dtype=np.uint8)
+        places = self._find(ids)
+
+        def decode_all(positions: Sequence[int]) -> Sequence[int]:
+            for i in positions:
+                pixels[i] = decode(paths[i], self.size)
+            return positions
+
+        def read(name: str, wanted: Sequence[tuple[int, int]]) -> Sequence[int]:
+            with self._absent_if_damaged(name), (self.folder / name).open("rb") as file:
+                block_file.read(file, self.size, [(row, ids[i], pixels[i]) for row, i in wanted])
+                return []
+            return decode_all([i for _, i in wanted])
+
+        by_file: dict[str, list[tuple[int, int]]] = {}
+        for i, (name, row) in places.items():
+            by_file.setdefault(name, []).append((row, i))
+        tasks = [pool.submit(decode_all, [i]) for i in range(len(ids)) if i not in places]
+        for name, wanted in by_file.items():
+            wanted.sort()
+            starts = range(0, len(wanted), _IMAGES_PER_READ)
+            tasks += [pool.submit(read, name, wanted[start : start + _IMAGES_PER_READ]) for start in starts]
+        return (pixels, places), tasks
 
     @contextlib.contextmanager
     def _absent_if_damaged(self, name: str) -> Generator[None]:
@@ -289,48 +302,6 @@ class _Shelf:
                 self._places = {i: place for i, place in self._places.items() if place[0] not in names}
 
 
-@dataclass(frozen=True)
-class _Block:
-    """A block of images while it is read and decoded."""
-
-    shelf: _Shelf
-    ids: Sequence[str]
-    pixels: Pixels
-    found: dict[int, tuple[str, int]]
-    tasks: list[Future[Sequence[int]]]
-
-    def wait(self) -> list[int]:
-        """Return the positions that are to be stored."""
-        decoded = [i for task in self.tasks for i in task.result()]
-        # Other images of a file that turned out damaged went with it.
-        lost = [i for i, (name, _) in self.found.items() if not self.shelf.has(name)]
-        return sorted({*decoded, *lost})
-
-
-def _begin(pool: ThreadPoolExecutor, shelf: _Shelf, ids: Sequence[str], paths: Sequence[ImagePath]) -> _Block:
-    """Have a block read and decoded by the threads of `pool`."""
-    pixels = np.empty((len(ids), shelf.size, shelf.size, 3), dtype=np.uint8)
-    found = shelf.find(ids)
-
-    def decode_all(positions: Sequence[int]) -> Sequence[int]:
-        for i in positions:
-            pixels[i] = decode(paths[i], shelf.size)
-        return positions
-
-    def read(name: str, wanted: Sequence[tuple[int, int]]) -> Sequence[int]:
-        return [] if shelf.read(name, wanted, ids, pixels) else decode_all([i for _, i in wanted])
-
-    by_file: dict[str, list[tuple[int, int]]] = {}
-    for i, (name, row) in found.items():
-        by_file.setdefault(name, []).append((row, i))
-    tasks = [pool.submit(decode_all, [i]) for i in range(len(ids)) if i not in found]
-    for name, wanted in by_file.items():
-        wanted.sort()
-        starts = range(0, len(wanted), _IMAGES_PER_READ)
-        tasks += [pool.submit(read, name, wanted[start : start + _IMAGES_PER_READ]) for start in starts]
-    return _Block(shelf, ids, pixels, found, tasks)
-
-
 def _names(folder: Path) -> list[str]:
     try:
         return [path.name for path in folder.iterdir()]
@@ -347,13 +318,6 @@ def _files(root: Path) -> Generator[tuple[Path, os.stat_result]]:
             if path.suffix in (FILE, TEMPORARY):
                 with contextlib.suppress(OSError):
                     yield path, path.stat()
-
-
-def _touch(paths: Iterable[Path]) -> None:
-    """Mark files as used now."""
-    for path in paths:
-        with contextlib.suppress(OSError):
-            os.utime(path)
 
 
 def _delete(path: Path) -> bool:

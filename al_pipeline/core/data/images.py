@@ -3,9 +3,10 @@
 import io
 import os
 import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from al_pipeline.core.errors import ImageError, InputError
 
 ImagePath = str | os.PathLike[str]
+Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 # Decoded, 64 megapixels take 192 MB per thread. What is larger is a bomb, or a scan that should be tiled first.
 MAX_PIXELS = 64_000_000
@@ -49,10 +52,11 @@ def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | N
     ImageError
         The file cannot be used; the message is a short reason without the path.
     """
+    limit = f"the limit is {max_pixels / 1e6:g} megapixels"
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise ImageError(f"too large: {image.width} × {image.height} pixels, {_limit(max_pixels)}")
+                raise ImageError(f"too large: {image.width} × {image.height} pixels, {limit}")
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             rgb = _to_rgb(_upright(image))
@@ -61,14 +65,10 @@ def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | N
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"too large: {_limit(max_pixels)}") from error
+        raise ImageError(f"too large: {limit}") from error
     except Exception as error:
         # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
         raise ImageError(_reason(error, Path(path))) from error
-
-
-def _limit(max_pixels: int) -> str:
-    return f"the limit is {max_pixels / 1e6:g} megapixels"
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -106,11 +106,7 @@ def _gray(values: npt.NDArray[np.float64], *, sixteen_bit: bool) -> Image.Image:
 
 
 def decode(path: ImagePath, size: int) -> npt.NDArray[np.uint8]:
-    """Decode an image to a square: the shorter side resized to `size`, then the centre cropped.
-
-    Returns
-    -------
-    uint8 array, shape (size, size, 3)
+    """Decode an image to uint8, shape (size, size, 3): the shorter side resized to `size`, then the centre cropped.
 
     Raises
     ------
@@ -158,10 +154,9 @@ def iter_blocks(
     ImageError
         A file cannot be decoded; the message names it.
     """
-    pool = ThreadPoolExecutor(workers or default_workers())
 
-    def begin(start: int) -> tuple[npt.NDArray[np.uint8], list[Future[None]]]:
-        chosen = paths[start : start + block]
+    def begin(pool: ThreadPoolExecutor, rows: slice) -> tuple[npt.NDArray[np.uint8], list[Future[None]]]:
+        chosen = paths[rows]
         pixels = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
 
         def fill(i: int) -> None:
@@ -169,14 +164,29 @@ def iter_blocks(
 
         return pixels, [pool.submit(fill, i) for i in range(len(chosen))]
 
+    for start, pixels, _ in read_ahead(len(paths), begin, block=block, workers=workers):
+        yield start, pixels
+
+
+def read_ahead(
+    n: int,
+    begin: Callable[[ThreadPoolExecutor, slice], tuple[Made, list[Future[Result]]]],
+    *,
+    block: int,
+    workers: int | None,
+) -> Generator[tuple[int, Made, list[Result]]]:
+    """Yield the start of each block of n rows, what `begin` made for it, and what its tasks returned.
+
+    `begin` hands its tasks to the threads; those of the next block are at work while the caller is.
+    """
+    pool = ThreadPoolExecutor(workers or default_workers())
     try:
-        following = begin(0)
-        for start in range(0, len(paths), block):
-            pixels, decoded = following
-            for future in decoded:
-                future.result()
-            following = begin(start + block)
-            yield start, pixels
+        following = begin(pool, slice(block))
+        for start in range(0, n, block):
+            made, tasks = following
+            results = [task.result() for task in tasks]
+            following = begin(pool, slice(start + block, start + 2 * block))
+            yield start, made, results
     finally:
         # A caller that stops early, or a damaged file, must not wait for the rest of the block.
         pool.shutdown(cancel_futures=True)
@@ -196,7 +206,7 @@ def contact_sheet(
     max_images: int = 40,
     max_bytes: int = 100_000,
 ) -> bytes:
-    """Lay images out in rows, with a caption below each, as one small picture.
+    """Lay images out in rows, with a caption below each, and return one small PNG file.
 
     Parameters
     ----------
@@ -208,11 +218,6 @@ def contact_sheet(
         Tiles per row, and their side in pixels.
     max_bytes : int
         Colours, then tiles, then images become fewer until the file is no larger.
-
-    Returns
-    -------
-    bytes
-        A PNG file.
 
     Raises
     ------

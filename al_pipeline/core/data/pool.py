@@ -191,9 +191,7 @@ def walk(root: Path, *, follow_links: bool = True) -> Iterator[tuple[PurePath, s
     inside = os.path.realpath(root)
 
     def leads_out(path: Path) -> bool:
-        if follow_links or not path.is_symlink():
-            return False
-        return not PurePath(os.path.realpath(path)).is_relative_to(inside)
+        return not follow_links and path.is_symlink() and not PurePath(os.path.realpath(path)).is_relative_to(inside)
 
     problems: list[OSError] = []
     seen: set[str] = set()
@@ -220,13 +218,12 @@ def _split_folders(paths: Sequence[PurePath]) -> dict[str, str]:
     """Return the split of each top-level folder that stands for one, and not for a class."""
     top = {path.parts[0] for path in paths if len(path.parts) > 1}
     direct = {path.parts[0] for path in paths if len(path.parts) == 2}
-    only_splits = all(name.lower() in POOL_FOLDERS | HOLDOUT_FOLDERS for name in top)
-    splits = {}
-    for name in top:
-        word = name.lower()
-        if word in POOL_FOLDERS | HOLDOUT_FOLDERS and (only_splits or word == "unlabeled" or name not in direct):
-            splits[name] = "pool" if word in POOL_FOLDERS else "holdout"
-    return splits
+    named = {name for name in top if name.lower() in POOL_FOLDERS | HOLDOUT_FOLDERS}
+    return {
+        name: "pool" if name.lower() in POOL_FOLDERS else "holdout"
+        for name in named
+        if named == top or name.lower() == "unlabeled" or name not in direct
+    }
 
 
 def _place(root: Path, path: PurePath, problem: str | None, splits: dict[str, str]) -> _Found:

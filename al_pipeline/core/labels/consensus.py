@@ -66,10 +66,6 @@ def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: in
     min_votes : int
         Votes a sample needs, at least 1. A label also needs more than half of them.
 
-    Returns
-    -------
-    Consensus
-
     Raises
     ------
     InputError
@@ -114,13 +110,7 @@ def current_votes(events: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFr
 
 
 def labels_hash(labels: pd.DataFrame) -> str:
-    """Return the SHA-256 (hex) of what is trained on: the pairs (sample_id, label), in whatever order they come.
-
-    Parameters
-    ----------
-    labels : DataFrame
-        At least ``sample_id`` and ``label``.
-    """
+    """Return the SHA-256 (hex) of what is trained on: the pairs ``sample_id, label``, in whatever order they come."""
     digest = hashlib.sha256()
     for sample, label in sorted(zip(labels["sample_id"], labels["label"], strict=True)):
         # Lengths make the text unambiguous whatever characters a class name holds.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.labels.consensus import Consensus, current_votes, disputes_of, labels_of
-from al_pipeline.core.learning.head import FEWEST_FOLDS, FOLDS, fit_head, head_logits, softmax
+from al_pipeline.core.learning.head import FEWEST_FOLDS, FOLDS, fit_head
 
 # Under this, CROWDLAB holds its own label for more probably wrong than right.
 FEWEST_QUALITY = 0.5
@@ -43,8 +43,7 @@ def out_of_sample(
     probabilities = np.empty((len(targets), n_classes))
     for fitted, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, targets):
         head = fit_head(features[fitted], targets[fitted], n_classes, seed=seed)
-        logits = head_logits(features[held_out], head.weight, head.bias)
-        probabilities[held_out] = softmax(logits, head.temperature)
+        probabilities[held_out] = head.probabilities(features[held_out])
     return probabilities
 
 
@@ -123,7 +122,7 @@ def weigh_annotators(
     if probabilities is None:
         return agreed
     head = fit_head(inputs[: len(labeled)], targets, len(class_names), seed=seed)
-    contested = softmax(head_logits(inputs[len(labeled) :], head.weight, head.bias), head.temperature)
+    contested = head.probabilities(inputs[len(labeled) :])
 
     from cleanlab.multiannotator import get_label_quality_multiannotator
 

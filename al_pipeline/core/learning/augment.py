@@ -15,21 +15,11 @@ Augment = Callable[[Tensor], Tensor]
 
 
 def weak(name: str, size: int) -> Augment | None:
-    """Return the augmentation of labeled images, or None for ``none``.
-
-    Parameters
-    ----------
-    name : str
-        Of `TrainingOptions.augmentation`.
-    size : int
-        Side of the images in pixels.
-    """
+    """Return the augmentation that `TrainingOptions.augmentation` names, of images with a side of `size` pixels."""
     if name == "none":
         return None
     crop = v2.RandomResizedCrop(size, scale=(0.6, 1.0), ratio=(0.85, 1.18), antialias=True)
-    if name == "crop":
-        return crop
-    return v2.Compose([crop, v2.RandomHorizontalFlip()])
+    return crop if name == "crop" else v2.Compose([crop, v2.RandomHorizontalFlip()])
 
 
 def strong(size: int) -> Augment:
@@ -38,7 +28,7 @@ def strong(size: int) -> Augment:
 
 
 def augmented(images: Tensor, augment: Augment, rng: np.random.Generator, *, groups: int = GROUPS) -> Tensor:
-    """Return the images augmented; torch's global generator is left as it was.
+    """Return the images augmented, in the same shape; torch's global generator is left as it was.
 
     Parameters
     ----------
@@ -48,10 +38,6 @@ def augmented(images: Tensor, augment: Augment, rng: np.random.Generator, *, gro
         All draws follow from it.
     groups : int
         Parts of the batch that get a draw each.
-
-    Returns
-    -------
-    uint8 Tensor, shape (n, h, w, 3)
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63 - 1)))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
-from al_pipeline.core.learning.options import check_architecture, check_weights
+from al_pipeline.core.learning.options import ARCHITECTURES, check_weights
 
 # Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
 MEAN = (0.485, 0.456, 0.406)
@@ -51,9 +51,8 @@ class CheckpointInfo:
     seed, round : int
         The seed and the round that all randomness came from.
     trained : bool
-        Whether any label was seen.
     n_labels : int
-        Number of labels seen.
+        How many labels were seen.
     temperature : float
         Logits are divided by it before the softmax.
     mode : str
@@ -230,7 +229,8 @@ def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int
     """
     if n_classes < 2:
         raise InputError(f"a classifier needs at least 2 classes, not {n_classes}")
-    check_architecture(architecture)
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
     # Read before anything is computed: a wrong path is reported at once.
     state = None if weights == "none" else _imagenet(architecture) if weights == "imagenet" else _read_weights(weights)
     with torch.random.fork_rng(devices=[]):
@@ -273,11 +273,6 @@ def averaged(network: Callable[[Tensor], Tensor], images: Tensor, *, flip: bool,
     """
     outputs = network(images)
     return (outputs + network(images.flip(width))) / 2 if flip else outputs
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that a checkpoint depends on."""
-    return {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
 
 
 def _network(architecture: str, n_classes: int) -> nn.Module:

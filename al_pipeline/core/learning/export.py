@@ -36,15 +36,7 @@ class ExportError(ALError):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
-
-    Attributes
-    ----------
-    path : Path
-    bytes : int
-    difference : float
-        The largest difference between a probability of the file and of the checkpoint, on the images of the check.
-    """
+    """What was written; `difference` is the largest between probabilities of the file and of the checkpoint."""
 
     path: Path
     bytes: int
@@ -100,7 +92,9 @@ def export_model(checkpoint: Checkpoint, path: Path, file_format: str) -> Export
     if file_format == "onnx":
         _require_onnx()
     with whole_file(path, "The model", error=ExportError) as temporary:
-        data = _onnx(checkpoint) if file_format == "onnx" else _torchscript(checkpoint)
+        # Two, because torch takes a dimension of one to be constant.
+        pixels = torch.zeros(2, checkpoint.info.image_size, checkpoint.info.image_size, 3, dtype=torch.uint8)
+        data = (_onnx if file_format == "onnx" else _torchscript)(checkpoint, pixels)
         temporary.write_bytes(data)
         difference = check_exported(temporary, file_format, checkpoint)
     return Exported(path, len(data), difference)
@@ -150,13 +144,11 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
-def _onnx(checkpoint: Checkpoint) -> bytes:
-    size = checkpoint.info.image_size
+def _onnx(checkpoint: Checkpoint, pixels: Tensor) -> bytes:
     try:
         program = torch.onnx.export(
             PixelsToProbabilities(checkpoint),
-            # Two, because torch takes a dimension of one to be constant.
-            (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
+            (pixels,),
             dynamo=True,
             input_names=["pixels"],
             output_names=["probabilities"],
@@ -178,14 +170,11 @@ def _onnx(checkpoint: Checkpoint) -> bytes:
     return program.model_proto.SerializeToString()
 
 
-def _torchscript(checkpoint: Checkpoint) -> bytes:
-    size = checkpoint.info.image_size
+def _torchscript(checkpoint: Checkpoint, pixels: Tensor) -> bytes:
     buffer = io.BytesIO()
     with _torchscript_is_deprecated(), torch.inference_mode():
         # Our own comparison goes further than that of the tracer: other pixels, other batch sizes, a file.
-        traced = torch.jit.trace(
-            PixelsToProbabilities(checkpoint), torch.zeros(2, size, size, 3, dtype=torch.uint8), check_trace=False
-        )
+        traced = torch.jit.trace(PixelsToProbabilities(checkpoint), pixels, check_trace=False)
         extra = {EXTRA_FILE: json.dumps(describe(checkpoint), ensure_ascii=False)}
         torch.jit.save(traced, buffer, _extra_files=extra)
     return buffer.getvalue()

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import ThreadpoolController
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.learning.calibration import fit_temperature
+from al_pipeline.core.learning.calibration import fit_temperature, softmax
 from al_pipeline.core.learning.logistic import Floats, fit_logistic
 
 Vectors = npt.NDArray[np.float32]
@@ -56,6 +56,8 @@ class Head:
         squared norm of 1 (`EVENED`).
     folds : int
         Of the cross-validation that chose C; 0 if it is `WITHOUT_VALIDATION`.
+    n_guessed : int
+        Unlabeled samples that were learned from with guessed labels.
     """
 
     weight: Vectors
@@ -63,6 +65,11 @@ class Head:
     temperature: float
     regularization: float
     folds: int
+    n_guessed: int = 0
+
+    def probabilities(self, features: Vectors) -> npt.NDArray[np.float64]:
+        """Return class probabilities, float64, shape (n, K)."""
+        return softmax(head_logits(features, self.weight, self.bias), self.temperature)
 
 
 def fit_head(
@@ -122,13 +129,6 @@ def head_logits(features: Vectors, weight: npt.ArrayLike, bias: npt.ArrayLike) -
     return features @ np.asarray(weight, dtype=np.float32).T + np.asarray(bias, dtype=np.float32)
 
 
-def head_probabilities(
-    features: Vectors, weight: npt.ArrayLike, bias: npt.ArrayLike, temperature: float
-) -> npt.NDArray[np.float64]:
-    """Return the class probabilities of a head, float64, shape (n, K)."""
-    return softmax(head_logits(features, weight, bias), temperature)
-
-
 def head_passes(
     features: Vectors, targets: Integers, n_classes: int, candidates: Vectors, *, passes: int, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
@@ -139,11 +139,8 @@ def head_passes(
 
     Parameters
     ----------
-    features : float32 array, shape (m, d)
-        Of the labeled samples.
-    targets : int64 array, shape (m,)
-    n_classes : int
-        K.
+    features, targets, n_classes
+        As for `fit_head`.
     candidates : float32 array, shape (n, d)
     passes : int
         T, at least 2.
@@ -159,13 +156,6 @@ def head_passes(
     return np.stack(
         [softmax(head_logits(candidates, *scaled.written_back(member, present, n_classes))) for member in members]
     )
-
-
-def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> npt.NDArray[np.float64]:
-    """Return the softmax of each row of logits over the temperature, float64."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -209,10 +199,8 @@ def _one_thread() -> AbstractContextManager[object]:
     return _libraries().limit(limits=1, user_api="blas")
 
 
-@cache
-def _libraries() -> ThreadpoolController:
-    # Finding them takes 7 ms, as long as a fit.
-    return ThreadpoolController()
+# Finding them takes 7 ms, as long as a fit.
+_libraries = cache(ThreadpoolController)
 
 
 def _cross_validate(

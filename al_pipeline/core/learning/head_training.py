@@ -2,38 +2,23 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.head import Head, Integers, Vectors, fit_head
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.learning.semi_supervised import MOST_FEATURES, Guesses, propagated, self_trained
+from al_pipeline.core.learning.semi_supervised import MOST_FEATURES, propagated, self_trained
 from al_pipeline.core.rng import generator, torch_seed
 
 
 @dataclass(frozen=True)
 class Others:
-    """Unlabeled samples, whose features are looked at only if an arm learns from them.
-
-    Attributes
-    ----------
-    n : int
-    features : callable
-        Takes rows, int64 of shape (m,), and returns their features, float32 of shape (m, d).
-    """
+    """Unlabeled samples: n of them, and what returns the features (m, d) of rows (m,) if an arm learns from them."""
 
     n: int
     features: Callable[[Integers], Vectors]
-
-
-@dataclass(frozen=True)
-class TrainedHead:
-    """A classifier, and how many unlabeled samples it has learned from."""
-
-    head: Head
-    n_guessed: int
 
 
 def train_head(
@@ -45,17 +30,13 @@ def train_head(
     seed: int,
     round_number: int,
     unlabeled: Others | None = None,
-) -> TrainedHead:
+) -> Head:
     """Fit the classifier of a round: neither the order of the rows nor anything but their content matters.
 
     Parameters
     ----------
-    features : float32 array, shape (n, d)
-        Of the labeled samples, under the starting weights.
-    targets : int64 array, shape (n,)
-        Of at least two classes.
-    n_classes : int
-        K.
+    features, targets, n_classes
+        As for `fit_head`; features are those of the starting weights.
     options : TrainingOptions
     seed, round_number : int
         The folds, and the choice among many unlabeled samples, are drawn from generators of these two.
@@ -70,22 +51,18 @@ def train_head(
     order = canonical([row.tobytes() for row in features], targets)
     features, targets = features[order], targets[order]
     weights = np.ones(len(targets))
-    n_guessed = 0
+    n_labels, folds = len(targets), torch_seed(seed, round_number, "head")
     if unlabeled is not None and options.semi_supervised != "none":
-        found, rows = _guessed(features, targets, n_classes, options, seed, round_number, unlabeled)
-        features = np.concatenate([features, rows])
+        others = unlabeled.features(some(unlabeled.n, MOST_FEATURES, seed, round_number))
+        if options.semi_supervised == "label_propagation":
+            found = propagated(features, targets, others, n_classes, options.confidence)
+        else:
+            found = self_trained(features, targets, others, n_classes, options.confidence, seed=folds)
+        features = np.concatenate([features, others[found.rows]])
         targets = np.concatenate([targets, found.targets])
         weights = np.concatenate([weights, found.weights])
-        n_guessed = len(found)
-    head = fit_head(
-        features,
-        targets,
-        n_classes,
-        seed=torch_seed(seed, round_number, "head"),
-        sample_weight=weights,
-        balanced=options.class_weights,
-    )
-    return TrainedHead(head, n_guessed)
+    head = fit_head(features, targets, n_classes, seed=folds, sample_weight=weights, balanced=options.class_weights)
+    return replace(head, n_guessed=len(targets) - n_labels)
 
 
 def check_unlabeled(options: TrainingOptions, n: int) -> None:
@@ -108,22 +85,3 @@ def some(n: int, most: int, seed: int, round_number: int) -> Integers:
     if n <= most:
         return np.arange(n)
     return np.sort(generator(seed, round_number, "unlabeled").choice(n, size=most, replace=False))
-
-
-def _guessed(
-    features: Vectors,
-    targets: Integers,
-    n_classes: int,
-    options: TrainingOptions,
-    seed: int,
-    round_number: int,
-    unlabeled: Others,
-) -> tuple[Guesses, Vectors]:
-    """Return guessed labels by features, and the features they belong to."""
-    others = unlabeled.features(some(unlabeled.n, MOST_FEATURES, seed, round_number))
-    if options.semi_supervised == "label_propagation":
-        found = propagated(features, targets, others, n_classes, options.confidence)
-    else:
-        start = torch_seed(seed, round_number, "head")
-        found = self_trained(features, targets, others, n_classes, options.confidence, seed=start)
-    return found, others[found.rows]

@@ -19,6 +19,8 @@ class OutOfMemoryError(ALError):
 def halving(run: Callable[[int], T], batch_size: int, *, smallest: int, what: str) -> tuple[T, int]:
     """Call `run` with a batch size, and with half of it for as long as the memory does not suffice.
 
+    What it returned is returned, and the batch size that it worked with.
+
     Parameters
     ----------
     run : callable
@@ -26,13 +28,6 @@ def halving(run: Callable[[int], T], batch_size: int, *, smallest: int, what: st
     batch_size, smallest : int
     what : str
         What is being done, for the warning and the error: "training".
-
-    Returns
-    -------
-    result
-        What `run` returned.
-    batch_size : int
-        The one it worked with.
 
     Raises
     ------

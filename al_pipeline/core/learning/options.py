@@ -122,12 +122,6 @@ class TrainingOptions(Options):
         return "head" if device == "cpu" or fewest_labels < FEW_LABELS else "finetune"
 
 
-def check_architecture(architecture: str) -> None:
-    """Raise InputError, listing the valid ones, unless the architecture is known."""
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
-
-
 def check_weights(weights: str) -> None:
     """Raise unless training can start from these weights as far as their name tells: before anything is loaded.
 

@@ -1,6 +1,6 @@
 """Prediction: class probabilities and features of any number of images, decoded while the network works."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from al_pipeline.core.data.image_cache import CachedImages, image_blocks
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.calibration import softmax
 from al_pipeline.core.learning.checkpoint import Checkpoint, averaged, device, normalize
-from al_pipeline.core.learning.head import head_probabilities, softmax
+from al_pipeline.core.learning.head import head_logits
 from al_pipeline.core.learning.memory import halving
 
 # Images per forward pass. Blocks are whole multiples of it, so that an image meets the same neighbours, and the
@@ -50,17 +51,13 @@ def predict(
 
 
 def predict_features(checkpoint: Checkpoint, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return class probabilities from features of the checkpoint's own backbone: no image is looked at.
+    """Return class probabilities, float64 (n, K), from features of the checkpoint's own backbone, without an image.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     features : float32 array, shape (n, d)
         `embed` of a checkpoint with the same `backbone_hash`.
-
-    Returns
-    -------
-    float64 array, shape (n, K)
 
     Raises
     ------
@@ -73,7 +70,7 @@ def predict_features(checkpoint: Checkpoint, features: npt.NDArray[np.float32]) 
             f"features of shape {features.shape} are not of this checkpoint's {checkpoint.info.architecture}, whose "
             f"classifier sees {weight.shape[1]}: embed the images with its backbone"
         )
-    return head_probabilities(features, weight, bias, checkpoint.info.temperature)
+    return softmax(head_logits(features, weight, bias), checkpoint.info.temperature)
 
 
 def embed(
@@ -97,22 +94,20 @@ def _forward(
     model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     outputs = np.empty((len(images), width), dtype=np.float32)
     size = BATCH if place.type == "cpu" else GPU_BATCH
+
+    def forward(pixels: Tensor) -> Tensor:
+        inputs = normalize(pixels.to(place, non_blocking=True), info.mean, info.std)
+        return averaged(model, inputs, flip=info.test_time_flip)
+
     with torch.inference_mode():
-        for start, pixels in _batches(images, info.image_size, block, size):
+        for start, decoded in image_blocks(images, info.image_size, block=-(-max(1, block) // size) * size):
+            pixels = torch.from_numpy(decoded)
 
             def run(step: int, pixels: Tensor = pixels) -> Tensor:
-                parts = [
-                    averaged(
-                        model,
-                        normalize(part.to(place, non_blocking=True), info.mean, info.std),
-                        flip=info.test_time_flip,
-                    )
-                    for part in pixels.split(step)
-                ]
-                return torch.cat(parts).cpu()
+                return torch.cat([forward(part) for part in pixels.split(step)]).cpu()
 
             result, worked = halving(run, size, smallest=1, what="prediction")
-            # What was too much for one batch is too much for the next.
+            # What was too much for one block is too much for the next.
             size = min(size, worked)
             outputs[start : start + len(pixels)] = result.numpy()
     return outputs
@@ -134,13 +129,3 @@ def _fold_batch_norms(model: nn.Module) -> None:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, first, fuse_conv_bn_eval(convolution, norm))
                 setattr(module, second, nn.Identity())
-
-
-def _batches(
-    images: Sequence[str | Path] | CachedImages, size: int, block: int, batch: int
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield start and pixels of batches, the last one smaller."""
-    whole = -(-max(1, block) // batch) * batch
-    for start, pixels in image_blocks(images, size, block=whole):
-        for offset in range(0, len(pixels), batch):
-            yield start + offset, torch.from_numpy(pixels[offset : offset + batch])

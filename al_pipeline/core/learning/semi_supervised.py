@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.learning.head import Integers, Vectors, fit_head, head_probabilities
+from al_pipeline.core.learning.head import Integers, Vectors, fit_head
 
 # Unlabeled samples that are looked at, at random: neighbours of neighbours of 20,000 take a few seconds.
 MOST_FEATURES = 20_000
@@ -39,13 +39,7 @@ class Guesses:
 
 
 def confident(probabilities: npt.NDArray[np.float64], threshold: float) -> Guesses:
-    """Return the guesses whose probability reaches the threshold (Lee 2013).
-
-    Parameters
-    ----------
-    probabilities : float64 array, shape (n, K)
-    threshold : float
-    """
+    """Return the guesses whose probability, of shape (n, K), reaches the threshold (Lee 2013)."""
     best = probabilities.argmax(axis=1)
     sure = probabilities[np.arange(len(best)), best]
     rows = np.flatnonzero(sure >= threshold)
@@ -57,13 +51,7 @@ def self_trained(
 ) -> Guesses:
     """Return pseudo-labels of a head that learns from its own clear predictions until nothing new is clear.
 
-    Parameters
-    ----------
-    features, unlabeled : float32 arrays, shapes (n, d) and (m, d)
-    targets : int64 array, shape (n,)
-    n_classes : int
-    threshold : float
-    seed : int
+    Parameters are those of `fit_head`; unlabeled features have the shape (m, d).
     """
     guesses = Guesses(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
     for _ in range(TURNS):
@@ -74,10 +62,10 @@ def self_trained(
             seed=seed,
             sample_weight=np.concatenate([np.ones(len(targets)), guesses.weights]),
         )
-        found = confident(head_probabilities(unlabeled, head.weight, head.bias, head.temperature), threshold)
+        found = confident(head.probabilities(unlabeled), threshold)
         # What was clear once stays: taking guesses back would let the turns go round in circles.
-        new = np.setdiff1d(np.arange(len(found)), np.flatnonzero(np.isin(found.rows, guesses.rows)))
-        if not len(new):
+        new = ~np.isin(found.rows, guesses.rows)
+        if not new.any():
             break
         guesses = Guesses(
             np.concatenate([guesses.rows, found.rows[new]]),
@@ -90,7 +78,7 @@ def self_trained(
 def propagated(features: Vectors, targets: Integers, unlabeled: Vectors, n_classes: int, threshold: float) -> Guesses:
     """Return labels that spread along the neighbourhoods of the features (Zhou et al. 2004, by scikit-learn).
 
-    Parameters are those of `self_trained`. Features are compared by direction (cosine).
+    Parameters are those of `fit_head`. Features are compared by direction (cosine).
     """
     from sklearn.semi_supervised import LabelSpreading
 
@@ -101,8 +89,7 @@ def propagated(features: Vectors, targets: Integers, unlabeled: Vectors, n_class
     model = LabelSpreading(kernel="knn", n_neighbors=neighbors, alpha=CLAMP, max_iter=100, tol=1e-4)
     with np.errstate(invalid="ignore", divide="ignore"):
         model.fit(together, known)
-    # A sample that no label reaches has a row of NaN.
-    spread = np.nan_to_num(model.label_distributions_[len(features) :])
     probabilities = np.zeros((len(unlabeled), n_classes))
-    probabilities[:, model.classes_] = spread
+    # A sample that no label reaches has a row of NaN.
+    probabilities[:, model.classes_] = np.nan_to_num(model.label_distributions_[len(features) :])
     return confident(probabilities, threshold)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from al_pipeline.core.data.image_cache import CachedImages, image_blocks
@@ -21,9 +22,9 @@ from al_pipeline.core.learning.checkpoint import (
     build,
     device,
     state_hash,
-    versions,
 )
 from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
+from al_pipeline.core.learning.head import Integers, Vectors
 from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict
@@ -31,7 +32,6 @@ from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, conf
 from al_pipeline.core.rng import generator, torch_seed
 
 Images = Sequence[str | Path] | CachedImages
-Features = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Unlabeled:
     """
 
     images: Images
-    features: Features | None = None
+    features: Vectors | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class TrainingResult:
     regularization: float | None = None
     folds: int = 0
     n_guessed: int = 0
-    unseen: tuple[str, ...] = field(default=())
+    unseen: tuple[str, ...] = ()
 
 
 def train(
@@ -92,7 +92,7 @@ def train(
     seed: int,
     round_number: int,
     labels_hash: str = "",
-    features: Features | None = None,
+    features: Vectors | None = None,
     unlabeled: Unlabeled | None = None,
     previous: Checkpoint | None = None,
     progress: Callable[[int, float], None] | None = None,
@@ -134,13 +134,12 @@ def train(
     OutOfMemoryError
         Not even two images fit into memory.
     """
-    began = time.perf_counter()
-    task = _Task(images, _targets(len(images), labels, class_names), class_names, options, seed, round_number, features)
+    targets = _targets(len(images), labels, class_names)
+    task = _Task(class_names, options, seed, round_number, images, targets, features, unlabeled, progress)
     check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
-    counts = np.bincount(task.targets)
+    counts = np.bincount(targets)
     mode = options.resolve_mode(int(counts[counts > 0].min()), device().type)
-    result = task.head(unlabeled) if mode == "head" else task.finetune(unlabeled, previous, progress)
-    seen = set(labels)
+    result = task.head() if mode == "head" else task.finetune(previous)
     info = replace(
         result.checkpoint.info,
         mode=mode,
@@ -149,115 +148,96 @@ def train(
         n_labels=len(labels),
         semi_supervised=options.semi_supervised,
     )
-    return replace(
-        result,
-        checkpoint=Checkpoint(info, result.checkpoint.state),
-        seconds=time.perf_counter() - began,
-        unseen=tuple(name for name in class_names if name not in seen),
-    )
+    unseen = tuple(name for name in class_names if name not in set(labels))
+    return replace(result, checkpoint=Checkpoint(info, result.checkpoint.state), unseen=unseen)
 
 
 def untrained(class_names: Sequence[str], options: TrainingOptions, *, seed: int, round_number: int) -> TrainingResult:
     """Return the checkpoint that `train` would start from, marked as untrained."""
-    began = time.perf_counter()
-    model = _start(class_names, options, seed, round_number)
-    return _result(model, class_names, options, seed, round_number, began=began)
+    return _Task(class_names, options, seed, round_number).result()
 
 
+@dataclass
 class _Task:
-    """What is to be learned, by either mode."""
+    """What is to be learned, by either mode, and the network that learns it."""
 
-    def __init__(
-        self,
-        images: Images,
-        targets: npt.NDArray[np.int64],
-        class_names: Sequence[str],
-        options: TrainingOptions,
-        seed: int,
-        round_number: int,
-        features: Features | None,
-    ) -> None:
-        self.images, self.targets, self.class_names, self.options = images, targets, class_names, options
-        self.seed, self.round_number = seed, round_number
-        self._features = features
-        self.model = _start(class_names, options, seed, round_number)
+    class_names: Sequence[str]
+    options: TrainingOptions
+    seed: int
+    round_number: int
+    images: Images = ()
+    targets: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    given: Vectors | None = None
+    unlabeled: Unlabeled | None = None
+    progress: Callable[[int, float], None] | None = None
 
-    def head(self, unlabeled: Unlabeled | None) -> TrainingResult:
+    def __post_init__(self) -> None:
+        self.began = time.perf_counter()
+        self.model = self.start()
+
+    def start(self) -> nn.Module:
+        first = torch_seed(self.seed, self.round_number, "init")
+        return build(self.options.architecture, len(self.class_names), weights=self.options.weights, seed=first)
+
+    def head(self) -> TrainingResult:
         """Fit the classifier on features of the starting weights."""
-        features, classes = self.features(self.images, self._features), len(self.class_names)
+        features = self.features(self.images, self.given)
         if len(features) != len(self.targets):
             raise InputError(f"there are {len(self.targets)} labels but {len(features)} features: give one per label")
-        trained = train_head(
+        head = train_head(
             features,
             self.targets,
-            classes,
+            len(self.class_names),
             self.options,
             seed=self.seed,
             round_number=self.round_number,
-            unlabeled=None if unlabeled is None else self.others(unlabeled),
+            unlabeled=None if self.unlabeled is None else Others(len(self.unlabeled.images), self.others),
         )
-        head = trained.head
         with torch.no_grad():
             self.model.fc.weight.copy_(torch.from_numpy(head.weight))  # type: ignore[union-attr, operator]
             self.model.fc.bias.copy_(torch.from_numpy(head.bias))  # type: ignore[union-attr, operator]
         result = self.result(head.temperature)
-        return replace(result, regularization=head.regularization, folds=head.folds, n_guessed=trained.n_guessed)
+        return replace(result, regularization=head.regularization, folds=head.folds, n_guessed=head.n_guessed)
 
-    def finetune(
-        self, unlabeled: Unlabeled | None, previous: Checkpoint | None, progress: Callable[[int, float], None] | None
-    ) -> TrainingResult:
+    def finetune(self, previous: Checkpoint | None) -> TrainingResult:
         """Train the whole network."""
         pixels = decoded(self.images, self.options.image_size)
         order = canonical([image.data for image in pixels], self.targets)
         examples = self.examples(torch.from_numpy(pixels[order]), self.targets[order])
         arm, extra, n_guessed = self.options.semi_supervised, None, 0
-        if arm != "none" and unlabeled is not None:
-            rows = some(len(unlabeled.images), MOST_IMAGES, self.seed, self.round_number)
-            images = chosen(unlabeled.images, rows)
+        if arm != "none" and self.unlabeled is not None:
+            rows = some(len(self.unlabeled.images), MOST_IMAGES, self.seed, self.round_number)
+            images = chosen(self.unlabeled.images, rows)
             if arm == "fixmatch":
                 extra = torch.from_numpy(decoded(images, self.options.image_size))
             else:
-                guesses = self.guessed_images(unlabeled, rows, examples, order, progress)
+                if arm == "label_propagation":
+                    features, targets = self.features(self.images, self.given)[order], self.targets[order]
+                    classes = len(self.class_names)
+                    guesses = propagated(features, targets, self.others(rows), classes, self.options.confidence)
+                else:
+                    first = self.result(self.fit(examples, None).temperature).checkpoint
+                    self.model = self.start()
+                    guesses = confident(predict(first, images), self.options.confidence)
                 n_guessed = len(guesses)
                 examples = self.with_guesses(examples, chosen(images, guesses.rows), guesses)
         if previous is not None and self.options.warm_start and previous.info.trained:
             take_over(self.model, previous, self.class_names, self.options.architecture)
-        fit = self.fit(examples, extra, progress)
+        fit = self.fit(examples, extra)
         return replace(self.result(fit.temperature), losses=fit.losses, fit=fit, n_guessed=n_guessed)
 
-    def fit(self, examples: Examples, unlabeled: Tensor | None, progress: Callable[[int, float], None] | None) -> Fit:
+    def fit(self, examples: Examples, unlabeled: Tensor | None) -> Fit:
         rng = generator(self.seed, self.round_number, "train")
-        return finetune(self.model, examples, self.options, rng, place=device(), unlabeled=unlabeled, progress=progress)
+        where, said = device(), self.progress
+        return finetune(self.model, examples, self.options, rng, place=where, unlabeled=unlabeled, progress=said)
 
-    def others(self, unlabeled: Unlabeled) -> Others:
-        """Return the unlabeled samples by their features, which are computed where they are not given."""
+    def others(self, rows: Integers) -> Vectors:
+        """Return features of unlabeled samples, which are computed where they are not given."""
+        assert self.unlabeled is not None
+        given = None if self.unlabeled.features is None else self.unlabeled.features[rows]
+        return self.features(chosen(self.unlabeled.images, rows), given)
 
-        def features_of(rows: npt.NDArray[np.int64]) -> Features:
-            given = None if unlabeled.features is None else unlabeled.features[rows]
-            return self.features(chosen(unlabeled.images, rows), given)
-
-        return Others(len(unlabeled.images), features_of)
-
-    def guessed_images(
-        self,
-        unlabeled: Unlabeled,
-        rows: npt.NDArray[np.int64],
-        examples: Examples,
-        order: npt.NDArray[np.int64],
-        progress: Callable[[int, float], None] | None,
-    ) -> Guesses:
-        """Return guessed labels of images: by features, or by a first fine-tuned network."""
-        if self.options.semi_supervised == "label_propagation":
-            features = self.features(self.images, self._features)[order]
-            others = self.others(unlabeled).features(rows)
-            targets, classes = self.targets[order], len(self.class_names)
-            return propagated(features, targets, others, classes, self.options.confidence)
-        fit = self.fit(examples, None, progress)
-        first = self.result(fit.temperature).checkpoint
-        self.model = _start(self.class_names, self.options, self.seed, self.round_number)
-        return confident(predict(first, chosen(unlabeled.images, rows)), self.options.confidence)
-
-    def examples(self, images: Tensor, targets: npt.NDArray[np.int64]) -> Examples:
+    def examples(self, images: Tensor, targets: Integers) -> Examples:
         if not self.options.class_weights:
             return Examples(images, torch.from_numpy(targets))
         counts = np.bincount(targets)
@@ -275,22 +255,34 @@ class _Task:
             torch.cat([known, torch.from_numpy(guesses.weights.astype(np.float32))]),
         )
 
-    def features(self, images: Images, given: Features | None) -> Features:
-        return given if given is not None else embed(self.result(1.0).checkpoint, images)
+    def features(self, images: Images, given: Vectors | None) -> Vectors:
+        return given if given is not None else embed(self.result().checkpoint, images)
 
-    def result(self, temperature: float) -> TrainingResult:
-        return _result(
-            self.model,
-            self.class_names,
-            self.options,
-            self.seed,
-            self.round_number,
-            began=time.perf_counter(),
+    def result(self, temperature: float = 1.0) -> TrainingResult:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        info = CheckpointInfo(
+            architecture=self.options.architecture,
+            class_names=tuple(self.class_names),
+            image_size=self.options.image_size,
+            mean=MEAN,
+            std=STD,
+            weights=self.options.weights,
+            weights_hash=state_hash(state),
+            labels_hash="",
+            seed=self.seed,
+            round=self.round_number,
+            trained=False,
+            n_labels=0,
             temperature=temperature,
+            backbone_hash=backbone_hash(state),
+            test_time_flip=self.options.test_time_flip,
+            versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
         )
+        n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return TrainingResult(Checkpoint(info, state), [], time.perf_counter() - self.began, n_parameters)
 
 
-def class_numbers(labels: Sequence[str], class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+def class_numbers(labels: Sequence[str], class_names: Sequence[str]) -> Integers:
     """Return the class number of each label, int64, shape (n,).
 
     Raises
@@ -315,19 +307,14 @@ def decoded(images: Images, size: int) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def chosen(images: Images, rows: npt.NDArray[np.int64]) -> Images:
+def chosen(images: Images, rows: Integers) -> Images:
     """Return the images of some rows."""
     if isinstance(images, CachedImages):
         return replace(images, sample_ids=[images.sample_ids[i] for i in rows], paths=[images.paths[i] for i in rows])
     return [images[i] for i in rows]
 
 
-def _start(class_names: Sequence[str], options: TrainingOptions, seed: int, round_number: int) -> nn.Module:
-    start = torch_seed(seed, round_number, "init")
-    return build(options.architecture, len(class_names), weights=options.weights, seed=start)
-
-
-def _targets(n_images: int, labels: Sequence[str], class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+def _targets(n_images: int, labels: Sequence[str], class_names: Sequence[str]) -> Integers:
     if n_images != len(labels):
         raise InputError(f"there are {n_images} images but {len(labels)} labels: training needs one label per image")
     targets = class_numbers(labels, class_names)
@@ -338,40 +325,3 @@ def _targets(n_images: int, labels: Sequence[str], class_names: Sequence[str]) -
             "label more"
         )
     return targets
-
-
-def _result(
-    model: nn.Module,
-    class_names: Sequence[str],
-    options: TrainingOptions,
-    seed: int,
-    round_number: int,
-    *,
-    began: float,
-    temperature: float = 1.0,
-) -> TrainingResult:
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    info = CheckpointInfo(
-        architecture=options.architecture,
-        class_names=tuple(class_names),
-        image_size=options.image_size,
-        mean=MEAN,
-        std=STD,
-        weights=options.weights,
-        weights_hash=state_hash(state),
-        labels_hash="",
-        seed=seed,
-        round=round_number,
-        trained=False,
-        n_labels=0,
-        temperature=temperature,
-        backbone_hash=backbone_hash(state),
-        test_time_flip=options.test_time_flip,
-        versions=versions(),
-    )
-    return TrainingResult(
-        checkpoint=Checkpoint(info, state),
-        losses=[],
-        seconds=time.perf_counter() - began,
-        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-    )

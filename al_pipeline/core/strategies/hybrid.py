@@ -108,7 +108,7 @@ def uncertainty_herding(
     radius : float, optional
         σ of the kernel exp(−d²/σ²); by default the smallest distance between two labeled samples (`kernel_radius`).
     temperature : float
-        Probabilities become softmax(ln p / temperature) first: `calibration.best_temperature` of a labeled split.
+        Probabilities become softmax(ln p / temperature) first; the authors fit it on a labeled split.
     candidates : int
         Of larger pools a random sample of this size is covered and chosen from, as the authors do.
     """

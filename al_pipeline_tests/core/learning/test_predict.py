@@ -54,8 +54,7 @@ def test_neither_batch_size_nor_workers_nor_the_cache_change_a_prediction(
     checkpoint: Checkpoint, paths: list[str], tmp_path: Path, batch: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = predict(checkpoint, paths)
-    for module in (images, image_cache):
-        monkeypatch.setattr(module, "default_workers", lambda: workers)
+    monkeypatch.setattr(images, "default_workers", lambda: workers)
     monkeypatch.setattr("al_pipeline.core.learning.predict.BATCH", batch)
     np.testing.assert_allclose(predict(checkpoint, paths), expected, atol=1e-5)
     ids = [f"{i:032x}" for i in range(len(paths))]
