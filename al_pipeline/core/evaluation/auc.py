@@ -8,6 +8,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
+# The normal quantile of intervals.
+Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 REPLICATES = 1000
 # Floats of a block of the matrix of comparisons: 64 MB of float32.
 BLOCK_ELEMENTS = 1 << 24
@@ -42,8 +44,7 @@ def delong(scores: Floats, positive: npt.NDArray[np.bool_]) -> tuple[float, floa
     variance = sum(float(v.var(ddof=1)) / len(v) for v in (v10, v01) if len(v) > 1)
     if auc in (0.0, 1.0) or variance == 0:
         return auc, auc, auc
-    z = float(norm.ppf((1 + CONFIDENCE) / 2))
-    logit, half = np.log(auc / (1 - auc)), z * np.sqrt(variance) / (auc * (1 - auc))
+    logit, half = np.log(auc / (1 - auc)), Z * np.sqrt(variance) / (auc * (1 - auc))
     low, high = 1 / (1 + np.exp(-(logit + np.array([-half, half]))))
     return auc, float(low), float(high)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, rankdata, t
+from scipy.stats import rankdata, t
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, Z
 from al_pipeline.core.evaluation.evaluate import NO_LABELS, _checked
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
@@ -105,23 +105,13 @@ def compare(
 def labels_needed(accuracy: float, *, half_width: float = HALF_WIDTH) -> int:
     """Return the smallest holdout whose Wilson 95 % interval is at most ± `half_width`.
 
-    Parameters
-    ----------
-    accuracy : float
-        Expected of the model, 0 to 1.
-    half_width : float
-        A share, above 0: 0.02 is two points.
-
-    Raises
-    ------
-    InputError
-        Values outside of these.
+    `accuracy` is what the model is expected to have, 0 to 1, and `half_width` a share above 0; else an InputError.
     """
     _check_share(accuracy)
     if not half_width > 0:
         raise InputError(f"half_width must be above 0, not {half_width!r}: 0.02 is two points")
     # The half-width h falls with n, and h² (n + z²)² = z² (p q n + z² / 4) is quadratic in n + z².
-    z2, pq = _z() ** 2, accuracy * (1 - accuracy)
+    z2, pq = Z**2, accuracy * (1 - accuracy)
     root = np.sqrt(pq**2 + (1 - 4 * pq) * half_width**2)
     return max(1, int(np.ceil(z2 * (pq + root) / (2 * half_width**2) - z2)))
 
@@ -129,17 +119,8 @@ def labels_needed(accuracy: float, *, half_width: float = HALF_WIDTH) -> int:
 def holdout_advice(n: int, accuracy: float) -> str | None:
     """Say how precise the accuracy of a holdout is, and what two points would take; None if it is that precise.
 
-    Parameters
-    ----------
-    n : int
-        Holdout labels, at least 1.
-    accuracy : float
-        Measured on them, 0 to 1.
-
-    Raises
-    ------
-    InputError
-        Values outside of these.
+    `n` is the number of holdout labels, at least 1, and `accuracy` what was measured on them, 0 to 1; else an
+    InputError.
     """
     _check_share(accuracy)
     if n < 1:
@@ -160,13 +141,8 @@ def _check_share(accuracy: float) -> None:
         raise InputError(f"accuracy must be a share from 0 to 1, not {accuracy!r}")
 
 
-def _z() -> float:
-    return float(norm.ppf((1 + CONFIDENCE) / 2))
-
-
 def _half_width(n: int, share: float) -> float:
-    z2 = _z() ** 2
-    return float(np.sqrt(z2 * (share * (1 - share) * n + z2 / 4)) / (n + z2))
+    return float(np.sqrt(Z**2 * (share * (1 - share) * n + Z**2 / 4)) / (n + Z**2))
 
 
 def _accuracy(before: Floats, after: Floats, truth: Integers) -> Difference:
@@ -184,7 +160,7 @@ def _paired(gains: float, losses: float, n: float) -> Difference:
     """
     b, c, total = gains + 0.5, losses + 0.5, n + 2
     middle = (b - c) / total
-    half = _z() * np.sqrt((b + c) / total - middle**2) / np.sqrt(total)
+    half = Z * np.sqrt((b + c) / total - middle**2) / np.sqrt(total)
     return _limited((gains - losses) / n, middle - half, middle + half)
 
 

@@ -23,18 +23,7 @@ NO_LABELS = "no holdout labels yet"
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares; None where there is nothing to divide by.
-
-    Attributes
-    ----------
-    name : str
-    support : int
-        Holdout samples of this class.
-    precision : float, optional
-        Share of right ones among those predicted so; None if it was never predicted.
-    recall : float, optional
-        Share found of those there are; None without support.
-    """
+    """How one class, of `support` holdout samples, fares; shares are None where there is nothing to divide by."""
 
     name: str
     support: int

@@ -7,7 +7,7 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from al_pipeline.core.evaluation.metrics import METRICS, columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
     from al_pipeline.core.evaluation.evaluate import Evaluation
@@ -49,8 +50,8 @@ def loss_curve(losses: Sequence[float], validation: Sequence[float] = ()) -> byt
 
 def roc_curve(evaluation: "Evaluation") -> bytes:
     """Draw the ROC curves, one class against the rest, with the area under each."""
-    overall = evaluation.roc_auc
-    title = "ROC" if overall is None else f"ROC-AUC {_range(overall)}"
+    found = evaluation.roc_auc
+    title = "ROC" if found is None else f"ROC-AUC {found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
     figure, axes = canvas(title, size=(5.4, 4.6))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 4)))
     many = len(evaluation.roc) > LEGEND_CLASSES + 1
@@ -85,28 +86,19 @@ def confusion_matrix(evaluation: "Evaluation") -> bytes:
     margins = (0.4 + 0.075 * longest, 0.55 + (0.05 * longest if slanted else 0))
     size = (side + margins[0] - 0.1, side + margins[1] - 0.5)
     figure, axes = canvas("Confusion matrix", size=size, margins=margins, grid=False)
+    blues = blend("#ffffff", "#cfe3f2", COLORS[0])
     if numbered:
-        axes.imshow(shares, cmap=_blues(), vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(shares, cmap=blues, vmin=0, vmax=1, interpolation="nearest")
     else:
         # More classes than pixels: a dot is the largest share of its neighbourhood, and its root, for it to be seen.
         first = np.arange(0, k, -(-k // 150))
         largest = np.maximum.reduceat(np.maximum.reduceat(shares, first, axis=0), first, axis=1)
-        axes.imshow(largest**0.5, cmap=_blues(), vmin=0, vmax=1, extent=(0, k, k, 0), interpolation="nearest")
+        axes.imshow(largest**0.5, cmap=blues, vmin=0, vmax=1, extent=(0, k, k, 0), interpolation="nearest")
     axes.set(xlabel="predicted", ylabel="true")
     if numbered:
-        axes.set_xticks(range(k), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
-        axes.set_yticks(range(k), names)
-        axes.tick_params(length=0)
+        class_ticks(axes, names, slanted=slanted)
         for row, column in np.argwhere(counts > 0):
-            axes.text(
-                column,
-                row,
-                f"{counts[row, column]:.0f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if shares[row, column] > 0.7 else INK,
-            )
+            cell_text(axes, row, column, f"{counts[row, column]:.0f}", float(shares[row, column]))
     return as_png(figure)
 
 
@@ -220,20 +212,30 @@ def legend(axes: "Axes", loc: Literal["best", "lower right"] = "best") -> None:
     axes.legend(loc=loc, fontsize=8, frameon=True, framealpha=0.85, edgecolor=GRID, labelcolor=INK)
 
 
-def _blues() -> Any:
+def blend(*colors: str) -> "Colormap":
+    """Return the colour map that goes from each colour to the next."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("counts", ["#ffffff", "#cfe3f2", COLORS[0]])
+    return LinearSegmentedColormap.from_list("", colors)
+
+
+def class_ticks(axes: "Axes", names: Sequence[str], *, slanted: bool = True) -> None:
+    """Name the rows and columns of a matrix."""
+    axes.set_xticks(range(len(names)), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+
+
+def cell_text(axes: "Axes", row: int, column: int, text: str, strength: float, size: float = 8) -> None:
+    """Write into a cell of a matrix, in white where its colour is of more than 70 % strength."""
+    color = "white" if strength > 0.7 else INK
+    axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
 
 
 def plain_name(text: str, longest: int = LONGEST_NAME) -> str:
     """Return a name as matplotlib shows it: not as a formula, and short enough for a tick."""
     short = text if len(text) <= longest else text[: longest - 1] + "…"
     return short.replace("$", r"\$")
-
-
-def _range(interval: Any) -> str:
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
 def as_png(figure: "Figure") -> bytes:

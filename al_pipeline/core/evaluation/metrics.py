@@ -16,20 +16,12 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A share from 0 to 1, of which more is better, with a 95 % interval.
+    """A share from 0 to 1, of which more is better, with a 95 % interval."""
 
-    Attributes
-    ----------
-    name : str
-        The field of `evaluate.Evaluation`, and the column of tables.
-    title : str
-        As headings and sentences name it.
-    method : str
-        What the interval is by, if it is always the same.
-    """
-
+    # The field of `evaluate.Evaluation`, and the column of tables; then as headings and sentences name it.
     name: str
     title: str
+    # What the interval is by, if it is always the same.
     method: str = ""
 
 

@@ -5,15 +5,14 @@ their plain share of hits says too little. Weights undo that: one over the inclu
 sample i to be in the batch at all, which `Selection.propensities` holds.
 
 Every candidate must have had a chance to be drawn. A deterministic strategy gives most of them none (its propensities
-are NaN), and no weights help. What `explore` adds to it is a random sample: with that, pass the explored rows alone.
+are NaN), and no weights help.
 """
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
+from al_pipeline.core.evaluation.auc import Floats, Z
 from al_pipeline.core.evaluation.metrics import Interval
 
 # Inclusion probabilities are integrals in double precision: this far above 1 is rounding.
@@ -24,8 +23,7 @@ def prequential_accuracy(hits: npt.ArrayLike, propensities: npt.ArrayLike, n_can
     """Estimate a model's accuracy on all candidates from a batch that was drawn from them at random.
 
     Pass the whole random part of one batch: leaving out who has no label yet biases it. That part is the whole batch
-    of a strategy that draws, without `explore`; with `explore` it is the explored rows, whose propensities say how
-    they were drawn. The two kinds together count the explored candidates twice.
+    of a strategy that draws; with `explore` it is the explored rows alone, else these candidates count twice.
 
     Parameters
     ----------
@@ -88,7 +86,7 @@ def prequential_accuracy(hits: npt.ArrayLike, propensities: npt.ArrayLike, n_can
 def _wilson(error: float, draws: float) -> Interval:
     """Return one minus an error rate with Wilson's score interval, for a number of draws that need not be whole."""
     accuracy = 1 - error
-    square = float(norm.ppf((1 + CONFIDENCE) / 2)) ** 2 / draws
+    square = Z**2 / draws
     middle = (accuracy + square / 2) / (1 + square)
     half = np.sqrt(square * error * accuracy + square**2 / 4) / (1 + square)
     # At shares of 0 and 1 rounding would lead out of 0..1, or past the value.

@@ -26,19 +26,13 @@ FARTHEST = 6
 # An interval that holds both this many times fewer labels and more of them says nothing.
 WIDE = 2
 BAND_POINTS = 40
+TAIL = (1 - CONFIDENCE) / 2
+LIMITS = (0.5, TAIL, 1 - TAIL)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The samples of one round's batch.
-
-    Attributes
-    ----------
-    drawn : sequence of str
-        Those that were drawn at random from the unlabeled pool, before any other was chosen.
-    chosen : sequence of str
-        Those that a strategy chose.
-    """
+    """One round's batch: samples drawn at random from the unlabeled pool, and then those that a strategy chose."""
 
     drawn: Sequence[str]
     chosen: Sequence[str]
@@ -145,16 +139,7 @@ def random_sequence(
 
 
 def too_little(n_random: int, n_labels: int, n_classes: int, n_tests: int) -> str | None:
-    """Say why there is not enough evidence, or return None if it may do.
-
-    Parameters
-    ----------
-    n_random, n_labels : int
-        Labels of the random sequence, and all.
-    n_classes : int
-    n_tests : int
-        Holdout samples.
-    """
+    """Say why the labels, those of the random sequence among them, are not enough evidence; None if they may be."""
     fewest = max(FEWEST_LABELS, FEWEST_PER_CLASS * n_classes)
     if n_tests < FEWEST_TESTS:
         return f"{n_tests} holdout samples are labeled, at least {FEWEST_TESTS} are needed"
@@ -259,12 +244,7 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, rng: np.random.Generator
 
 
 def sentence(found: LabelsSaved) -> str:
-    """Say in one sentence what was saved so far, or that it is not known yet.
-
-    Parameters
-    ----------
-    found : LabelsSaved
-    """
+    """Say in one sentence what was saved so far, or that it is not known yet."""
     n, needed = found.labels, found.needed
     bounded = bool(np.isfinite(needed.high))
     span = f"95 % {needed.low:,.0f} to {needed.high:,.0f}" if bounded else f"95 % at least {needed.low:,.0f}"
@@ -297,21 +277,16 @@ def _training(arm: Arm) -> Floats:
 
 def _band(laws: PowerLaws, first: int, last: int) -> Floats:
     at = np.unique(np.geomspace(first, max(last, first + 1), BAND_POINTS).round())
-    accuracy = 1 - laws.errors(at)
-    tail = (1 - CONFIDENCE) / 2
-    middle, low, high = np.quantile(accuracy, [0.5, tail, 1 - tail], axis=0)
-    return np.stack([at, middle, low, high]).astype(np.float64)
+    return np.vstack([at, np.quantile(1 - laws.errors(at), LIMITS, axis=0)]).astype(np.float64)
 
 
 def _within_reach(draws: Floats, farthest: float) -> Interval:
     """Return the interval, with nothing claimed about what lies beyond."""
-    tail = (1 - CONFIDENCE) / 2
     # Quantiles that are draws: infinite ones cannot be interpolated.
-    low, value, high = np.quantile(draws, [tail, 0.5, 1 - tail], method="closest_observation")
+    value, low, high = np.quantile(draws, LIMITS, method="closest_observation")
     value, high = (float(limit) if limit <= farthest else np.inf for limit in (value, high))
     return Interval(value, float(min(low, farthest)), high)
 
 
 def _interval(draws: Floats) -> Interval:
-    tail = (1 - CONFIDENCE) / 2
-    return Interval(*(float(value) for value in np.quantile(draws, [0.5, tail, 1 - tail])))
+    return Interval(*np.quantile(draws, LIMITS).tolist())

@@ -29,16 +29,7 @@ POINT = 0.01
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one rule says.
-
-    Attributes
-    ----------
-    rule : str
-        ``agreement``, ``rest``, ``target``, ``price`` or ``budget``.
-    stop : bool, optional
-        None where the rule cannot tell, for want of rounds or of a wish.
-    sentence : str
-    """
+    """What one rule says; `stop` is None where it cannot tell, for want of rounds or of a wish."""
 
     rule: str
     stop: bool | None
@@ -47,16 +38,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Projection:
-    """What going on costs by the fitted curve.
+    """What going on costs by the fitted curve: the labels to go, and their money and hours where these are known.
 
-    Attributes
-    ----------
-    goal : str
-    labels : Interval, optional
-        To go until the goal, with a 95 % interval; infinite where the curve does not reach it. None: not enough rounds.
-    money, hours : Interval, optional
-        Of these labels, where a label's price or time is known.
-    sentence : str
+    Intervals hold 95 % and are infinite where the curve does not reach the goal; None: not enough rounds to tell.
     """
 
     goal: str
@@ -68,17 +52,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Advice:
-    """What all rules say together.
-
-    Attributes
-    ----------
-    stop : bool
-        Whether any rule says stop. False where none can tell.
-    sentence : str
-    verdicts : tuple of Verdict
-    projections : tuple of Projection
-        To one more point, and to the target if there is one.
-    """
+    """What all rules say together; projections are to one more point, and to the target if there is one."""
 
     stop: bool
     sentence: str
@@ -143,15 +117,8 @@ def advise(
 def kappa_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rounds: int = KAPPA_ROUNDS) -> Verdict:
     """Stop once successive models have agreed for some rounds in a row.
 
-    Parameters
-    ----------
-    kappas : float64 array, shape (n,)
-        Each round's kappa with the round before, NaN where there is none.
-    threshold : float or None
-    rounds : int
+    `kappas`, float64 of the shape (n,), are each round's with the round before, NaN where there is none.
 
-    Notes
-    -----
     A kappa above T bounds how far the two models' F1 scores lie apart by 4·(1 − T)/T (Bloodgood & Grothendieck 2013,
     arXiv:1504.06329). The bound is loose, and it is about these models, not about what other samples would teach.
     """
@@ -159,22 +126,15 @@ def kappa_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rounds:
         return Verdict("agreement", None, "No agreement of models to stop at is set.")
     last = kappas[-rounds:]
     if len(last) < rounds or not np.isfinite(last).all():
-        found = int(np.isfinite(last).sum())
-        return Verdict(
-            "agreement", None, f"Not enough rounds to tell by agreement: {found} of {rounds} pairs of trained models."
-        )
+        found = f"{np.isfinite(last).sum()} of {rounds} pairs of trained models"
+        return Verdict("agreement", None, f"Not enough rounds to tell by agreement: {found}.")
     told = ", ".join(f"{kappa:.3f}" for kappa in last)
     if (last >= threshold).all():
         bound = f" (their F1 scores differ by at most {4 * (1 - threshold) / threshold:.2f}, a loose bound)"
-        return Verdict(
-            "agreement",
-            True,
-            f"Models of successive rounds give the same answers: kappa {told}, at least {threshold:g} for {rounds} "
-            f"rounds{bound if threshold > 0.8 else ''}.",
-        )
-    return Verdict(
-        "agreement", False, f"Models still change: kappa {told}; {rounds} in a row must be at least {threshold:g}."
-    )
+        said = f"kappa {told}, at least {threshold:g} for {rounds} rounds{bound if threshold > 0.8 else ''}"
+        return Verdict("agreement", True, f"Models of successive rounds give the same answers: {said}.")
+    said = f"kappa {told}; {rounds} in a row must be at least {threshold:g}"
+    return Verdict("agreement", False, f"Models still change: {said}.")
 
 
 def rest_rule(law: PowerLaw | None, policy: RoundPolicy) -> Verdict:
@@ -192,12 +152,10 @@ def rest_rule(law: PowerLaw | None, policy: RoundPolicy) -> Verdict:
     gain = law.gain(left)
     stop = gain.high <= policy.stop_gain
     which = "As many labels again" if policy.label_budget is None else f"The {left:,} labels left in the budget"
-    return Verdict(
-        "rest",
-        stop,
-        f"{which} bring {gain.value / POINT:.2f} points by the curve so far ({gain.low / POINT:.2f} to "
-        f"{gain.high / POINT:.2f}): {'at most' if stop else 'perhaps more than'} {policy.stop_gain / POINT:g}.",
-    )
+    value, low, high = (x / POINT for x in gain)
+    least = f"{'at most' if stop else 'perhaps more than'} {policy.stop_gain / POINT:g}"
+    said = f"{which} bring {value:.2f} points by the curve so far ({low:.2f} to {high:.2f}): {least}."
+    return Verdict("rest", stop, said)
 
 
 def target_rule(lows: npt.NDArray[np.float64], target: float | None) -> Verdict:
@@ -221,13 +179,10 @@ def price_rule(law: PowerLaw | None, policy: RoundPolicy, batch_size: int) -> Ve
     gain, cost = law.gain(batch_size), price * batch_size
     worth = gain.high / POINT * value
     stop = worth < cost
-    return Verdict(
-        "price",
-        stop,
-        f"The next {batch_size} labels cost {cost:g} and bring {gain.value / POINT:.2f} points "
-        f"({gain.low / POINT:.2f} to {gain.high / POINT:.2f}), worth {worth:.4g} at most: "
-        f"{'less' if stop else 'perhaps more'} than they cost.",
-    )
+    points, low, high = (x / POINT for x in gain)
+    brought = f"{points:.2f} points ({low:.2f} to {high:.2f}), worth {worth:.4g} at most"
+    said = f"The next {batch_size} labels cost {cost:g} and bring {brought}: {'less' if stop else 'perhaps more'}"
+    return Verdict("price", stop, f"{said} than they cost.")
 
 
 def budget_rule(labels: npt.NDArray[np.float64], budget: int | None) -> Verdict:
@@ -241,16 +196,7 @@ def budget_rule(labels: npt.NDArray[np.float64], budget: int | None) -> Verdict:
 def project(
     law: PowerLaw | None, target: float | None, price_per_label: float | None, seconds_per_label: float | None
 ) -> Projection:
-    """Say what going on costs, to the target or to one more point.
-
-    Parameters
-    ----------
-    law : PowerLaw, optional
-        None if there are too few rounds.
-    target : float, optional
-        One more point if None.
-    price_per_label, seconds_per_label : float, optional
-    """
+    """Say what going on costs, to the target or, without one, to one more point; `law` is None with too few rounds."""
     goal = "one more point of ROC-AUC" if target is None else f"a ROC-AUC of {target:g}"
     if law is None:
         return Projection(goal, None, None, None, f"Not enough rounds to tell what {goal} costs.")
@@ -259,10 +205,9 @@ def project(
     hours = None if seconds_per_label is None else _times(labels, seconds_per_label / 3600)
     if not isfinite(labels.value):
         said = f"By the curve so far {goal} is not reached, with any number of labels"
-        least = (
-            f"; {_number(labels.low)} more at the least, in 95 % of the curves that fit" if isfinite(labels.low) else ""
-        )
-        return Projection(goal, labels, money, hours, f"{said}{least}.")
+        if isfinite(labels.low):
+            said += f"; {_number(labels.low)} more at the least, in 95 % of the curves that fit"
+        return Projection(goal, labels, money, hours, f"{said}.")
     parts = [f"{_span(labels)} more labels"]
     parts += [f"a price of {_span(money)}"] if money is not None else []
     parts += [f"{_span(hours)} hours"] if hours is not None else []
@@ -276,7 +221,7 @@ def _times(interval: Interval, factor: float) -> Interval:
 
 
 def _span(interval: Interval) -> str:
-    high = "no limit" if not isfinite(interval.high) else _number(interval.high)
+    high = _number(interval.high) if isfinite(interval.high) else "no limit"
     return f"{_number(interval.value)} ({_number(interval.low)} to {high})"
 
 

@@ -23,7 +23,7 @@ def k_center(query: Query) -> Picks:
     """See `centers.farthest_first`."""
     from al_pipeline.core.strategies.kernels.centers import farthest_first
 
-    return farthest_first(query)
+    return query.take_proposed(farthest_first(query))
 
 
 @strategy(
@@ -64,7 +64,7 @@ def typiclust(query: Query, *, clusters: int = MOST_CLUSTERS, neighbours: int = 
         best = np.argsort(-values, kind="stable")
         return members[best], values[best]
 
-    return in_turns(query, len(order), rank)
+    return query.take_proposed(in_turns(len(order), rank))
 
 
 @strategy(
@@ -98,13 +98,9 @@ def prob_cover(
 
     if clusters is None:
         clusters = query.probabilities.shape[1] if query.has_probabilities else 20
-    return cover(
-        query,
-        sample(query, whole("candidates", candidates, 1)),
-        None if radius is None else positive("radius", radius),
-        share("purity", purity),
-        whole("clusters", clusters, 1),
-    )
+    rows = sample(query, whole("candidates", candidates, 1))
+    delta = None if radius is None else positive("radius", radius)
+    return query.take_proposed(cover(query, rows, delta, share("purity", purity), whole("clusters", clusters, 1)))
 
 
 @strategy(
@@ -127,7 +123,7 @@ def max_herding(query: Query, *, radius: float | None = None, candidates: int = 
 
     rows = sample(query, whole("candidates", candidates, 1))
     sigma = kernel_radius(query) if radius is None else positive("radius", radius)
-    return herd(query, rows, np.ones(len(rows), dtype=np.float32), sigma)
+    return query.take_proposed(herd(query, rows, np.ones(len(rows), dtype=np.float32), sigma))
 
 
 def sample(query: Query, most: int) -> npt.NDArray[np.int64]:

@@ -26,7 +26,7 @@ def badge(query: Query) -> Picks:
     """See `gradients.badge_picks`."""
     from al_pipeline.core.strategies.kernels.gradients import badge_picks
 
-    return badge_picks(query)
+    return query.take_proposed(badge_picks(query))
 
 
 @strategy(
@@ -62,7 +62,8 @@ def cluster_margin(query: Query, *, pool: int = 10, clusters: int | None = None)
     if len(rows) > 1:
         labels = AgglomerativeClustering(k, linkage="average").fit_predict(query.embeddings[rows])
     order = np.argsort(np.bincount(labels, minlength=k), kind="stable")
-    return in_turns(query, len(order), lambda turn: (rows[labels == order[turn]], values[labels == order[turn]]))
+    proposals = in_turns(len(order), lambda turn: (rows[labels == order[turn]], values[labels == order[turn]]))
+    return query.take_proposed(proposals)
 
 
 @strategy(
@@ -123,7 +124,7 @@ def uncertainty_herding(
             block = tempered(query.probabilities[rows[start : start + step]], temperature)
             weights[start : start + step] = 1 - utilities.margin(block)
     sigma = kernel_radius(query) if radius is None else positive("radius", radius)
-    return herd(query, rows, weights, sigma)
+    return query.take_proposed(herd(query, rows, weights, sigma))
 
 
 @strategy(

@@ -1,5 +1,7 @@
 """What a strategy sees of one query, and how candidates are taken from it: best first, class quotas, no duplicates."""
 
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +12,8 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies.utilities import Floats, Utility, block_rows
 
 Indices = npt.NDArray[np.int64]
+# Rows and their scores, one by one; what is sent is whether the row was taken.
+Proposals = Generator[tuple[int, float], bool | None]
 
 # Best-first lists that run out (near-duplicates were passed over) are made anew, this many times as long.
 LONGER = 4
@@ -74,7 +78,7 @@ class Query:
     """One query: the candidates, how many to take, and what must not be taken.
 
     A strategy reads the inputs and calls `take`, once or several times, or chooses row after row and asks `admit`
-    about each; a candidate is taken at most once.
+    about each (`take_proposed` does so); a candidate is taken at most once.
 
     Parameters
     ----------
@@ -194,6 +198,20 @@ class Query:
                     return False
         self._note(row)
         return True
+
+    def take_proposed(self, proposals: Proposals) -> Picks:
+        """Take the rows that are proposed and that `admit` lets pass, until the batch is full or no other comes."""
+        rows: list[int] = []
+        scores: list[float] = []
+        taken = None
+        with suppress(StopIteration):
+            while len(rows) < self.batch_size:
+                row, score = proposals.send(taken)
+                taken = self.admit(row)
+                if taken:
+                    rows.append(row)
+                    scores.append(score)
+        return Picks(np.array(rows, dtype=np.int64), np.array(scores))
 
     def _note(self, row: int) -> None:
         self._taken.add(row)

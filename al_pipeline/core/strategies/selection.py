@@ -1,6 +1,7 @@
 """`select`: the one way to choose a query batch, with every input checked before a strategy sees it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,32 +129,19 @@ def select(
     if n == 0:
         return Selection(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_), name)
 
-    def query(size: int, excluded: Indices | None = None) -> Query:
-        known = labeled
-        if excluded is not None and len(excluded) and e is not None:
-            # What is in the batch already will be labeled as well.
-            known = e[excluded] if labeled is None else np.concatenate([labeled, e[excluded]])
-        return Query(
-            n=n,
-            batch_size=size,
-            rng=rng,
-            probabilities=p,
-            samples=samples,
-            embeddings=e,
-            labeled_embeddings=known,
-            excluded=excluded,
-            balanced=balanced,
-            dedup=dedup,
-        )
-
+    query = partial(Query, n=n, rng=rng, probabilities=p, samples=samples, embeddings=e, balanced=balanced, dedup=dedup)
     arm = min(seats, int(np.floor(explore * seats + rng.random()))) if explore > 0 else 0
     if not arm:
-        return _selection(entry.pick(query(seats), **options), 0.0, name)
+        return _selection(entry.pick(query(batch_size=seats, labeled_embeddings=labeled), **options), 0.0, name)
     drawn = find("random", {}).pick(Query(n=n, batch_size=arm, rng=rng, embeddings=e, dedup=dedup)).indices
     chance = explore * seats / n
     if arm == seats:
         return _explored(drawn, Picks(np.empty(0, np.int64), np.empty(0)), chance, name)
-    return _explored(drawn, entry.pick(query(seats - len(drawn), drawn), **options), chance, name)
+    if len(drawn) and e is not None:
+        # What is in the batch already will be labeled as well.
+        labeled = e[drawn] if labeled is None else np.concatenate([labeled, e[drawn]])
+    rest = query(batch_size=seats - len(drawn), labeled_embeddings=labeled, excluded=drawn)
+    return _explored(drawn, entry.pick(rest, **options), chance, name)
 
 
 def _selection(picks: Picks, already: float, name: str) -> Selection:
@@ -167,8 +155,8 @@ def _selection(picks: Picks, already: float, name: str) -> Selection:
 def _explored(drawn: Indices, picks: Picks, chance: float, name: str) -> Selection:
     """Spread what was drawn at random evenly over the query order of the rest."""
     rest = _selection(picks, chance, name)
-    places = np.concatenate([_even(len(drawn)), _even(len(rest))])
-    order = np.argsort(places, kind="stable")
+    places = [(np.arange(count) + 0.5) / max(1, count) for count in (len(drawn), len(rest))]
+    order = np.argsort(np.concatenate(places), kind="stable")
     return Selection(
         np.concatenate([drawn, rest.indices])[order],
         np.concatenate([np.full(len(drawn), np.nan), rest.scores])[order],
@@ -176,10 +164,6 @@ def _explored(drawn: Indices, picks: Picks, chance: float, name: str) -> Selecti
         np.concatenate([np.ones(len(drawn), dtype=np.bool_), rest.explored])[order],
         name,
     )
-
-
-def _even(count: int) -> npt.NDArray[np.float64]:
-    return (np.arange(count) + 0.5) / max(1, count)
 
 
 def certainty(probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -211,8 +195,8 @@ def _check_needs(
     balanced: bool,
     dedup: float | None,
 ) -> None:
-    passes = 0 if samples is None else len(samples)
-    given = {"probabilities": p is not None, "passes": passes > 1, "embeddings": e is not None}
+    several = samples is not None and len(samples) > 1
+    given = {"probabilities": p is not None, "passes": several, "embeddings": e is not None}
     if balanced and not entry.info.balanced:
         raise InputError(f"the query strategy {name!r} has no balanced form: leave balanced=True out")
     wanted = dict.fromkeys(entry.info.needs, "")

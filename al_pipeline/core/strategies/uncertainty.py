@@ -80,8 +80,7 @@ def batch_bald(query: Query, *, configurations: int = 10_000) -> Picks:
     """
     from al_pipeline.core.strategies.kernels.batch_bald import joint_information
 
-    configurations = whole("configurations", configurations, 1)
-    return Picks(*joint_information(query.samples, query, configurations))
+    return query.take_proposed(joint_information(query, whole("configurations", configurations, 1)))
 
 
 @strategy(

@@ -23,26 +23,14 @@ LONGEST_VALUE = 40
 
 @dataclass(frozen=True)
 class Comparable:
-    """The cells to compare: every strategy with every seed, all with the same settings.
-
-    Attributes
-    ----------
-    results : DataFrame
-        As of `experiments.simulate`, by seed and strategy.
-    strategies : tuple of str
-        Sorted.
-    seeds : tuple of int
-        Ascending.
-    unpaired : tuple of Cell
-        Left out because others lack the seed.
-    other_settings : dict of Cell to tuple of str
-        Left out because their settings differ: what does, in words.
-    """
+    """The cells to compare: every strategy with every seed, all with the same settings; by seed and strategy."""
 
     results: pd.DataFrame
     strategies: tuple[str, ...]
     seeds: tuple[int, ...]
+    # Left out because others lack the seed.
     unpaired: tuple[Cell, ...]
+    # Left out because their settings differ: what does, in words.
     other_settings: dict[Cell, tuple[str, ...]]
 
 
@@ -59,13 +47,7 @@ def settings_of(results: pd.DataFrame) -> Settings:
 
 
 def comparable(cells: Mapping[Cell, pd.DataFrame], settings: Settings) -> Comparable:
-    """Choose the cells to compare among those with the given settings.
-
-    Parameters
-    ----------
-    cells : mapping of Cell to DataFrame
-        Results with their settings, as `with_settings` returns them.
-    settings : Settings
+    """Choose the cells, as `with_settings` returns them, to compare among those with the given settings.
 
     Raises
     ------
@@ -90,18 +72,11 @@ def comparable(cells: Mapping[Cell, pd.DataFrame], settings: Settings) -> Compar
 
 
 def complete(cells: Iterable[Cell]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the strategies and seeds of a large block without a gap.
+    """Return the strategies and seeds, both ascending, of a large block without a gap.
 
     One in which strategies can be tested against the baseline comes before one in which they are only seen beside it,
     and that before one without it. Then the one with the most cells is taken, of those that are found by adding
     strategies one by one: first those with the most seeds, or the most in common with the baseline.
-
-    Returns
-    -------
-    strategies : tuple of str
-        Sorted.
-    seeds : tuple of int
-        Ascending.
     """
     seeds: dict[str, set[int]] = {}
     for strategy, seed in cells:

@@ -1,19 +1,31 @@
 """Pictures of a study: strategies compared by curves, differences, areas, and wins and losses."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from al_pipeline.core.evaluation.compare import BETTER, WORSE
-from al_pipeline.core.evaluation.figures import COLORS, FAINT, INK, as_png, canvas, legend, plain_name, whole_numbers
+from al_pipeline.core.evaluation.figures import (
+    COLORS,
+    FAINT,
+    INK,
+    as_png,
+    blend,
+    canvas,
+    cell_text,
+    class_ticks,
+    legend,
+    plain_name,
+    whole_numbers,
+)
 from al_pipeline.core.study.paired import AreaDifference
 from al_pipeline.core.study.results import BASELINE
+from al_pipeline.core.study.savings import signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 # Up to this many strategies the legend fits into the picture.
@@ -54,12 +66,11 @@ def score_curves(frame: pd.DataFrame, counted: str, scored: str, *, banded: bool
     lowest, highest = float(shown["mean"].min()), float(shown["mean"].max())
     margin = max(0.004, 0.08 * (highest - lowest))
     axes.set_ylim(max(0.0, lowest - margin), min(1.0, highest + margin) + 0.002)
-    _finish(axes, len(names), "lower right")
-    return as_png(figure)
+    return _finished(figure, axes, len(names), "lower right")
 
 
-def difference_curves(frame: pd.DataFrame, counted: str, scored: str, baseline: str = BASELINE) -> bytes:
-    """Draw each strategy's paired difference to the baseline along the budget.
+def difference_curves(frame: pd.DataFrame, counted: str, scored: str) -> bytes:
+    """Draw each strategy's paired difference to random choice along the budget.
 
     Parameters
     ----------
@@ -67,35 +78,26 @@ def difference_curves(frame: pd.DataFrame, counted: str, scored: str, baseline: 
         Columns strategy, budget, mean, low and high: shares.
     counted, scored : str
         What the axes show.
-    baseline : str
     """
     shown = frame.assign(**{name: POINTS * frame[name] for name in ("mean", "low", "high")})
     order = shown.groupby("strategy")["mean"].mean()
     names = sorted(order.index, key=lambda name: (-order[name], name))
-    figure, axes = _plot(f"Difference to {plain_name(baseline)}, seed by seed", len(names))
+    figure, axes = _plot(f"Difference to {BASELINE}, seed by seed", len(names))
     axes.axhline(0, color=INK, linewidth=1.2)
     _lines(axes, shown, names, banded=True)
-    axes.set(xlabel=counted, ylabel=f"points of {scored} over {plain_name(baseline)} (95 % band)")
+    axes.set(xlabel=counted, ylabel=f"points of {scored} over {BASELINE} (95 % band)")
     # At the first budgets a band may be ten times as wide as all lines are apart.
     low, high = float(shown["mean"].min()), float(shown["mean"].max())
     margin = max(0.3, 0.35 * (high - low))
     axes.set_ylim(min(0.0, low) - margin, max(0.0, high) + margin)
-    _finish(axes, len(names), "best")
-    return as_png(figure)
+    return _finished(figure, axes, len(names), "best")
 
 
-def area_forest(differences: Mapping[str, AreaDifference], scored: str, baseline: str = BASELINE) -> bytes:
-    """Draw the difference of areas under the budget curve with its interval and verdict, the best strategy first.
-
-    Parameters
-    ----------
-    differences : dict of str to AreaDifference
-    scored : str
-    baseline : str
-    """
+def area_forest(differences: Mapping[str, AreaDifference], scored: str) -> bytes:
+    """Draw the differences of areas under the budget curve with interval and verdict, the best strategy first."""
     names = sorted(differences, key=lambda name: (-differences[name].difference.value, name))
     figure, axes = canvas(
-        f"Area under the {scored} curve against {plain_name(baseline)}",
+        f"Area under the {scored} curve against {BASELINE}",
         size=(7.6, max(2.4, 1.25 + 0.29 * len(names))),
         margins=(1.85, 0.6),
         right=2.35,
@@ -118,13 +120,7 @@ def area_forest(differences: Mapping[str, AreaDifference], scored: str, baseline
 
 
 def win_matrix(found: pd.DataFrame) -> bytes:
-    """Draw at how many budgets the strategy of the row wins, ties and loses against that of the column.
-
-    Parameters
-    ----------
-    found : DataFrame
-        As of `paired.wins`.
-    """
+    """Draw at how many budgets (`paired.wins`) the strategy of the row wins, ties and loses against the column's."""
     balance = found.assign(net=found["wins"] - found["losses"]).groupby("strategy")["net"].sum()
     names = sorted(balance.index, key=lambda name: (-balance[name], name))
     number = {name: i for i, name in enumerate(names)}
@@ -140,20 +136,11 @@ def win_matrix(found: pd.DataFrame) -> bytes:
     for row in found.itertuples(index=False):
         i, j = number[row.strategy], number[row.other]
         net[i, j] = (row.wins - row.losses) / total
-        label = f"{row.wins}/{row.ties}/{row.losses}"
-        axes.text(j, i, label, ha="center", va="center", fontsize=7.5, color="white" if abs(net[i, j]) > 0.7 else INK)
-    axes.imshow(net, cmap=_diverging(), vmin=-1, vmax=1, interpolation="nearest")
-    shown = [plain_name(name, LONGEST) for name in names]
-    axes.set_xticks(range(len(names)), shown, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), shown)
-    axes.tick_params(length=0)
+        cell_text(axes, i, j, f"{row.wins}/{row.ties}/{row.losses}", abs(net[i, j]), 7.5)
+    axes.imshow(net, cmap=blend(COLORS[1], "#ffffff", COLORS[2]), vmin=-1, vmax=1, interpolation="nearest")
+    class_ticks(axes, [plain_name(name, LONGEST) for name in names])
     axes.set(xlabel="against")
     return as_png(figure)
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """Return a number with its sign, a real minus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _plot(title: str, lines: int) -> "tuple[Figure, Axes]":
@@ -190,17 +177,12 @@ def _lines(axes: "Axes", frame: pd.DataFrame, names: Sequence[str], *, banded: b
         )
 
 
-def _finish(axes: "Axes", lines: int, where: str) -> None:
+def _finished(figure: "Figure", axes: "Axes", lines: int, where: Literal["best", "lower right"]) -> bytes:
     whole_numbers(axes)
-    legend(axes, loc="lower right" if where == "lower right" else "best")
+    legend(axes, loc=where)
     if lines > LEGEND_INSIDE:
         found = axes.get_legend()
         assert found is not None
         found.set_loc("upper left")
         found.set_bbox_to_anchor((1.01, 1.0))
-
-
-def _diverging() -> "Colormap":
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("wins", [COLORS[1], "#ffffff", COLORS[2]])
+    return as_png(figure)

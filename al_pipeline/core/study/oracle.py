@@ -22,15 +22,8 @@ def answers(
     n_classes : int
         K, at least 2.
     seed : int
-    error_rate : float
-        Chance of a wrong class, any of the others alike.
-    skip_rate : float
-        Chance of no answer.
-
-    Returns
-    -------
-    int64 array, shape (n,)
-        Class numbers, or `SKIPPED`.
+    error_rate, skip_rate : float
+        Chances of a wrong class, any of the others alike, and of no answer: `SKIPPED`.
     """
     rng = generator(seed, 0, "oracle")
     errs, skips = rng.random((2, len(truth)))

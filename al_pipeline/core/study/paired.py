@@ -52,7 +52,7 @@ def mean_curves(results: Results) -> pd.DataFrame:
     Raises
     ------
     InputError
-        As `Results.curves`; the same holds for all functions here.
+        As `Results.curves`, here and in all these functions; with a baseline also if there is none, or nothing else.
 
     Notes
     -----
@@ -79,11 +79,6 @@ def area_differences(results: Results, baseline: str = BASELINE) -> dict[str, Ar
     -------
     dict of str to AreaDifference
         Of every other strategy, sorted by name.
-
-    Raises
-    ------
-    InputError
-        An unknown baseline, or nothing to compare it with.
 
     Notes
     -----
@@ -120,11 +115,6 @@ def budget_differences(results: Results, baseline: str = BASELINE) -> pd.DataFra
     DataFrame
         One row per other strategy and budget: strategy, budget, mean of the difference over seeds (a share), low and
         high of Student's 95 % interval, and p of the paired t-test, NaN where all seeds differ by the same amount.
-
-    Raises
-    ------
-    InputError
-        As `area_differences`.
 
     Notes
     -----

@@ -15,12 +15,11 @@ from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.evaluation.metrics import TITLES, Interval
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.study import figures as study_figures
-from al_pipeline.core.study.figures import signed
 from al_pipeline.core.study.page import escaped, page, table
 from al_pipeline.core.study.paired import budget_differences, mean_curves, wins
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.results import BASELINE, Results
-from al_pipeline.core.study.savings import Saving, factor, savings, sentence, whole
+from al_pipeline.core.study.savings import Saving, factor, savings, sentence, signed, whole
 
 # What each picture is called, in the order in which they are shown.
 PICTURES = {
@@ -139,11 +138,6 @@ class Report:
     def write(self, out: Path) -> tuple[Path, Path]:
         """Write ``report.html``, ``report.md`` and the latter's ``images/*.png``; return the paths of the first two.
 
-        Parameters
-        ----------
-        out : Path
-            A folder; made if there is none.
-
         Raises
         ------
         FileError
@@ -181,15 +175,7 @@ class Report:
 
 
 def settings_of(plan: Plan, manifest: pd.DataFrame, class_names: Sequence[str]) -> dict[str, str]:
-    """Return what a report tells of a plan and its images.
-
-    Parameters
-    ----------
-    plan : Plan
-    manifest : DataFrame
-        Of `pool.scan`.
-    class_names : sequence of str
-    """
+    """Return what a report tells of a plan and its images, which are those of `pool.scan`."""
     images = ", ".join(f"{len(select_split(manifest, split)):,} in the {split}" for split in ("pool", "holdout"))
     own = {name: value for name, value in vars(plan).items() if name != "options"}
     training = {f"training.{name}": value for name, value in vars(plan.options).items()}
@@ -202,10 +188,8 @@ def _summary(results: Results, found: Sequence[Saving]) -> str:
     """Return the paragraph below the title: what was compared, and how it ended."""
     seeds, last = results.table["seed"].nunique(), int(results.table[results.axis].max())
     strategies = results.table["strategy"].nunique()
-    said = (
-        f"{_plural(strategies, 'strategy', 'strategies')}, {_plural(seeds, 'seed')}, up to {last:,} {results.counted}; "
-        f"compared by {results.scored} on the holdout."
-    )
+    compared = f"{_plural(strategies, 'strategy', 'strategies')}, {_plural(seeds, 'seed', 'seeds')}"
+    said = f"{compared}, up to {last:,} {results.counted}; compared by {results.scored} on the holdout."
     if not found:
         return f"{said}\n"
     verdicts = [one.area_difference.verdict for one in found]
@@ -213,12 +197,10 @@ def _summary(results: Results, found: Sequence[Saving]) -> str:
         f"{verdicts.count(verdict)} {word}"
         for verdict, word in ((BETTER, "better"), (WORSE, "worse"), (UNDECIDED, "without a difference shown"))
     )
-    few = (
-        f" With fewer than {ENOUGH_SEEDS} seeds intervals are wide, and those of ratios miss too often."
-        if seeds < ENOUGH_SEEDS
-        else ""
-    )
-    return f"{said} Over all budgets, against {BASELINE}: {counts}.{few}\n"
+    said += f" Over all budgets, against {BASELINE}: {counts}."
+    if seeds < ENOUGH_SEEDS:
+        said += f" With fewer than {ENOUGH_SEEDS} seeds intervals are wide, and those of ratios miss too often."
+    return f"{said}\n"
 
 
 def _comparison(results: Results, found: Sequence[Saving]) -> str:
@@ -284,5 +266,5 @@ def _text(value: object) -> str:
     return "all" if value is None else str(value)
 
 
-def _plural(count: int, one: str, many: str | None = None) -> str:
-    return f"{count} {one if count == 1 else many or f'{one}s'}"
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

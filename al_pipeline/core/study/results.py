@@ -101,15 +101,8 @@ class Results:
     def at_budgets(self, budgets: Sequence[int]) -> pd.DataFrame:
         """Return the mean scores of each strategy at some budgets, of runs that need not pair up.
 
-        Parameters
-        ----------
-        budgets : sequence of int
-            A run counts with its last round that has no more than that.
-
-        Returns
-        -------
-        DataFrame
-            One row per strategy, in the table's order, and budget: strategy, budget, seeds, and `metrics`.
+        A run counts with its last round that has no more than the budget. There is one row per strategy, in the table's
+        order, and budget: strategy, budget, seeds, and `metrics`.
         """
         rows = []
         ordered = self.table.sort_values(["seed", self.axis], kind="stable")
@@ -162,13 +155,7 @@ class Curves:
     values: Floats
 
     def of(self, strategy: str) -> Floats:
-        """Return one strategy's scores, shape (n, B).
-
-        Raises
-        ------
-        InputError
-            There are none.
-        """
+        """Return one strategy's scores, shape (n, B), or raise InputError if there are none."""
         if strategy not in self.strategies:
             raise InputError(f"the results have no strategy {strategy!r}: choose from {', '.join(self.strategies)}")
         return self.values[self.strategies.index(strategy)]
@@ -177,23 +164,12 @@ class Curves:
         """Return the area under each run's budget curve, shape (n,): the mean score over the range of budgets.
 
         By trapezoids, divided by the range: a run that scores 0.9 throughout has 0.9.
-
-        Raises
-        ------
-        InputError
-            There is no such strategy.
         """
         width = self.budgets[-1] - self.budgets[0]
         return np.asarray(trapezoid(self.of(strategy), self.budgets, axis=1) / width, dtype=np.float64)
 
     def others(self, baseline: str) -> list[str]:
-        """Return the strategies to compare with the baseline.
-
-        Raises
-        ------
-        InputError
-            There is no such baseline, or nothing else.
-        """
+        """Return the strategies to compare with the baseline, or raise InputError if there is none, or nothing else."""
         self.of(baseline)
         found = [name for name in self.strategies if name != baseline]
         if not found:

@@ -53,20 +53,13 @@ class StudyError(ALError):
 
 @dataclass(frozen=True)
 class Study:
-    """What a study found.
+    """What a study found."""
 
-    Attributes
-    ----------
-    results : DataFrame
-        As of `experiments.simulate`: by seed, strategy and round, in the plan's order.
-    folder : Path
-        Of the cells: one Parquet file per seed, and ``plan.json``.
-    computed : tuple of int
-        The seeds that were not there before.
-    """
-
+    # As of `simulate.simulate`: by seed, strategy and round, in the plan's order.
     results: pd.DataFrame
+    # Of the cells: one Parquet file per seed, and ``plan.json``.
     folder: Path
+    # The seeds that were not there before.
     computed: tuple[int, ...]
 
 
@@ -100,7 +93,7 @@ def run_study(
     Parameters
     ----------
     manifest, class_names
-        As for `experiments.simulate`.
+        As for `simulate.simulate`.
     plan : Plan
     out : Path
         Folder of studies; made if there is none. Features are kept there, too.

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.evaluation.metrics import TITLES, Interval
 from al_pipeline.core.study.paired import SAME, AreaDifference, area_differences
@@ -24,15 +24,11 @@ class Saving:
     ----------
     strategy, baseline, metric : str
     axis : str
-        What is counted: ``n_labels``, or ``n_asked``, and then `labels` and all other numbers here are of samples asked
-        about.
+        As of `Results`: with ``n_asked`` all labels here are samples asked about.
     seeds : int
     first_budget, last_budget : int
         Labels at which the curves begin and end.
-    area : float
-        Mean over seeds of the normalised area under the budget curve: the mean score over the range of labels.
     area_difference : AreaDifference
-        Of the strategy less the baseline, with the verdict.
     target : float
         The score to reach: the baseline's mean at `target_labels`.
     target_labels : int
@@ -45,8 +41,6 @@ class Saving:
         reached without labels, which the baseline needs.
     ratio_low, ratio_high : float
         95 % interval. A lower limit of 0 says that the target may not be reached at all.
-    reached : float
-        Share of the resamples in which the target is reached.
     error_ratio : Interval, optional
         The strategy's error (1 − mean score) at the last budget over the baseline's. None if the baseline errs never.
     """
@@ -58,7 +52,6 @@ class Saving:
     seeds: int
     first_budget: int
     last_budget: int
-    area: float
     area_difference: AreaDifference
     target: float
     target_labels: int
@@ -67,7 +60,6 @@ class Saving:
     ratio: float | None
     ratio_low: float
     ratio_high: float
-    reached: float
     error_ratio: Interval | None
 
 
@@ -106,23 +98,20 @@ def savings(
     The intervals resample the seeds, the same for both strategies, and repeat everything: mean curves, target, both
     crossings. See `_limits`.
     """
-    curves, differences = results.curves, area_differences(results, baseline)
+    curves = results.curves
+    differences, n = area_differences(results, baseline), len(curves.seeds)
     at = _target_column(results, target_labels)
-    rows = _resamples(len(curves.seeds), seed)
-    base = _mean_curves(curves.of(baseline), rows)
+    # The seeds themselves, then draws with replacement.
+    rows = np.vstack([np.arange(n), np.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))])
+    base = curves.of(baseline)[rows].mean(axis=1)
     return [
-        _saving(results, name, baseline, differences[name], at, base, _mean_curves(curves.of(name), rows))
+        _saving(results, name, baseline, differences[name], at, base, curves.of(name)[rows].mean(axis=1))
         for name in differences
     ]
 
 
 def sentence(saving: Saving) -> str:
-    """Say in one sentence what the strategy saved, or that it saved nothing or did worse.
-
-    Parameters
-    ----------
-    saving : Saving
-    """
+    """Say in one sentence what the strategy saved, or that it saved nothing or did worse."""
     verdict = saving.area_difference.verdict
     labels, saved = _labels_clause(saving)
     if verdict == WORSE:
@@ -145,17 +134,6 @@ def _target_column(results: Results, target_labels: int | None) -> int:
     return int(found[0])
 
 
-def _resamples(n: int, seed: int) -> Integers:
-    """Return rows of seed numbers, shape (1 + R, n): the seeds themselves, then R draws with replacement."""
-    drawn = np.random.default_rng(seed).integers(0, n, size=(RESAMPLES, n))
-    return np.vstack([np.arange(n), drawn])
-
-
-def _mean_curves(values: Floats, rows: Integers) -> Floats:
-    """Return mean curves, shape (1 + R, B)."""
-    return values[rows].mean(axis=1)
-
-
 def _saving(
     results: Results, strategy: str, baseline: str, difference: AreaDifference, at: int, base: Floats, own: Floats
 ) -> Saving:
@@ -175,7 +153,6 @@ def _saving(
         seeds=n,
         first_budget=int(budgets[0]),
         last_budget=int(budgets[-1]),
-        area=float(curves.areas(strategy).mean()),
         area_difference=difference,
         target=float(target[0]),
         target_labels=int(budgets[at]),
@@ -184,7 +161,6 @@ def _saving(
         ratio=None if missed[0] else float(ratio[0]),
         ratio_low=low,
         ratio_high=high,
-        reached=float(1 - missed[1:].mean()),
         error_ratio=_error_ratio(own[:, -1], base[:, -1], n),
     )
 
@@ -219,15 +195,8 @@ def _error_ratio(own: Floats, base: Floats, n: int) -> Interval | None:
 def _limits(lowest: Floats, highest: Floats, n: int) -> tuple[float, float]:
     """Return the limits of a percentile interval that is widened for few seeds, and that holds the estimate.
 
-    Parameters
-    ----------
-    lowest, highest : float64 array, shape (1 + R,)
-        The least and the most that the estimate (first) and its resamples may be.
-    n : int
-        Seeds.
+    The arrays, shape (1 + R,), hold the least and the most that the estimate (first) and its resamples may be.
 
-    Notes
-    -----
     Plain percentiles are too narrow by the factor sqrt((n − 1) / n) and by that of a normal for Student's quantile:
     at 10 seeds by a fifth. Hesterberg (2015), "What teachers should know about the bootstrap", takes
     percentiles further out instead. `scipy.stats.bootstrap` has no such percentiles, interpolates between values that
@@ -284,6 +253,11 @@ def _factors(saving: Saving) -> str:
     return f"{saving.baseline}'s {counted} over its own: {factor(ratio)}, 95 % {limits}"
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """Return a number with its sign, a real minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def factor(value: float) -> str:
     """Return a ratio as a person reads it."""
     # Near 1 the second decimal decides.
@@ -292,6 +266,6 @@ def factor(value: float) -> str:
 
 def _area_clause(saving: Saving) -> str:
     found = saving.area_difference
-    value, low, high = (f"{100 * share:+.2f}".replace("-", "−") for share in found.difference)
+    value, low, high = (signed(100 * share) for share in found.difference)
     test = "no test: all seeds differ by the same" if found.p_holm is None else f"Holm-corrected p {found.p_holm:.2g}"
     return f"area under the curve {value} points, 95 % {low} to {high}, {test}"

@@ -37,14 +37,7 @@ Row = dict[str, str | int | float | None]
 
 @dataclass(frozen=True)
 class KnownSamples:
-    """Pool and holdout whose classes are known.
-
-    Attributes
-    ----------
-    pool, holdout : DataFrame
-        ``sample_id``, ``uri`` and ``label``, sorted by the id.
-    class_names : tuple of str, length K
-    """
+    """Pool and holdout whose classes are known: ``sample_id``, ``uri`` and ``label``, sorted by the id."""
 
     pool: pd.DataFrame
     holdout: pd.DataFrame
@@ -59,12 +52,7 @@ class KnownSamples:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Features under the weights that training starts from: of the pool (n, d) and, where heads learn, of the holdout.
-
-    Attributes
-    ----------
-    pool, holdout : float32 arrays, optional
-    """
+    """Features under the weights that training starts from: of the pool, (n, d), and the holdout, where heads learn."""
 
     pool: Features | None = None
     holdout: Features | None = None
@@ -110,23 +98,12 @@ def simulate(
 
 @dataclass(frozen=True)
 class World:
-    """What a seed's runs share.
+    """What a seed's runs share."""
 
-    Attributes
-    ----------
-    pool : Given
-        In the order of the ids, as in the real loop, so that a draw depends on the samples and not on where files lie.
-    holdout : Given
-    truth : sequence of str
-        The holdout's labels.
-    answers : int64 array, shape (n,)
-        Of `oracle.answers`, for the pool.
-    class_names : sequence of str, length K
-    seed : int
-    """
-
+    # In the order of the ids, as in the real loop, so that a draw depends on the samples and not on where files lie.
     pool: Given
     holdout: Given
+    # The holdout's labels, and the pool's by `oracle.answers`.
     truth: Sequence[str]
     answers: Rows
     class_names: Sequence[str]
@@ -166,16 +143,7 @@ class Turn:
 def turn(world: World, plan: Plan, asked: Rows, number: int, sample_size: int | None) -> Turn:
     """Train on the labels there are, test, draw candidates and predict them, and the stop set.
 
-    Parameters
-    ----------
-    world : World
-    plan : Plan
-    asked : int64 array
-        Rows of the pool that earlier rounds have asked about, ascending.
-    number : int
-        Of the round.
-    sample_size : int or None
-        S; 0 if nobody is to be asked.
+    Rows of the pool that earlier rounds have `asked` about ascend; `sample_size` is 0 if nobody is to be asked.
     """
     pool = world.pool
     at: dict[str, Any] = {"seed": world.seed, "number": number}
@@ -201,17 +169,7 @@ def turn(world: World, plan: Plan, asked: Rows, number: int, sample_size: int | 
 def simulate_seed(
     samples: KnownSamples, plan: Plan, seed: int, features: Embedded | None = None, progress: Progress | None = None
 ) -> pd.DataFrame:
-    """Run one seed of a plan, every strategy.
-
-    Parameters
-    ----------
-    samples : KnownSamples
-    plan : Plan
-    seed : int
-    features : Embedded, optional
-        What `embedded` returned; computed here if they are needed and not given.
-    progress : callable, optional
-    """
+    """Run one seed of a plan, every strategy; `features` are those of `embedded`, computed here if none are given."""
     if features is None:
         features = embedded(samples, plan, seed)
     world = world_of(samples, plan, seed, features)
@@ -295,12 +253,7 @@ def shares_features(plan: Plan) -> bool:
 def embedded(samples: KnownSamples, plan: Plan, seed: int = 0) -> Embedded:
     """Embed what heads, strategies or guesses go by, with the weights that training starts from, as in the real loop.
 
-    Parameters
-    ----------
-    samples : KnownSamples
-    plan : Plan
-    seed : int
-        Of the weights, where none are given.
+    The seed is that of the weights, where none are given.
     """
     if not plan.by_features:
         return Embedded()

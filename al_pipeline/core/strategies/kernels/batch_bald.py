@@ -4,25 +4,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import entr
 
-from al_pipeline.core.strategies.query import Floats, Indices, Query
+from al_pipeline.core.strategies.query import Floats, Proposals, Query
 from al_pipeline.core.strategies.utilities import entropy
 
 # Cells of the largest temporary array, 64 MiB.
 CELLS = 1 << 23
 
 
-def joint_information(samples: Floats, query: Query, configurations: int) -> tuple[Indices, npt.NDArray[np.float64]]:
-    """Return rows in the order chosen, and the gain in information (nats) that each was chosen for.
+def joint_information(query: Query, configurations: int) -> Proposals:
+    """Propose rows to `Query.take_proposed`, each for its gain in information (nats).
 
     I(y_1 … y_b; w) = H(y_1 … y_b) − E_w[Σ H(y_i | w)], equations 5 to 12 of Kirsch, van Amersfoort & Gal (2019).
-
-    Parameters
-    ----------
-    samples : float array, shape (T, n, K)
-    query : Query
-    configurations : int
-        See `batch_bald`.
     """
+    samples = query.samples
     passes, n, _ = samples.shape
     within = np.mean([entropy(one) for one in samples], axis=0)
     # P(labels of the batch so far | pass), one row per configuration; all of them while they are few, then a sample.
@@ -30,22 +24,17 @@ def joint_information(samples: Floats, query: Query, configurations: int) -> tup
     exact, information = True, 0.0
     open_ = np.ones(n, dtype=bool)
     open_[query.taken] = False
-    chosen: list[int] = []
-    gains: list[float] = []
     conditional = 0.0
-    while len(chosen) < query.batch_size and open_.any():
+    while open_.any():
         total = _joint_entropy(samples, joint, exact) - within - conditional
         total[~open_] = -np.inf
         # Rounding must not decide between equals: the first of them does.
         row = int(np.flatnonzero(total >= total.max() - 1e-9)[0])
         open_[row] = False
-        if not query.admit(row):
+        if not (yield row, float(total[row] - information)):
             continue
-        chosen.append(row)
-        gains.append(float(total[row] - information))
         information, conditional = float(total[row]), conditional + float(within[row])
         joint, exact = _extend(joint, samples[:, row, :].astype(np.float64), exact, configurations, query.rng)
-    return np.array(chosen, dtype=np.int64), np.array(gains)
 
 
 def _joint_entropy(samples: Floats, joint: npt.NDArray[np.float64], exact: bool) -> npt.NDArray[np.float64]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from al_pipeline.core.strategies.kernels.distances import nearest, rounding, squared_distances, squared_norms, tensor
-from al_pipeline.core.strategies.query import Picks, Query
+from al_pipeline.core.strategies.query import Proposals, Query
 
 # How many of the most promising candidates are brought up to date together, at first; then twice as many each time.
 FEW = 64
@@ -16,25 +16,20 @@ EAGER = 2048
 TIES = 256
 
 
-def farthest_first(query: Query) -> Picks:
-    """Choose `query.batch_size` rows, each the farthest from all labeled and chosen ones before it.
+def farthest_first(query: Query) -> Proposals:
+    """Propose rows, each the farthest from all labeled and chosen ones before it; scores are these distances.
 
     A new center can only bring a candidate's nearest one closer. So a distance from before is an upper bound, and only
     the candidates at the top are compared with the centers that came since ("lazy" greedy): the picks are those of the
     algorithm that updates everything each time, for a fraction of its work.
 
-    Returns
-    -------
-    Picks
-        Scores are the distances at which rows were chosen. Without labels the first row is the one closest to the
-        candidates' mean, its score NaN.
+    Without labels the first row is the one closest to the candidates' mean, its score NaN.
     """
-    return _Centers(query).choose()
+    return _Centers(query).proposals()
 
 
 class _Centers:
     def __init__(self, query: Query) -> None:
-        self.query = query
         self.x = tensor(query.embeddings)
         self.norms = squared_norms(self.x)
         labeled = query.labeled_embeddings
@@ -52,22 +47,14 @@ class _Centers:
         self.tolerance = rounding(torch.cat([self.norms, self.center_norms[: self.k]]))
         self.bound[torch.from_numpy(query.taken).to(self.x.device)] = -1
 
-    def choose(self) -> Picks:
-        rows: list[int] = []
-        scores: list[float] = []
-        while len(rows) < self.query.batch_size:
-            found = self._farthest() if self.k else (self._central(), float("nan"))
-            if found is None:
-                break
-            row, score = found
+    def proposals(self) -> Proposals:
+        while found := self._farthest() if self.k else (self._central(), float("nan")):
+            row, _ = found
             self.bound[row] = -1
-            if self.query.admit(row):
-                rows.append(row)
-                scores.append(score)
+            if (yield found):
                 self._add(self.x[row], self.norms[row])
                 if len(self.x) <= EAGER:
                     self._update_all()
-        return Picks(np.array(rows, dtype=np.int64), np.array(scores))
 
     def _add(self, rows: Tensor, norms: Tensor) -> None:
         part = slice(self.k, self.k + norms.numel())

@@ -1,6 +1,6 @@
 """k-means for the strategies: seeded, and fitted on a sample of large pools; and what is typical of a cluster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from al_pipeline.core.strategies.kernels.distances import SMALL, blocks, nearest, squared_distances, squared_norms
-from al_pipeline.core.strategies.query import Picks, Query
+from al_pipeline.core.strategies.query import Proposals
 
 # Of each cluster so many rows are clustered; all rows then improve the centers in a few steps.
 ROWS_PER_CLUSTER, STEPS, LAST_STEPS = 250, 8, 2
@@ -107,35 +107,19 @@ def typicality(x: Tensor, neighbours: int) -> npt.NDArray[np.float64]:
 Ranked = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
-def in_turns(query: Query, count: int, rank: Callable[[int], Ranked]) -> Picks:
-    """Take the best row of each cluster, then the second best of each, and so on, until the batch is full.
+def in_turns(count: int, rank: Callable[[int], Ranked]) -> Proposals:
+    """Propose the best row of each of the clusters, then the second best of each, and so on.
 
-    Parameters
-    ----------
-    query : Query
-    count : int
-        How many clusters there are.
-    rank : callable
-        Returns the rows of a cluster, best first, and their scores; asked when it is that cluster's turn.
+    `rank` returns the rows of a cluster, best first, and their scores; it is asked when it is that cluster's turn.
     """
-    rows: list[int] = []
-    scores: list[float] = []
-    ranked: list[Ranked] = []
-    position = [0] * count
+    ranked: list[Iterator[tuple[np.int64, np.float64]]] = []
     more = True
-    while len(rows) < query.batch_size and more:
+    while more:
         more = False
         for i in range(count):
             if i == len(ranked):
-                ranked.append(rank(i))
-            candidates, values = ranked[i]
-            while position[i] < len(candidates) and len(rows) < query.batch_size:
+                ranked.append(zip(*rank(i), strict=True))
+            for row, score in ranked[i]:
                 more = True
-                position[i] += 1
-                if query.admit(int(candidates[position[i] - 1])):
-                    rows.append(int(candidates[position[i] - 1]))
-                    scores.append(float(values[position[i] - 1]))
+                if (yield int(row), float(score)):
                     break
-            if len(rows) == query.batch_size:
-                break
-    return Picks(np.array(rows, dtype=np.int64), np.array(scores))

@@ -15,7 +15,7 @@ from al_pipeline.core.strategies.kernels.distances import (
     tensor,
 )
 from al_pipeline.core.strategies.kernels.shortcuts import Projection, cells
-from al_pipeline.core.strategies.query import Picks, Query
+from al_pipeline.core.strategies.query import Proposals, Query
 
 # Purity is a share; that of so many candidates is known to a third of a percentage point.
 PURITY_SAMPLE = 5000
@@ -25,8 +25,10 @@ UNPACK = 256
 CENTERS = 128
 
 
-def cover(query: Query, rows: npt.NDArray[np.int64], radius: float | None, purity: float, clusters: int) -> Picks:
-    """Choose `query.batch_size` of `rows`: each covers the most candidates that nothing labeled or chosen covers yet.
+def cover(query: Query, rows: npt.NDArray[np.int64], radius: float | None, purity: float, clusters: int) -> Proposals:
+    """Propose some of `rows`: each covers the most candidates that nothing labeled or chosen covers yet.
+
+    Scores are the numbers of newly covered candidates, 0 once everything is covered.
 
     Parameters
     ----------
@@ -39,11 +41,6 @@ def cover(query: Query, rows: npt.NDArray[np.int64], radius: float | None, purit
         The share of balls that must lie within one cluster.
     clusters : int
         How many clusters purity is judged by: a guess of the number of classes.
-
-    Returns
-    -------
-    Picks
-        Scores are the numbers of newly covered candidates, 0 once everything is covered.
     """
     double = len(rows) <= SMALL
     x = tensor(query.embeddings if len(rows) == query.n else query.embeddings[rows], double=double)
@@ -64,22 +61,15 @@ def cover(query: Query, rows: npt.NDArray[np.int64], radius: float | None, purit
     row_of[balls.slots] = rows
     open_ = (row_of >= 0) & ~np.isin(row_of, query.taken)
     degrees = balls.count(np.flatnonzero(uncovered))
-
-    chosen: list[int] = []
-    scores: list[float] = []
-    while len(chosen) < query.batch_size and open_.any():
+    while open_.any():
         degree = int(degrees[open_].max())
         best = np.flatnonzero(open_ & (degrees == degree))
         slot = best[np.argmin(row_of[best])]
         open_[slot] = False
-        if not query.admit(int(row_of[slot])):
-            continue
-        chosen.append(int(row_of[slot]))
-        scores.append(float(degree))
-        newly = np.flatnonzero(balls.inside(slot) & uncovered)
-        uncovered[newly] = False
-        degrees -= balls.count(newly)
-    return Picks(np.array(chosen, dtype=np.int64), np.array(scores))
+        if (yield int(row_of[slot]), float(degree)):
+            newly = np.flatnonzero(balls.inside(slot) & uncovered)
+            uncovered[newly] = False
+            degrees -= balls.count(newly)
 
 
 def pure_radius(

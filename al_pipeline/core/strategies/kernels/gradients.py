@@ -6,33 +6,28 @@ from torch import Tensor
 
 from al_pipeline.core.strategies.kernels.distances import rounding, squared_norms, tensor
 from al_pipeline.core.strategies.kernels.shortcuts import Projection
-from al_pipeline.core.strategies.query import Picks, Query
+from al_pipeline.core.strategies.query import Proposals, Query
 
 # Where bounds leave more than this share in doubt, it is faster to compute all distances than to gather some.
 MANY = 0.25
 
 
-def badge_picks(query: Query) -> Picks:
-    """Choose by k-means++ on the gradients of the last layer, g = (p − onehot(ŷ)) ⊗ x.
+def badge_picks(query: Query) -> Proposals:
+    """Propose by k-means++ on the gradients of the last layer, g = (p − onehot(ŷ)) ⊗ x.
 
     |g − g'|² = |f|²|x|² + |f'|²|x'|² − 2 (f·f')(x·x') with f = p − onehot(ŷ): a pick costs at most n·(K + d) operations
     and n numbers instead of n·K·d of both. And x·x' is computed only where its bounds do not rule out that the new
     pick is nearer than all before it.
 
-    Returns
-    -------
-    Picks
-        The first is the longest gradient, each other one is drawn ∝ its squared distance to the nearest one before;
-        scores are these. When all that is left has distance 0, the rest is drawn uniformly.
+    The first is the longest gradient, each other one is drawn ∝ its squared distance to the nearest one before; scores
+    are these. When all that is left has distance 0, the rest is drawn uniformly.
     """
     gradients = _Gradients(query)
     open_ = np.ones(query.n, dtype=bool)
     open_[query.taken] = False
     lengths = gradients.norms.cpu().numpy().astype(np.float64)
     closest: Tensor | None = None
-    rows: list[int] = []
-    scores: list[float] = []
-    while len(rows) < query.batch_size and open_.any():
+    while open_.any():
         weight = np.where(open_, lengths if closest is None else closest.cpu().numpy(), 0.0)
         if closest is None:
             row = int(np.flatnonzero(open_ & (weight >= weight.max() * (1 - 1e-6)))[0])
@@ -40,12 +35,8 @@ def badge_picks(query: Query) -> Picks:
             until = np.cumsum(weight if weight.any() else open_, dtype=np.float64)
             row = int(np.searchsorted(until, query.rng.random() * until[-1], side="right"))
         open_[row] = False
-        if not query.admit(row):
-            continue
-        rows.append(row)
-        scores.append(float(weight[row]))
-        closest = gradients.nearer(closest, row)
-    return Picks(np.array(rows, dtype=np.int64), np.array(scores))
+        if (yield row, float(weight[row])):
+            closest = gradients.nearer(closest, row)
 
 
 class _Gradients:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from al_pipeline.core.strategies.kernels.distances import nearest, squared_distances, squared_norms, tensor
 from al_pipeline.core.strategies.kernels.shortcuts import GROUP, cells
-from al_pipeline.core.strategies.query import Floats, Picks, Query
+from al_pipeline.core.strategies.query import Floats, Proposals, Query
 
 # Pools up to this size are computed in double precision: gains that nearly tie are told apart.
 SMALL = 2048
@@ -27,8 +27,8 @@ SETTLED = {torch.float64: 1e-10, torch.float32: 2e-7}
 NOTHING = {torch.float64: 0.0, torch.float32: 1e-8}
 
 
-def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> Picks:
-    """Choose `query.batch_size` of `rows`, covering `rows`.
+def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> Proposals:
+    """Propose some of `rows`, covering `rows`; scores are the gains in weighted coverage.
 
     Parameters
     ----------
@@ -40,18 +40,13 @@ def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: flo
         What covering each is worth, at least 0.
     radius : float
         σ of the kernel exp(−d²/σ²).
-
-    Returns
-    -------
-    Picks
-        Scores are the gains in weighted coverage.
     """
-    return _Herd(query, rows, weights, radius).choose()
+    return _Herd(query, rows, weights, radius).proposals()
 
 
 class _Herd:
     def __init__(self, query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> None:
-        self.query, self.gamma = query, -1.0 / radius**2
+        self.gamma = -1.0 / radius**2
         every = len(rows) == query.n
         double = len(rows) <= SMALL
         x = tensor(query.embeddings if every else query.embeddings[rows], double=double)
@@ -79,7 +74,7 @@ class _Herd:
         """Return what each row of `similarity` would add to the coverage of a group."""
         return torch.sub(similarity, self.covered[group]).clamp_(min=0) @ self.weights[group]
 
-    def choose(self) -> Picks:
+    def proposals(self) -> Proposals:
         for i, a in enumerate(self.groups):
             for j in range(i, len(self.groups)):
                 b = self.groups[j]
@@ -90,19 +85,13 @@ class _Herd:
                     self.gains[b, i] = self._worth(similarity.T, a)
         self.total = torch.where(self.open, self.gains.sum(dim=1), -torch.inf)
 
-        chosen: list[int] = []
-        scores: list[float] = []
-        while len(chosen) < self.query.batch_size:
-            place = self._best(len(chosen))
-            if place is None:
-                break
+        chosen = 0
+        while (place := self._best(chosen)) is not None:
             score = float(self.total[place])
             self.total[place] = -torch.inf
-            if self.query.admit(int(self.rows[place])):
-                chosen.append(int(self.rows[place]))
-                scores.append(score)
-                self._cover(place, len(chosen), score)
-        return Picks(np.array(chosen, dtype=np.int64), np.array(scores))
+            if (yield int(self.rows[place]), score):
+                chosen += 1
+                self._cover(place, chosen, score)
 
     def _best(self, now: int) -> int | None:
         """Return the place of the largest gain, None when nothing is left."""
