@@ -11,6 +11,7 @@ from al_pipeline.cli.demo import demo
 from al_pipeline.cli.doctor import doctor
 from al_pipeline.cli.ledger import export, ledger_commands, migrate
 from al_pipeline.cli.model import export_model, predict
+from al_pipeline.cli.session import told_plainly
 from al_pipeline.cli.simulate import simulate
 from al_pipeline.cli.up import annotate, status, up
 from al_pipeline.cli.web import ml_backend, webhook
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 for command in (demo, up, status, annotate, export):
-    app.command()(command)
+    app.command()(told_plainly()(command))
 app.add_typer(ledger_commands, name="ledger")
 for command in (predict, export_model, simulate, webhook, ml_backend, doctor, migrate):
-    app.command()(command)
+    app.command()(told_plainly()(command))

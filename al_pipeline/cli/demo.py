@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import (
-    DagsterPort,
-    Home,
-    Images,
-    StudioPort,
-    check_images,
-    console,
-    end_on_signals,
-    say,
-    told_plainly,
-)
+from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, say
 from al_pipeline.cli.up import closing_words, start_loop, stay_up
 from al_pipeline.core.errors import InputError
 
@@ -51,19 +41,26 @@ def demo(
     label_studio_port: StudioPort = None,
 ) -> None:
     """Run the whole loop here: real Label Studio, real Dagster, a simulated annotator."""
-    with told_plainly():
-        end_on_signals()
-        began = time.monotonic()
-        settings = prepare((home or Path(".al/demo")).resolve(), images, fresh=fresh)
-        from al_pipeline.servers.stack import Stack
+    end_on_signals()
+    began = time.monotonic()
+    settings = prepare((home or Path(".al/demo")).resolve(), images, fresh=fresh)
+    from al_pipeline.cli.tables import print_rounds
+    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+    from al_pipeline.servers.observer import open_loop, truth
+    from al_pipeline.servers.stack import Stack
 
-        stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
-        settings.keep()
-        with stack:
-            _run(stack, settings, rounds)
-            console.print(f"The demo took {time.monotonic() - began:.0f} s.")
-            if sys.stdout.isatty() if keep is None else keep:
-                stay_up(stack)
+    stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
+    settings.keep()
+    with stack, open_loop(settings) as loop:
+        start_loop(stack, loop)
+        client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
+        annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool()), loop.class_names())
+        play(stack, loop, annotator, rounds)
+        print_rounds(console, loop.rounds())
+        closing_words(stack, loop)
+        console.print(f"The demo took {time.monotonic() - began:.0f} s.")
+        if sys.stdout.isatty() if keep is None else keep:
+            stay_up(stack)
 
 
 def prepare(home: Path, images: Path | None, *, fresh: bool) -> "Settings":
@@ -102,8 +99,7 @@ def _settings(home: Path, images: Path | None) -> "Settings":
     from al_pipeline.settings.origins import flat, kept_file, read_toml, variable_of
 
     # A configured Label Studio or ledger belongs to real work. The demo brings its own.
-    own: dict[str, Any] = dict.fromkeys(("url", "public_url", "token", "images"))
-    own = {f"label_studio_{name}": value for name, value in own.items()}
+    own: dict[str, Any] = {f"label_studio_{name}": None for name in ("url", "public_url", "token", "images")}
     own |= {"home": home, "database_url": f"sqlite:///{home / 'ledger.sqlite3'}", "policy": {"max_rounds": None}}
     if images is not None:
         return load_settings(**own, images=images)
@@ -113,21 +109,6 @@ def _settings(home: Path, images: Path | None) -> "Settings":
         names = [name for name in values if variable_of((group, name)) not in os.environ and (group, name) not in known]
         own[group] = {name: values[name] for name in names}
     return load_settings(**own, images=home / "digits", classes=[str(digit) for digit in range(10)])
-
-
-def _run(stack: "Stack", settings: "Settings", rounds: int) -> None:
-    """Go through the rounds, and tell what came of them."""
-    from al_pipeline.cli.tables import print_rounds
-    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-    from al_pipeline.servers.observer import open_loop, truth
-
-    with open_loop(settings) as loop:
-        start_loop(stack, loop)
-        client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
-        annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool()), loop.class_names())
-        play(stack, loop, annotator, rounds)
-        print_rounds(console, loop.rounds())
-        closing_words(stack, loop)
 
 
 def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: int) -> None:
@@ -141,7 +122,7 @@ def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: 
 
     last = rounds - 1
     opened = time.monotonic()
-    said: tuple[int, str] | None = None
+    said: int | None = None
     while True:
         stack.check_alive()
         facts = loop.facts()
@@ -150,9 +131,8 @@ def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: 
             if newest >= last:
                 return
             key = round_key(newest)
-            if said != (newest, "answer"):
-                said = (newest, "answer")
-                opened = time.monotonic()
+            if said != newest:
+                said, opened = newest, time.monotonic()
                 console.print(f"{key}: the batch is in Label Studio; the simulated annotator answers …")
             try:
                 answered = annotator.answer_open_tasks(round_key=key)

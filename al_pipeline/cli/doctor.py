@@ -15,12 +15,11 @@ from urllib.parse import urlsplit
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import Home, Images, configure, say, told_plainly
+from al_pipeline.cli.session import Home, Images, configure, say
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.files import private_folder
 
 if TYPE_CHECKING:
-    from al_pipeline.labelstudio.client import LabelStudio
     from al_pipeline.settings import Settings
 
 # A checkpoint is 45 MB (ResNet-18) and each round keeps one; the first start of Label Studio installs about 1 GB.
@@ -42,14 +41,13 @@ class Finding:
 
 def doctor(home: Home = None, images: Images = None) -> None:
     """Check settings, versions, ports, disk, Label Studio's token and image access, and say what to fix."""
-    with told_plainly():
-        signs = {True: "[green]ok[/green]  ", None: "[yellow]note[/yellow]", False: "[red]fix[/red] "}
-        well = True
-        for finding in examine(lambda: configure(home, images)):
-            say(f"{signs[finding.ok]} {finding.subject}: {escape(finding.text)}")
-            well = well and finding.ok is not False
-        if not well:
-            raise typer.Exit(1)
+    signs = {True: "[green]ok[/green]  ", None: "[yellow]note[/yellow]", False: "[red]fix[/red] "}
+    well = True
+    for finding in examine(lambda: configure(home, images)):
+        say(f"{signs[finding.ok]} {finding.subject}: {escape(finding.text)}")
+        well = well and finding.ok is not False
+    if not well:
+        raise typer.Exit(1)
 
 
 def examine(load: Callable[[], "Settings"]) -> Iterator[Finding]:
@@ -60,10 +58,14 @@ def examine(load: Callable[[], "Settings"]) -> Iterator[Finding]:
         yield Finding("settings", False, str(error))
         return
     kept = ", ".join(".".join(name) for name in settings.kept())
-    text = f"home {settings.home.resolve()}" + (f", which keeps {kept}" if kept else "")
-    yield Finding("settings", True, text)
-    for look in (_versions, _disk, _privacy, _ports, _listening, _ledger, _label_studio, _images):
-        yield from look(settings)
+    yield Finding("settings", True, f"home {settings.home}" + (f", which keeps {kept}" if kept else ""))
+    looks = {"versions": _versions, "disk": _disk, "privacy": _privacy, "ports": _ports}
+    looks |= {"ledger": _ledger, "Label Studio": _label_studio, "images": _images}
+    for subject, look in looks.items():
+        try:
+            yield from look(settings)
+        except ALError as error:
+            yield Finding(subject, False, str(error))
 
 
 def _versions(settings: "Settings") -> Iterator[Finding]:
@@ -77,7 +79,7 @@ def _versions(settings: "Settings") -> Iterator[Finding]:
 
 
 def _disk(settings: "Settings") -> Iterator[Finding]:
-    home = settings.home.resolve()
+    home = settings.home
     try:
         private_folder(home)
         with tempfile.TemporaryFile(dir=home):
@@ -85,18 +87,16 @@ def _disk(settings: "Settings") -> Iterator[Finding]:
     except OSError as error:
         yield Finding("disk", False, f"{home} cannot be written: {error.strerror}; set AL_HOME to another folder")
         return
-    text = f"{free:.0f} GB free in {home}"
-    if free < ENOUGH_DISK_GB:
-        yield Finding("disk", False, f"{text}; {ENOUGH_DISK_GB} GB are needed: make room, or set AL_HOME elsewhere")
-    else:
-        yield Finding("disk", True, text)
+    enough = free >= ENOUGH_DISK_GB
+    remedy = "" if enough else f"; {ENOUGH_DISK_GB} GB are needed: make room, or set AL_HOME elsewhere"
+    yield Finding("disk", enough, f"{free:.0f} GB free in {home}{remedy}")
 
 
 def _privacy(settings: "Settings") -> Iterator[Finding]:
     """Look who may read what, and for passwords that everybody knows."""
     import sqlalchemy as sa
 
-    home = settings.home.resolve()
+    home = settings.home
     files = (*(home / name for name in SECRETS), Path(".env").resolve())
     for path, allowed in ((home, 0o700), *((file, 0o600) for file in files)):
         if path.exists() and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
@@ -111,15 +111,25 @@ def _privacy(settings: "Settings") -> Iterator[Finding]:
     yield Finding("privacy", True, "nobody else may read the labels and secrets")
 
 
-def _listening(settings: "Settings") -> Iterator[Finding]:
-    """Look whether our servers can be reached from other machines."""
+def _ports(settings: "Settings") -> Iterator[Finding]:
+    """Look whether there are ports for our servers; once they run, whether other machines can reach them."""
     import psutil
 
-    from al_pipeline.loop import local
+    from al_pipeline.loop.local import Servers
+    from al_pipeline.servers.processes import port_in_use
+    from al_pipeline.servers.stack import USUAL_PORTS
 
-    servers = local.Servers.last(settings)
+    servers = Servers.last(settings)
     if servers is None or not servers.running:
+        for name, port in USUAL_PORTS.items():
+            if port_in_use(port):
+                text = f"{port}, usual for {name}, is in use: `al up` will take a free port instead"
+                yield Finding("ports", None, text)
+            else:
+                yield Finding("ports", True, f"{port} is free for {name}")
         return
+    text = f"the servers run: Dagster {servers.dagster_url}, Label Studio {servers.label_studio_url}"
+    yield Finding("ports", True, text)
     ports = {urlsplit(url).port for url in (servers.dagster_url, servers.label_studio_url)}
     try:
         addresses = {c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr}
@@ -135,83 +145,44 @@ def _listening(settings: "Settings") -> Iterator[Finding]:
             )
 
 
-def _images(settings: "Settings") -> Iterator[Finding]:
-    from al_pipeline.core.data.pool import class_names, scan
-
-    if settings.images is None:
-        yield Finding("images", False, "no folder is set: AL_IMAGES, `images` in al.toml, or --images")
-        return
-    try:
-        manifest = scan(
-            settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
-        )
-        names = class_names(manifest, settings.classes, settings.images)
-    except ALError as error:
-        yield Finding("images", False, str(error))
-        return
-    counts = manifest["split"].value_counts()
-    text = f"{counts.get('pool', 0)} to label, {counts.get('holdout', 0)} holdout, classes: {', '.join(names[:10])}"
-    yield Finding("images", True, text + (" …" if len(names) > 10 else ""))
-    if excluded := int(counts.get("excluded", 0)):
-        first = manifest[manifest["split"] == "excluded"].iloc[0]
-        yield Finding("images", None, f"{excluded} files are excluded, for example {first['uri']}: {first['reason']}")
-
-
-def _ports(settings: "Settings") -> Iterator[Finding]:
-    from al_pipeline.loop import local
-    from al_pipeline.servers.processes import port_in_use
-    from al_pipeline.servers.stack import USUAL_PORTS
-
-    servers = local.Servers.last(settings)
-    if servers is not None and servers.running:
-        text = f"the servers run: Dagster {servers.dagster_url}, Label Studio {servers.label_studio_url}"
-        yield Finding("ports", True, text)
-        return
-    for name, port in USUAL_PORTS.items():
-        if port_in_use(port):
-            yield Finding("ports", None, f"{port}, usual for {name}, is in use: `al up` will take a free port instead")
-        else:
-            yield Finding("ports", True, f"{port} is free for {name}")
-
-
 def _ledger(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.ledger import Ledger
 
-    try:
-        planned = Ledger(settings.ledger_url).planned()
-    except ALError as error:
-        yield Finding("ledger", False, str(error))
-        return
+    planned = Ledger(settings.ledger_url).planned()
     yield Finding("ledger", True, f"{planned['round'].nunique()} rounds, {len(planned)} samples asked about")
 
 
 def _label_studio(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.loop import local
 
-    if settings.label_studio_url is None:
-        servers = local.Servers.last(settings)
-        if servers is None or not servers.running:
-            yield Finding("Label Studio", None, "none is running: `al up` starts one, or set AL_LABEL_STUDIO_URL")
-            return
-    try:
-        client = local.label_studio(settings)
-        server = client.check()
-        yield Finding("Label Studio", True, f"{client.url} version {server.version}, token of {server.username}")
-        project_id = client.find_project(settings.label_studio_project)
-        if project_id is None:
-            title = settings.label_studio_project
-            yield Finding("project", None, f"{title!r} does not exist yet: the job `setup` creates it")
-            return
-        yield Finding("project", True, client.project_url(project_id))
-        yield from _image_access(client, project_id)
-    except ALError as error:
-        yield Finding("Label Studio", False, str(error))
-
-
-def _image_access(client: "LabelStudio", project_id: int) -> Iterator[Finding]:
-    """Fetch one task's image as the annotator's browser would."""
+    servers = local.Servers.last(settings)
+    if settings.label_studio_url is None and (servers is None or not servers.running):
+        yield Finding("Label Studio", None, "none is running: `al up` starts one, or set AL_LABEL_STUDIO_URL")
+        return
+    client = local.label_studio(settings)
+    server = client.check()
+    yield Finding("Label Studio", True, f"{client.url} version {server.version}, token of {server.username}")
+    title = settings.label_studio_project
+    project_id = client.find_project(title)
+    if project_id is None:
+        yield Finding("project", None, f"{title!r} does not exist yet: the job `setup` creates it")
+        return
+    yield Finding("project", True, client.project_url(project_id))
     problem = client.image_problem(project_id)
-    if problem is None:
-        yield Finding("images in Label Studio", True, "a task's image is served")
-    else:
-        yield Finding("images in Label Studio", False, problem)
+    yield Finding("images in Label Studio", problem is None, problem or "a task's image is served")
+
+
+def _images(settings: "Settings") -> Iterator[Finding]:
+    from al_pipeline.core.data.pool import class_names, scan
+
+    if settings.images is None:
+        yield Finding("images", False, "no folder is set: AL_IMAGES, `images` in al.toml, or --images")
+        return
+    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
+    names = class_names(manifest, settings.classes, settings.images)
+    counts = manifest["split"].value_counts()
+    text = f"{counts.get('pool', 0)} to label, {counts.get('holdout', 0)} holdout, classes: {', '.join(names[:10])}"
+    yield Finding("images", True, text + (" …" if len(names) > 10 else ""))
+    if excluded := int(counts.get("excluded", 0)):
+        first = manifest[manifest["split"] == "excluded"].iloc[0]
+        yield Finding("images", None, f"{excluded} files are excluded, for example {first['uri']}: {first['reason']}")

@@ -1,8 +1,7 @@
 """`al export`, `al migrate` and `al ledger`: labels that go out, labels that people bring along, and their check."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 from rich.markup import escape
@@ -14,14 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ledger_commands = typer.Typer(help="The ledger of labels: bring labels along, check it.", no_args_is_help=True)
-
-
-class Format(StrEnum):
-    """File formats of `al export`."""
-
-    csv = "csv"
-    parquet = "parquet"
-    json = "json"
+Format = Literal["csv", "parquet", "json"]
 
 
 def export(
@@ -35,98 +27,94 @@ def export(
     home: Home = None,
 ) -> None:
     """Write all labels with where each came from: round, annotation, annotator, moment."""
-    with told_plainly():
-        kind = file_format.value if file_format else output.suffix.lstrip(".").lower()
-        if kind not in list(Format):
-            raise InputError(f"{output}: the format is not clear from the name; add --format csv, parquet or json")
-        check_output(output, "FILE")
-        settings = configure(home)
-        from al_pipeline.core.files import whole_file
-        from al_pipeline.ledger import Ledger
+    kind = file_format or output.suffix.lstrip(".").lower()
+    if kind not in get_args(Format):
+        raise InputError(f"{output}: the format is not clear from the name; add --format csv, parquet or json")
+    check_output(output, "FILE")
+    settings = configure(home)
+    from al_pipeline.core.files import whole_file
+    from al_pipeline.ledger import Ledger
 
-        ledger = Ledger(settings.ledger_url)
-        labels = ledger.current_labels() if agreed else ledger.export()
-        if agreed:
-            labels.insert(1, "uri", labels["sample_id"].map(ledger.uris()).astype(object))
-        with whole_file(output, "The labels") as file:
-            if kind == Format.csv:
-                labels.to_csv(file, index=False)
-            elif kind == Format.parquet:
-                labels.to_parquet(file, index=False)
-            else:
-                labels.to_json(file, orient="records", lines=False, date_format="iso", indent=1)
-        console.print(f"{len(labels)} {'labels' if agreed else 'answers'} written to {output}")
+    ledger = Ledger(settings.ledger_url)
+    labels = ledger.current_labels() if agreed else ledger.export()
+    if agreed:
+        labels.insert(1, "uri", labels["sample_id"].map(ledger.uris()).astype(object))
+    with whole_file(output, "The labels") as file:
+        if kind == "csv":
+            labels.to_csv(file, index=False)
+        elif kind == "parquet":
+            labels.to_parquet(file, index=False)
+        else:
+            labels.to_json(file, orient="records", lines=False, date_format="iso", indent=1)
+    console.print(f"{len(labels)} {'labels' if agreed else 'answers'} written to {output}")
 
 
 def migrate(home: Home = None) -> None:
     """Bring the ledger's tables up to date (every other command does so too when it opens the ledger)."""
-    with told_plainly():
-        settings = configure(home)
-        from al_pipeline.ledger import Ledger
+    settings = configure(home)
+    from al_pipeline.ledger import Ledger
 
-        Ledger(settings.ledger_url)
-        console.print("The ledger is up to date.")
+    Ledger(settings.ledger_url)
+    console.print("The ledger is up to date.")
 
 
 @ledger_commands.command("import")
+@told_plainly()
 def import_(
     table: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet: label, and path or sample_id.")],
     home: Home = None,
     images: Images = None,
 ) -> None:
     """Bring labels along: they are trained on from the next round on, and nobody is asked about their images again."""
-    with told_plainly():
-        if table.suffix.lower() not in {".csv", ".parquet"}:
-            raise InputError(f"{table}: labels are read from .csv or .parquet files")
-        if not table.is_file():
-            raise InputError(f"There is no file {table}: check the path")
-        settings = configure(home, images)
-        from al_pipeline.loop.deployment import Artifacts
+    if table.suffix.lower() not in {".csv", ".parquet"}:
+        raise InputError(f"{table}: labels are read from .csv or .parquet files")
+    if not table.is_file():
+        raise InputError(f"There is no file {table}: check the path")
+    settings = configure(home, images)
+    from al_pipeline.loop.deployment import Artifacts
 
-        stored = Artifacts(settings.artifacts).image_pool
-        if not stored.exists() and settings.images is None:
-            raise InputError("No images are known yet: add --images DIR, the folder that the labels are about")
-        import pandas as pd
+    stored = Artifacts(settings.artifacts).image_pool
+    if not stored.exists() and settings.images is None:
+        raise InputError("No images are known yet: add --images DIR, the folder that the labels are about")
+    import pandas as pd
 
-        from al_pipeline.core.data.pool import class_names, scan
-        from al_pipeline.ledger import Ledger
-        from al_pipeline.ledger.imports import import_labels
+    from al_pipeline.core.data.pool import class_names, scan
+    from al_pipeline.ledger import Ledger
+    from al_pipeline.ledger.imports import import_labels
 
-        rows = _read(table)
-        ledger = Ledger(settings.ledger_url)
-        if stored.exists() and images is None:
-            manifest = pd.read_parquet(stored)
-        else:
-            assert settings.images is not None
-            manifest = scan(
-                settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
-            )
-            ledger.register(manifest)
-        names = class_names(manifest, settings.classes, settings.images or stored)
-        done = import_labels(ledger, rows, names, origin=table.name)
-        say(
-            f"{done.new} labels are new, {done.changed} changed, {done.unchanged} were there already. They are trained "
-            "on from the next round on"
+    rows = _read(table)
+    ledger = Ledger(settings.ledger_url)
+    if stored.exists() and images is None:
+        manifest = pd.read_parquet(stored)
+    else:
+        assert settings.images is not None
+        manifest = scan(
+            settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
         )
+        ledger.register(manifest)
+    names = class_names(manifest, settings.classes, settings.images or stored)
+    done = import_labels(ledger, rows, names, origin=table.name)
+    say(
+        f"{done.new} labels are new, {done.changed} changed, {done.unchanged} were there already. They are trained "
+        "on from the next round on"
+    )
 
 
 @ledger_commands.command()
+@told_plainly()
 def verify(home: Home = None) -> None:
     """Check that no label is without its source, doubled or of the holdout, and that the file is whole."""
-    with told_plainly():
-        settings = configure(home)
-        from al_pipeline.ledger.verify import verify as check
+    settings = configure(home)
+    from al_pipeline.ledger.verify import verify as check
 
-        report = check(settings.ledger_url)
-        console.print(", ".join(f"{count:,} {name}" for name, count in report.counts.items()))
-        for problem in report.problems:
-            say(f"[bold red]•[/bold red] {escape(problem)}")
-        if report.problems:
-            console.print(
-                f"{len(report.problems)} problems. Nothing was changed; restore a backup, or mend them by hand"
-            )
-            raise typer.Exit(1)
-        console.print("No problem was found.")
+    report = check(settings.ledger_url)
+    console.print(", ".join(f"{count:,} {name}" for name, count in report.counts.items()))
+    for problem in report.problems:
+        say(f"[bold red]•[/bold red] {escape(problem)}")
+    if report.problems:
+        console.print(f"{len(report.problems)} problems. Nothing was changed; restore a backup, or mend them by hand")
+        raise typer.Exit(1)
+    console.print("No problem was found.")
 
 
 def _read(path: Path) -> "pd.DataFrame":

@@ -1,28 +1,19 @@
 """`al predict` and `al export-model`: what a stored checkpoint is good for outside of the loop."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import Home, check_output, configure, console, say, told_plainly
+from al_pipeline.cli.session import Home, check_output, configure, console, say
 from al_pipeline.core.errors import InputError
 
 CheckpointName = Annotated[
     str, typer.Option("--checkpoint", help="A round (r0007), latest, or the path of a .safetensors checkpoint.")
 ]
-
-
-class ModelFormat(StrEnum):
-    """File formats of `al export-model`."""
-
-    onnx = "onnx"
-    torchscript = "torchscript"
-
-
-SUFFIXES = {".onnx": ModelFormat.onnx, ".pt": ModelFormat.torchscript}
+ModelFormat = Literal["onnx", "torchscript"]
+SUFFIXES: dict[str, ModelFormat] = {".onnx": "onnx", ".pt": "torchscript"}
 
 
 def predict(
@@ -34,38 +25,37 @@ def predict(
     home: Home = None,
 ) -> None:
     """Predict every image in a folder with a checkpoint, and write a table of probabilities."""
-    with told_plainly():
-        check_output(output, "--output")
-        settings = configure(home)
-        from al_pipeline.loop.offline import check_folder, check_table, find_checkpoint
+    check_output(output, "--output")
+    settings = configure(home)
+    from al_pipeline.loop.offline import check_folder, check_table, find_checkpoint
 
-        check_table(output)
-        check_folder(folder)
-        stored = find_checkpoint(settings.artifacts, checkpoint)
-        from rich.progress import Progress
+    check_table(output)
+    check_folder(folder)
+    stored = find_checkpoint(settings.artifacts, checkpoint)
+    from rich.progress import Progress
 
-        from al_pipeline.core.learning.checkpoint import Checkpoint
-        from al_pipeline.loop.offline import predict_folder
+    from al_pipeline.core.learning.checkpoint import Checkpoint
+    from al_pipeline.loop.offline import predict_folder
 
-        model = Checkpoint.load(stored)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("Images", total=None)
-            outcome = predict_folder(
-                model, folder, output, progress=lambda done, total: bar.update(task, completed=done, total=total)
-            )
-        if not model.info.trained:
-            say("[yellow]Warning:[/yellow] this checkpoint is untrained: its answers are chance")
-        rate = outcome.predicted / outcome.seconds
-        console.print(f"{outcome.predicted} images in {outcome.seconds:.1f} s, {rate:.0f} per second; predicted:")
-        for name, count in outcome.counts.items():
-            say(f"  {count:>8} {escape(name)}")
-        if outcome.failed:
-            path, reason = next(iter(outcome.failed.items()))
-            say(
-                f"[yellow]Warning:[/yellow] {len(outcome.failed)} of {outcome.files} files could not be read; the "
-                f"column error says why. The first is {escape(path)}: {escape(reason)}"
-            )
-        say(f"{outcome.files} rows written to {escape(str(output))}")
+    model = Checkpoint.load(stored)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Images", total=None)
+        outcome = predict_folder(
+            model, folder, output, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if not model.info.trained:
+        say("[yellow]Warning:[/yellow] this checkpoint is untrained: its answers are chance")
+    rate = outcome.predicted / outcome.seconds
+    console.print(f"{outcome.predicted} images in {outcome.seconds:.1f} s, {rate:.0f} per second; predicted:")
+    for name, count in outcome.counts.items():
+        say(f"  {count:>8} {escape(name)}")
+    if outcome.failed:
+        path, reason = next(iter(outcome.failed.items()))
+        say(
+            f"[yellow]Warning:[/yellow] {len(outcome.failed)} of {outcome.files} files could not be read; the "
+            f"column error says why. The first is {escape(path)}: {escape(reason)}"
+        )
+    say(f"{outcome.files} rows written to {escape(str(output))}")
 
 
 def export_model(
@@ -77,24 +67,23 @@ def export_model(
     home: Home = None,
 ) -> None:
     """Write a checkpoint as ONNX or TorchScript: pixels in, probabilities out; checked before it is left there."""
-    with told_plainly():
-        kind = file_format or (SUFFIXES.get(output.suffix.lower()) if output else ModelFormat.onnx)
-        if kind is None:
-            raise InputError(f"{output}: the format is not clear from the name; add --format onnx or torchscript")
-        if output is not None:
-            check_output(output, "FILE")
-        settings = configure(home)
-        from al_pipeline.loop.offline import find_checkpoint
+    kind = file_format or (SUFFIXES.get(output.suffix.lower()) if output else "onnx")
+    if kind is None:
+        raise InputError(f"{output}: the format is not clear from the name; add --format onnx or torchscript")
+    if output is not None:
+        check_output(output, "FILE")
+    settings = configure(home)
+    from al_pipeline.loop.offline import find_checkpoint
 
-        stored = find_checkpoint(settings.artifacts, checkpoint)
-        from al_pipeline.core.learning import export
-        from al_pipeline.core.learning.checkpoint import Checkpoint
-        from al_pipeline.core.rounds import round_key
+    stored = find_checkpoint(settings.artifacts, checkpoint)
+    from al_pipeline.core.learning import export
+    from al_pipeline.core.learning.checkpoint import Checkpoint
+    from al_pipeline.core.rounds import round_key
 
-        model = Checkpoint.load(stored)
-        key = round_key(model.info.round)
-        exported = export.export_model(model, output or Path(key + export.SUFFIXES[kind.value]), kind.value)
-        say(
-            f"Checkpoint {model.hash} of round {key} written as {kind.value} to {escape(str(exported.path))}, "
-            f"{exported.bytes / 1e6:.0f} MB. Its probabilities differ from ours by {exported.difference:.0e} at most."
-        )
+    model = Checkpoint.load(stored)
+    key = round_key(model.info.round)
+    exported = export.export_model(model, output or Path(key + export.SUFFIXES[kind]), kind)
+    say(
+        f"Checkpoint {model.hash} of round {key} written as {kind} to {escape(str(exported.path))}, "
+        f"{exported.bytes / 1e6:.0f} MB. Its probabilities differ from ours by {exported.difference:.0e} at most."
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import Home, Images, configure, console, told_plainly
+from al_pipeline.cli.session import Home, Images, configure, console, say
 from al_pipeline.cli.tables import score_tables
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions, check_weights
@@ -76,65 +76,59 @@ def simulate(
     **given: str | bool | None,
 ) -> None:
     """Compare query strategies on images in class folders; what is not said here is as in the loop's settings."""
-    with told_plainly():
-        settings = configure(home, images)
-        if settings.images is None:
-            raise InputError("No folder of images is set: add --images DIR, a folder with pool/<class>/… and holdout/…")
-        names = [name.strip() for name in strategies.split(",") if name.strip()]
-        plan = _plan(settings, names, seeds, given)
-        check_weights(plan.options.weights)
-        from al_pipeline.core.data.pool import class_names, scan
+    settings = configure(home, images)
+    if settings.images is None:
+        raise InputError("No folder of images is set: add --images DIR, a folder with pool/<class>/… and holdout/…")
+    names = [name.strip() for name in strategies.split(",") if name.strip()]
+    plan = _plan(settings, names, seeds, given)
+    check_weights(plan.options.weights)
+    from al_pipeline.core.data.pool import class_names, scan
 
-        manifest = scan(
-            settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
-        )
-        names = class_names(manifest, settings.classes, settings.images)
-        # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
-        from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
+    names = class_names(manifest, settings.classes, settings.images)
+    # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        from al_pipeline.core.files import whole_file
-        from al_pipeline.core.learning.checkpoint import device
-        from al_pipeline.core.study.report import Report, settings_of
-        from al_pipeline.core.study.results import Results
-        from al_pipeline.core.study.run import run_study, versions
+    from al_pipeline.core.files import whole_file
+    from al_pipeline.core.learning.checkpoint import device
+    from al_pipeline.core.study.report import Report, settings_of
+    from al_pipeline.core.study.results import Results
+    from al_pipeline.core.study.run import run_study, versions
 
-        told = TextColumn("{task.fields[rounds]} rounds")
-        columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), told, TimeElapsedColumn()
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("Seeds", total=len(plan.seeds), rounds=0)
-            study = run_study(
-                manifest,
-                names,
-                plan,
-                out,
-                jobs=jobs or os.cpu_count() or 1,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-                rounds=lambda computed: bar.update(task, rounds=computed),
-            )
-        with whole_file(out / "results.parquet", "The results") as file:
-            study.results.to_parquet(file, index=False)
-        metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"
-        # With skips, runs that asked about as many have different numbers of labels.
-        results = Results(study.results, metric, "n_asked" if plan.skip_rate else "n_labels")
-        report = Report(
-            results,
-            f"Query strategies on {settings.images.name}",
-            settings=settings_of(plan, manifest, names) | {"device": device().type},
-            versions=versions(),
+    told = TextColumn("{task.fields[rounds]} rounds")
+    columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), told, TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Seeds", total=len(plan.seeds), rounds=0)
+        study = run_study(
+            manifest,
+            names,
+            plan,
+            out,
+            jobs=jobs or os.cpu_count() or 1,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            rounds=lambda computed: bar.update(task, rounds=computed),
         )
-        console.print(*score_tables(results), sep="\n")
-        for said in report.findings:
-            console.print(said, soft_wrap=True, highlight=False)
-        page, text = report.write(out)
-        found = len(plan.seeds) - len(study.computed)
-        console.print(
-            f"The report is {escape(str(page))}, and as Markdown {escape(str(text))}", soft_wrap=True, highlight=False
-        )
-        console.print(
-            f"{len(study.computed)} seeds computed, {found} found in {escape(str(study.folder))}; "
-            f"{len(study.results)} rows written to {escape(str(out / 'results.parquet'))}",
-            soft_wrap=True,
-        )
+    with whole_file(out / "results.parquet", "The results") as file:
+        study.results.to_parquet(file, index=False)
+    metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"
+    # With skips, runs that asked about as many have different numbers of labels.
+    results = Results(study.results, metric, "n_asked" if plan.skip_rate else "n_labels")
+    report = Report(
+        results,
+        f"Query strategies on {settings.images.name}",
+        settings=settings_of(plan, manifest, names) | {"device": device().type},
+        versions=versions(),
+    )
+    console.print(*score_tables(results), sep="\n")
+    for said in report.findings:
+        say(said)
+    page, text = report.write(out)
+    found = len(plan.seeds) - len(study.computed)
+    say(f"The report is {escape(str(page))}, and as Markdown {escape(str(text))}")
+    say(
+        f"{len(study.computed)} seeds computed, {found} found in {escape(str(study.folder))}; "
+        f"{len(study.results)} rows written to {escape(str(out / 'results.parquet'))}"
+    )
 
 
 def _plan(settings: "Settings", strategies: list[str], n_seeds: int, given: dict[str, str | bool | None]) -> Plan:

@@ -1,7 +1,7 @@
 """`al up`, and what is asked in a second terminal: `al status` and `al annotate`."""
 
 import gc
-import threading
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +17,6 @@ from al_pipeline.cli.session import (
     console,
     end_on_signals,
     say,
-    told_plainly,
 )
 from al_pipeline.core.errors import InputError
 
@@ -30,50 +29,46 @@ def up(
     images: Images = None, home: Home = None, dagster_port: DagsterPort = None, label_studio_port: StudioPort = None
 ) -> None:
     """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
-    with told_plainly():
-        end_on_signals()
-        settings = configure(home, images)
-        check_images(settings)
-        from al_pipeline.core.learning.options import check_weights
-        from al_pipeline.servers.stack import Stack
+    end_on_signals()
+    settings = configure(home, images)
+    check_images(settings)
+    from al_pipeline.core.learning.options import check_weights
+    from al_pipeline.servers.observer import open_loop
+    from al_pipeline.servers.stack import Stack
 
-        check_weights(settings.training.weights)
-        stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
-        say(escape(settings.keep()))
-        with stack:
-            from al_pipeline.servers.observer import open_loop
-
-            with open_loop(settings) as loop:
-                start_loop(stack, loop)
-                closing_words(stack, loop)
-                stay_up(stack)
+    check_weights(settings.training.weights)
+    stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
+    say(escape(settings.keep()))
+    with stack, open_loop(settings) as loop:
+        start_loop(stack, loop)
+        closing_words(stack, loop)
+        stay_up(stack)
 
 
 def status(home: Home = None) -> None:
     """Show the rounds, the counts, and what the loop is waiting for."""
-    with told_plainly():
-        # What is imported stays: to look for garbage in it takes a fifth of the time of a command that ends at once.
-        gc.disable()
-        settings = configure(home)
-        from al_pipeline.loop.local import instance_folder
+    # What is imported stays: to look for garbage in it takes a fifth of the time of a command that ends at once.
+    gc.disable()
+    settings = configure(home)
+    from al_pipeline.loop.local import instance_folder
 
-        instance_folder(settings)
-        from al_pipeline.cli.tables import print_rounds
-        from al_pipeline.servers.observer import open_loop
+    instance_folder(settings)
+    from al_pipeline.cli.tables import print_rounds
+    from al_pipeline.servers.observer import open_loop
 
-        with open_loop(settings) as loop:
-            print_rounds(console, loop.rounds())
-            facts = loop.facts()
-            if facts.warning:
-                say(f"[yellow]Warning:[/yellow] {escape(facts.warning)}")
-            now = facts.status
-            if now.run_state == "succeeded":
-                console.print(
-                    f"{now.labels_total} labels, {now.unlabeled_left} images unlabeled; newest round: "
-                    f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
-                )
-            decision = loop.decision(facts)
-            console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
+    with open_loop(settings) as loop:
+        print_rounds(console, loop.rounds())
+        facts = loop.facts()
+        if facts.warning:
+            say(f"[yellow]Warning:[/yellow] {escape(facts.warning)}")
+        now = facts.status
+        if now.run_state == "succeeded":
+            console.print(
+                f"{now.labels_total} labels, {now.unlabeled_left} images unlabeled; newest round: "
+                f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
+            )
+        decision = loop.decision(facts)
+        console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
 
 
 def annotate(
@@ -89,41 +84,39 @@ def annotate(
     home: Home = None,
 ) -> None:
     """Answer open tasks in Label Studio with a simulated annotator."""
-    with told_plainly():
-        settings = configure(home)
-        from al_pipeline.loop.local import instance_folder
+    settings = configure(home)
+    from al_pipeline.loop.local import instance_folder
 
-        instance_folder(settings)
-        if not oracle:
-            raise InputError(
-                "People answer in Label Studio, at the address that `al up` shows. Add --oracle to let the simulated "
-                "annotator do it"
-            )
-        from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-        from al_pipeline.servers.observer import open_loop, truth
+    instance_folder(settings)
+    if not oracle:
+        raise InputError(
+            "People answer in Label Studio, at the address that `al up` shows. Add --oracle to let the simulated "
+            "annotator do it"
+        )
+    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+    from al_pipeline.servers.observer import open_loop, truth
 
-        with open_loop(settings) as loop:
-            answers = truth(loop.image_pool())
-            annotator = SimulatedAnnotator(
-                loop.deployment.label_studio,
-                loop.deployment.project_id(),
-                answers,
-                loop.class_names(),
-                error_rate=error_rate,
-                skip_rate=skip_rate,
-                annotators=annotators,
-                overlap=settings.overlap,
-                seconds_per_label=seconds_per_label,
-                seed=seed,
-            )
-            pause = threading.Event()
-            while True:
-                answered = annotator.answer_open_tasks()
-                if answered.labeled + answered.skipped or once:
-                    console.print(f"{answered.labeled} labels, {answered.skipped} skipped, {answered.wrong} wrong")
-                if once:
-                    return
-                pause.wait(1)
+    with open_loop(settings) as loop:
+        answers = truth(loop.image_pool())
+        annotator = SimulatedAnnotator(
+            loop.deployment.label_studio,
+            loop.deployment.project_id(),
+            answers,
+            loop.class_names(),
+            error_rate=error_rate,
+            skip_rate=skip_rate,
+            annotators=annotators,
+            overlap=settings.overlap,
+            seconds_per_label=seconds_per_label,
+            seed=seed,
+        )
+        while True:
+            answered = annotator.answer_open_tasks()
+            if answered.labeled + answered.skipped or once:
+                console.print(f"{answered.labeled} labels, {answered.skipped} skipped, {answered.wrong} wrong")
+            if once:
+                return
+            time.sleep(1)
 
 
 def start_loop(stack: "Stack", loop: "Loop") -> None:
@@ -135,13 +128,13 @@ def start_loop(stack: "Stack", loop: "Loop") -> None:
         stack.api.wait(stack.api.launch("setup"))
     if loop.newest() is None:
         say("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
-        stack.api.add_partition("rounds", round_key(0))
+        loop.instance.add_dynamic_partitions("rounds", [round_key(0)])
         stack.api.wait(stack.api.launch("round", partition=round_key(0)))
 
 
 def closing_words(stack: "Stack", loop: "Loop") -> None:
     """Say where everything is."""
-    home = loop.settings.home.resolve()
+    home = loop.settings.home
     say(f"Learning curve  {home / 'learning_curve.png'}")
     say(f"Dagster         {stack.dagster_url}")
     say(f"Label Studio    {loop.settings.label_studio_public_url or stack.label_studio_url}")
@@ -153,6 +146,6 @@ def closing_words(stack: "Stack", loop: "Loop") -> None:
 def stay_up(stack: "Stack") -> None:
     """Wait for Ctrl-C while the servers run; say so if one of them ends."""
     console.print("[bold]Running. Ctrl-C ends everything.[/bold]")
-    pause = threading.Event()
-    while not pause.wait(1):
+    while True:
+        time.sleep(1)
         stack.check_alive()

@@ -7,15 +7,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import Home, configure, end_on_signals, say, told_plainly
+from al_pipeline.cli.session import Home, configure, end_on_signals, say
 from al_pipeline.core.errors import InputError
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback are open to a network.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")]
 
 
 def webhook(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 9191,
+    port: Port = 9191,
     dagster_url: Annotated[
         str | None,
         typer.Option("--dagster-url", help="Dagster's web server; by default that of `al up`, or port 3000."),
@@ -23,75 +24,72 @@ def webhook(
     home: Home = None,
 ) -> None:
     """Be told of answers by Label Studio, and open the next round at once instead of at the sensor's next look."""
-    with told_plainly():
-        settings = configure(home)
-        _begin(host, port)
-        from al_pipeline.loop.local import Servers, instance_folder
-        from al_pipeline.servers.dagster_api import DagsterApi
-        from al_pipeline.servers.processes import answers
+    settings = configure(home)
+    _begin(host, port)
+    from al_pipeline.loop.local import Servers, instance_folder
+    from al_pipeline.servers.dagster_api import DagsterApi
+    from al_pipeline.servers.processes import answers
 
-        instance_folder(settings)
-        last = Servers.last(settings)
-        api = DagsterApi(dagster_url or (last.dagster_url if last and last.running else "http://127.0.0.1:3000"))
-        if not answers(f"{api.url}/server_info"):
-            raise InputError(f"No Dagster answers at {api.url}: run `al up` first, or say where it is (--dagster-url)")
-        from al_pipeline.core.files import kept_secret
-        from al_pipeline.labelstudio.callbacks import register_webhook
-        from al_pipeline.servers.observer import open_loop
-        from al_pipeline.web.opening import open_round
-        from al_pipeline.web.serve import serving
-        from al_pipeline.web.wakes import Waker
-        from al_pipeline.web.webhook import receiver
+    instance_folder(settings)
+    last = Servers.last(settings)
+    api = DagsterApi(dagster_url or (last.dagster_url if last and last.running else "http://127.0.0.1:3000"))
+    if not answers(f"{api.url}/server_info"):
+        raise InputError(f"No Dagster answers at {api.url}: run `al up` first, or say where it is (--dagster-url)")
+    from al_pipeline.core.files import kept_secret
+    from al_pipeline.labelstudio.callbacks import register_webhook
+    from al_pipeline.servers.observer import open_loop
+    from al_pipeline.web.opening import open_round
+    from al_pipeline.web.serve import serving
+    from al_pipeline.web.webhook import Waker, receiver
 
-        secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
-        secret = secret or kept_secret(settings.webhook_secret_file)
-        with open_loop(settings) as loop:
-            client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
-            waker = Waker(lambda: open_round(loop, api))
-            with serving(receiver(secret, waker), host, port) as bound:
-                url = f"{(settings.webhook_url or f'http://127.0.0.1:{bound}').rstrip('/')}/webhook"
-                register_webhook(client, project_id, url, secret)
-                # What people did while nobody listened is told by no webhook.
-                waker.wake()
-                say(
-                    f"Label Studio ({escape(client.project_url(project_id))}) tells {escape(url)} when people answer; "
-                    f"a round that is due is launched at {escape(api.url)}. Ctrl-C ends this, the sensor goes on."
-                )
-                threading.Event().wait()
+    own = settings.webhook_secret
+    secret = own.get_secret_value() if own else kept_secret(settings.home / "webhook_secret")
+    with open_loop(settings) as loop:
+        client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
+        waker = Waker(lambda: open_round(loop, api))
+        with serving(receiver(secret, waker), host, port) as bound:
+            url = f"{(settings.webhook_url or f'http://127.0.0.1:{bound}').rstrip('/')}/webhook"
+            register_webhook(client, project_id, url, secret)
+            # What people did while nobody listened is told by no webhook.
+            waker.wake()
+            say(
+                f"Label Studio ({escape(client.project_url(project_id))}) tells {escape(url)} when people answer; "
+                f"a round that is due is launched at {escape(api.url)}. Ctrl-C ends this, the sensor goes on."
+            )
+            threading.Event().wait()
 
 
 def ml_backend(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 9090,
+    port: Port = 9090,
     connect: Annotated[
         bool, typer.Option("--connect", help="Connect the project in Label Studio to it. Guesses bias people.")
     ] = False,
     home: Home = None,
 ) -> None:
     """Answer Label Studio with the newest checkpoint's guesses, as its ML backend; never on the holdout."""
-    with told_plainly():
-        settings = configure(home)
-        _begin(host, port)
-        from al_pipeline.loop.deployment import Deployment
+    settings = configure(home)
+    _begin(host, port)
+    from al_pipeline.loop.deployment import Deployment
 
-        deployment = Deployment(settings)
-        # Known before the network is loaded.
-        project_id = deployment.project_id() if connect else None
-        from al_pipeline.labelstudio.callbacks import register_backend
-        from al_pipeline.web.guesses import Guesses
-        from al_pipeline.web.ml_backend import backend
-        from al_pipeline.web.serve import serving
+    deployment = Deployment(settings)
+    # Known before the network is loaded.
+    project_id = deployment.project_id() if connect else None
+    from al_pipeline.labelstudio.callbacks import register_backend
+    from al_pipeline.web.guesses import Guesses
+    from al_pipeline.web.ml_backend import backend
+    from al_pipeline.web.serve import serving
 
-        password = settings.ml_backend_password.get_secret_value() if settings.ml_backend_password else None
-        guesses = Guesses(settings.artifacts, settings.published_images, deployment.ledger)
-        with serving(backend(guesses, password), host, port) as bound:
-            url = (settings.ml_backend_url or f"http://127.0.0.1:{bound}").rstrip("/")
-            say(f"{escape(url)} answers with the checkpoint {guesses.version()}.")
-            if project_id is not None:
-                client = deployment.label_studio
-                register_backend(client, project_id, url, password)
-                say(f"{escape(client.project_url(project_id))} asks it for a guess whenever somebody opens a task.")
-            threading.Event().wait()
+    password = settings.ml_backend_password.get_secret_value() if settings.ml_backend_password else None
+    guesses = Guesses(settings.artifacts, settings.published_images, deployment.ledger)
+    with serving(backend(guesses, password), host, port) as bound:
+        url = (settings.ml_backend_url or f"http://127.0.0.1:{bound}").rstrip("/")
+        say(f"{escape(url)} answers with the checkpoint {guesses.version()}.")
+        if project_id is not None:
+            client = deployment.label_studio
+            register_backend(client, project_id, url, password)
+            say(f"{escape(client.project_url(project_id))} asks it for a guess whenever somebody opens a task.")
+        threading.Event().wait()
 
 
 def _begin(host: str, port: int) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnxruntime
@@ -292,7 +293,7 @@ def test_a_full_disk_keeps_the_older_table(folder: Path, name: str) -> None:
 
 
 def test_the_command_offers_the_formats_that_there_are() -> None:
-    assert tuple(ModelFormat) == FORMATS
+    assert get_args(ModelFormat) == FORMATS
 
 
 def test_a_model_is_exported_as_onnx_under_its_rounds_name(folder: Path, checkpoints: dict[str, Checkpoint]) -> None:
