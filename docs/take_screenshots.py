@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
-from al_pipeline.servers.label_studio import Credentials, read_credentials
+from al_pipeline.loop.local import Credentials, read_credentials
 
 IMAGES = Path(__file__).parent / "images"
 # Pixels.

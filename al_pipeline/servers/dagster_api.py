@@ -9,7 +9,8 @@ import httpx
 
 from al_pipeline.core.errors import ALError
 
-LOCATION, REPOSITORY = "al_pipeline", "__repository__"
+LOCATION = "al_pipeline"
+REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 _LAUNCH = """
@@ -17,18 +18,8 @@ mutation($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
     __typename
     ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
+    ... on Error { message }
     ... on RunConfigValidationInvalid { errors { message } }
-    ... on PipelineNotFoundError { message }
-    ... on InvalidSubsetError { message }
-    ... on UnauthorizedError { message }
-  }
-}"""
-_ADD_PARTITION = """
-mutation($selector: RepositorySelector!, $definition: String!, $key: String!) {
-  addDynamicPartition(repositorySelector: $selector, partitionsDefName: $definition, partitionKey: $key) {
-    __typename
-    ... on PythonError { message }
   }
 }"""
 _STATUS = "query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
@@ -53,37 +44,19 @@ class DagsterError(ALError):
 
 @dataclass(frozen=True)
 class SensorState:
-    """What a sensor is about.
+    """What a sensor is about."""
 
-    Attributes
-    ----------
-    running : bool
-        False if somebody has stopped it.
-    interval : float
-        Least seconds from one look to the next.
-    looking : bool
-        Whether a look is in progress.
-    looked_at : float or None
-        Unix time when the newest look began.
-    """
-
-    running: bool
-    interval: float
-    looking: bool
-    looked_at: float | None
+    running: bool  # false if somebody has stopped it
+    interval: float  # least seconds from one look to the next
+    looking: bool  # whether a look is in progress
+    looked_at: float | None  # Unix time when the newest look began
 
 
+@dataclass(frozen=True)
 class DagsterApi:
-    """One Dagster web server.
+    """One Dagster web server, for example ``http://127.0.0.1:3000``."""
 
-    Parameters
-    ----------
-    url : str
-        For example ``http://127.0.0.1:3000``.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.url = url
+    url: str
 
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         """Send one GraphQL request and return its data."""
@@ -109,24 +82,13 @@ class DagsterApi:
                 raise DagsterError(f"Dagster could not load the code location: {result['message']}")
         return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
 
-    def add_partition(self, definition: str, key: str) -> None:
-        """Add a key to a dynamic partitions definition; one that exists stays as it is."""
-        result = self.query(
-            _ADD_PARTITION,
-            selector={"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY},
-            definition=definition,
-            key=key,
-        )["addDynamicPartition"]
-        if result["__typename"] not in {"AddDynamicPartitionSuccess", "DuplicateDynamicPartitionError"}:
-            raise DagsterError(f"Dagster did not add the partition {key}: {result.get('message', result)}")
-
     def launch(self, job: str, *, partition: str | None = None, tags: Mapping[str, str] | None = None) -> str:
         """Launch a job, for one partition if it has any, with further tags, and return the run's id."""
         all_tags = dict(tags or {}) | ({"dagster/partition": partition} if partition else {})
         result = self.query(
             _LAUNCH,
             params={
-                "selector": {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job},
+                "selector": REPOSITORY | {"jobName": job},
                 "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in all_tags.items()]},
             },
         )["launchRun"]
@@ -136,8 +98,7 @@ class DagsterApi:
 
     def sensor(self, name: str) -> SensorState:
         """Return what a sensor is about."""
-        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "sensorName": name}
-        result = self.query(_SENSOR, selector=selector)["sensorOrError"]
+        result = self.query(_SENSOR, selector=REPOSITORY | {"sensorName": name})["sensorOrError"]
         if result["__typename"] != "Sensor":
             raise DagsterError(
                 f"Dagster at {self.url} does not know the sensor {name}: {result.get('message', result)}"

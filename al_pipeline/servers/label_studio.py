@@ -5,14 +5,12 @@ import sys
 from pathlib import Path
 
 from al_pipeline.loop.local import make_credentials
-from al_pipeline.servers.processes import Service, ServiceError, answers, port_in_use
+from al_pipeline.servers.processes import HOST, Service, ServiceError, answers, port_in_use
 
 VERSION = "1.23.2"
-HOST = "127.0.0.1"
-USERNAME = "annotator@example.com"
 
 
-class LocalLabelStudio:
+class LocalLabelStudio(Service):
     """One local server.
 
     Parameters
@@ -26,10 +24,10 @@ class LocalLabelStudio:
     """
 
     def __init__(self, data_dir: Path, images: Path, *, port: int, log: Path) -> None:
-        self.url, self.port = f"http://{HOST}:{port}", port
-        self.document_root = images.resolve().parent
-        self.credentials = make_credentials(data_dir)
-        self.service = Service(
+        self.url, self.document_root = f"http://{HOST}:{port}", images.resolve().parent
+        known = self.credentials = make_credentials(data_dir)
+        self.username, self.password, self.token = known.username, known.password, known.token
+        super().__init__(
             "Label Studio",
             _command(data_dir, port),
             log=log,
@@ -37,21 +35,6 @@ class LocalLabelStudio:
             env=self._environment(data_dir),
             port=port,
         )
-
-    @property
-    def username(self) -> str:
-        """The login's e-mail address."""
-        return self.credentials.username
-
-    @property
-    def password(self) -> str:
-        """The login's password."""
-        return self.credentials.password
-
-    @property
-    def token(self) -> str:
-        """The access token."""
-        return self.credentials.token
 
     def _environment(self, data_dir: Path) -> dict[str, str]:
         # Secrets go through the environment: a command line is readable by every user of the machine.
@@ -88,18 +71,10 @@ class LocalLabelStudio:
         ServiceError
             The port is in use. Label Studio would quietly take the next one.
         """
-        if port_in_use(self.port, HOST):
+        if self.port is not None and port_in_use(self.port):
             raise ServiceError(f"Label Studio cannot use port {self.port} of {HOST}: something listens there already")
         self.document_root.mkdir(parents=True, exist_ok=True)
-        self.service.start()
-
-    def wait_ready(self, timeout: float) -> float:
-        """Wait until it answers; returns the seconds that took."""
-        return self.service.wait_ready(timeout)
-
-    def stop(self) -> None:
-        """End the server."""
-        self.service.stop()
+        super().start()
 
 
 def _command(data_dir: Path, port: int) -> list[str]:

@@ -4,14 +4,16 @@ For that process only: whoever imports this has every library, a frozen heap, an
 here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts.
 """
 
-import ctypes
 import gc
 import os
 import signal
 import sys
+from functools import partial
 from importlib import import_module
 
 from PIL import Image
+
+from al_pipeline.servers.processes import end_with_parent
 
 for name in (
     "dagster._core.execution.plan.active",
@@ -48,13 +50,6 @@ Image.init()
 # Forked runs share this memory: the garbage collector leaves alone what is in it.
 gc.collect()
 gc.freeze()
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies: Dagster has given up the run then."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 if sys.platform == "linux":
-    os.register_at_fork(after_in_child=_end_with_parent)
+    # Dagster has given up the run when its parent dies.
+    os.register_at_fork(after_in_child=partial(end_with_parent, signal.SIGKILL))

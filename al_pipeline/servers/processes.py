@@ -16,6 +16,7 @@ import psutil
 
 from al_pipeline.core.errors import ALError
 
+HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 
 
@@ -26,15 +27,15 @@ class ServiceError(ALError):
 def free_port() -> int:
     """Return a loopback TCP port that is free now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def port_in_use(port: int, host: str = "127.0.0.1") -> bool:
+def port_in_use(port: int) -> bool:
     """Say whether something already listens on the port."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def answers(url: str) -> bool:
@@ -45,9 +46,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def _die_with_parent() -> None:
+def end_with_parent(by: int = signal.SIGTERM) -> None:
     """Run in the child: on Linux the kernel ends it when the parent dies, however that dies (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
 
 
 class Service:
@@ -65,7 +66,6 @@ class Service:
         Returns True once the server is ready for work.
     env : mapping, optional
         The child's whole environment; ours by default.
-    cwd : Path, optional
     port : int, optional
         Where it is to listen: another server that answers there is not taken for this one.
     """
@@ -78,11 +78,10 @@ class Service:
         log: Path,
         health: Callable[[], bool],
         env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
         port: int | None = None,
     ) -> None:
         self.name, self.argv, self.log, self.health, self.port = name, list(argv), log, health, port
-        self.env, self.cwd = dict(os.environ if env is None else env), cwd
+        self.env = dict(os.environ if env is None else env)
         self.process: subprocess.Popen[bytes] | None = None
         self._family: list[psutil.Process] = []
 
@@ -96,9 +95,8 @@ class Service:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=self.env,
-                cwd=self.cwd,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
 
     def wait_ready(self, timeout: float) -> float:
@@ -152,7 +150,7 @@ class Service:
 
     def terminate(self) -> None:
         """Ask the process and its descendants to end; returns at once."""
-        if self.process is None or self.process.poll() is not None:
+        if self.process is None or not self.running:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.process.pid)

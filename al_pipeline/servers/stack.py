@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 import yaml
@@ -14,10 +13,9 @@ from al_pipeline.core.files import private_folder
 from al_pipeline.loop.local import Servers, label_studio_folder
 from al_pipeline.servers.dagster_api import LOCATION, DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline.servers.processes import Service, ServiceError, answers, free_port, port_in_use
+from al_pipeline.servers.processes import HOST, Service, ServiceError, answers, free_port, port_in_use
 from al_pipeline.settings import Settings
 
-HOST = "127.0.0.1"
 CODE_SERVER, EVENT_LOG = "al_pipeline.servers.code_server", "al_pipeline.servers.event_log"
 USUAL_PORTS = {"Dagster": 3000, "Label Studio": 8080}
 # The first start of Label Studio installs it and migrates its database: minutes on a slow disk.
@@ -53,15 +51,15 @@ class Stack:
         say: Say = print,
     ) -> None:
         self.settings, self.say = settings, say
-        self.logs = settings.home.resolve() / "logs"
+        self.logs = settings.home / "logs"
         last = Servers.last(settings)
         if last is not None and last.running and last.pid != os.getpid():
             raise InputError(
-                f"The servers of {settings.home.resolve()} run already (process {last.pid}): Dagster at "
+                f"The servers of {settings.home} run already (process {last.pid}): Dagster at "
                 f"{last.dagster_url}, Label Studio at {last.label_studio_url}. Stop them there with Ctrl-C first"
             )
-        private_folder(settings.home.resolve())
-        port = _port("Dagster", dagster_port, last.dagster_url if last else None, taken=set())
+        private_folder(settings.home)
+        port = _port("Dagster", dagster_port, last and last.dagster_url)
         self.dagster_url = f"http://{HOST}:{port}"
         self.label_studio: LocalLabelStudio | None = None
         others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AL_")}
@@ -69,16 +67,13 @@ class Stack:
         if settings.label_studio_url:
             self.label_studio_url = settings.label_studio_url
         else:
-            studio_port = _port(
-                "Label Studio", label_studio_port, last.label_studio_url if last else None, taken={port}
-            )
-            studio = LocalLabelStudio(
+            studio = self.label_studio = LocalLabelStudio(
                 label_studio_folder(settings),
                 settings.published_images,
-                port=studio_port,
+                port=_port("Label Studio", label_studio_port, last and last.label_studio_url, taken=port),
                 log=self.logs / "label-studio.log",
             )
-            self.label_studio, self.label_studio_url = studio, studio.url
+            self.label_studio_url = studio.url
             environment |= {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}
         self.api = DagsterApi(self.dagster_url)
         self.dagster = self._dagster(environment, port)
@@ -86,7 +81,11 @@ class Stack:
     def _dagster(self, environment: dict[str, str], port: int) -> list[Service]:
         home = self.settings.dagster_home
         home.mkdir(parents=True, exist_ok=True)
-        (home / "dagster.yaml").write_text(instance_file().read_text() + _event_log(home))
+        runs = str(home / "history" / "runs")  # where Dagster has them by default
+        event_log = {"module": EVENT_LOG, "class": "OpenEventLog", "config": {"base_dir": runs}}
+        (home / "dagster.yaml").write_text(
+            instance_file().read_text() + yaml.safe_dump({"event_log_storage": event_log})
+        )
         code_port = free_port()
         workspace = home / "workspace.yaml"
         server = {"host": HOST, "port": code_port, "location_name": LOCATION}
@@ -118,7 +117,7 @@ class Stack:
     @property
     def services(self) -> list[Service]:
         """Every process, in the order of starting."""
-        return [*([self.label_studio.service] if self.label_studio else []), *self.dagster]
+        return [*([self.label_studio] if self.label_studio else []), *self.dagster]
 
     def __enter__(self) -> "Stack":
         try:
@@ -162,23 +161,12 @@ class Stack:
         for service in self.services:
             service.stop(timeout=10)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.say("Stopping the servers …")
         self.stop()
 
 
-def _event_log(home: Path) -> str:
-    storage = {
-        "module": EVENT_LOG,
-        "class": "OpenEventLog",
-        "config": {"base_dir": str(home / "history" / "runs")},  # where Dagster has it by default
-    }
-    return yaml.safe_dump({"event_log_storage": storage})
-
-
-def _port(name: str, wanted: int | None, last_url: str | None, taken: set[int]) -> int:
+def _port(name: str, wanted: int | None, last_url: str | None, taken: int | None = None) -> int:
     if wanted is not None:
         if port_in_use(wanted):
             raise InputError(
@@ -188,6 +176,6 @@ def _port(name: str, wanted: int | None, last_url: str | None, taken: set[int]) 
         return wanted
     usual = [int(last_url.rsplit(":", 1)[1])] if last_url else []
     for port in [*usual, USUAL_PORTS[name]]:
-        if port not in taken and not port_in_use(port):
+        if port != taken and not port_in_use(port):
             return port
     return free_port()

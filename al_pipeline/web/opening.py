@@ -76,7 +76,7 @@ def open_round(loop: Loop, api: DagsterApi) -> str | None:
         if not sensor.running or loop.instance.get_runs(dg.RunsFilter(tags=known), limit=1):
             return None
         if not sensor_is_near(sensor, time.time()):
-            api.add_partition(str(rounds.name), key)
+            loop.instance.add_dynamic_partitions(str(rounds.name), [key])
             run_id = api.launch(round_job.name, partition=key, tags=tags)
             log.info("%s: run %s/runs/%s", decision.reason, api.url, run_id)
             return run_id

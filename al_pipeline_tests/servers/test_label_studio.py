@@ -30,7 +30,7 @@ def test_credentials_are_random_kept_and_readable_by_their_owner_alone(tmp_path:
 def test_no_secret_is_shown_or_on_the_command_line(tmp_path: Path) -> None:
     server = LocalLabelStudio(tmp_path / "data", tmp_path / "images", port=8080, log=tmp_path / "log")
     for secret in (server.password, server.token):
-        assert secret not in " ".join(server.service.argv)
+        assert secret not in " ".join(server.argv)
         assert secret not in repr(server.credentials) + repr(server)
 
 
@@ -38,16 +38,16 @@ def test_the_projects_own_secrets_are_not_handed_on(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("AL_DATABASE_URL", "postgresql://al:secret@db/al")
     monkeypatch.setenv("DJANGO_DB", "default")
     server = LocalLabelStudio(tmp_path / "data", tmp_path / "images", port=8080, log=tmp_path / "log")
-    assert not [name for name in server.service.env if name.startswith(("AL_", "DJANGO_"))]
+    assert not [name for name in server.env if name.startswith(("AL_", "DJANGO_"))]
 
 
 def test_it_is_pinned_listens_on_loopback_and_serves_only_the_folder_of_the_images(tmp_path: Path) -> None:
     server = LocalLabelStudio(tmp_path / "data", tmp_path / "home" / "images", port=8080, log=tmp_path / "log")
-    command = " ".join(server.service.argv)
+    command = " ".join(server.argv)
     assert f"label-studio=={VERSION}" in command
     assert "--internal-host 127.0.0.1" in command
     assert server.document_root == tmp_path / "home"
-    assert server.service.env["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"] == str(tmp_path / "home")
+    assert server.env["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"] == str(tmp_path / "home")
 
 
 def test_a_port_in_use_is_told_instead_of_another_one_taken(tmp_path: Path) -> None:
@@ -79,19 +79,19 @@ def test_nobody_joins_a_running_server_without_an_invitation(
 
 @pytest.mark.labelstudio
 def test_a_running_server_shows_no_secret_in_its_log_or_among_the_processes(server: LocalLabelStudio) -> None:
-    assert server.service.process is not None
-    family = psutil.Process(server.service.process.pid)
+    assert server.process is not None
+    family = psutil.Process(server.process.pid)
     commands = [" ".join(p.cmdline()) for p in (family, *family.children(recursive=True))]
     assert any("label-studio" in command for command in commands)
-    said = server.service.log.read_text(errors="replace") + "\n".join(commands)
+    said = server.log.read_text(errors="replace") + "\n".join(commands)
     for secret in (server.password, server.token):
         assert secret not in said
 
 
 @pytest.mark.labelstudio
 def test_a_running_server_listens_on_loopback_alone_and_asks_for_a_login(server: LocalLabelStudio) -> None:
-    assert server.service.process is not None
-    family = psutil.Process(server.service.process.pid)
+    assert server.process is not None
+    family = psutil.Process(server.process.pid)
     listening = {
         c.laddr.ip
         for p in (family, *family.children(recursive=True))

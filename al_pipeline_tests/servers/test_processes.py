@@ -59,10 +59,9 @@ def test_a_server_with_a_page_answers_and_a_closed_port_does_not(tmp_path: Path)
     assert not port_in_use(port)
     web = Service(
         "web",
-        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)],
         log=tmp_path / "web.log",
         health=lambda: answers(url),
-        cwd=tmp_path,
     )
     web.start()
     try:

@@ -14,14 +14,13 @@ from al_pipeline_tests.labelstudio.servers import Answer, Request, answering
 
 @dataclass
 class DagsterDouble:
-    """What it was asked to add and to launch, and what it says of the sensor."""
+    """What it was asked to launch, and what it says of the sensor."""
 
     url: str = ""
     status: str = "RUNNING"
     # The status of the sensor's newest looks and how many seconds ago they began; the last one is told for ever.
     looks: list[tuple[str, float]] = field(default_factory=lambda: [("SKIPPED", 1.5)])
     asked: int = 0
-    partitions: list[str] = field(default_factory=list)
     launched: list[dg.DagsterRun] = field(default_factory=list)
 
 
@@ -41,12 +40,6 @@ def dagster_double(instance: dg.DagsterInstance) -> Iterator[DagsterDouble]:
             known = given["selector"]["sensorName"] == "annotations_landed"
             sensor = {"__typename": "Sensor", "minIntervalSeconds": 4, "sensorState": state}
             return Answer(body={"data": {"sensorOrError": sensor if known else {"__typename": "SensorNotFoundError"}}})
-        if "addDynamicPartition" in body["query"]:
-            double.partitions.append(given["key"])
-            known = instance.has_dynamic_partition(given["definition"], given["key"])
-            instance.add_dynamic_partitions(given["definition"], [given["key"]])
-            kind = "DuplicateDynamicPartitionError" if known else "AddDynamicPartitionSuccess"
-            return Answer(body={"data": {"addDynamicPartition": {"__typename": kind}}})
         params = given["params"]
         tags = {tag["key"]: tag["value"] for tag in params["executionMetadata"]["tags"]}
         run = create_run_for_test(instance, job_name=params["selector"]["jobName"], tags=tags)
