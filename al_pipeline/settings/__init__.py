@@ -8,10 +8,11 @@ Launchpad, with the values set here as defaults.
 
 import json
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -119,30 +120,12 @@ class Settings(BaseSettings):
     training: TrainingOptions = TrainingOptions()
     policy: RoundPolicy = RoundPolicy()
 
-    @field_validator(
-        "images",
-        "embeddings",
-        "database_url",
-        "label_studio_url",
-        "label_studio_public_url",
-        "label_studio_token",
-        "label_studio_images",
-        "alert_url",
-        "webhook_secret",
-        "webhook_url",
-        "ml_backend_password",
-        "ml_backend_url",
-        mode="before",
-    )
+    @field_validator("*", mode="before")
     @classmethod
-    def _empty_is_unset(cls, value: Any) -> Any:
+    def _empty_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
         # An empty variable is how .env files and Compose say "not set".
-        return None if value == "" else value
-
-    @field_validator("home", mode="before")
-    @classmethod
-    def _empty_is_the_usual_home(cls, value: Any) -> Any:
-        return USUAL_HOME if value == "" else value
+        usual = cls.model_fields[str(info.field_name)].default
+        return usual if value == "" and isinstance(usual, Path | None) else value
 
     @field_validator("home", "images")
     @classmethod
@@ -199,14 +182,7 @@ class Settings(BaseSettings):
 
     def given(self) -> dict[Name, Any]:
         """Return every setting that was given, secrets included, by its name or by those of its group and itself."""
-        found: dict[Name, Any] = {}
-        for name in sorted(self.model_fields_set):
-            value = getattr(self, name)
-            if isinstance(value, BaseModel):
-                found |= {(name, part): getattr(value, part) for part in sorted(value.model_fields_set)}
-            else:
-                found[name,] = value
-        return found
+        return dict(sorted(flat(self.model_dump(exclude_unset=True)), key=itemgetter(0)))
 
     def environment(self) -> dict[str, str]:
         """Return every setting that was given, secrets included, as variables ``AL_*`` for a child process alone."""
@@ -216,8 +192,7 @@ class Settings(BaseSettings):
                 return value.get_secret_value()
             return "" if value is None else json.dumps(value) if isinstance(value, bool | list) else str(value)
 
-        given = self.given() | {("home",): self.home.resolve()}
-        return {variable_of(name): text(value) for name, value in given.items()}
+        return {variable_of(name): text(value) for name, value in (self.given() | {("home",): self.home}).items()}
 
     def kept(self) -> dict[Name, Any]:
         """Return what the home keeps of what `al up` was told."""
@@ -238,12 +213,12 @@ class Settings(BaseSettings):
         """SQLAlchemy URL of the ledger, with its password: never print it."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.home.resolve() / 'ledger.sqlite3'}"
+        return f"sqlite:///{self.home / 'ledger.sqlite3'}"
 
     @property
     def artifacts(self) -> Path:
         """Folder of what Dagster's assets store."""
-        return self.home.resolve() / "artifacts"
+        return self.home / "artifacts"
 
     @property
     def embedding_store(self) -> str:
@@ -253,7 +228,7 @@ class Settings(BaseSettings):
     @property
     def image_cache(self) -> Path:
         """Folder of decoded images; it can be deleted at any time."""
-        return self.home.resolve() / "cache" / "images"
+        return self.home / "cache" / "images"
 
     @property
     def published_images(self) -> Path:
@@ -262,17 +237,12 @@ class Settings(BaseSettings):
         Its parent is the root of what Label Studio may serve, so nothing else is to lie there: AL_HOME itself holds
         credentials and the ledger.
         """
-        return self.home.resolve() / "published" / "images"
-
-    @property
-    def webhook_secret_file(self) -> Path:
-        """File of the secret that `al webhook` draws when none is set."""
-        return self.home.resolve() / "webhook_secret"
+        return self.home / "published" / "images"
 
     @property
     def dagster_home(self) -> Path:
         """Dagster's own folder when `al up` runs it."""
-        return self.home.resolve() / "dagster"
+        return self.home / "dagster"
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -285,7 +255,7 @@ def load_settings(**overrides: Any) -> Settings:
         and what is allowed.
     """
     origins = origins_of(overrides)
-    loaded, problems = None, [*unknown(origins, Settings)]
+    problems = [*unknown(origins, Settings)]
     try:
         loaded = Settings(**overrides)
     except ValidationError as error:
@@ -296,9 +266,10 @@ def load_settings(**overrides: Any) -> Settings:
         raise InputError(
             f"These settings cannot be read: {error}. Of a group, set each field by itself, as AL_ROUND__BATCH_SIZE=20"
         ) from None
-    if loaded is None or problems:
-        raise InputError("These settings cannot be used:\n" + "\n".join(problems))
-    return loaded
+    else:
+        if not problems:
+            return loaded
+    raise InputError("These settings cannot be used:\n" + "\n".join(problems))
 
 
 @lru_cache(maxsize=1)
