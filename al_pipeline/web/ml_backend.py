@@ -4,11 +4,9 @@ What it asks and which answers it takes is in its own source (label_studio/ml/ap
 """
 
 import base64
-import binascii
 import hmac
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -27,7 +25,6 @@ from al_pipeline.web.serve import CLOSE, read_body
 log = logging.getLogger(__name__)
 # A task has about 1 kB with an answer, and "Retrieve predictions" sends all that are selected at once.
 MAX_BODY = 64 << 20
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def backend(guesses: Guesses, password: str | None) -> Starlette:
@@ -41,29 +38,26 @@ def backend(guesses: Guesses, password: str | None) -> Starlette:
         nothing.
     """
 
-    def guarded(handler: Handler) -> Handler:
-        async def guard(request: Request) -> Response:
-            if password is not None and not _knows(request, password):
-                raise HTTPException(
-                    401,
-                    "the password is missing or wrong (AL_ML_BACKEND_PASSWORD)",
-                    {"WWW-Authenticate": "Basic"} | CLOSE,
-                )
-            return await handler(request)
+    def check(request: Request) -> None:
+        if password is not None and not _knows(request, password):
+            said = "the password is missing or wrong (AL_ML_BACKEND_PASSWORD)"
+            raise HTTPException(401, said, {"WWW-Authenticate": "Basic"} | CLOSE)
 
-        return guard
-
-    async def health(_: Request) -> Response:
+    async def health(request: Request) -> Response:
+        check(request)
         return JSONResponse({"status": "UP"})
 
-    async def setup(_: Request) -> Response:
+    async def setup(request: Request) -> Response:
+        check(request)
         # The request has the token of the project's owner: it is not even read.
         return JSONResponse({"model_version": await run_in_threadpool(guesses.version)})
 
-    async def versions(_: Request) -> Response:
+    async def versions(request: Request) -> Response:
+        check(request)
         return JSONResponse({"versions": [await run_in_threadpool(guesses.version)]})
 
     async def predict(request: Request) -> Response:
+        check(request)
         tasks, classes = _asked(await read_body(request, MAX_BODY))
         samples = [task["data"].get("sample_id") for task in tasks]
         found, version = await run_in_threadpool(guesses.guess, samples)
@@ -77,10 +71,10 @@ def backend(guesses: Guesses, password: str | None) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/health", guarded(health)),
-            Route("/setup", guarded(setup), methods=["POST"]),
-            Route("/versions", guarded(versions)),
-            Route("/predict", guarded(predict), methods=["POST"]),
+            Route("/health", health),
+            Route("/setup", setup, methods=["POST"]),
+            Route("/versions", versions),
+            Route("/predict", predict, methods=["POST"]),
             Route("/webhook", webhook, methods=["POST"]),
         ],
         exception_handlers={ALError: _failed},
@@ -88,12 +82,9 @@ def backend(guesses: Guesses, password: str | None) -> Starlette:
 
 
 def _knows(request: Request, password: str) -> bool:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    try:
-        given = base64.b64decode(value)
-    except binascii.Error:
-        given = b""
-    return hmac.compare_digest(given, f"{USER}:{password}".encode()) and scheme.lower() == "basic"
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    expected = base64.b64encode(f"{USER}:{password}".encode())
+    return hmac.compare_digest(given.strip().encode("latin-1"), expected) and scheme.lower() == "basic"
 
 
 def _asked(body: bytes) -> tuple[list[dict[str, Any]], set[str] | None]:

@@ -5,7 +5,9 @@ the request is believed but its secret: it wakes somebody who looks.
 """
 
 import hmac
-from collections.abc import AsyncIterator
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -14,12 +16,67 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from al_pipeline.core.errors import ALError
 from al_pipeline.labelstudio.callbacks import SECRET_HEADER
 from al_pipeline.web.serve import CLOSE, read_body
-from al_pipeline.web.wakes import Waker
 
+log = logging.getLogger(__name__)
 # Ours has 40 bytes; one that people have set up to send everything may have a project's whole label config.
 MAX_BODY = 1 << 20
+# Seconds between two pieces of work: several people who answer at once are no reason to ask Label Studio all the time.
+REST = 0.5
+# Seconds that a piece of work may still take at the end; it can be left at any point.
+LAST_WORK = 5.0
+
+
+class Waker:
+    """A background thread and its wakes: however often it is woken while it works, it works once more.
+
+    Parameters
+    ----------
+    work : callable
+        Called once per wake, from the thread. What it raises is logged, in one line.
+    rest : float
+        Least seconds between the end of one call and the begin of the next.
+    """
+
+    def __init__(self, work: Callable[[], object], *, rest: float = REST) -> None:
+        self._work, self._rest = work, rest
+        self._wanted, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the work done soon; returns at once."""
+        self._wanted.set()
+
+    def stop(self) -> None:
+        """End the thread; a wake that it has not come to is dropped."""
+        self._over.set()
+        self._wanted.set()
+        self._thread.join(LAST_WORK)
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            # Cleared before the work: a wake during it may be about what it has not seen any more.
+            self._wanted.clear()
+            if self._over.is_set():
+                return
+            try:
+                self._work()
+            except ALError as error:
+                log.error("Nothing is decided, the sensor looks again: %s", _line(str(error)))
+            except Exception as error:  # noqa: BLE001 (whatever it is, the next wake must find somebody)
+                log.error("Nothing is decided: %s", _line(f"{type(error).__name__}: {error}"))
+            self._over.wait(self._rest)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def receiver(secret: str, waker: Waker) -> Starlette:

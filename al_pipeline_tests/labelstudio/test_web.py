@@ -24,8 +24,7 @@ from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend
 from al_pipeline.web.opening import open_round
 from al_pipeline.web.serve import serving
-from al_pipeline.web.wakes import Waker
-from al_pipeline.web.webhook import receiver
+from al_pipeline.web.webhook import Waker, receiver
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 from al_pipeline_tests.labelstudio.servers import Answer, Request, answering
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
@@ -161,6 +160,7 @@ def test_the_last_answer_launches_the_next_round_once(
             assert waker.wakes == wakes + 1
         [run] = dagster.launched
         assert run.tags["dagster/run_key"] == "r0001-attempt-1"
+        assert instance.has_dynamic_partition("rounds", "r0001")
     loop.deployment.ledger.close()
     ledger.close()
 
