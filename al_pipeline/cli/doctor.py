@@ -2,13 +2,13 @@
 
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
+from platform import python_version
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -71,11 +71,10 @@ def examine(load: Callable[[], "Settings"]) -> Iterator[Finding]:
 def _versions(settings: "Settings") -> Iterator[Finding]:
     numbers = {name: version(name) for name in PACKAGES}
     listed = ", ".join(f"{name} {number}" for name, number in numbers.items())
-    python = ".".join(map(str, sys.version_info[:3]))
     if numbers["dagster"] != numbers["dagster-webserver"]:
         yield Finding("versions", False, f"dagster and dagster-webserver differ: {listed}; run `make setup` again")
     else:
-        yield Finding("versions", True, f"Python {python}, {listed}")
+        yield Finding("versions", True, f"Python {python_version()}, {listed}")
 
 
 def _disk(settings: "Settings") -> Iterator[Finding]:

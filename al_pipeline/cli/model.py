@@ -27,7 +27,7 @@ def predict(
     """Predict every image in a folder with a checkpoint, and write a table of probabilities."""
     check_output(output, "--output")
     settings = configure(home)
-    from al_pipeline.loop.offline import check_folder, check_table, find_checkpoint
+    from al_pipeline.loop.offline import check_folder, check_table, find_checkpoint, predict_folder
 
     check_table(output)
     check_folder(folder)
@@ -35,7 +35,6 @@ def predict(
     from rich.progress import Progress
 
     from al_pipeline.core.learning.checkpoint import Checkpoint
-    from al_pipeline.loop.offline import predict_folder
 
     model = Checkpoint.load(stored)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

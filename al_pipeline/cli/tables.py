@@ -33,10 +33,7 @@ def rounds_table(rows: list["RoundRow"]) -> Table:
 
 def print_rounds(console: Console, rows: list["RoundRow"]) -> None:
     """Print the table, or that there is nothing yet."""
-    if rows:
-        console.print(rounds_table(rows))
-    else:
-        console.print("No round has been evaluated yet.")
+    console.print(rounds_table(rows) if rows else "No round has been evaluated yet.")
 
 
 def score_tables(results: "Results") -> Iterator[Table]:

@@ -24,12 +24,20 @@ class LocalLabelStudio(Service):
     """
 
     def __init__(self, data_dir: Path, images: Path, *, port: int, log: Path) -> None:
+        import uv
+
         self.url, self.document_root = f"http://{HOST}:{port}", images.resolve().parent
         known = self.credentials = make_credentials(data_dir)
         self.username, self.password, self.token = known.username, known.password, known.token
+        argv = [
+            uv.find_uv_bin(),
+            *("tool", "run", "--quiet", "--python", sys.executable, "--from", f"label-studio=={VERSION}"),
+            *("label-studio", "start", "--no-browser", "--internal-host", HOST, "--port", str(port)),
+            *("--data-dir", str(data_dir.resolve())),
+        ]
         super().__init__(
             "Label Studio",
-            _command(data_dir, port),
+            argv,
             log=log,
             health=lambda: answers(f"{self.url}/health"),
             env=self._environment(data_dir),
@@ -75,14 +83,3 @@ class LocalLabelStudio(Service):
             raise ServiceError(f"Label Studio cannot use port {self.port} of {HOST}: something listens there already")
         self.document_root.mkdir(parents=True, exist_ok=True)
         super().start()
-
-
-def _command(data_dir: Path, port: int) -> list[str]:
-    import uv
-
-    return [
-        uv.find_uv_bin(),
-        *("tool", "run", "--quiet", "--python", sys.executable, "--from", f"label-studio=={VERSION}"),
-        *("label-studio", "start", "--no-browser", "--internal-host", HOST, "--port", str(port)),
-        *("--data-dir", str(data_dir.resolve())),
-    ]

@@ -40,12 +40,7 @@ class Loop:
     """
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
-        self.deployment, self.instance = Deployment(settings), instance
-
-    @property
-    def settings(self) -> Settings:
-        """The settings."""
-        return self.deployment.settings
+        self.settings, self.deployment, self.instance = settings, Deployment(settings), instance
 
     def facts(self) -> Facts:
         """Return the facts of the newest round."""

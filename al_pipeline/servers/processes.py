@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 import httpx
@@ -51,6 +52,7 @@ def end_with_parent(by: int = signal.SIGTERM) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
 
 
+@dataclass(eq=False, repr=False)
 class Service:
     """One local server as a process group of its own.
 
@@ -70,20 +72,15 @@ class Service:
         Where it is to listen: another server that answers there is not taken for this one.
     """
 
-    def __init__(
-        self,
-        name: str,
-        argv: Sequence[str],
-        *,
-        log: Path,
-        health: Callable[[], bool],
-        env: Mapping[str, str] | None = None,
-        port: int | None = None,
-    ) -> None:
-        self.name, self.argv, self.log, self.health, self.port = name, list(argv), log, health, port
-        self.env = dict(os.environ if env is None else env)
-        self.process: subprocess.Popen[bytes] | None = None
-        self._family: list[psutil.Process] = []
+    name: str
+    argv: Sequence[str]
+    _: KW_ONLY
+    log: Path
+    health: Callable[[], bool]
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    port: int | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _family: list[psutil.Process] = field(default_factory=list, init=False)
 
     def start(self) -> None:
         """Start the process; returns at once."""

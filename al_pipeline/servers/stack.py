@@ -16,17 +16,10 @@ from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import HOST, Service, ServiceError, answers, free_port, port_in_use
 from al_pipeline.settings import Settings
 
-CODE_SERVER, EVENT_LOG = "al_pipeline.servers.code_server", "al_pipeline.servers.event_log"
 USUAL_PORTS = {"Dagster": 3000, "Label Studio": 8080}
 # The first start of Label Studio installs it and migrates its database: minutes on a slow disk.
 LABEL_STUDIO_TIMEOUT, DAGSTER_TIMEOUT = 900.0, 240.0
 Say = Callable[[str], None]
-
-
-def instance_file() -> Path:
-    """Return dagster.yaml: beside the package in a checkout, inside of it when installed from a wheel."""
-    package = Path(__file__).parents[1]
-    return next(p for p in (package.parent / "dagster.yaml", package / "dagster.yaml") if p.exists())
 
 
 class Stack:
@@ -82,10 +75,10 @@ class Stack:
         home = self.settings.dagster_home
         home.mkdir(parents=True, exist_ok=True)
         runs = str(home / "history" / "runs")  # where Dagster has them by default
-        event_log = {"module": EVENT_LOG, "class": "OpenEventLog", "config": {"base_dir": runs}}
-        (home / "dagster.yaml").write_text(
-            instance_file().read_text() + yaml.safe_dump({"event_log_storage": event_log})
-        )
+        event_log = {"module": "al_pipeline.servers.event_log", "class": "OpenEventLog", "config": {"base_dir": runs}}
+        # Beside the package in a checkout, inside of it when installed from a wheel.
+        ours = next(file for folder in Path(__file__).parents[1:3] if (file := folder / "dagster.yaml").exists())
+        (home / "dagster.yaml").write_text(ours.read_text() + yaml.safe_dump({"event_log_storage": event_log}))
         code_port = free_port()
         workspace = home / "workspace.yaml"
         server = {"host": HOST, "port": code_port, "location_name": LOCATION}
@@ -102,7 +95,7 @@ class Stack:
         return [
             service(
                 "Dagster code server",
-                *(CODE_SERVER, "code-server", "start", *code, "--location-name", LOCATION),
+                *("al_pipeline.servers.code_server", "code-server", "start", *code, "--location-name", LOCATION),
                 health=lambda: port_in_use(code_port),
             ),
             service(
@@ -141,12 +134,8 @@ class Stack:
         if self.label_studio:
             seconds = self.label_studio.wait_ready(LABEL_STUDIO_TIMEOUT)
             self.say(f"Label Studio answers after {seconds:.0f} s more")
-        Servers(
-            pid=os.getpid(),
-            started=psutil.Process().create_time(),
-            dagster_url=self.dagster_url,
-            label_studio_url=self.label_studio_url,
-        ).write(self.settings)
+        urls = {"dagster_url": self.dagster_url, "label_studio_url": self.label_studio_url}
+        Servers(pid=os.getpid(), started=psutil.Process().create_time(), **urls).write(self.settings)
 
     def check_alive(self) -> None:
         """Raise ServiceError if a server has ended by itself."""
@@ -175,7 +164,5 @@ def _port(name: str, wanted: int | None, last_url: str | None, taken: int | None
             )
         return wanted
     usual = [int(last_url.rsplit(":", 1)[1])] if last_url else []
-    for port in [*usual, USUAL_PORTS[name]]:
-        if port != taken and not port_in_use(port):
-            return port
-    return free_port()
+    free = (port for port in [*usual, USUAL_PORTS[name]] if port != taken and not port_in_use(port))
+    return next(free, None) or free_port()

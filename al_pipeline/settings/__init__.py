@@ -8,7 +8,6 @@ Launchpad, with the values set here as defaults.
 
 import json
 from functools import lru_cache
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -182,7 +181,7 @@ class Settings(BaseSettings):
 
     def given(self) -> dict[Name, Any]:
         """Return every setting that was given, secrets included, by its name or by those of its group and itself."""
-        return dict(sorted(flat(self.model_dump(exclude_unset=True)), key=itemgetter(0)))
+        return dict(sorted(flat(self.model_dump(exclude_unset=True))))
 
     def environment(self) -> dict[str, str]:
         """Return every setting that was given, secrets included, as variables ``AL_*`` for a child process alone."""

@@ -58,18 +58,15 @@ def _plain(name: Name, value: Any) -> Any:
 
 def _without_password(text: str) -> str:
     """Return a database's URL as it may be stored; PGPASSWORD, ~/.pgpass or AL_DATABASE_URL bring the password."""
-    from sqlalchemy import URL
+    from sqlalchemy.util import immutabledict
 
     from al_pipeline.ledger.database import parse_url
 
     url = parse_url(text)
     query = {key: value for key, value in url.query.items() if key in PUBLIC_IN_QUERY}
-    database = url.database
-    if url.get_backend_name() == "sqlite" and database:
-        database = str(Path(database).resolve())
-    return URL.create(
-        url.drivername, url.username, host=url.host, port=url.port, database=database, query=query
-    ).render_as_string()
+    if url.get_backend_name() == "sqlite" and url.database:
+        url = url.set(database=str(Path(url.database).resolve()))
+    return url._replace(password=None, query=immutabledict(query)).render_as_string()
 
 
 def _toml(values: Mapping[Name, Any]) -> str:

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,10 +97,8 @@ class Guesses:
         return next((path for path in paths if path.is_file()), None)
 
     def _newest(self) -> Path | None:
-        try:
+        with suppress(InputError):
             return find_checkpoint(self._artifacts, "latest")
-        except InputError:
-            return None
 
     def _checkpoint(self) -> Checkpoint | None:
         """Return the newest checkpoint; it is read again when a round is newer, or was trained anew."""

@@ -38,8 +38,12 @@ def backend(guesses: Guesses, password: str | None) -> Starlette:
         nothing.
     """
 
+    expected = base64.b64encode(f"{USER}:{password}".encode())
+
     def check(request: Request) -> None:
-        if password is not None and not _knows(request, password):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        known = hmac.compare_digest(given.strip().encode("latin-1"), expected) and scheme.lower() == "basic"
+        if password is not None and not known:
             said = "the password is missing or wrong (AL_ML_BACKEND_PASSWORD)"
             raise HTTPException(401, said, {"WWW-Authenticate": "Basic"} | CLOSE)
 
@@ -79,12 +83,6 @@ def backend(guesses: Guesses, password: str | None) -> Starlette:
         ],
         exception_handlers={ALError: _failed},
     )
-
-
-def _knows(request: Request, password: str) -> bool:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    expected = base64.b64encode(f"{USER}:{password}".encode())
-    return hmac.compare_digest(given.strip().encode("latin-1"), expected) and scheme.lower() == "basic"
 
 
 def _asked(body: bytes) -> tuple[list[dict[str, Any]], set[str] | None]:

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Self
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -45,15 +46,16 @@ class Waker:
         self._wanted, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Start the thread."""
         self._thread.start()
+        return self
 
     def wake(self) -> None:
         """Have the work done soon; returns at once."""
         self._wanted.set()
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the thread; a wake that it has not come to is dropped."""
         self._over.set()
         self._wanted.set()
@@ -69,14 +71,10 @@ class Waker:
             try:
                 self._work()
             except ALError as error:
-                log.error("Nothing is decided, the sensor looks again: %s", _line(str(error)))
+                log.error("Nothing is decided, the sensor looks again: %s", " ".join(str(error).split()))
             except Exception as error:  # noqa: BLE001 (whatever it is, the next wake must find somebody)
-                log.error("Nothing is decided: %s", _line(f"{type(error).__name__}: {error}"))
+                log.error("Nothing is decided: %s", " ".join(f"{type(error).__name__}: {error}".split()))
             self._over.wait(self._rest)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def receiver(secret: str, waker: Waker) -> Starlette:
@@ -87,7 +85,7 @@ def receiver(secret: str, waker: Waker) -> Starlette:
     secret : str
         Expected in the header ``X-AL-Webhook-Secret``.
     waker : Waker
-        Started and stopped with the application.
+        Entered and left with the application.
     """
     expected = secret.encode()
 
@@ -99,16 +97,10 @@ def receiver(secret: str, waker: Waker) -> Starlette:
         waker.wake()
         return JSONResponse({"status": "ACCEPTED"}, 202)
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "UP"})
-
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        waker.start()
-        try:
+        with waker:
             yield
-        finally:
-            waker.stop()
 
-    routes = [Route("/webhook", webhook, methods=["POST"]), Route("/health", health)]
-    return Starlette(routes=routes, lifespan=lifespan)
+    health = Route("/health", lambda _: JSONResponse({"status": "UP"}))
+    return Starlette(routes=[Route("/webhook", webhook, methods=["POST"]), health], lifespan=lifespan)

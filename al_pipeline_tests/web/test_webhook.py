@@ -141,13 +141,11 @@ def test_decisions_that_fail_are_told_in_a_line_and_the_next_wake_is_heard(caplo
 
 def test_a_waker_ends_also_while_it_rests_and_drops_what_is_left() -> None:
     work = Work()
-    waker = Waker(work, rest=3600)
-    waker.start()
-    waker.wake()
-    assert work.began.acquire(timeout=BOUND)
-    work.go.release()
-    waker.wake()
-    waker.stop()
+    with Waker(work, rest=3600) as waker:
+        waker.wake()
+        assert work.began.acquire(timeout=BOUND)
+        work.go.release()
+        waker.wake()
     assert not waker._thread.is_alive()
     assert not work.began.acquire(blocking=False)
 
