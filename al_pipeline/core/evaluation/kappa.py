@@ -18,7 +18,13 @@ Integers = npt.NDArray[np.int64]
 
 
 def stop_set(n: int, seed: int, size: int = STOP_SET) -> Integers:
-    """Return the rows of the stop set, ascending, shape (min(n, size),): those of a seed are the same every round."""
+    """Return the rows of the stop set: a random sample of n rows, the same for a seed in every round.
+
+    Returns
+    -------
+    int64 array, shape (min(n, size),)
+        Ascending.
+    """
     return np.sort(generator(seed, 0, "stop set").permutation(n)[:size])
 
 

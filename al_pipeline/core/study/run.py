@@ -53,13 +53,20 @@ class StudyError(ALError):
 
 @dataclass(frozen=True)
 class Study:
-    """What a study found."""
+    """What a study found.
 
-    # As of `simulate.simulate`: by seed, strategy and round, in the plan's order.
+    Attributes
+    ----------
+    results : DataFrame
+        As of `simulate.simulate`: by seed, strategy and round, in the plan's order.
+    folder : Path
+        Of the cells: one Parquet file per seed, and ``plan.json``.
+    computed : tuple of int
+        The seeds that were not there before.
+    """
+
     results: pd.DataFrame
-    # Of the cells: one Parquet file per seed, and ``plan.json``.
     folder: Path
-    # The seeds that were not there before.
     computed: tuple[int, ...]
 
 

@@ -98,12 +98,22 @@ def simulate(
 
 @dataclass(frozen=True)
 class World:
-    """What a seed's runs share."""
+    """What a seed's runs share.
 
-    # In the order of the ids, as in the real loop, so that a draw depends on the samples and not on where files lie.
+    Attributes
+    ----------
+    pool, holdout : Given
+        In the order of the ids, as in the real loop, so that a draw depends on the samples and not on where files lie.
+    truth : sequence of str, length m
+        The holdout's labels.
+    answers : int64 array, shape (n,)
+        Of `oracle.answers`, for the pool.
+    class_names : sequence of str, length K
+    seed : int
+    """
+
     pool: Given
     holdout: Given
-    # The holdout's labels, and the pool's by `oracle.answers`.
     truth: Sequence[str]
     answers: Rows
     class_names: Sequence[str]
