@@ -140,4 +140,4 @@ def flat(values: Mapping[str, Any], group: Name = ()) -> Iterator[tuple[Name, An
 
 def shown(value: Any) -> str:
     """Return a value as a sentence has it."""
-    return shorten(repr(value), 80, placeholder=" …")
+    return shorten(repr(value), 300, placeholder=" …")

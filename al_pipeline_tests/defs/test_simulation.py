@@ -198,7 +198,7 @@ def test_a_cell_that_fails_leaves_nothing_and_is_the_only_one_that_is_missing(he
     before = (heads.settings.artifacts / "simulation" / "0" / "random.parquet").stat().st_mtime_ns
     failed = run_cell(heads, "k_center", 0, round_config={"strategy": "margin", "balanced": True})
     assert not failed.success
-    assert "'k_center' has no balanced form" in errors_of(failed)
+    assert "balanced = true does not go with the strategy 'k_center'" in errors_of(failed)
     assert heads.instance.get_materialized_partitions(dg.AssetKey("simulation")) == {"0|random"}
     assert run_cell(heads, "k_center", 0).success
     assert heads.instance.get_materialized_partitions(dg.AssetKey("simulation")) == {"0|random", "0|k_center"}
