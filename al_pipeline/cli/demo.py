@@ -44,13 +44,14 @@ def demo(
     end_on_signals()
     began = time.monotonic()
     settings = prepare((home or Path(".al/demo")).resolve(), images, fresh=fresh)
-    from al_pipeline.cli.tables import print_rounds
-    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-    from al_pipeline.servers.observer import open_loop, truth
     from al_pipeline.servers.stack import Stack
 
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
     settings.keep()
+    from al_pipeline.cli.tables import print_rounds
+    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+    from al_pipeline.servers.observer import open_loop, truth
+
     with stack, open_loop(settings) as loop:
         start_loop(stack, loop)
         client, project_id = loop.deployment.label_studio, loop.deployment.project_id()

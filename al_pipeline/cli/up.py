@@ -31,14 +31,17 @@ def up(
     """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
     end_on_signals()
     settings = configure(home, images)
-    check_images(settings)
     from al_pipeline.core.learning.options import check_weights
-    from al_pipeline.servers.observer import open_loop
-    from al_pipeline.servers.stack import Stack
 
     check_weights(settings.training.weights)
+    check_images(settings)
+    from al_pipeline.servers.stack import Stack
+
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
     say(escape(settings.keep()))
+    # Dagster, once nothing that was said can be wrong any more.
+    from al_pipeline.servers.observer import open_loop
+
     with stack, open_loop(settings) as loop:
         start_loop(stack, loop)
         closing_words(stack, loop)
