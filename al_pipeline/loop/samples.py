@@ -58,7 +58,9 @@ class StoredSamples:
         #: Sample ids of the pool, not of the holdout.
         self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris: Mapping[str, str] = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-        self.start: Checkpoint = _start(training, seed, _written(training.weights))
+        # What is frozen can be hashed, which pyright does not know of pydantic.
+        written = _written(training.weights)
+        self.start: Checkpoint = _start(training, seed, written)  # pyright: ignore[reportArgumentType]
         seen_as = f"{training.image_size}{'-flip' if training.test_time_flip else ''}"
         folder = f"{self.start.info.backbone_hash[:16]}-{seen_as}-v{PREPROCESSING}"
         self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)

@@ -78,7 +78,7 @@ def test_another_round_gives_another_network_and_so_does_another_seed(
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-def test_every_optimizer_moves_the_weights(paths: list[str], optimizer: str) -> None:
+def test_every_optimizer_moves_the_weights(paths: list[str], optimizer: Any) -> None:
     options = TrainingOptions(image_size=16, epochs=1, learning_rate=1e-3, optimizer=optimizer)
     start = untrained(NAMES, options, seed=0, round_number=0).checkpoint.state
     end = train(paths[:4], LABELS[:4], NAMES, options, seed=0, round_number=0).checkpoint.state
