@@ -34,9 +34,11 @@ def up(
     from al_pipeline.core.learning.options import check_weights
 
     check_weights(settings.training.weights)
-    check_images(settings)
-    from al_pipeline.servers.stack import Stack
+    from al_pipeline.servers.stack import Stack, check_port
 
+    check_port("Dagster", dagster_port)
+    check_port("Label Studio", label_studio_port)
+    check_images(settings)
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
     say(escape(settings.keep()))
     # Dagster, once nothing that was said can be wrong any more.

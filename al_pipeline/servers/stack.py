@@ -155,13 +155,18 @@ class Stack:
         self.stop()
 
 
+def check_port(name: str, wanted: int | None) -> None:
+    """Raise InputError if something listens on the port that is asked for."""
+    if wanted is not None and port_in_use(wanted):
+        raise InputError(
+            f"Port {wanted}, asked for {name}, is in use on {HOST}: end what listens there or choose another port "
+            "(without the option a free one is taken)"
+        )
+
+
 def _port(name: str, wanted: int | None, last_url: str | None, taken: int | None = None) -> int:
+    check_port(name, wanted)
     if wanted is not None:
-        if port_in_use(wanted):
-            raise InputError(
-                f"Port {wanted}, asked for {name}, is in use on {HOST}: end what listens there or choose another "
-                "port (without the option a free one is taken)"
-            )
         return wanted
     usual = [int(last_url.rsplit(":", 1)[1])] if last_url else []
     free = (port for port in [*usual, USUAL_PORTS[name]] if port != taken and not port_in_use(port))
