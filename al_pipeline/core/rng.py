@@ -11,7 +11,7 @@ def generator(seed: int, round_number: int, purpose: str) -> np.random.Generator
     Parameters
     ----------
     seed : int
-        The experiment's seed, >= 0.
+        The seed of a loop or a study, >= 0.
     round_number : int
         0, 1, 2, …
     purpose : str

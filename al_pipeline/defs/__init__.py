@@ -8,10 +8,8 @@ from al_pipeline.settings import Settings
 
 def build(settings: Settings) -> dg.Definitions:
     """Return the definitions of one deployment."""
-    from al_pipeline.defs import checks as stopping
-    from al_pipeline.defs import jobs, schedules, sensors
-    from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation
-    from al_pipeline.defs.assets import tasks as pushing
+    from al_pipeline.defs import checks, jobs, schedules, sensors
+    from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation, tasks
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.resources import tunables
     from al_pipeline.loop.deployment import Deployment
@@ -19,9 +17,9 @@ def build(settings: Settings) -> dg.Definitions:
     artifacts = UPath(settings.artifacts)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(
-            [data, labeling, model, evaluation, pushing, query, simulation, comparison], include_specs=True
+            [data, labeling, model, evaluation, tasks, query, simulation, comparison], include_specs=True
         ),
-        asset_checks=[stopping.worth_going_on],
+        asset_checks=[checks.worth_going_on],
         jobs=[jobs.setup_job, jobs.round_job, jobs.retrain_job, jobs.learning_curve_job, jobs.simulate_job],
         sensors=[sensors.annotations_landed(settings), sensors.round_failed],
         schedules=[schedules.nightly_round(settings)],

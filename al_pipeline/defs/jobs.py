@@ -4,7 +4,7 @@ import dagster as dg
 
 # Runs with this tag never overlap (dagster.yaml).
 TRAINS = {"al_pipeline/trains": "true"}
-# Nobody waits for an experiment as people wait for a round.
+# Nobody waits for a study as people wait for a round.
 WAITS = {"dagster/priority": "-1"}
 
 setup_job = dg.define_asset_job(

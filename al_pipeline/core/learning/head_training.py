@@ -1,4 +1,4 @@
-"""Training in mode `head`: from features and labels to a classifier; the loop and its simulation both go this way."""
+"""Training in mode `head`: from features and labels to a classifier; rounds and studies both go this way."""
 
 import hashlib
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Who answers in an experiment: the class folders, with as many errors and skips as wished."""
+"""Who answers in a study: the class folders, with as many errors and skips as wished."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Experiments without people: the loop with an oracle that knows the answers, to compare query strategies fairly."""
+"""A study's runs: the loop without people, with an oracle that knows the answers, to compare strategies fairly."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

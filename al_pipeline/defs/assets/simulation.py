@@ -1,4 +1,4 @@
-"""The simulation group, first half: one strategy and one seed of an experiment without people, per partition."""
+"""The simulation group, first half: one strategy and one seed of a study, per partition."""
 
 import time
 from typing import TYPE_CHECKING, Any
