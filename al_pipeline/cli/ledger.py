@@ -12,6 +12,8 @@ from al_pipeline.core.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from al_pipeline.settings import Settings
+
 ledger_commands = typer.Typer(help="The ledger of labels: bring labels along, check it.", no_args_is_help=True)
 Format = Literal["csv", "parquet", "json"]
 
@@ -32,6 +34,7 @@ def export(
         raise InputError(f"{output}: the format is not clear from the name; add --format csv, parquet or json")
     check_output(output, "FILE")
     settings = configure(home)
+    _check_kept(settings)
     from al_pipeline.core.files import whole_file
     from al_pipeline.ledger import Ledger
 
@@ -105,6 +108,7 @@ def import_(
 def verify(home: Home = None) -> None:
     """Check that no label is without its source, doubled or of the holdout, and that the file is whole."""
     settings = configure(home)
+    _check_kept(settings)
     from al_pipeline.ledger.verify import verify as check
 
     report = check(settings.ledger_url)
@@ -115,6 +119,12 @@ def verify(home: Home = None) -> None:
         console.print(f"{len(report.problems)} problems. Nothing was changed; restore a backup, or mend them by hand")
         raise typer.Exit(1)
     console.print("No problem was found.")
+
+
+def _check_kept(settings: "Settings") -> None:
+    """Refuse a home without a ledger, which may be misspelt, instead of making an empty one there."""
+    if settings.database_url is None and not (settings.home / "ledger.sqlite3").exists():
+        raise InputError(f"There is no ledger in {settings.home}: run `al up`, or name another home (--home, AL_HOME)")
 
 
 def _read(path: Path) -> "pd.DataFrame":

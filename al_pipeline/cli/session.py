@@ -41,11 +41,20 @@ def say(line: str) -> None:
 
 
 def configure(home: Path | None, images: Path | None = None) -> "Settings":
-    """Read the settings, with what the command line says above everything."""
+    """Read the settings, with what the command line says above everything.
+
+    Raises
+    ------
+    InputError
+        They cannot be used, or the home is no folder.
+    """
     from al_pipeline.settings import load_settings
 
     given = {"home": home, "images": images}
-    return load_settings(**{name: path for name, path in given.items() if path is not None})
+    settings = load_settings(**{name: path for name, path in given.items() if path is not None})
+    if settings.home.exists() and not settings.home.is_dir():
+        raise InputError(f"The home {settings.home} is a file: name a folder (--home, AL_HOME)")
+    return settings
 
 
 def check_images(settings: "Settings", *, named: bool = False) -> None:

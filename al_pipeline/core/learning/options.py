@@ -140,4 +140,4 @@ def check_weights(weights: str) -> None:
             f"unknown weights {weights!r}; choose none, imagenet, or the path of a .safetensors, .pt or .pth file"
         )
     if not path.exists():
-        raise CheckpointError(f"There is no file {path.absolute()}: materialize the checkpoint, or mend the path")
+        raise CheckpointError(f"There is no file {path.absolute()} of weights: mend the path in training.weights")
