@@ -34,7 +34,7 @@ def export(
         raise InputError(f"{output}: the format is not clear from the name; add --format csv, parquet or json")
     check_output(output, "FILE")
     settings = configure(home)
-    _check_kept(settings)
+    _check_kept(settings, home)
     from al_pipeline.core.files import whole_file
     from al_pipeline.ledger import Ledger
 
@@ -108,7 +108,7 @@ def import_(
 def verify(home: Home = None) -> None:
     """Check that no label is without its source, doubled or of the holdout, and that the file is whole."""
     settings = configure(home)
-    _check_kept(settings)
+    _check_kept(settings, home)
     from al_pipeline.ledger.verify import verify as check
 
     report = check(settings.ledger_url)
@@ -121,10 +121,10 @@ def verify(home: Home = None) -> None:
     console.print("No problem was found.")
 
 
-def _check_kept(settings: "Settings") -> None:
-    """Refuse a home without a ledger, which may be misspelt, instead of making an empty one there."""
-    if settings.database_url is None and not (settings.home / "ledger.sqlite3").exists():
-        raise InputError(f"There is no ledger in {settings.home}: run `al up`, or name another home (--home, AL_HOME)")
+def _check_kept(settings: "Settings", named: Path | None) -> None:
+    """Refuse a home that was named and has no ledger: it may be misspelt, and must not get an empty one."""
+    if named is not None and settings.database_url is None and not (settings.home / "ledger.sqlite3").exists():
+        raise InputError(f"There is no ledger in {settings.home}: run `al up`, or name another home")
 
 
 def _read(path: Path) -> "pd.DataFrame":
