@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.annotation import Annotation, unknown_author
 from al_pipeline.labelstudio.config import choice, classes_in, instructions, label_config
 from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.labelstudio.events import ProjectCounts, ServerInfo, TaskAnswers, TaskStatus, parse_answers, parse_task
@@ -22,7 +22,7 @@ COUNTERS = "id,task_number,num_tasks_with_annotations,total_annotations_number,s
 TASK_FIELDS = "id,data,total_annotations,cancelled_annotations,updated_at"
 ANNOTATION_FIELDS = (
     "id,data,annotations,result,completed_by,was_cancelled,ground_truth,lead_time,created_at,updated_at,"
-    "parent_prediction,parent_annotation"
+    "parent_prediction,parent_annotation,import_id"
 )
 Conditions = Sequence[dict[str, Any]]
 
@@ -310,14 +310,20 @@ class LabelStudio:
         return self.connection.read(f"list the tasks of project {project_id}", tasks)
 
     def _annotator(self, raw: dict[str, Any]) -> str:
-        """Return the login of who answered; ids mean nothing outside of this server."""
+        """Return the login of who answered; ids mean nothing outside of this server.
+
+        Whoever has no account any more is nobody's equal: without a login each annotation is by a person of its own.
+        """
         person = raw.get("completed_by")
         if isinstance(person, dict):
             return str(person.get("email") or person.get("id"))
+        if raw.get("import_id") is not None:
+            # The server gives it to whoever has the number that its author had elsewhere.
+            return unknown_author(raw["import_id"])
         if person not in self._usernames:
             users = self.connection.read("list the users", lambda: self.connection.sdk.users.list())
             self._usernames = {user.id: user.email for user in users if user.id and user.email}
-        return self._usernames.get(int(person or 0), f"user {person}")
+        return self._usernames.get(person) or unknown_author(raw["id"])
 
 
 def of_round(round_key: str) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from html import escape
 from typing import Any
 from xml.etree import ElementTree
 
-IMAGE, CHOICES = "image", "label"
+from al_pipeline.core.labels.annotation import CHOICES
+
+IMAGE = "image"
 # Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts); classes beyond them are chosen by
 # mouse or through the filter.
 HOTKEYS = "1234567890qwertyiopasdfgjklzcbnm"

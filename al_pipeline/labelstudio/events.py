@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from al_pipeline.core.labels.annotation import Annotation
-from al_pipeline.labelstudio.config import CHOICES
+from al_pipeline.core.labels.annotation import Annotation, choices_of, kind_of, origin_of
 
 
 @dataclass(frozen=True)
@@ -58,21 +57,23 @@ class TaskAnswers:
 
 def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any], annotator: str) -> Annotation:
     """Return what an annotation's JSON says."""
-    cancelled = bool(raw.get("was_cancelled"))
-    parts = [part for part in raw.get("result") or [] if part.get("from_name") == CHOICES]
-    choices = [choice for part in parts for choice in part.get("value", {}).get("choices", [])]
+    kind, chosen = kind_of(raw), choices_of(raw)
     return Annotation(
         annotation_id=int(raw["id"]),
         task_id=task_id,
         sample_id=data.get("sample_id"),
         round=data.get("round"),
         annotator=annotator,
-        value=choices[0] if len(choices) == 1 and not cancelled else None,
-        cancelled=cancelled,
+        value=chosen[0] if len(chosen) == 1 and kind != "skip_choice" else None,
+        cancelled=bool(raw.get("was_cancelled")),
         lead_time=raw.get("lead_time"),
         created_at=datetime.fromisoformat(raw["created_at"]),
         updated_at=datetime.fromisoformat(raw["updated_at"]),
         raw=raw,
+        kind=kind,
+        origin=origin_of(raw),
+        parent_prediction=raw.get("parent_prediction"),
+        import_id=raw.get("import_id"),
     )
 
 

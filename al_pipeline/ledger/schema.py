@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # The newest migration; a test compares it with the migrations' own head.
-REVISION = "0003"
+REVISION = "0004"
 # Source of the labels that people brought along (`ledger.imports`).
 IMPORTED = "import"
 # Purpose of the tasks that ask once more about a sample that has labels already.
@@ -48,7 +48,7 @@ SampleId = sa.String(32)
 RoundKey = sa.String(8)
 EventId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 # Votes are counted from an index of these alone, person by person in the order of the samples.
-VOTE = "sample_id annotator updated_at annotation_id deleted cancelled value round source"
+VOTE = "sample_id annotator updated_at annotation_id deleted kind value round source"
 
 
 def _partial(condition: str) -> dict[str, Any]:
@@ -124,8 +124,14 @@ annotation_events = sa.Table(
     # Somebody took the answer back: it stays here, and is no answer any more.
     sa.Column("deleted", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("first_seen_round", RoundKey),
+    # What it is worth, and where it comes from: see `core.labels.annotation`.
+    sa.Column("kind", sa.String(16), nullable=False, server_default="answer"),
+    sa.Column("origin", sa.Text),
+    sa.Column("parent_prediction", sa.BigInteger),
+    sa.Column("import_id", sa.BigInteger),
     # Pulling the same state of an annotation again adds nothing.
     sa.UniqueConstraint("source", "annotation_id", "updated_at", name="uq_annotation_events_state"),
+    sa.Index("ix_annotation_events_import_id", "import_id"),
 )
 
 # The latest state of each annotation, kept up by `Ledger.append`. A server that was set back to an older state gives
@@ -146,9 +152,14 @@ annotations = sa.Table(
     sa.Column("lead_time", sa.Double),
     sa.Column("pulled_at", UTCDateTime, nullable=False),
     sa.Column("deleted", sa.Boolean, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False, server_default="answer"),
+    sa.Column("origin", sa.Text),
+    sa.Column("parent_prediction", sa.BigInteger),
+    sa.Column("import_id", sa.BigInteger),
     sa.Column("event_id", EventId, sa.ForeignKey("annotation_events.id"), nullable=False),
     sa.Index("ix_annotations_task", "source", "task_id", "deleted", "cancelled"),
     sa.Index("ix_annotations_votes", *VOTE.split()),
+    sa.Index("ix_annotations_corrections", "sample_id", **_partial("kind = 'correction'")),
 )
 
 label_snapshots = sa.Table(
@@ -157,6 +168,8 @@ label_snapshots = sa.Table(
     sa.Column("round", RoundKey, primary_key=True),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("labels_hash", sa.String(64), nullable=False),
+    # The version of the class set that its labels are of; None where none was stored yet.
+    sa.Column("class_set", sa.Integer),
 )
 
 snapshot_labels = sa.Table(
@@ -180,4 +193,30 @@ watermarks = sa.Table(
     sa.Column("pulled_at", UTCDateTime),
     sa.Column("answers_over", sa.Integer, nullable=False, server_default="0"),
     sa.Column("skips_over", sa.Integer, nullable=False, server_default="0"),
+)
+
+# Label Studio projects whose annotations are here. The identity is written into the project itself, so that it stays
+# the same under another address; it is the source of the project's annotations.
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("identity", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    # By the server's clock: another project may get the id of one that was deleted.
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("seen_at", UTCDateTime, nullable=False),
+)
+
+# The history of the class set: each row is what one action made of the set before it.
+class_sets = sa.Table(
+    "class_sets",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("made_at", UTCDateTime, nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("arguments", sa.JSON, nullable=False),
+    sa.Column("names", sa.JSON, nullable=False),
+    sa.Column("meaning", sa.JSON, nullable=False),
 )

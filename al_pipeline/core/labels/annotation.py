@@ -1,8 +1,20 @@
 """What one person said about one sample: the form of it from Label Studio's JSON to the label that is trained on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
+
+# A Choices tag of this name, and one choice of it: what an answer is read from.
+CHOICES = "label"
+# The choice of somebody who cannot tell: an answer, and no class.
+UNSURE = "unsure"
+Kind = Literal["answer", "skip", "skip_choice", "unsure", "empty", "hasty", "guess", "copy", "correction"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# Only these are votes, if they name a class.
+VOTES: tuple[Kind, ...] = ("answer", "correction")
+# Whoever leaves one of these has dealt with the sample, and has given no label.
+DEALT_WITH: tuple[Kind, ...] = ("skip", "skip_choice", "unsure", "hasty")
 
 
 @dataclass(frozen=True)
@@ -20,7 +32,7 @@ class Annotation:
     value : str or None
         The chosen class; None for a skip, and for an answer with no choice or several.
     cancelled : bool
-        Whether it is a skip.
+        Whether Label Studio counts it as a skip.
     lead_time : float or None
         Seconds that the person took.
     created_at, updated_at : datetime
@@ -29,6 +41,15 @@ class Annotation:
         All of it, as Label Studio showed it.
     deleted : bool
         Whether somebody has taken it back.
+    kind : str
+        What it is worth: ``answer``; ``skip``; ``skip_choice``, a skip that carries a choice; ``unsure``; ``empty``,
+        with no choice or several; ``hasty``, given sooner than a person can look; ``guess``, made from a prediction by
+        a click for many tasks; ``copy``, an annotation that was exported and imported again; ``correction``, which
+        replaces whatever was said of the sample before it.
+    origin : str or None
+        Label Studio's: ``manual``, ``prediction`` (a guess that the person has submitted), ``prediction-changed``.
+    parent_prediction, import_id : int or None
+        The prediction it was made from; the annotation it is a copy of.
     """
 
     annotation_id: int
@@ -43,3 +64,43 @@ class Annotation:
     updated_at: datetime
     raw: dict[str, Any]
     deleted: bool = False
+    kind: Kind = "answer"
+    origin: str | None = None
+    parent_prediction: int | None = None
+    import_id: int | None = None
+
+
+def unknown_author(annotation_id: int) -> str:
+    """Return the name of an annotation's author where nobody knows who that is: of each annotation another one."""
+    return f"unknown author of annotation {annotation_id}"
+
+
+def is_unknown(annotator: str) -> bool:
+    """Say whether the name stands for an author whom nobody knows."""
+    return annotator.startswith(unknown_author(0)[:-1])
+
+
+def choices_of(raw: Mapping[str, Any]) -> list[str]:
+    """Return the classes that an annotation's JSON names."""
+    parts = [part for part in raw.get("result") or [] if part.get("from_name") == CHOICES]
+    return [choice for part in parts for choice in part.get("value", {}).get("choices", [])]
+
+
+def origin_of(raw: Mapping[str, Any]) -> str | None:
+    """Return where the choice comes from, None if Label Studio does not say."""
+    parts = [part for part in raw.get("result") or [] if part.get("from_name") == CHOICES]
+    return next((str(part["origin"]) for part in parts if part.get("origin")), None)
+
+
+def kind_of(raw: Mapping[str, Any]) -> Kind:
+    """Return what an annotation's JSON is worth, by itself; whether it is a copy, only the ledger knows."""
+    chosen = choices_of(raw)
+    if raw.get("was_cancelled"):
+        return "skip_choice" if chosen else "skip"
+    made = raw.get("parent_prediction") is not None and raw.get("lead_time") is None
+    # Whoever submits a guess in the editor takes time, and the result says that it was a prediction.
+    if made and not any(part.get("origin") for part in raw.get("result") or []):
+        return "guess"
+    if len(chosen) != 1:
+        return "empty"
+    return "unsure" if chosen[0] == UNSURE else "answer"
