@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
+from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger.frames import ANSWERS, EXPORT, SNAPSHOT
 from al_pipeline.ledger.schema import (
     IMPORTED,
@@ -16,25 +18,33 @@ from al_pipeline.ledger.schema import (
     snapshot_labels,
 )
 
+# Made by a click for many tasks, or told already: nobody's answer.
+NO_ANSWERS = ("guess", "copy")
+# The kind of an answer whose class is none of today's: a view's alone, no annotation is stored as this.
+RETIRED = "retired"
+EXTRA = ("origin", "parent_prediction")
 
-def current_answers(*, purpose: str | None = None, round_key: str | None = None) -> sa.Select[tuple]:
-    """Select the latest state of every annotation that stands, with its sample's purpose.
+
+def current_answers(
+    class_set: ClassSet | None, *, purpose: str | None = None, round_key: str | None = None
+) -> sa.Select[tuple]:
+    """Select the latest state of every annotation that stands and is somebody's answer, with its sample's purpose.
 
     The columns are those of `frames.ANSWERS`. A sample is holdout if the images say so; else its purpose is that of
     the task that asks about it now, or else of the (withdrawn) task that was answered. Labels that people brought along
-    are answers to a query.
+    are answers to a query. What answers no task of ours has no purpose. Values are today's classes.
     """
-    columns = _with_purpose(round_key)
+    columns = _with_purpose(class_set, round_key)
     query = sa.select(*(columns.c[name] for name in ANSWERS)).order_by(columns.c.sample_id, columns.c.annotation_id)
     return query if purpose is None else query.where(columns.c.purpose == purpose)
 
 
-def export() -> sa.Select[tuple]:
+def export(class_set: ClassSet | None) -> sa.Select[tuple]:
     """Select the labels that people gave, the latest per person and sample, with all that is known about them.
 
     The columns are those of `frames.EXPORT`. Skips, and answers that were changed later, are not labels.
     """
-    answers = _with_purpose()
+    answers = _with_purpose(class_set)
     newest = sa.func.row_number().over(
         partition_by=[answers.c.sample_id, answers.c.annotator],
         order_by=[answers.c.updated_at.desc(), answers.c.annotation_id.desc()],
@@ -48,7 +58,7 @@ def export() -> sa.Select[tuple]:
         .select_from(ranked)
         .outerjoin(samples, samples.c.sample_id == ranked.c.sample_id)
         .outerjoin(task, (task.c.sample_id == ranked.c.sample_id) & (task.c.round == ranked.c.round))
-        .where(ranked.c.newest == 1, ~ranked.c.cancelled, ranked.c.value.is_not(None))
+        .where(ranked.c.newest == 1, ranked.c.kind.in_(VOTES), ranked.c.value.is_not(None))
         .order_by(ranked.c.sample_id, ranked.c.annotator)
     )
 
@@ -68,46 +78,35 @@ def frozen(round_key: str) -> sa.Select[tuple]:
     return sa.select(*(label[name] for name in SNAPSHOT)).where(label.round == round_key).order_by(label.sample_id)
 
 
-def labels(min_votes: int, *, but: str | None = None) -> sa.Select[tuple[int]]:
-    """Select how many samples have votes of that many people, without the holdout and the samples of a round."""
-    answers = _with_purpose()
-    votes = (
-        sa.select(answers.c.sample_id)
-        .where(answers.c.purpose == "query", ~answers.c.cancelled, answers.c.value.is_not(None))
-        .group_by(answers.c.sample_id)
-        .having(sa.func.count(answers.c.annotator.distinct()) >= min_votes)
-    )
-    if but is not None:
-        theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == but)
-        votes = votes.where(answers.c.sample_id.not_in(theirs))
-    return sa.select(sa.func.count()).select_from(votes.subquery())
+def labels(
+    min_votes: int, class_set: ClassSet | None, class_names: Sequence[str] | None = None, *, but: str | None = None
+) -> sa.Select[tuple[int]]:
+    """Select how many samples have enough votes, without the holdout and the samples of a round."""
+    counted = _counted(min_votes, class_set, class_names)
+    query = sa.select(sa.func.count()).select_from(counted)
+    if but is None:
+        return query
+    theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == but)
+    return query.where(counted.c.sample_id.not_in(theirs))
 
 
-def agreed(min_votes: int, class_names: Sequence[str] | None = None) -> sa.Select[tuple]:
+def agreed(min_votes: int, class_set: ClassSet | None, class_names: Sequence[str] | None = None) -> sa.Select[tuple]:
     """Select sample, label, votes and number of votes where most people's latest answers to a query agree.
 
     One walk along `ix_annotations_votes`; only samples that were answered differently are counted value by value.
     """
-    vote = annotations.alias("vote")
-    n = sa.func.count().label("n")
-    lowest, highest = sa.func.min(vote.c.value).label("lowest"), sa.func.max(vote.c.value).label("highest")
-    counted = (
-        sa.select(vote.c.sample_id, lowest, highest, n)
-        .where(*_is_vote(vote, class_names))
-        .group_by(vote.c.sample_id)
-        .having(n >= min_votes)
-        .subquery()
-    )
+    counted = _counted(min_votes, class_set, class_names)
     one = annotations.alias("one")
-    theirs = [one.c.sample_id == counted.c.sample_id, *_is_vote(one, class_names)]
-    values = sa.select(one.c.value).where(*theirs).group_by(one.c.value)
+    value = _value(one, class_set)
+    theirs = [one.c.sample_id == counted.c.sample_id, *_is_vote(one, class_set, class_names)]
+    values = sa.select(value).where(*theirs).group_by(value)
     most = values.having(2 * sa.func.count() > counted.c.n).scalar_subquery()
     same = counted.c.lowest == counted.c.highest
     label = sa.case((same, counted.c.lowest), else_=most)
     found = sa.select(counted, label.label("label")).subquery()
     again = annotations.alias("again")
-    for_it = [again.c.sample_id == found.c.sample_id, again.c.value == found.c.label, *_is_vote(again, class_names)]
-    agreeing = sa.select(sa.func.count()).where(*for_it).scalar_subquery()
+    for_it = [again.c.sample_id == found.c.sample_id, _value(again, class_set) == found.c.label]
+    agreeing = sa.select(sa.func.count()).where(*for_it, *_is_vote(again, class_set, class_names)).scalar_subquery()
     votes = sa.case((found.c.lowest == found.c.highest, found.c.n), else_=agreeing)
     return (
         sa.select(found.c.sample_id, found.c.label, votes.label("votes"), found.c.n)
@@ -116,16 +115,50 @@ def agreed(min_votes: int, class_names: Sequence[str] | None = None) -> sa.Selec
     )
 
 
-def _is_vote(answer: NamedFromClause, class_names: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions under which an annotation is a person's latest answer to a query, and no skip."""
-    later = annotations.alias(f"after_{answer.name}")
-    then, now = (sa.tuple_(each.c.updated_at, each.c.annotation_id) for each in (answer, later))
+def _counted(min_votes: int, class_set: ClassSet | None, class_names: Sequence[str] | None) -> sa.Subquery:
+    """Select the samples with enough votes, or a correction, with how many there are and the extremes of them."""
+    vote, n = annotations.alias("vote"), sa.func.count().label("n")
+    value = _value(vote, class_set)
+    corrected = sa.func.max(sa.case((vote.c.kind == "correction", 1), else_=0)) == 1
+    return (
+        sa.select(vote.c.sample_id, sa.func.min(value).label("lowest"), sa.func.max(value).label("highest"), n)
+        .where(*_is_vote(vote, class_set, class_names))
+        .group_by(vote.c.sample_id)
+        .having((n >= min_votes) | corrected)
+        .subquery()
+    )
+
+
+def _value(answer: "NamedFromClause | sa.Table", class_set: ClassSet | None) -> sa.ColumnElement[str | None]:
+    """Return the class of today that an answer names."""
+    column = answer.c.value
+    if class_set is None or not (class_set.renamed or class_set.retired):
+        return column
+    today: dict[str, sa.ColumnElement[str | None]] = {old: sa.literal(new) for old, new in class_set.renamed.items()}
+    return sa.case(today | dict.fromkeys(class_set.retired, sa.null()), value=column, else_=column)
+
+
+def _is_vote(
+    answer: NamedFromClause, class_set: ClassSet | None, class_names: Sequence[str] | None
+) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions under which an annotation is a person's latest answer to a query, and names a class."""
+    later, settled = annotations.alias(f"after_{answer.name}"), annotations.alias(f"settled_{answer.name}")
+    then, now, end = (sa.tuple_(each.c.updated_at, each.c.annotation_id) for each in (answer, later, settled))
     person = [later.c.sample_id == answer.c.sample_id, later.c.annotator == answer.c.annotator]
-    replaced = sa.exists().where(*person, now > then, ~later.c.deleted, _is_query(later)).correlate(answer)
-    values = answer.c.value.is_not(None) if class_names is None else answer.c.value.in_(class_names)
+    standing = [~later.c.deleted, later.c.kind.not_in(NO_ANSWERS)]
+    replaced = sa.exists().where(*person, now > then, *standing, _is_query(later)).correlate(answer)
+    # A literal, not a parameter: only so the partial index serves.
+    is_correction = settled.c.kind == sa.literal_column("'correction'")
+    corrected = (
+        sa.exists()
+        .where(settled.c.sample_id == answer.c.sample_id, is_correction, ~settled.c.deleted, end > then)
+        .correlate(answer)
+    )
+    value = _value(answer, class_set)
+    values = value.is_not(None) if class_names is None else value.in_(class_names)
     blind = sa.select(samples.c.sample_id).where(samples.c.split == sa.literal_column("'holdout'"))
-    standing = [~answer.c.deleted, ~answer.c.cancelled, values]
-    return [*standing, answer.c.sample_id.not_in(blind), _is_query(answer), ~replaced]
+    mine = [~answer.c.deleted, answer.c.kind.in_(VOTES), values]
+    return [*mine, answer.c.sample_id.not_in(blind), _is_query(answer), ~replaced, ~corrected]
 
 
 def _is_query(answer: NamedFromClause) -> sa.ColumnElement[bool]:
@@ -137,8 +170,28 @@ def _is_query(answer: NamedFromClause) -> sa.ColumnElement[bool]:
     # Literals, not parameters: only so the partial indexes serve.
     queried = sa.exists().where(*now, live.c.purpose == query).correlate(answer)
     planned = sa.exists().where(*now, live.c.purpose != review).correlate(answer)
+    brought = answer.c.source == IMPORTED
+    ours = sa.exists().where(*then).correlate(answer)
     was_query = sa.exists().where(*then, asked.c.purpose.in_([query, review])).correlate(answer)
-    return queried | (~planned & ((answer.c.source == IMPORTED) | was_query))
+    return ((brought | ours) & queried) | (~planned & (brought | was_query))
+
+
+def open_tasks() -> sa.Select[tuple]:
+    """Select round and sample of the tasks with which nobody has dealt yet; an empty answer or a guess is none.
+
+    Whoever answered before does not answer a review.
+    """
+    task, answer = planned_tasks, annotations.alias("answer")
+    asked = planned_tasks.alias("asked")
+    of_ours = sa.exists().where(asked.c.sample_id == answer.c.sample_id, asked.c.round == answer.c.round)
+    dealt_with = sa.exists().where(
+        answer.c.sample_id == task.c.sample_id,
+        ~answer.c.deleted,
+        answer.c.kind.in_((*VOTES, *DEALT_WITH)),
+        (task.c.purpose != REVIEW) | (answer.c.round == task.c.round),
+        (answer.c.source == IMPORTED) | of_ours.correlate(answer),
+    )
+    return sa.select(task.c.round, task.c.sample_id).where(task.c.withdrawn_at.is_(None), ~dealt_with.correlate(task))
 
 
 def latest_events(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple]:
@@ -154,9 +207,9 @@ def latest_events(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple]:
     return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.newest == 1)
 
 
-def _with_purpose(round_key: str | None = None) -> sa.Subquery:
+def _with_purpose(class_set: ClassSet | None, round_key: str | None = None) -> sa.Subquery:
     answer = annotations.c
-    conditions = [answer.sample_id.is_not(None), ~answer.deleted]
+    conditions = [answer.sample_id.is_not(None), ~answer.deleted, answer.kind.not_in(NO_ANSWERS)]
     if round_key is not None:
         theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == round_key)
         conditions.append(answer.sample_id.in_(theirs))
@@ -165,10 +218,18 @@ def _with_purpose(round_key: str | None = None) -> sa.Subquery:
     # Labels that people brought along, and reviews of them.
     brought = sa.case((answer.source == IMPORTED, "query"), (asked.c.purpose == REVIEW, "query"))
     purpose = sa.case(
-        (samples.c.split == "holdout", "holdout"), else_=sa.func.coalesce(live.c.purpose, brought, asked.c.purpose)
+        (samples.c.split == "holdout", "holdout"),
+        # A task that was made by hand asks nothing of ours.
+        ((answer.source != IMPORTED) & asked.c.round.is_(None), None),
+        else_=sa.func.coalesce(live.c.purpose, brought, asked.c.purpose),
     ).label("purpose")
+    columns = [name for name in dict.fromkeys([*ANSWERS, *EXTRA]) if name != "purpose"]
+    shown = {"value": _value(annotations, class_set).label("value"), "kind": answer.kind}
+    if class_set is not None and class_set.retired:
+        gone = answer.value.in_(class_set.retired) & answer.kind.in_(VOTES)
+        shown["kind"] = sa.case((gone, RETIRED), else_=answer.kind).label("kind")
     return (
-        sa.select(*(answer[name] for name in ANSWERS if name != "purpose"), purpose)
+        sa.select(*(shown.get(name, answer.get(name)) for name in columns), purpose)
         .select_from(annotations)
         .outerjoin(samples, samples.c.sample_id == answer.sample_id)
         .outerjoin(live, now)

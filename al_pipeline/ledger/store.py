@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger import frames, queries
@@ -21,6 +22,7 @@ from al_pipeline.ledger.schema import (
     REVIEW,
     annotation_events,
     annotations,
+    class_sets,
     label_snapshots,
     planned_rounds,
     planned_tasks,
@@ -220,13 +222,40 @@ class Ledger(Views):
         """
         round_number(round_key)
         with transaction(self._engine, write=True) as connection:
-            header = {"round": round_key, "created_at": datetime.now(UTC), "labels_hash": labels_hash(rows)}
+            version = connection.execute(sa.select(sa.func.max(class_sets.c.version))).scalar()
+            moment = {"created_at": datetime.now(UTC), "class_set": version}
+            header = {"round": round_key, "labels_hash": labels_hash(rows)} | moment
             if self._claim(connection, label_snapshots, header):
                 records = frames.records(rows, frames.SNAPSHOT)
                 _refuse_unregistered(connection, [record["sample_id"] for record in records])
                 if records:
                     connection.execute(sa.insert(snapshot_labels), [row | {"round": round_key} for row in records])
             return frames.frame(connection.execute(queries.frozen(round_key)), frames.SNAPSHOT)
+
+    def change_classes(self, action: str, arguments: Mapping[str, Any], made: ClassSet) -> None:
+        """Store what an action made of the class set.
+
+        Raises
+        ------
+        LedgerError
+            Somebody else has changed the classes meanwhile; nothing is stored.
+        """
+        row = {
+            "version": made.version,
+            "made_at": datetime.now(UTC),
+            "action": action,
+            "arguments": dict(arguments),
+            "names": list(made.names),
+            "meaning": dict(made.meaning),
+        }
+        try:
+            with transaction(self._engine, write=True) as connection:
+                connection.execute(sa.insert(class_sets), row)
+        except LedgerConflictError as error:
+            raise LedgerError(
+                f"the classes were changed by somebody else meanwhile, and `{action}` was not done: look at them "
+                "(`al classes list`) and do it again"
+            ) from error
 
     def _newer_states(self, event_ids: Sequence[int]) -> "sqlite.Insert | postgresql.Insert":
         """Bring `annotations` up to these events, in one order for all writers."""

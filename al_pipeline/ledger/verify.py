@@ -134,7 +134,10 @@ def _snapshots(connection: sa.Connection) -> Iterator[str]:
     asked_blind = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.purpose == "holdout")
     of_holdout = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
     holdout = set(connection.execute(asked_blind).scalars()) | set(connection.execute(of_holdout).scalars())
-    for key, created, digest in connection.execute(sa.select(label_snapshots)).all():
+    header = label_snapshots.c
+    for key, created, digest in connection.execute(
+        sa.select(header.round, header.created_at, header.labels_hash)
+    ).all():
         rows = connection.execute(frozen(key)).all()
         if labels_hash(pd.DataFrame(rows, columns=list(SNAPSHOT))) != digest:
             yield f"{key}: the labels are not those that were frozen: their hash differs"

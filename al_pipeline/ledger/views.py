@@ -9,6 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import chunks, connect, migrate, shown, transaction
 from al_pipeline.ledger.schema import (
@@ -16,6 +17,7 @@ from al_pipeline.ledger.schema import (
     REVIEW,
     annotation_events,
     annotations,
+    class_sets,
     label_snapshots,
     planned_rounds,
     planned_tasks,
@@ -103,10 +105,12 @@ class Views:
         -------
         DataFrame
             ``sample_id, purpose, round, annotation_id, task_id, annotator, value, cancelled, lead_time, created_at,
-            updated_at, pulled_at, source``; ``purpose`` is None for a sample that was never planned. Answers that
-            people took back are left out.
+            updated_at, pulled_at, source, kind``; ``purpose`` is None for what answers no task of ours. Values are
+            today's classes; ``kind`` is as of `Annotation`, or ``retired`` for a class that is none any more. Answers
+            that people took back, and what nobody answered (guesses, copies), are left out.
         """
-        return self._frame(queries.current_answers(purpose=purpose, round_key=round_key), frames.ANSWERS)
+        query = queries.current_answers(self.class_set(), purpose=purpose, round_key=round_key)
+        return self._frame(query, frames.ANSWERS)
 
     def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[Annotation]:
         """Return the latest known state of every annotation of some tasks, those that were taken back too."""
@@ -124,7 +128,7 @@ class Views:
 
     def count_labels(self, min_votes: int = 1, *, but: str | None = None) -> int:
         """Return how many samples have enough votes, without the holdout, and without those asked about in `but`."""
-        return self._rows(queries.labels(min_votes, but=but))[0][0]
+        return self._rows(queries.labels(min_votes, self.class_set(), but=but))[0][0]
 
     def current_labels(self, min_votes: int = 1, *, class_names: Sequence[str] | None = None) -> pd.DataFrame:
         """Return what people agree on now, by sample id, as `core.consensus` would say of the answers to queries.
@@ -141,7 +145,7 @@ class Views:
         DataFrame
             ``sample_id, label, votes, n_votes``.
         """
-        return self._frame(queries.agreed(min_votes, class_names), frames.LABELS)
+        return self._frame(queries.agreed(min_votes, self.class_set(), class_names), frames.LABELS)
 
     def frozen_labels(self, round_key: str) -> pd.DataFrame:
         """Return what a round trained on, by sample id; empty if it has no snapshot."""
@@ -156,18 +160,11 @@ class Views:
         return bool(self._rows(sa.select(label_snapshots.c.round).where(label_snapshots.c.round == round_key)))
 
     def open_tasks(self) -> set[tuple[str, str]]:
-        """Return (round, sample_id) of the tasks that nobody has answered or skipped yet; an empty answer is none.
+        """Return (round, sample_id) of the tasks with which nobody has dealt; an empty answer or a guess is none.
 
         Whoever answered before does not answer a review.
         """
-        task, answer = planned_tasks.c, annotations.c
-        answered = sa.exists().where(
-            answer.sample_id == task.sample_id,
-            ~answer.deleted,
-            answer.cancelled | answer.value.is_not(None),
-            (task.purpose != REVIEW) | (answer.round == task.round),
-        )
-        return set(self._rows(sa.select(task.round, task.sample_id).where(task.withdrawn_at.is_(None), ~answered)))
+        return set(self._rows(queries.open_tasks()))
 
     def count_asked(self) -> int:
         """Return how many samples have a task, answered or not: they are not asked about again."""
@@ -199,10 +196,17 @@ class Views:
         -------
         DataFrame
             ``sample_id, uri, label, purpose, round``, who and when (``annotator, annotation_id, task_id, created_at,
-            updated_at, pulled_at, lead_time, source``) and why it was asked (``rank, strategy, score, propensity,
+            updated_at, pulled_at, lead_time, source, kind, origin, parent_prediction``) and why it was asked (``rank, strategy, score, propensity,
             certainty, predicted, predicted_probability, seed, checkpoint``).
         """
-        return self._frame(queries.export(), frames.EXPORT)
+        return self._frame(queries.export(self.class_set()), frames.EXPORT)
+
+    def class_set(self, version: int | None = None) -> ClassSet | None:
+        """Return today's classes, or those of a version; None before any were stored."""
+        table = class_sets.c
+        query = sa.select(table.names, table.meaning, table.version).order_by(table.version.desc()).limit(1)
+        rows = self._rows(query if version is None else query.where(table.version == version))
+        return next((ClassSet(tuple(names), meaning, number) for names, meaning, number in rows), None)
 
     def _rows(self, *selects: sa.Select[Any]) -> list[tuple[Any, ...]]:
         with transaction(self._engine, write=False) as connection:

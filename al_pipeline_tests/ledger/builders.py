@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.annotation import Annotation, Kind
 from al_pipeline.ledger import Ledger
 
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -64,6 +64,8 @@ def said(
     lead_time: float | None = 2.5,
     created_at: datetime = START,
     raw: dict[str, Any] | None = None,
+    kind: Kind | None = None,
+    import_id: int | None = None,
 ) -> Annotation:
     return Annotation(
         annotation_id=annotation_id,
@@ -78,6 +80,8 @@ def said(
         updated_at=updated_at,
         raw=raw or {},
         deleted=deleted,
+        kind=kind or ("skip" if cancelled else "empty" if value is None else "answer"),
+        import_id=import_id,
     )
 
 

@@ -61,6 +61,10 @@ def expected(events: list[Annotation]) -> list[tuple[Any, ...]]:
     return [(e.annotation_id, e.sample_id, e.value, e.cancelled, e.updated_at, e.created_at, e.task_id) for e in found]
 
 
+# Columns that came later.
+ADDED = {"kind", "origin", "parent_prediction", "import_id"}
+
+
 def test_a_ledger_of_revision_0002_has_the_same_answers_after_its_migration(url: str) -> None:
     engine = connect(url)
     config = Config()
@@ -68,7 +72,8 @@ def test_a_ledger_of_revision_0002_has_the_same_answers_after_its_migration(url:
     with transaction(engine, write=True) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
-        connection.execute(sa.insert(annotation_events), rows(EVENTS))
+        old = [{name: value for name, value in row.items() if name not in ADDED} for row in rows(EVENTS)]
+        connection.execute(sa.insert(annotation_events), old)
     engine.dispose()
 
     ledger = Ledger(url)

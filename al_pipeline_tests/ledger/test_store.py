@@ -222,12 +222,12 @@ def test_the_purpose_of_an_answer_is_that_of_its_sample(ledger: Ledger) -> None:
     test_sample = sample(20)  # the images' own test split
     ledger.plan("r0000", pd.concat([plan_rows(1), plan_rows(2, purpose="holdout")]))
     events = [said(number, sample(number), "cat") for number in (1, 2, 3)]
-    # Whatever round a task claims, a holdout sample stays holdout.
+    # A holdout sample stays holdout; a task of a round that never asked about it was made by hand, and asks nothing.
     events += [said(4, test_sample, "cat", round="r0000"), said(5, sample(2), "cat", round="r0009", annotator="bob")]
     ledger.append(events, moment(1))
     answers = ledger.answers()
     purposes = dict(zip(answers["annotation_id"], answers["purpose"], strict=True))
-    assert purposes == {1: "query", 2: "holdout", 3: None, 4: "holdout", 5: "holdout"}
+    assert purposes == {1: "query", 2: "holdout", 3: None, 4: "holdout", 5: None}
     assert ledger.answers(purpose="query")["annotation_id"].tolist() == [1]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.labels.annotation import DEALT_WITH
 from al_pipeline.core.labels.consensus import current_answers, current_votes
 
 
@@ -93,7 +94,7 @@ def annotators(
     guessed = votes.merge(planned.dropna(subset=["predicted"])[["round", "sample_id", "predicted"]])
     table = pd.DataFrame(index=pd.Index(sorted(people["annotator"].unique()), name="annotator"))
     table["votes"] = votes.groupby("annotator").size()
-    table["skips"] = people[people["cancelled"].astype(bool)].groupby("annotator").size()
+    table["skips"] = people[people["kind"].isin(DEALT_WITH)].groupby("annotator").size()
     table["compared"] = compared.groupby("annotator").size()
     table["agrees"] = (compared["value"] == compared["label"]).groupby(compared["annotator"]).mean()
     table["guessed"] = guessed.groupby("annotator").size()

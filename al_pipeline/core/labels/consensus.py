@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
 
 LABEL_COLUMNS = {
     "sample_id": object,
@@ -19,7 +20,7 @@ LABEL_COLUMNS = {
     "annotation_ids": object,
     "first_round": object,
 }
-NEEDED = ("sample_id", "round", "annotation_id", "annotator", "value", "cancelled", "updated_at")
+NEEDED = ("sample_id", "round", "annotation_id", "annotator", "value", "kind", "updated_at")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: in
     ----------
     events : DataFrame
         Annotation events, any number per person and sample, in any order: ``sample_id, round, annotation_id,
-        annotator, value, cancelled, updated_at``. The latest per (sample, annotator) counts; a cancelled one is a skip.
+        annotator, value, kind, updated_at``. The latest per (sample, annotator) counts, people and not annotations;
+        a correction replaces what was said before it, and is enough by itself.
     class_names : sequence of str
         Values outside of it are never labels.
     min_votes : int
@@ -77,13 +79,14 @@ def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: in
         raise InputError(f"annotation events lack the columns {missing}; they have {list(events.columns)}")
 
     current = current_answers(events)
-    skip = current["cancelled"].astype(bool)
-    vote = ~skip & current["value"].isin(list(class_names))
+    skip = current["kind"].isin(DEALT_WITH)
+    vote = current["kind"].isin(VOTES) & current["value"].isin(list(class_names))
+    corrected = vote & (current["kind"] == "correction")
 
-    answers = pd.DataFrame({"votes": vote, "skips": skip}).groupby(current["sample_id"]).sum()
-    enough = answers["votes"] >= min_votes
+    answers = pd.DataFrame({"votes": vote, "skips": skip, "corrected": corrected}).groupby(current["sample_id"]).sum()
+    enough = (answers["votes"] >= min_votes) | (answers["corrected"] > 0)
     tally = _tally(current[vote])
-    tally = tally[tally["n_votes"] >= min_votes]
+    tally = tally[tally["sample_id"].isin(answers.index[enough])]
     agreed = tally[2 * tally["votes"] > tally["n_votes"]]
     skipped = ~enough & (answers["skips"] > 0) & (answers["votes"] + answers["skips"] >= min_votes)
 
@@ -98,15 +101,18 @@ def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: in
 
 
 def current_answers(events: pd.DataFrame) -> pd.DataFrame:
-    """Return the latest event of each person about each sample."""
-    current = events.sort_values(["updated_at", "annotation_id"], kind="stable")
+    """Return the latest event of each person about each sample, without those that a later correction replaces."""
+    current = events.sort_values(["updated_at", "annotation_id"], kind="stable", ignore_index=True)
+    if (corrections := current["kind"] == "correction").any():
+        newest = current[corrections].groupby("sample_id")["kind"].apply(lambda kinds: kinds.index[-1])
+        current = current[current.index >= current["sample_id"].map(newest).fillna(0)]
     return current.drop_duplicates(["sample_id", "annotator"], keep="last")
 
 
 def current_votes(events: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:
     """Return the latest event of each person about each sample, where that names a class."""
     current = current_answers(events)
-    return current[~current["cancelled"].astype(bool) & current["value"].isin(list(class_names))]
+    return current[current["kind"].isin(VOTES) & current["value"].isin(list(class_names))]
 
 
 def labels_hash(labels: pd.DataFrame) -> str:

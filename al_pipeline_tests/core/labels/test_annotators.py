@@ -16,14 +16,12 @@ NAMES = ["a", "b", "c", "d", "e"]
 def answers(table: Mapping[str, Sequence[str | None]], *, skips: tuple[tuple[str, int], ...] = ()) -> pd.DataFrame:
     """One answer per annotator and sample; None is nobody's."""
     rows: list[dict[str, Any]] = [
-        {"annotator": who, "sample_id": f"s{number:02d}", "value": value, "cancelled": False}
+        {"annotator": who, "sample_id": f"s{number:02d}", "value": value, "kind": "answer"}
         for who, values in table.items()
         for number, value in enumerate(values)
         if value is not None
     ]
-    rows += [
-        {"annotator": who, "sample_id": f"s{number:02d}", "value": None, "cancelled": True} for who, number in skips
-    ]
+    rows += [{"annotator": who, "sample_id": f"s{number:02d}", "value": None, "kind": "skip"} for who, number in skips]
     return pd.DataFrame(rows).assign(
         annotation_id=range(len(rows)), round="r0000", updated_at=pd.Timestamp("2026-01-01", tz="UTC"), lead_time=2.0
     )

@@ -13,14 +13,18 @@ from al_pipeline.core.labels.consensus import consensus, labels_hash
 
 CLASSES = ["cat", "dog", "émeu"]
 START = datetime(2025, 3, 1, tzinfo=UTC)
-COLUMNS = ["sample_id", "annotator", "value", "cancelled", "annotation_id", "round", "updated_at"]
+COLUMNS = ["sample_id", "annotator", "value", "kind", "annotation_id", "round", "updated_at"]
+
+
+def _kind(value: str | None) -> str:
+    return "empty" if value is None else "skip" if value == "skip" else "answer"
 
 
 def events(*rows: tuple[Any, ...]) -> pd.DataFrame:
     """Rows of (sample, annotator, value or "skip" or None, minute); annotation ids count up."""
     return pd.DataFrame(
         [
-            (sample, annotator, None if value == "skip" else value, value == "skip", number, "r0000", minute)
+            (sample, annotator, None if value in (None, "skip") else value, _kind(value), number, "r0000", minute)
             for number, (sample, annotator, value, minute) in enumerate(rows, start=1)
         ],
         columns=COLUMNS,

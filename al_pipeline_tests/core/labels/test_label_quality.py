@@ -29,7 +29,7 @@ def votes(error_rates: dict[str, float], *, samples: Sequence[int] = range(N), s
             said = (TRUTH[number] + rng.integers(1, 3)) % 3 if rng.random() < rate else TRUTH[number]
             rows.append({"sample_id": IDS[number], "annotator": who, "value": NAMES[said]})
     return pd.DataFrame(rows).assign(
-        annotation_id=range(1, len(rows) + 1), round="r0000", cancelled=False, updated_at=pd.Timestamp(0, tz="UTC")
+        annotation_id=range(1, len(rows) + 1), round="r0000", kind="answer", updated_at=pd.Timestamp(0, tz="UTC")
     )
 
 
