@@ -71,7 +71,10 @@ def status(home: Home = None) -> None:
             console.print(
                 f"{now.labels_total} labels, {now.unlabeled_left} images unlabeled; newest round: "
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
+                + (f", {now.again} to be asked again" if now.again else "")
             )
+        for remark in facts.remarks:
+            say(f"[yellow]Note:[/yellow] {escape(remark)}")
         decision = loop.decision(facts)
         console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
 

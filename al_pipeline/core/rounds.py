@@ -116,6 +116,12 @@ class RoundPolicy(Options):
         "and asks a model too.",
     )
     max_skips: int = Field(default=1, ge=1, description="Skips after which a sample is not asked about again.")
+    min_seconds: float | None = Field(
+        default=0.3,
+        gt=0,
+        description="Answers given sooner after the task was shown are slips of the hand: they do not count and are "
+        "asked again, at most max_skips times; null (none) takes all.",
+    )
     prefetch: bool = Field(
         default=False,
         description="Keep the next batch ready while people label, so that they never wait; it is chosen by the "
@@ -184,9 +190,10 @@ class RoundStatus:
         Runs it has had.
     failed_run_id : str, optional
         The latest run, if that failed or was canceled.
-    planned, labeled, skipped, withdrawn : int
-        Its tasks: all; those with enough votes; those skipped; those deleted in Label Studio. The last three are
-        disjoint.
+    planned, labeled, skipped, withdrawn, again : int
+        Its tasks: all; those with enough votes; those skipped; those deleted in Label Studio; those that Label Studio
+        gives to nobody any more, though too few people have dealt with them: the next round asks again. The last four
+        are disjoint.
     opened_at : datetime, optional
         When its tasks went to the annotators (aware).
     unlabeled_left : int
@@ -205,6 +212,7 @@ class RoundStatus:
     labeled: int = 0
     skipped: int = 0
     withdrawn: int = 0
+    again: int = 0
     opened_at: datetime | None = None
     unlabeled_left: int = 0
     labels_total: int = 0
@@ -213,7 +221,7 @@ class RoundStatus:
     def __post_init__(self) -> None:
         if self.run_state not in RUN_STATES:
             raise InputError(f"unknown run state {self.run_state!r}; choose one of {', '.join(RUN_STATES)}")
-        counts = ("attempts", "planned", "labeled", "skipped", "withdrawn", "unlabeled_left", "labels_total")
+        counts = ("attempts", "planned", "labeled", "skipped", "withdrawn", "again", "unlabeled_left", "labels_total")
         if negative := [name for name in counts if getattr(self, name) < 0]:
             raise InputError(f"{negative[0]} must not be negative: {getattr(self, negative[0])}")
 
@@ -346,7 +354,7 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
             "restore the project, or re-execute the round's run to create them anew"
         )
 
-    needed = math.ceil(policy.min_fraction * status.open_tasks - ROUNDING)
+    needed = math.ceil(policy.min_fraction * (status.open_tasks - status.again) - ROUNDING)
     if status.answered >= needed:
         return _next(status, f"{key}: {_counts(status)}")
     if spent and status.answered:
@@ -372,4 +380,5 @@ def _next(status: RoundStatus, reason: str) -> Open:
 def _counts(status: RoundStatus) -> str:
     skipped = f" ({status.skipped} skipped)" if status.skipped else ""
     withdrawn = f", {status.withdrawn} withdrawn" if status.withdrawn else ""
-    return f"{status.answered} of {status.open_tasks} answered{skipped}{withdrawn}"
+    again = f", {status.again} to be asked again" if status.again else ""
+    return f"{status.answered} of {status.open_tasks} answered{skipped}{withdrawn}{again}"

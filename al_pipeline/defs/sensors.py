@@ -3,6 +3,7 @@
 import json
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -44,12 +45,19 @@ def _look(
     told = json.loads(context.cursor or "{}")
     if facts.warning not in (None, told.pop("warning", None)):
         context.log.warning(facts.warning)
-    observations = [_observation(facts)] if facts.counts not in ({}, told) else []
-    cursor = json.dumps(facts.counts | ({"warning": facts.warning} if facts.warning else {}), sort_keys=True)
+    remarks = " ".join(f"{remark}." for remark in facts.remarks)
+    if remarks not in ("", told.pop("remarks", "")):
+        context.log.warning(remarks)
+        observations = _observations(facts, remarks)
+    else:
+        observations = _observations(facts, "") if facts.counts not in ({}, told) else []
+    also = {"warning": facts.warning, "remarks": remarks}
+    cursor = json.dumps(facts.counts | {name: text for name, text in also.items() if text}, sort_keys=True)
     if not isinstance(decision, Open):
         if isinstance(decision, Stalled):
             context.log.error(decision.reason)
-        return dg.SensorResult(skip_reason=decision.reason, asset_events=observations, cursor=cursor)
+        reason = f"{decision.reason}. {remarks}" if remarks else decision.reason
+        return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     context.log.info(decision.reason)
     key = round_key(decision.round_number)
     new = not context.instance.has_dynamic_partition(str(rounds.name), key)
@@ -71,8 +79,13 @@ def request(decision: Open) -> dg.RunRequest:
     )
 
 
-def _observation(facts: Facts) -> dg.AssetObservation:
-    return dg.AssetObservation(asset_key="annotations", metadata=dict(facts.counts))
+def _observations(facts: Facts, remarks: str) -> list[dg.AssetObservation]:
+    """Return what the pages of the annotations, and of the batch that they answer, show from now on."""
+    counts: dict[str, Any] = dict(facts.counts)
+    if not remarks:
+        return [dg.AssetObservation("annotations", metadata=counts)]
+    batch = dg.AssetObservation("labeling_tasks", partition=str(counts["round"]), metadata={"remarks": remarks})
+    return [dg.AssetObservation("annotations", metadata=counts | {"remarks": remarks}), batch]
 
 
 @dg.run_failure_sensor(

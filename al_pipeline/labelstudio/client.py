@@ -180,6 +180,11 @@ class LabelStudio:
         tasks, total = self._page(project_id, [of_round(round_key)], include=TASK_FIELDS)
         return (parse_task(tasks[0]) if tasks else None), total
 
+    def newest_change(self, project_id: int) -> datetime | None:
+        """Return when a task of the project was made or changed last: an answer changes it, and taking one back."""
+        tasks, _ = self._page(project_id, [], order="-tasks:updated_at", include="id,updated_at")
+        return datetime.fromisoformat(tasks[0]["updated_at"]) if tasks else None
+
     def count(self, project_id: int, *conditions: dict[str, Any]) -> tuple[int, int | None]:
         """Return how many tasks meet all of these, and the highest id of them."""
         tasks, total = self._page(project_id, conditions, include="id")
@@ -248,7 +253,9 @@ class LabelStudio:
     def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0) -> int:
         """Answer a task with a class, or skip it with None; returns the annotation's id."""
         result = [] if name is None else [choice(name)]
-        answer = {"result": result, "was_cancelled": name is None, "lead_time": lead_time, "ground_truth": False}
+        answer = {"result": result, "was_cancelled": name is None, "ground_truth": False}
+        # Who takes no time is no person, and is not held to be a hasty one.
+        answer |= {"lead_time": lead_time} if lead_time else {}
         return self.connection.send(
             f"answer task {task_id}", lambda: int(self.connection.sdk.annotations.create(id=task_id, **answer).id)
         )

@@ -1,16 +1,13 @@
 """A round's tasks in Label Studio: brought in without ever doubling one (reconcile, import, verify), and counted."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from al_pipeline.labelstudio.client import PAGE, LabelStudio, condition, of_round
+from al_pipeline.labelstudio.client import LabelStudio, condition, of_round
 from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.events import TaskStatus
-
-# A round that fits into one page is listed: one request, and it tells more. Listing 10,000 tasks takes seconds.
-LISTED = PAGE
 
 
 @dataclass(frozen=True)
@@ -37,14 +34,6 @@ class Reconciliation:
     copies: list[int]
     foreign: list[int]
     answered_twice: dict[str, list[int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RoundCounts:
-    """How many tasks of a round have enough answers, and how many of the others somebody has skipped."""
-
-    labeled: int
-    skipped: int
 
 
 def reconcile(client: LabelStudio, project_id: int, round_key: str, planned: Sequence[str]) -> Reconciliation:
@@ -125,34 +114,27 @@ def _are_all(client: LabelStudio, project_id: int, round_key: str, created: Mapp
     return newest is not None and (count, newest.task_id, newest.sample_id) == (len(created), created[last], last)
 
 
-def count_round(
-    client: LabelStudio, project_id: int, round_key: str, task_ids: Collection[int], min_votes: int
-) -> RoundCounts | None:
-    """Count the answers to a round; None if the project does not hold exactly the tasks that were pushed.
+def missing_samples(
+    client: LabelStudio, project_id: int, round_key: str, planned: Mapping[str, int | None]
+) -> set[str]:
+    """Return the samples of a round that have no task in Label Studio.
 
-    From the first of their ids on the round has as many tasks as were pushed, and the newest is the last of them. A
-    task that was made again, or by somebody else, after the push has a later id: then the tasks have to be listed.
+    Where the project holds as many tasks between the first and the last that were pushed as were pushed, with no other
+    round's among them, nothing is listed: a filter on the tasks' data reads all that are there.
 
     Parameters
     ----------
     client : LabelStudio
     project_id : int
     round_key : str
-    task_ids : collection of int
-        The tasks that were pushed, not empty; each asks about another sample.
-    min_votes : int
-        Answers that a task needs.
+    planned : mapping
+        sample_id → the id of its task, None where none is recorded.
     """
-    first, last = min(task_ids), max(task_ids)
-    from_first, to_last = condition("id", "greater", "Number", first - 1), condition("id", "less", "Number", last + 1)
-    if client.count(project_id, of_round(round_key), from_first) != (len(task_ids), last):
-        return None
-    # Where no other round's tasks are among ours, the server need not look into the data of each.
-    alone = last - first + 1 == len(task_ids)
-    ours = [from_first, to_last] if alone else [of_round(round_key), from_first, to_last]
-    labeled, _ = client.count(project_id, *ours, condition("total_annotations", "greater", "Number", min_votes - 1))
-    if labeled == len(task_ids):
-        return RoundCounts(labeled, 0)
-    few = condition("total_annotations", "less", "Number", min_votes)
-    skipped, _ = client.count(project_id, *ours, few, condition("cancelled_annotations", "greater", "Number", 0))
-    return RoundCounts(labeled, skipped)
+    ids = [task for task in planned.values() if task is not None]
+    if ids and len(ids) == len(planned):
+        first, last = min(ids), max(ids)
+        theirs = condition("id", "greater", "Number", first - 1), condition("id", "less", "Number", last + 1)
+        alone = last - first + 1 == len(ids)
+        if client.count(project_id, *theirs, *([] if alone else [of_round(round_key)]))[0] == len(ids):
+            return set()
+    return set(planned) - {task.sample_id for task in client.tasks(project_id, round_key)}

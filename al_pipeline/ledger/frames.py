@@ -40,8 +40,9 @@ LABELS = {"sample_id": TEXT, "label": TEXT, "votes": WHOLE, "n_votes": WHOLE}
 _KNOWN = PLAN | _types(annotations) | {"uri": TEXT, "label": TEXT, "rank": WHOLE_OR_NONE, "seed": WHOLE_OR_NONE}
 _ANSWERS = """sample_id purpose round annotation_id task_id annotator value cancelled lead_time created_at updated_at
     pulled_at source kind"""
-_EXPORT = """sample_id uri label purpose round annotator annotation_id task_id created_at updated_at pulled_at lead_time
-    source kind origin parent_prediction rank strategy score propensity certainty predicted predicted_probability seed checkpoint"""
+_EXPORT = """sample_id uri label purpose round annotator annotation_id task_id created_at updated_at pulled_at
+    lead_time source kind origin parent_prediction rank strategy score propensity certainty predicted
+    predicted_probability seed checkpoint"""
 ANSWERS, EXPORT = ({name: _KNOWN[name] for name in names.split()} for names in (_ANSWERS, _EXPORT))
 
 

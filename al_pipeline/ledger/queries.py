@@ -26,9 +26,9 @@ EXTRA = ("origin", "parent_prediction")
 
 
 def current_answers(
-    class_set: ClassSet | None, *, purpose: str | None = None, round_key: str | None = None
+    class_set: ClassSet | None, *, purpose: str | None = None, round_key: str | None = None, nobodys: bool = False
 ) -> sa.Select[tuple]:
-    """Select the latest state of every annotation that stands and is somebody's answer, with its sample's purpose.
+    """Select the latest state of every annotation that stands, with its sample's purpose; or of somebody's answers.
 
     The columns are those of `frames.ANSWERS`. A sample is holdout if the images say so; else its purpose is that of
     the task that asks about it now, or else of the (withdrawn) task that was answered. Labels that people brought along
@@ -36,6 +36,8 @@ def current_answers(
     """
     columns = _with_purpose(class_set, round_key)
     query = sa.select(*(columns.c[name] for name in ANSWERS)).order_by(columns.c.sample_id, columns.c.annotation_id)
+    if not nobodys:
+        query = query.where(columns.c.kind.not_in(NO_ANSWERS))
     return query if purpose is None else query.where(columns.c.purpose == purpose)
 
 
@@ -49,10 +51,11 @@ def export(class_set: ClassSet | None) -> sa.Select[tuple]:
         partition_by=[answers.c.sample_id, answers.c.annotator],
         order_by=[answers.c.updated_at.desc(), answers.c.annotation_id.desc()],
     )
-    ranked = sa.select(answers, newest.label("newest")).subquery()
+    given = answers.c.kind.not_in(NO_ANSWERS)
+    ranked = sa.select(answers, newest.label("newest")).where(given).subquery()
     task = planned_tasks.alias("asked")
-    given = {"uri": samples.c.uri, "label": ranked.c.value}
-    found = dict(task.c.items()) | dict(ranked.c.items()) | given
+    shown = {"uri": samples.c.uri, "label": ranked.c.value}
+    found = dict(task.c.items()) | dict(ranked.c.items()) | shown
     return (
         sa.select(*(found[name].label(name) for name in EXPORT))
         .select_from(ranked)
@@ -79,15 +82,10 @@ def frozen(round_key: str) -> sa.Select[tuple]:
 
 
 def labels(
-    min_votes: int, class_set: ClassSet | None, class_names: Sequence[str] | None = None, *, but: str | None = None
+    min_votes: int, class_set: ClassSet | None, class_names: Sequence[str] | None = None
 ) -> sa.Select[tuple[int]]:
-    """Select how many samples have enough votes, without the holdout and the samples of a round."""
-    counted = _counted(min_votes, class_set, class_names)
-    query = sa.select(sa.func.count()).select_from(counted)
-    if but is None:
-        return query
-    theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == but)
-    return query.where(counted.c.sample_id.not_in(theirs))
+    """Select how many samples have enough votes, without the holdout."""
+    return sa.select(sa.func.count()).select_from(_counted(min_votes, class_set, class_names))
 
 
 def agreed(min_votes: int, class_set: ClassSet | None, class_names: Sequence[str] | None = None) -> sa.Select[tuple]:
@@ -209,7 +207,7 @@ def latest_events(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple]:
 
 def _with_purpose(class_set: ClassSet | None, round_key: str | None = None) -> sa.Subquery:
     answer = annotations.c
-    conditions = [answer.sample_id.is_not(None), ~answer.deleted, answer.kind.not_in(NO_ANSWERS)]
+    conditions = [answer.sample_id.is_not(None), ~answer.deleted]
     if round_key is not None:
         theirs = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.round == round_key)
         conditions.append(answer.sample_id.in_(theirs))

@@ -14,7 +14,6 @@ from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import chunks, connect, migrate, shown, transaction
 from al_pipeline.ledger.schema import (
     IMPORTED,
-    REVIEW,
     annotation_events,
     annotations,
     class_sets,
@@ -91,7 +90,9 @@ class Views:
         query = sa.select(mark.value, mark.pulled_at, mark.answers_over, mark.skips_over).where(mark.name == name)
         return next((Watermark(*row) for row in self._rows(query)), None)
 
-    def answers(self, *, purpose: str | None = None, round_key: str | None = None) -> pd.DataFrame:
+    def answers(
+        self, *, purpose: str | None = None, round_key: str | None = None, nobodys: bool = False
+    ) -> pd.DataFrame:
         """Return the latest state of every annotation, one row each; `core.consensus` makes labels of them.
 
         Parameters
@@ -100,6 +101,8 @@ class Views:
             Only answers about samples of this purpose, for example ``"query"``.
         round_key : str, optional
             Only answers about the samples that this round's tasks ask about.
+        nobodys : bool
+            Also what nobody has answered: guesses, and copies.
 
         Returns
         -------
@@ -107,9 +110,9 @@ class Views:
             ``sample_id, purpose, round, annotation_id, task_id, annotator, value, cancelled, lead_time, created_at,
             updated_at, pulled_at, source, kind``; ``purpose`` is None for what answers no task of ours. Values are
             today's classes; ``kind`` is as of `Annotation`, or ``retired`` for a class that is none any more. Answers
-            that people took back, and what nobody answered (guesses, copies), are left out.
+            that people took back are left out.
         """
-        query = queries.current_answers(self.class_set(), purpose=purpose, round_key=round_key)
+        query = queries.current_answers(self.class_set(), purpose=purpose, round_key=round_key, nobodys=nobodys)
         return self._frame(query, frames.ANSWERS)
 
     def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[Annotation]:
@@ -126,9 +129,25 @@ class Views:
         kinds = sa.select(n.filter(~answer.cancelled), n.filter(answer.cancelled))
         return self._rows(kinds.where(answer.source == source, ~answer.deleted))[0]
 
-    def count_labels(self, min_votes: int = 1, *, but: str | None = None) -> int:
-        """Return how many samples have enough votes, without the holdout, and without those asked about in `but`."""
-        return self._rows(queries.labels(min_votes, self.class_set(), but=but))[0][0]
+    def count_labels(self, min_votes: int = 1) -> int:
+        """Return how many samples have enough votes, without the holdout."""
+        return self._rows(queries.labels(min_votes, self.class_set()))[0][0]
+
+    def newest_event(self) -> int:
+        """Return the number of the newest annotation event, 0 before any: where it stays, nobody did anything."""
+        return self._rows(sa.select(sa.func.coalesce(sa.func.max(annotation_events.c.id), 0)))[0][0]
+
+    def states(self, sample_ids: Iterable[str]) -> list[tuple[Annotation, str]]:
+        """Return every state that every annotation of these samples ever had, oldest first, with its source."""
+        event, about = annotation_events.c, annotations.c
+        columns = [event[field.name] for field in fields(Annotation)]
+        # The events have no index by sample.
+        same = [event.source == about.source, event.annotation_id == about.annotation_id]
+        query = sa.select(*columns, event.source).join_from(annotations, annotation_events, sa.and_(*same))
+        query = query.where(event.created_at == about.created_at).order_by(event.id)
+        asked = chunks(sorted(set(sample_ids)))
+        rows = self._rows(*(query.where(about.sample_id.in_(part)) for part in asked))
+        return [(Annotation(*row[:-1]), row[-1]) for row in rows]
 
     def current_labels(self, min_votes: int = 1, *, class_names: Sequence[str] | None = None) -> pd.DataFrame:
         """Return what people agree on now, by sample id, as `core.consensus` would say of the answers to queries.
@@ -196,8 +215,8 @@ class Views:
         -------
         DataFrame
             ``sample_id, uri, label, purpose, round``, who and when (``annotator, annotation_id, task_id, created_at,
-            updated_at, pulled_at, lead_time, source, kind, origin, parent_prediction``) and why it was asked (``rank, strategy, score, propensity,
-            certainty, predicted, predicted_probability, seed, checkpoint``).
+            updated_at, pulled_at, lead_time, source, kind, origin, parent_prediction``) and why it was asked (``rank,
+            strategy, score, propensity, certainty, predicted, predicted_probability, seed, checkpoint``).
         """
         return self._frame(queries.export(self.class_set()), frames.EXPORT)
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
-from al_pipeline.core.labels.consensus import Consensus, consensus
+from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
+from al_pipeline.core.labels.consensus import Consensus, consensus, current_answers
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.schema import REVIEW
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # The pool keeps at least three quarters of the images: they are what people's labels are spent on.
 LARGEST_HOLDOUT_SHARE = 0.25
+PURPOSES = ("sample_id", "purpose")
 
 
 def agreed_labels(ledger: "Ledger", class_names: list[str], min_votes: int, *, purpose: str) -> Consensus:
@@ -31,6 +33,12 @@ def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None)
         planned = planned[planned["purpose"] == purpose]
     earlier = planned["round"].map(round_number) < number
     return set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
+
+
+def asked_blind(ledger: "Ledger") -> set[str]:
+    """Return the samples that were ever asked about for the holdout."""
+    planned = ledger.planned(columns=PURPOSES)
+    return set(planned.loc[planned["purpose"] == "holdout", "sample_id"])
 
 
 def changed_labels(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
@@ -55,19 +63,23 @@ def answered_samples(
     key : str
         The round.
     min_votes : int
-        People who have to have answered a sample, and votes of a label.
+        People who have to have answered a sample, and votes of a label: people, however often one of them answers.
     class_names : sequence of str, optional
         Only these values are votes; by default all that were given.
     """
-    answers, planned = ledger.answers(round_key=key), ledger.planned(key)
+    answers, planned = ledger.answers(round_key=key), ledger.planned(key, columns=PURPOSES)
     reviews = planned.loc[planned["purpose"] == REVIEW, "sample_id"]
-    here, named = answers["round"] == key, answers["value"].notna()
-    vote = named if class_names is None else answers["value"].isin(list(class_names))
-    counts_here = here & (named | answers["cancelled"].astype(bool))
-    given = answers.assign(vote=vote)[counts_here | (vote & ~answers["sample_id"].isin(reviews))]
-    counts = given.groupby("sample_id").agg(people=("annotator", "nunique"), votes=("vote", "sum"))
-    done = counts[counts["people"] >= min_votes]
-    return {str(sample): bool(votes >= min_votes) for sample, votes in done["votes"].items()}
+    named = answers["kind"].isin(VOTES) & answers["value"].notna()
+    here = answers[(answers["round"] == key) & (named | answers["kind"].isin(DEALT_WITH))]
+    current = current_answers(answers)
+    votes = current[current["kind"].isin(VOTES) & current["value"].notna()]
+    if class_names is not None:
+        votes = votes[votes["value"].isin(list(class_names))]
+    votes = votes[(votes["round"] == key) | ~votes["sample_id"].isin(reviews)]
+    people = pd.concat([here, votes]).groupby("sample_id")["annotator"].nunique()
+    enough = votes.groupby("sample_id").size() >= min_votes
+    labeled = set(enough.index[enough]) | set(votes.loc[votes["kind"] == "correction", "sample_id"])
+    return {str(sample): sample in labeled for sample in people.index[people >= min_votes].union(sorted(labeled))}
 
 
 def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:

@@ -9,7 +9,8 @@ from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.rounds import RoundPolicy, round_key
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.ledger import PLAN_COLUMNS
-from al_pipeline.loop.answers import draw_holdout, planned_before
+from al_pipeline.loop.again import again_rows
+from al_pipeline.loop.answers import asked_blind, draw_holdout, planned_before
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.review import review_rows
 
@@ -33,7 +34,8 @@ def draw_candidates(
     """
     from al_pipeline.core.turn import draw
 
-    asked = planned_before(ledger, number) | ledger.imported()
+    # Who was asked about blind stays so, also if the task is gone.
+    asked = planned_before(ledger, number) | ledger.imported() | asked_blind(ledger)
     if number == 0:
         asked |= set(draw_holdout(manifest, holdout_size, config.seed))
     # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
@@ -96,7 +98,12 @@ def choose_batch(
     size = min(config.batch_size, _labels_left(ledger, policy, number))
     names, most = list(checkpoint.info.class_names), int(config.review * size)
     reviews = review_rows(ledger, samples, labeled_pool, names, config, policy, number, most)
-    rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, size - len(reviews), number) + reviews
+    free = size - len(reviews)
+    again = again_rows(ledger, number, names, policy, deployment.settings.overlap, most=free, seed=config.seed)
+    again = [row for row in again if row["sample_id"] in samples.uris]
+    scores = scores[~scores["sample_id"].isin([row["sample_id"] for row in again])]
+    free -= sum(row["purpose"] == "query" for row in again)
+    rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, free, number) + again + reviews
     if number == 0:
         rows += _holdout_rows(manifest, deployment.settings.holdout_size, config.seed)
     return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.rounds import round_key
@@ -58,6 +58,8 @@ class Deployment:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.artifacts = settings, Artifacts(settings.artifacts)
         self._project: tuple[str, int] | None = None
+        #: What was counted of a round at the last look, and all that it depends on: `loop.progress` keeps it here.
+        self.counted: tuple[object, Any] | None = None
 
     @cached_property
     def ledger(self) -> "Ledger":
@@ -93,6 +95,12 @@ class Deployment:
         if run_id is not None:
             self._project = (run_id, project_id)
         return project_id
+
+    def source(self, project_id: int) -> str:
+        """Return the name under which the ledger keeps a project's annotations."""
+        from al_pipeline.loop.pull import source_of
+
+        return source_of(self.label_studio, project_id)
 
     def project_url(self, project_id: int) -> str:
         """Return where people open the project in their browser."""

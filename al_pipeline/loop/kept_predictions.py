@@ -13,6 +13,7 @@ from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import is_round, round_key, round_number
+from al_pipeline.loop.again import AGAIN
 from al_pipeline.loop.answers import agreed_labels
 from al_pipeline.loop.deployment import Deployment
 
@@ -163,6 +164,7 @@ def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str,
     found = {}
     for key, batch in batches.groupby("round"):
         # What `explore` added is a sample of its own; without it a strategy that draws made the whole batch.
+        batch = batch[~batch["strategy"].str.startswith(AGAIN)]
         explored = batch[batch["strategy"] == "random"]
         drawn = explored if len(explored) else batch
         scores = deployment.artifacts.uncertainty_scores / f"{key}.parquet"

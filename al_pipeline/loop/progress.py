@@ -1,12 +1,16 @@
 """What people have done with a round that is in Label Studio, and what is missing: the facts that `decide` needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, awaited_round, round_key
+from al_pipeline.loop.again import reasons
 from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.pull import pull_news
+from al_pipeline.loop.remarks import remarks
 
 # What is read of a round's plan at every tick.
 PROGRESS = ("sample_id", "purpose", "task_id")
@@ -14,25 +18,30 @@ PROGRESS = ("sample_id", "purpose", "task_id")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about the newest round, the counts worth recording when they change, and a warning if any."""
+    """What is known about the newest round, the counts worth recording when they change, and what people should know.
+
+    A warning is about the loop as a whole; each remark is a sentence about what was done in Label Studio.
+    """
 
     status: RoundStatus
     counts: dict[str, int | str] = field(default_factory=dict)
     warning: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Progress:
-    """Samples of a round: labeled, skipped, without a task; and those labeled that are no holdout or review."""
+    """Samples of a round: labeled, skipped, without a task, to be asked again; and what people should know."""
 
     labeled: int = 0
     skipped: int = 0
     missing: int = 0
-    labeled_queries: int = 0
+    again: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts: int = 1) -> Facts:
-    """Return the facts of a round whose batch is in Label Studio.
+    """Return the facts of a round whose batch is in Label Studio; what people did is in the ledger then.
 
     Raises
     ------
@@ -46,7 +55,7 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
     ahead = before is not planned and not before.empty
     if ahead:
         key, planned = round_key(number - 1), before
-    progress = _progress(deployment, planned, key, policy.min_votes)
+    progress = _progress(deployment, policy, planned, key)
     return Facts(
         RoundStatus(
             round_number=number,
@@ -56,11 +65,11 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
             labeled=progress.labeled,
             skipped=progress.skipped,
             withdrawn=progress.missing,
+            again=progress.again,
             opened_at=ledger.pushed_at(key),
             unlabeled_left=max(0, ledger.count_samples("pool") - ledger.count_asked()),
-            # The awaited round's answers are counted where they are; the ledger gets them when the next round pulls.
             ahead=ahead,
-            labels_total=ledger.count_labels(policy.min_votes, but=key) + progress.labeled_queries,
+            labels_total=ledger.count_labels(policy.min_votes),
         ),
         counts={
             "round": key,
@@ -69,32 +78,39 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
             "skipped": progress.skipped,
             "missing": progress.missing,
         },
+        remarks=progress.remarks,
     )
 
 
-def _progress(deployment: Deployment, planned: pd.DataFrame, key: str, min_votes: int) -> _Progress:
-    """Count in Label Studio what people have done with a round, and what is gone."""
-    from al_pipeline.labelstudio.push import LISTED, count_round
-
+def _progress(deployment: Deployment, policy: RoundPolicy, planned: pd.DataFrame, key: str) -> _Progress:
+    """Pull what is new, and count in the ledger what people have done with a round, and what is gone."""
     if planned.empty:
         return _Progress()
-    client, project_id = deployment.label_studio, deployment.project_id()
-    only_queries = bool((planned["purpose"] == "query").all())
-    if len(planned) > LISTED and only_queries and planned["task_id"].notna().all():
-        counts = count_round(client, project_id, key, planned["task_id"].tolist(), min_votes)
-        if counts is not None:
-            return _Progress(counts.labeled, counts.skipped, 0, counts.labeled)
+    client, project_id, ledger = deployment.label_studio, deployment.project_id(), deployment.ledger
+    source = deployment.source(project_id)
+    counts = pull_news(ledger, client, project_id, source=source, min_seconds=policy.min_seconds)
+    class_set = ledger.class_set()
+    # Whatever this depends on: while it stays, so does what was counted.
+    seen = (key, policy, counts.tasks, ledger.newest_event(), class_set and class_set.version, len(planned))
+    if deployment.counted is None or deployment.counted[0] != seen:
+        names = None if class_set is None else class_set.names
+        deployment.counted = seen, _count(deployment, policy, planned, key, names)
+    return deployment.counted[1]
 
-    asked = set(planned["sample_id"])
-    tasks = client.tasks(project_id, key)
-    labeled = {task.sample_id for task in tasks if task.annotations >= min_votes} & asked
-    skipped = ({task.sample_id for task in tasks if task.cancelled} & asked) - labeled
-    missing = asked - {task.sample_id for task in tasks}
-    if missing:
-        # An answer that was pulled is known, whatever became of its task.
-        known = answered_samples(deployment.ledger, key, min_votes)
-        labeled |= {sample for sample in missing if known.get(sample) is True}
-        skipped |= {sample for sample in missing if known.get(sample) is False}
-        missing -= known.keys()
-    query = set(planned.loc[planned["purpose"] == "query", "sample_id"])
-    return _Progress(len(labeled), len(skipped), len(missing), len(labeled & query))
+
+def _count(
+    deployment: Deployment, policy: RoundPolicy, planned: pd.DataFrame, key: str, names: Sequence[str] | None
+) -> _Progress:
+    from al_pipeline.labelstudio.push import missing_samples
+
+    ledger, asked, overlap = deployment.ledger, set(planned["sample_id"]), deployment.settings.overlap
+    known = answered_samples(ledger, key, policy.min_votes, names)
+    tasks = {row.sample_id: None if pd.isna(row.task_id) else int(row.task_id) for row in planned.itertuples()}
+    missing = missing_samples(deployment.label_studio, deployment.project_id(), key, tasks) - known.keys()
+    given = ledger.answers(round_key=key, nobodys=True)
+    stuck = reasons(given, planned.assign(round=key), names, policy, overlap)
+    again = stuck.keys() - known.keys() - missing
+    labeled = sum(known[sample] for sample in known.keys() & asked)
+    return _Progress(
+        labeled, len(known.keys() & asked) - labeled, len(missing), len(again), remarks(given, key, names, stuck)
+    )

@@ -1,14 +1,14 @@
 """Pull what people did from Label Studio into the ledger: only what changed, and nothing is missed for it."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.annotation import Annotation, is_unknown
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger import Watermark
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Pulls look back this far behind the newest change seen: servers' clocks differ and requests overtake each other.
 OVERLAP = timedelta(minutes=5)
+# The sensor looks every few seconds, and the next round's pull reads again what it may have missed.
+RECENT = timedelta(seconds=30)
 # People may answer while we read. Then the counts before and after differ, and what is new is read once more.
 TRIES = 3
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,7 +31,16 @@ def source_of(client: "LabelStudio", project_id: int) -> str:
     return f"{client.url} project {project_id}"
 
 
-def pull(ledger: "Ledger", client: "LabelStudio", project_id: int, *, round_key: str | None = None) -> int:
+def pull(
+    ledger: "Ledger",
+    client: "LabelStudio",
+    project_id: int,
+    *,
+    source: str,
+    round_key: str | None = None,
+    min_seconds: float | None = None,
+    overlap: timedelta = OVERLAP,
+) -> int:
     """Append what people did since the last pull to the ledger and return how many events are new.
 
     Only tasks that changed since the last pull are read. Then the project's own counters are compared with what the
@@ -41,23 +52,29 @@ def pull(ledger: "Ledger", client: "LabelStudio", project_id: int, *, round_key:
     ledger : Ledger
     client : LabelStudio
     project_id : int
+    source : str
+        The name under which the ledger keeps the project's annotations.
     round_key : str, optional
         The round that pulls.
+    min_seconds : float, optional
+        Answers that took less are kept, but do not count.
+    overlap : timedelta
+        How far before the newest change that was seen it reads again.
 
     Raises
     ------
     LabelStudioError
         Label Studio could not be read; what was read before is stored.
     """
-    source, new = source_of(client, project_id), 0
+    new, reader = 0, _Reader(ledger, client, project_id, source, round_key, min_seconds)
     for _ in range(TRIES):
         mark, started = ledger.watermark(source), datetime.now(UTC)
         before = client.project_counts(project_id)
-        more, newest = _read(ledger, client, project_id, _since(mark, before, started), round_key)
+        more, newest = reader.read(_since(mark, before, started, overlap))
         over, after = _over(ledger, source, before), client.project_counts(project_id)
         quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
         if quiet and mark is not None and over != (mark.answers_over, mark.skips_over):
-            again, newest = _read(ledger, client, project_id, None, round_key)
+            again, newest = reader.read(None)
             more, over = more + again, _over(ledger, source, after)
         new += more
         # Never later than the server's own time: when its clock is set back, new changes are stamped with that.
@@ -71,12 +88,34 @@ def pull(ledger: "Ledger", client: "LabelStudio", project_id: int, *, round_key:
     return new
 
 
-def _since(mark: Watermark | None, counts: "ProjectCounts", now: datetime) -> datetime | None:
+def pull_news(
+    ledger: "Ledger", client: "LabelStudio", project_id: int, *, source: str, min_seconds: float | None
+) -> "ProjectCounts":
+    """Pull if anything has changed since the last pull; return the project's counters. Two requests if nothing has.
+
+    It is what a tick of the sensor does: answers live in Label Studio alone for the time between two of them at most.
+    The next round's pull reads again what these may have overtaken. The parameters are those of `pull`.
+
+    Raises
+    ------
+    LabelStudioError
+        Label Studio could not be read.
+    """
+    mark, counts = ledger.watermark(source), client.project_counts(project_id)
+    if mark is not None and _over(ledger, source, counts) == (mark.answers_over, mark.skips_over):
+        newest = client.newest_change(project_id)
+        if newest is None or newest <= mark.until:
+            return counts
+    pull(ledger, client, project_id, source=source, min_seconds=min_seconds, overlap=RECENT)
+    return counts
+
+
+def _since(mark: Watermark | None, counts: "ProjectCounts", now: datetime, overlap: timedelta) -> datetime | None:
     """Return the moment, by the server's clock, from which changes are read; None for all there are."""
     if mark is None:
         return None
     elapsed = max(timedelta(0), now - (mark.pulled_at or now))
-    return min(mark.until, counts.at - elapsed) - OVERLAP
+    return min(mark.until, counts.at - elapsed) - overlap
 
 
 def _over(ledger: "Ledger", source: str, counts: "ProjectCounts") -> tuple[int, int]:
@@ -84,17 +123,77 @@ def _over(ledger: "Ledger", source: str, counts: "ProjectCounts") -> tuple[int, 
     return answers - counts.annotations, skips - counts.skipped
 
 
-def _read(
-    ledger: "Ledger", client: "LabelStudio", project_id: int, since: datetime | None, round_key: str | None
-) -> tuple[int, datetime | None]:
-    """Append what changed, page by page; return how many events are new, and the moment of the newest change."""
-    source, new, newest = source_of(client, project_id), 0, None
-    for page in client.answers(project_id, updated_since=since):
-        events = [event for task in page for event in task.annotations]
-        events += taken_back(page, ledger.known_annotations(source, [task.task_id for task in page]))
-        new += ledger.append(events, datetime.now(UTC), source=source, round_key=round_key)
-        newest = max([task.updated_at for task in page] + ([newest] if newest else []), default=None)
-    return new, newest
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a project into the ledger; the attributes are `pull`'s parameters."""
+
+    ledger: "Ledger"
+    client: "LabelStudio"
+    project_id: int
+    source: str
+    round_key: str | None
+    min_seconds: float | None
+
+    def read(self, since: datetime | None) -> tuple[int, datetime | None]:
+        """Append what changed, page by page; return how many events are new, and the moment of the newest change."""
+        new, newest = 0, None
+        for page in self.client.answers(self.project_id, updated_since=since):
+            known = self.ledger.known_annotations(self.source, [task.task_id for task in page])
+            events = judged([event for task in page for event in task.annotations], known, self.ledger.states)
+            events = [hurried(event, self.min_seconds) for event in events] + taken_back(page, known)
+            new += self.ledger.append(events, datetime.now(UTC), source=self.source, round_key=self.round_key)
+            newest = max([task.updated_at for task in page] + ([newest] if newest else []), default=None)
+        return new, newest
+
+
+def judged(
+    events: list[Annotation], known: list[Annotation], states: "Callable[[Iterable[str]], list[tuple[Annotation, str]]]"
+) -> list[Annotation]:
+    """Return the events with what the ledger knows of them: their first author, and whether each is a copy.
+
+    Label Studio forgets who answered when it deletes a user, and gives what was exported and imported again to whoever
+    has that number by now. A copy counts once: as the answer that it is a copy of, while it says the same, and as that
+    author's changed answer from then on.
+
+    Parameters
+    ----------
+    events : list of Annotation
+        As Label Studio shows them.
+    known : list of Annotation
+        The latest states that the ledger knows of these tasks' annotations.
+    states : callable
+        Sample ids → every state of their annotations, with its source: `Ledger.states`.
+    """
+    authors = {(event.annotation_id, event.created_at): event.annotator for event in known}
+    copies = {str(event.sample_id) for event in events if event.import_id is not None and event.sample_id}
+    originals: defaultdict[tuple[int, str | None], list[Annotation]] = defaultdict(list)
+    for state, _ in states(copies) if copies else []:
+        if state.import_id is None:
+            originals[state.annotation_id, state.sample_id].append(state)
+    return [_judged(event, authors, originals) for event in events]
+
+
+def _judged(
+    event: Annotation,
+    authors: dict[tuple[int, datetime], str],
+    originals: Mapping[tuple[int, str | None], list[Annotation]],
+) -> Annotation:
+    first = originals.get((event.import_id, event.sample_id)) if event.import_id is not None else None
+    if first:
+        same = any((state.value, state.cancelled) == (event.value, event.cancelled) for state in first)
+        return replace(event, annotator=first[0].annotator, kind="copy" if same else event.kind)
+    if is_unknown(event.annotator):
+        return replace(event, annotator=authors.get((event.annotation_id, event.created_at), event.annotator))
+    return event
+
+
+def hurried(event: Annotation, min_seconds: float | None) -> Annotation:
+    """Return the event, of the kind ``hasty`` if it took less time than a person needs to look.
+
+    Where nobody took the time, as for what the API was told, it is not known.
+    """
+    quick = min_seconds is not None and event.lead_time is not None and 0 < event.lead_time < min_seconds
+    return replace(event, kind="hasty") if quick and event.kind == "answer" else event
 
 
 def taken_back(page: "list[TaskAnswers]", known: list[Annotation]) -> list[Annotation]:
@@ -205,34 +304,3 @@ def withdraw_deleted(
         ledger.withdraw(str(key), gone, datetime.now(UTC))
         withdrawn += gone
     return withdrawn
-
-
-def withdraw_unusable(ledger: "Ledger", before: int, max_skips: int, class_names: Sequence[str]) -> list[str]:
-    """Withdraw the tasks that brought no label: their samples return to the pool, and may be drawn again.
-
-    These are samples for which nobody has named a class, and which people skipped fewer times than the limit; so also
-    those whose only answers are empty, or name what is no class.
-
-    Parameters
-    ----------
-    ledger : Ledger
-    before : int
-        Rounds with a smaller number are looked at.
-    max_skips : int
-        Skips after which a sample is not asked about again.
-    class_names : sequence of str
-    """
-    answers, planned = ledger.answers(purpose="query"), ledger.planned()
-    voted = set(answers.loc[answers["value"].isin(list(class_names)), "sample_id"])
-    skips = answers[~answers["sample_id"].isin(voted)].groupby("sample_id")["cancelled"].sum()
-    again = set(skips.index[skips < max_skips])
-    live = planned[planned["withdrawn_at"].isna() & planned["sample_id"].isin(again) & (planned["purpose"] == "query")]
-    asked_again = []
-    for key, rows in live.groupby("round"):
-        # The answer that counts is the one to this task: a sample that was asked about anew is still open.
-        theirs = set(answers.loc[answers["round"] == key, "sample_id"])
-        if round_number(str(key)) < before:
-            gone = sorted(set(rows["sample_id"]) & theirs)
-            ledger.withdraw(str(key), gone, datetime.now(UTC))
-            asked_again += gone
-    return asked_again

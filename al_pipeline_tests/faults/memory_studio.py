@@ -137,6 +137,23 @@ class MemoryStudio(LabelStudio):
 
         return self._request(newest)
 
+    def newest_change(self, project_id: int) -> datetime | None:
+        return self._request(lambda: max((task.updated_at for task in self.state.tasks.values()), default=None))
+
+    def count(self, project_id: int, *conditions: dict[str, Any]) -> tuple[int, int | None]:
+        def meets(task: Task, condition: dict[str, Any]) -> bool:
+            name, value = condition["filter"].removeprefix("filter:tasks:"), condition["value"]
+            if name == "data.round":
+                return task.data.get("round") == value
+            assert name == "id"
+            return task.id > int(value) if condition["operator"] == "greater" else task.id < int(value)
+
+        def look() -> tuple[int, int | None]:
+            ids = [task.id for task in self.state.tasks.values() if all(meets(task, each) for each in conditions)]
+            return len(ids), max(ids, default=None)
+
+        return self._request(look)
+
     def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
         for page in self._listing(lambda task: updated_since is None or task.updated_at > updated_since):
             yield [task.answers() for task in page]

@@ -155,7 +155,7 @@ def test_every_answer_of_ten_people_is_accounted_for(world: World) -> None:
     for each in working:
         each.result()
 
-    pull(ledger, client, project)
+    pull(ledger, client, project, source="project")
     said: Said = {}
     for person in people:
         assert not said.keys() & person.said.keys()
@@ -167,7 +167,7 @@ def test_every_answer_of_ten_people_is_accounted_for(world: World) -> None:
     assert held == said
     assert trained_on == sorted(trained_on)
     assert len(set(trained_on)) == ROUNDS, "nobody answered while the rounds ran"
-    assert pull(ledger, client, project) == 0
+    assert pull(ledger, client, project, source="project") == 0
     # As the next round would: an import that was given up under this load may have been finished after all.
     withdraw_copies(ledger, client, project, ROUNDS + 1, client.tasks(project, unanswered=True))
     asked = [(task.round, task.sample_id) for task in client.tasks(project)]

@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from al_pipeline.core.labels.consensus import consensus
-from al_pipeline.core.rounds import round_key
+from al_pipeline.core.rounds import RoundPolicy, round_key
 from al_pipeline.labelstudio.config import payload
 from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile
 from al_pipeline.labelstudio.push import verify as verify_push
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
-from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
+from al_pipeline.loop.again import withdraw_unusable
+from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted
 from al_pipeline.loop.push import to_ask
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio, State
 from al_pipeline_tests.faults.report import report
@@ -232,13 +233,13 @@ class Interleavings(RuleBasedStateMachine):
 
     def _pull(self) -> None:
         """Pull as labeled_pool does."""
-        pull(self.ledger, self.studio, PROJECT)
+        pull(self.ledger, self.studio, PROJECT, source="project")
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
         counted["late copies deleted"] += len(
             withdraw_copies(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
         )
         withdraw_deleted(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
-        withdraw_unusable(self.ledger, self.rounds, 2, CLASSES)
+        withdraw_unusable(self.ledger, self.rounds, CLASSES, RoundPolicy(max_skips=2), 1)
 
     def _whole(self, act: Callable[[], None], fault: tuple[int, Any] | None, what: str) -> bool:
         """Do something that a fault may end in the middle; say whether it came to its end."""

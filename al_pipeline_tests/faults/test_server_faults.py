@@ -125,13 +125,13 @@ def test_whatever_fails_nothing_is_doubled_and_nothing_is_lost(line: Line, fault
     # Pulling fails, at the counters and at the answers: what was given is there once after the next pull.
     for path in reads.values():
         line.proxy.fail(fault, path)
-        failed = told(lambda: pull(line.ledger, hasty, line.project.id), line.token)
+        failed = told(lambda: pull(line.ledger, hasty, line.project.id, source="project"), line.token)
         assert bool(failed) is not fault.heals
     line.proxy.fail(fault, "nothing any more")
-    pull(line.ledger, patient, line.project.id)
+    pull(line.ledger, patient, line.project.id, source="project")
     assert line.pulled() == line.given
     assert len(line.given) == BATCH * (line.number + 1)
-    assert pull(line.ledger, patient, line.project.id) == 0
+    assert pull(line.ledger, patient, line.project.id, source="project") == 0
     report("server in trouble", failed_requests=line.proxy.failed, answers=len(line.given))
 
 
@@ -174,7 +174,7 @@ def test_a_clock_that_differs_by_an_hour_loses_no_answer(line: Line, hours: int)
         key = line.plan()
         line.push(client, key)
         line.answer(key)
-        assert pull(line.ledger, client, line.project.id) == BATCH
+        assert pull(line.ledger, client, line.project.id, source="project") == BATCH
         assert line.pulled() == line.given
 
 
@@ -183,7 +183,7 @@ def test_an_answer_stamped_before_the_last_pull_is_found_by_the_counts(line: Lin
     key = line.plan()
     line.push(client, key)
     line.answer(key)
-    pull(line.ledger, client, line.project.id)
+    pull(line.ledger, client, line.project.id, source="project")
     source = f"{client.url} project {line.project.id}"
     mark = line.ledger.watermark(source)
     assert mark is not None
@@ -193,7 +193,7 @@ def test_an_answer_stamped_before_the_last_pull_is_found_by_the_counts(line: Lin
     key = line.plan()
     line.push(client, key)
     line.answer(key)
-    assert pull(line.ledger, client, line.project.id) == BATCH
+    assert pull(line.ledger, client, line.project.id, source="project") == BATCH
     assert line.pulled() == line.given
 
 
@@ -202,15 +202,15 @@ def test_an_answer_that_is_taken_back_counts_no_more_and_is_kept(line: Line) -> 
     key = line.plan()
     line.push(client, key)
     line.answer(key)
-    pull(line.ledger, client, line.project.id)
+    pull(line.ledger, client, line.project.id, source="project")
     (asked, annotation), _ = line.given.popitem()
     line.project.client.connection.send(
         "delete", lambda: line.project.client.connection.sdk.annotations.delete(annotation)
     )
-    assert pull(line.ledger, client, line.project.id) == 1
+    assert pull(line.ledger, client, line.project.id, source="project") == 1
     assert line.pulled() == line.given
     assert asked in {waiting for _, waiting in line.ledger.open_tasks()}
-    assert pull(line.ledger, client, line.project.id) == 0
+    assert pull(line.ledger, client, line.project.id, source="project") == 0
 
 
 def test_answers_of_a_deleted_task_stay_and_are_not_looked_for_again_and_again(line: Line) -> None:
@@ -218,13 +218,13 @@ def test_answers_of_a_deleted_task_stay_and_are_not_looked_for_again_and_again(l
     key = line.plan()
     line.push(client, key)
     line.answer(key)
-    pull(line.ledger, client, line.project.id)
+    pull(line.ledger, client, line.project.id, source="project")
     line.project.client.delete_tasks([task.task_id for task in line.project.client.tasks(line.project.id, key)])
-    assert pull(line.ledger, client, line.project.id) == 0
+    assert pull(line.ledger, client, line.project.id, source="project") == 0
     assert line.pulled() == line.given
     assert line.proxy.server is not None
     before = len(line.proxy.server.requests)
-    assert pull(line.ledger, client, line.project.id) == 0
+    assert pull(line.ledger, client, line.project.id, source="project") == 0
     asked = [request.path for request in line.proxy.server.requests[before:] if "/api/tasks" in request.path]
     assert len(asked) == 1, "everything was read again"
     assert "updated_at" in asked[0]

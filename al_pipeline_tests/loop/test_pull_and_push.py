@@ -15,13 +15,14 @@ from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.progress import pushed
-from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
+from al_pipeline.loop.progress import Facts, pushed
+from al_pipeline.loop.again import withdraw_unusable
+from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted
 from al_pipeline.loop.push import to_ask
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 
-CLASSES = ("cat", "dog")
+CLASSES, SOURCE = ("cat", "dog"), "project"
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Desk:
         return sorted(batch["sample_id"])
 
     def pull(self) -> int:
-        return pull(self.ledger, self.studio, PROJECT)
+        return pull(self.ledger, self.studio, PROJECT, source=SOURCE)
 
     def values(self) -> dict[str, Any]:
         """Return the answer that stands for each sample."""
@@ -66,7 +67,7 @@ class Desk:
         return withdraw_deleted(self.ledger, self.studio, PROJECT, before, unanswered)
 
     def unusable(self, before: int, max_skips: int) -> list[str]:
-        return withdraw_unusable(self.ledger, before, max_skips, CLASSES)
+        return sorted(withdraw_unusable(self.ledger, before, CLASSES, RoundPolicy(max_skips=max_skips), 1))
 
     def copies(self, before: int) -> list[int]:
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
@@ -74,10 +75,20 @@ class Desk:
 
     def counts(self, key: str, min_votes: int = 1) -> tuple[Any, ...]:
         """Return what a tick counts: labeled, skipped, missing."""
-        deployment = SimpleNamespace(ledger=self.ledger, label_studio=self.studio, project_id=lambda: PROJECT)
-        policy = RoundPolicy(min_votes=min_votes)
-        counts = pushed(cast("Deployment", deployment), policy, round_number(key)).counts
+        counts = self.facts(key, min_votes=min_votes).counts
         return counts["labeled"], counts["skipped"], counts["missing"]
+
+    def facts(self, key: str, *, min_votes: int = 1, overlap: int = 1) -> Facts:
+        """Return what a tick finds out."""
+        deployment = SimpleNamespace(
+            ledger=self.ledger,
+            label_studio=self.studio,
+            project_id=lambda: PROJECT,
+            source=lambda _: SOURCE,
+            settings=SimpleNamespace(overlap=overlap),
+            counted=None,
+        )
+        return pushed(cast("Deployment", deployment), RoundPolicy(min_votes=min_votes), round_number(key))
 
 
 @pytest.fixture

@@ -103,8 +103,8 @@ class ClassSet:
             raise InputError(f"{name!r} is a class already: the classes are {_list(self.names)}")
         if (now := self.meaning.get(name)) is not None:
             raise InputError(
-                f"{name!r} was a class before and is {now!r} today: answers that say {name!r} mean that. Choose another "
-                "name, or take that change back first (`al classes list` shows it)"
+                f"{name!r} was a class before and is {now!r} today: answers that say {name!r} mean that. Choose "
+                "another name, or take that change back first (`al classes list` shows it)"
             )
 
 

@@ -16,9 +16,10 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import people, some
 from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted, withdraw_unusable
+from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted
 from al_pipeline.loop.samples import StoredSamples, classes_of
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
@@ -69,12 +70,16 @@ def pull_annotations(
     refuse_other_keys(context, ledger)
     key, client, project_id = context.partition_key, deployment.label_studio, deployment.project_id(context.run_id)
     number = round_number(key)
-    new = pull(ledger, client, project_id, round_key=key)
+    source = deployment.source(project_id)
+    new = pull(ledger, client, project_id, source=source, round_key=key, min_seconds=policy.min_seconds)
     unanswered = client.tasks(project_id, unanswered=True) if number else []
     copies = withdraw_copies(ledger, client, project_id, number, unanswered)
     gone = withdraw_deleted(ledger, client, project_id, number, unanswered)
-    gone += withdraw_unusable(ledger, number, policy.max_skips, classes_of(image_pool, deployment.settings))
-    context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone))
+    names, overlap = classes_of(image_pool, deployment.settings), deployment.settings.overlap
+    unusable = withdraw_unusable(ledger, number, names, policy, overlap)
+    context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone) + len(unusable))
+    for why, count in pd.Series(unusable, dtype=object).value_counts().items():
+        context.log.info("%d tasks withdrawn because %s", count, why)
     if copies:
         context.log.warning(
             "%d tasks were in Label Studio twice; the unanswered copies %s are deleted", len(copies), copies[:10]

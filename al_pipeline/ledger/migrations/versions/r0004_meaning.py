@@ -15,7 +15,7 @@ depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
 ROWS = 5_000
-VOTE = "sample_id annotator updated_at annotation_id deleted kind value round source".split()
+VOTE = ["sample_id", "annotator", "updated_at", "annotation_id", "deleted", "kind", "value", "round", "source"]
 
 
 def upgrade() -> None:

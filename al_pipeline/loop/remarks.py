@@ -1,0 +1,123 @@
+"""What people did in Label Studio that does not count as they may think: a sentence each, with the remedy."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from al_pipeline.core.labels.annotation import VOTES, is_unknown
+from al_pipeline.loop.again import EMPTY, GONE, TWICE
+
+# Names in one sentence.
+SHOWN = 3
+# Whoever changes an answer sooner may have meant the next task: the last one's keys stay live.
+SOON = pd.Timedelta(minutes=1)
+# A submit stores the two moments microseconds apart.
+AT_ONCE = pd.Timedelta(milliseconds=1)
+
+
+def remarks(
+    given: pd.DataFrame, key: str, class_names: Sequence[str] | None, stuck: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return what people should know about the answers to a round's tasks.
+
+    Parameters
+    ----------
+    given : DataFrame
+        `Ledger.answers(round_key=key, nobodys=True)`.
+    key : str
+        The round.
+    class_names : sequence of str, optional
+        By default every value is a class.
+    stuck : mapping
+        Sample → why no answer to its task will bring a label (`loop.again.reasons`).
+    """
+    theirs = given[given["round"] == key]
+    kinds = {str(kind): rows for kind, rows in theirs.groupby("kind")}
+    said: list[str] = []
+    if (rows := kinds.get("guess")) is not None:
+        said.append(
+            f"{_count(rows, 'answer')} made from predictions by {_names(rows)} and do{_s(rows)} not count: delete "
+            "them (Data Manager, Delete Annotations) or answer the tasks"
+        )
+    if class_names is not None:
+        foreign = theirs[
+            theirs["kind"].isin(VOTES) & theirs["value"].notna() & ~theirs["value"].isin(list(class_names))
+        ]
+        for value, rows in foreign.groupby("value"):
+            said.append(
+                f"{len(rows)} answer{_plural(rows)} by {_names(rows)} say{_s(rows, 's')} {value!r}, which is no class, "
+                f"and count{_s(rows, 's')} like a skip: add it (`al classes add`), or remove it in Label Studio's "
+                "labeling interface (`setup` does) and answer the tasks again"
+            )
+    if (rows := kinds.get("skip_choice")) is not None:
+        said.append(
+            f"{_count(rows, 'skipped task')} given a choice by {_names(rows)} and stay{_s(rows, 's')} skipped: whoever "
+            "means it deletes the skip first (Cancel Skip)"
+        )
+    if (rows := kinds.get("hasty")) is not None:
+        said.append(
+            f"{_count(rows, 'answer')} given by {_names(rows)} sooner than a person can look (min_seconds) and "
+            f"do{_s(rows)} not count: the tasks are asked again"
+        )
+    for why, what in (
+        (TWICE, "answered twice by the same person, so that nobody else is asked: asked again by the next round"),
+        (EMPTY, "answered with no class, or with several: asked again by the next round"),
+        (GONE, "answered with a class that is none any more: asked again by the next round"),
+    ):
+        if count := sum(reason == why for reason in stuck.values()):
+            said.append(f"{count} task{'s were' if count > 1 else ' was'} {what}")
+    if (rows := kinds.get("unsure")) is not None:
+        said.append(f"{_count(rows, 'image')} called unsure by {_names(rows)}: answers, and no labels")
+    if (rows := kinds.get("copy")) is not None:
+        said.append(f"{_count(rows, 'answer')} imported again, and count{_s(rows, 's')} once")
+    unknown = theirs[theirs["annotator"].map(is_unknown).astype(bool)]
+    if len(unknown):
+        said.append(
+            f"{_count(unknown, 'answer')} given by people without an account (deleted, or of another server): each "
+            "counts as a person of its own"
+        )
+    if len(changed := _changed_soon(theirs)):
+        said.append(
+            f"{_count(changed, 'answer')} changed by {_names(changed)} within a minute, before another task was "
+            "answered: on the page “No More Tasks Left” the keys of the last task stay live. Look at "
+            f"{_list([f'task {task}' for task in changed['task_id']])}, and delete an answer to have it asked again"
+        )
+    return tuple(said)
+
+
+def _changed_soon(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the answers that were changed soon, and before their author had answered another task."""
+    votes = answers[answers["kind"].isin(VOTES)]
+    after = votes["updated_at"] - votes["created_at"]
+    changed = votes[(after > AT_ONCE) & (after < SOON)]
+    if changed.empty:
+        return changed
+    alone = [
+        not (
+            (answers["annotator"] == row.annotator)
+            & (answers["created_at"] > row.created_at)
+            & (answers["created_at"] < row.updated_at)
+        ).any()
+        for row in changed.itertuples()
+    ]
+    return changed[alone]
+
+
+def _count(rows: pd.DataFrame, what: str) -> str:
+    return f"{len(rows)} {what}{_plural(rows)} {'were' if len(rows) > 1 else 'was'}"
+
+
+def _plural(rows: pd.DataFrame) -> str:
+    return "s" if len(rows) > 1 else ""
+
+
+def _s(rows: pd.DataFrame, ending: str = "es") -> str:
+    return "" if len(rows) > 1 else ending
+
+
+def _names(rows: pd.DataFrame) -> str:
+    return _list(sorted(set(rows["annotator"])))
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
