@@ -132,7 +132,7 @@ def again_rows(
     newest = asked.sort_values("round").drop_duplicates("sample_id", keep="last")
     newest = newest[newest["withdrawn_at"].notna()]
     why = reasons(ledger.answers(nobodys=True), newest, class_names, policy, overlap)
-    rows = newest[newest["sample_id"].map(lambda sample: why.get(sample, SKIPPED) != SKIPPED)]
+    rows = newest[newest["sample_id"].isin([sample for sample, reason in why.items() if reason != SKIPPED])]
     blind = rows["purpose"] == "holdout"
     # Whoever waits longest is asked about first.
     chosen = pd.concat([rows[blind], rows[~blind].sort_values(["round", "sample_id"]).head(most)])

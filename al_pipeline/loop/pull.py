@@ -167,7 +167,8 @@ def judged(
     authors = {(event.annotation_id, event.created_at): event.annotator for event in known}
     copies = {str(event.sample_id) for event in events if event.import_id is not None and event.sample_id}
     originals: defaultdict[tuple[int, str | None], list[Annotation]] = defaultdict(list)
-    for state, _ in states(copies) if copies else []:
+    # The ledger's first, since Label Studio may have forgotten who it was.
+    for state in [*(state for state, _ in states(copies)), *events] if copies else []:
         if state.import_id is None:
             originals[state.annotation_id, state.sample_id].append(state)
     return [_judged(event, authors, originals) for event in events]
