@@ -1,6 +1,6 @@
 """What the labeling side costs on a real Label Studio with many tasks: push, pull and the sensor's tick.
 
-Bars: the push of 1,000 tasks ≤ 1.3 × the bare import of the SDK; the pull of 100 new answers among 10,000 tasks ≤ 0.6 s;
+Bars: the push of 1,000 tasks ≤ 1.3 × the bare import of the SDK; the pull of 100 new answers among 10,000 ≤ 0.6 s;
 a tick of the sensor with 10,000 tasks ≤ 0.3 s. `--part`, `--tasks`, `--push` and `--turns` make it shorter; `--home`
 names a folder whose Label Studio is used again (its first start takes minutes).
 """

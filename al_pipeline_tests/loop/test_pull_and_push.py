@@ -14,9 +14,9 @@ from al_pipeline.labelstudio.config import payload
 from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import Facts, pushed
-from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted
 from al_pipeline.loop.push import to_ask
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
