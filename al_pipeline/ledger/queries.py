@@ -150,6 +150,7 @@ def _is_vote(
     corrected = (
         sa.exists()
         .where(settled.c.sample_id == answer.c.sample_id, is_correction, ~settled.c.deleted, end > then)
+        .where(_is_query(settled))
         .correlate(answer)
     )
     value = _value(answer, class_set)
