@@ -13,8 +13,8 @@ from al_pipeline.labelstudio import push as push_module
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.config import payload
 from al_pipeline.ledger.verify import verify
-from al_pipeline.loop.pull import withdraw_deleted
 from al_pipeline.loop.push import BatchError
+from al_pipeline.loop.withdrawals import withdraw_deleted
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import truth
 from al_pipeline_tests.defs.rounds import metadata_of

@@ -20,7 +20,8 @@ from al_pipeline.labelstudio.config import choice
 from al_pipeline.labelstudio.connection import LabelStudioNotFoundError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.events import TaskStatus
 from al_pipeline.ledger.verify import verify
-from al_pipeline.loop.pull import pull, withdraw_copies
+from al_pipeline.loop.pull import pull
+from al_pipeline.loop.withdrawals import withdraw_copies
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 from al_pipeline_tests.faults.report import report

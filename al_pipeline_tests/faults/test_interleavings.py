@@ -27,8 +27,9 @@ from al_pipeline.labelstudio.push import verify as verify_push
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.again import withdraw_unusable
-from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted
+from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import to_ask
+from al_pipeline.loop.withdrawals import withdraw_copies, withdraw_deleted
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio, State
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size

@@ -13,8 +13,9 @@ from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.client import LabelStudio, LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
-from al_pipeline.loop.pull import pull, withdraw_copies
+from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import to_ask
+from al_pipeline.loop.withdrawals import withdraw_copies
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.faults.proxy import FAULTS, Fault, FaultProxy, fault_proxy
 from al_pipeline_tests.faults.report import report

@@ -17,8 +17,9 @@ from al_pipeline.ledger import Ledger
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import Facts, pushed
-from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted
+from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import to_ask
+from al_pipeline.loop.withdrawals import withdraw_copies, withdraw_deleted
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 

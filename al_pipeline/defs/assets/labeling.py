@@ -19,8 +19,9 @@ from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.pull import pull, withdraw_copies, withdraw_deleted
+from al_pipeline.loop.pull import pull
 from al_pipeline.loop.samples import StoredSamples, classes_of
+from al_pipeline.loop.withdrawals import withdraw_copies, withdraw_deleted
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 PULL_RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
