@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import yaml
@@ -30,7 +31,7 @@ class Stack:
     settings : Settings
         Handed on to Dagster's servers, whole.
     dagster_port, label_studio_port : int, optional
-        Ports asked for; by default those of the last time, the usual ones, or any free one.
+        Ports asked for; by default those of the last time, or, the first time, the usual ones or any free one.
     say : callable
         Receives a line of progress.
     """
@@ -159,15 +160,23 @@ def check_port(name: str, wanted: int | None) -> None:
     """Raise InputError if something listens on the port that is asked for."""
     if wanted is not None and port_in_use(wanted):
         raise InputError(
-            f"Port {wanted}, asked for {name}, is in use on {HOST}: end what listens there or choose another port "
-            "(without the option a free one is taken)"
+            f"Port {wanted}, asked for {name}, is in use on {HOST}: end what listens there or choose another port"
         )
 
 
 def _port(name: str, wanted: int | None, last_url: str | None, taken: int | None = None) -> int:
+    """Return the port asked for, or that of the last time: people and webhooks know the address."""
     check_port(name, wanted)
     if wanted is not None:
         return wanted
-    usual = [int(last_url.rsplit(":", 1)[1])] if last_url else []
-    free = (port for port in [*usual, USUAL_PORTS[name]] if port != taken and not port_in_use(port))
-    return next(free, None) or free_port()
+    last = urlsplit(last_url or "")
+    if last.hostname == HOST and last.port is not None:
+        if last.port == taken or port_in_use(last.port):
+            option = f"--{name.lower().replace(' ', '-')}-port"
+            raise InputError(
+                f"Port {last.port}, where {name} of this home was the last time, is in use on {HOST}: end what listens "
+                f"there, or choose another port with {option}; it is kept from then on"
+            )
+        return last.port
+    usual = USUAL_PORTS[name]
+    return free_port() if usual == taken or port_in_use(usual) else usual
