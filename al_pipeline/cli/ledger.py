@@ -113,6 +113,8 @@ def verify(home: Home = None) -> None:
 
     report = check(settings.ledger_url)
     console.print(", ".join(f"{count:,} {name}" for name, count in report.counts.items()))
+    for remark in report.remarks:
+        say(f"• {escape(remark)}")
     for problem in report.problems:
         say(f"[bold red]•[/bold red] {escape(problem)}")
     if report.problems:

@@ -13,6 +13,7 @@ from al_pipeline.ledger.database import connect, migrate, transaction
 from al_pipeline.ledger.frames import SNAPSHOT
 from al_pipeline.ledger.queries import frozen, latest_events
 from al_pipeline.ledger.schema import (
+    IMPORTED,
     REVIEW,
     annotation_events,
     annotations,
@@ -29,10 +30,11 @@ Known = dict[int, list[tuple[str | None, str | None, datetime]]]
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, in rows per kind, and what is wrong, a sentence each; none if all is well."""
+    """What was looked at, in rows per kind, what is wrong, and what is odd but harmless, a sentence each."""
 
     counts: dict[str, int]
     problems: list[str]
+    remarks: list[str]
 
 
 def verify(url: str) -> Report:
@@ -57,6 +59,7 @@ def verify(url: str) -> Report:
         with transaction(engine, write=False) as connection:
             checks = (_storage, _tasks, _events, _annotations, _snapshots)
             problems = [problem for check in checks for problem in check(connection)]
+            remarks = list(_made_by_hand(connection))
             tables = {
                 "samples": samples,
                 "rounds": planned_rounds,
@@ -69,7 +72,7 @@ def verify(url: str) -> Report:
             counts = {name: connection.execute(count.select_from(table)).scalar_one() for name, table in tables.items()}
     finally:
         engine.dispose()
-    return Report(counts, problems)
+    return Report(counts, problems, remarks)
 
 
 def _storage(connection: sa.Connection) -> Iterator[str]:
@@ -97,7 +100,7 @@ def _events(connection: sa.Connection) -> Iterator[str]:
     unknown = (
         sa.select(event.annotation_id, event.sample_id, event.source)
         .outerjoin(samples, samples.c.sample_id == event.sample_id)
-        .where(event.sample_id.is_not(None), samples.c.sample_id.is_(None))
+        .where(event.sample_id.is_not(None), samples.c.sample_id.is_(None), (event.source == IMPORTED) | _by_us())
     )
     for annotation, sample, source in connection.execute(unknown):
         yield f"annotation {annotation} of {source} is about sample {sample}, which is not in the ledger"
@@ -108,6 +111,25 @@ def _events(connection: sa.Connection) -> Iterator[str]:
     )
     for source, annotation in connection.execute(moved):
         yield f"annotation {annotation} of {source} is about more than one sample"
+
+
+def _by_us() -> sa.ColumnElement[bool]:
+    """Return whether an event is about a task that we have made: one of a sample or of a task id that was planned."""
+    event, task = annotation_events.c, planned_tasks.c
+    planned = sa.exists().where(task.round == event.round, task.sample_id == event.sample_id)
+    pushed = sa.exists().where(task.round == event.round, task.task_id == event.task_id)
+    return planned.correlate(annotation_events) | pushed.correlate(annotation_events)
+
+
+def _made_by_hand(connection: sa.Connection) -> Iterator[str]:
+    event, n = annotation_events.c, sa.func.count(annotation_events.c.annotation_id.distinct())
+    foreign = sa.select(event.source, n, sa.func.min(event.annotation_id), sa.func.min(event.task_id))
+    foreign = foreign.where(event.source != IMPORTED, ~_by_us()).group_by(event.source).order_by(event.source)
+    for source, count, annotation, task in connection.execute(foreign):
+        yield (
+            f"{count} annotations of {source} answer tasks that were made by hand (the first is annotation "
+            f"{annotation}, the first task {task}): nobody planned them, and they are left out"
+        )
 
 
 def _annotations(connection: sa.Connection) -> Iterator[str]:
