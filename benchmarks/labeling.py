@@ -119,13 +119,14 @@ def large(client: LabelStudio, server: LocalLabelStudio, folder: Path, count: in
         instance.report_runless_asset_event(dg.AssetMaterialization("labeling_tasks", partition=KEY))
         ticks = [tick(instance, deployment) for _ in range(7)]
         listing = seconds(lambda: client.tasks(project, KEY))
-        first = seconds(lambda: pull(deployment.ledger, client, project, source=deployment.source(project)))
+        source = deployment.project().source
+        first = seconds(lambda: pull(deployment.ledger, client, project, source=source))
         with ThreadPoolExecutor(4) as people:
             list(people.map(lambda task: client.annotate(task, CLASSES[0]), ids[-ANSWERS:]))
-        began, new = time.perf_counter(), pull(deployment.ledger, client, project, source=deployment.source(project))
+        began, new = time.perf_counter(), pull(deployment.ledger, client, project, source=source)
         increment = time.perf_counter() - began
         assert new == ANSWERS, f"{new} answers are new instead of {ANSWERS}"
-        nothing = seconds(lambda: pull(deployment.ledger, client, project, source=deployment.source(project)))
+        nothing = seconds(lambda: pull(deployment.ledger, client, project, source=source))
         last = tick(instance, deployment)
     naive = seconds(lambda: sum(1 for _ in client.connection.sdk.tasks.list(project=project, fields="all")))
     anew = Ledger(f"sqlite:///{folder / 'anew.sqlite3'}")

@@ -162,12 +162,12 @@ def _label_studio(settings: "Settings") -> Iterator[Finding]:
     server = client.check()
     yield Finding("Label Studio", True, f"{client.url} version {server.version}, token of {server.username}")
     title = settings.label_studio_project
-    project_id = client.find_project(title)
-    if project_id is None:
+    project = client.find_project(title)
+    if project is None:
         yield Finding("project", None, f"{title!r} does not exist yet: the job `setup` creates it")
         return
-    yield Finding("project", True, client.project_url(project_id))
-    problem = client.image_problem(project_id)
+    yield Finding("project", True, client.project_url(project.project_id))
+    problem = client.image_problem(project.project_id)
     yield Finding("images in Label Studio", problem is None, problem or "a task's image is served")
 
 

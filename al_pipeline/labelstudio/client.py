@@ -12,6 +12,7 @@ from al_pipeline.core.labels.annotation import Annotation, unknown_author
 from al_pipeline.labelstudio.config import choice, classes_in, instructions, label_config
 from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.labelstudio.events import ProjectCounts, ServerInfo, TaskAnswers, TaskStatus, parse_answers, parse_task
+from al_pipeline.labelstudio.identity import Project, marks, signed
 
 # Each request costs the server 15 ms and a transaction beside the tasks themselves, of which it makes 3 per ms.
 IMPORT_CHUNK = 1000
@@ -19,6 +20,7 @@ IMPORT_CHUNK = 1000
 PAGE, PAGE_WITH_ANNOTATIONS = 1000, 250
 # Naming the fields halves the server's time; a name counts for the task and for its annotations alike.
 COUNTERS = "id,task_number,num_tasks_with_annotations,total_annotations_number,skipped_annotations_number"
+PROJECT_FIELDS = "id,title,description,created_at"
 TASK_FIELDS = "id,data,total_annotations,cancelled_annotations,updated_at"
 ANNOTATION_FIELDS = (
     "id,data,annotations,result,completed_by,was_cancelled,ground_truth,lead_time,created_at,updated_at,"
@@ -63,8 +65,8 @@ class LabelStudio:
         version = self.connection.read("ask for the version", lambda: self.connection.sdk.versions.get().release)
         return ServerInfo(version=str(version), username=str(user))
 
-    def find_project(self, title: str) -> int | None:
-        """Return the id of the project with this title, None if there is none.
+    def find_project(self, title: str) -> Project | None:
+        """Return the project with this title, None if there is none.
 
         Raises
         ------
@@ -72,22 +74,56 @@ class LabelStudio:
             Several projects have the title.
         """
 
-        def look() -> list[int]:
+        def look() -> list[Project]:
             # The server finds titles that contain the one asked for.
-            page = self.connection.sdk.projects.list(title=title, include="id,title", page_size=PAGE)
+            page = self.connection.sdk.projects.list(title=title, include=PROJECT_FIELDS, page_size=PAGE)
             # Left to itself the SDK always asks for one page more, until one is empty.
             found = page if page.response.next else page.items or []
-            return sorted(project.id for project in found if project.title == title)
-
-        ids = self.connection.read(f"look for the project {title!r}", look)
-        if len(ids) > 1:
-            raise LabelStudioError(
-                f"Label Studio at {self.url} has {len(ids)} projects titled {title!r} (ids {ids}): rename or delete "
-                "all but one, or set AL_LABEL_STUDIO_PROJECT to another title"
+            return sorted(
+                (_project(raw) for raw in found if raw.title == title), key=lambda project: project.project_id
             )
-        return ids[0] if ids else None
 
-    def ensure_project(self, title: str, class_names: Sequence[str], *, overlap: int = 1) -> int:
+        found = self.connection.read(f"look for the project {title!r}", look)
+        if len(found) > 1:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} has {len(found)} projects titled {title!r} (ids "
+                f"{[project.project_id for project in found]}): rename or delete all but one, or set "
+                "AL_LABEL_STUDIO_PROJECT to another title"
+            )
+        return found[0] if found else None
+
+    def project(self, project_id: int) -> Project:
+        """Return which project has this id now."""
+        return _project(self._described(project_id))
+
+    def sign(self, project_id: int, identity: str, newest_round: str | None) -> None:
+        """Write into the project's description who it is and which round it got last; people's own text stays.
+
+        Raises
+        ------
+        LabelStudioError
+            The description names another identity.
+        """
+        now = self._described(project_id)
+        written, _ = marks(now.description or "")
+        if written not in (None, identity):
+            raise LabelStudioError(
+                f"The description of {self.project_url(project_id)} names another identity, {written}, than the "
+                f"project had before, {identity}: another home has taken it over. Set AL_LABEL_STUDIO_PROJECT to "
+                "another title, or restore that line"
+            )
+        text = signed(now.description or "", identity, newest_round)
+        if text != now.description:
+            update = f"write the identity of project {project_id} into its description"
+            connection = self.connection
+            connection.read(update, lambda: connection.sdk.projects.update(id=project_id, description=text))
+
+    def _described(self, project_id: int) -> Any:
+        return self.connection.read("read the project", lambda: self.connection.sdk.projects.get(id=project_id))
+
+    def ensure_project(
+        self, title: str, class_names: Sequence[str], *, overlap: int = 1, identity: str | None = None
+    ) -> int:
         """Create the project, or bring its interface up to date, and return its id.
 
         Parameters
@@ -96,6 +132,8 @@ class LabelStudio:
         class_names : sequence of str
         overlap : int
             How many people are asked about each task.
+        identity : str, optional
+            Written into the description of a project that is created.
 
         Raises
         ------
@@ -112,10 +150,12 @@ class LabelStudio:
             "show_collab_predictions": True,
             "maximum_annotations": overlap,
         }
-        project_id, connection = self.find_project(title), self.connection
-        if project_id is None:
+        found, connection = self.find_project(title), self.connection
+        if found is None:
             create = f"create the project {title!r}"
-            return int(connection.send(create, lambda: connection.sdk.projects.create(**wanted).id))
+            new = wanted | ({"description": signed("", identity)} if identity else {})
+            return int(connection.send(create, lambda: connection.sdk.projects.create(**new).id))
+        project_id = found.project_id
         self._refuse_lost_classes(project_id, class_names)
         update = f"update the project {title!r}"
         connection.read(update, lambda: connection.sdk.projects.update(id=project_id, **wanted))
@@ -123,7 +163,7 @@ class LabelStudio:
 
     def _refuse_lost_classes(self, project_id: int, class_names: Sequence[str]) -> None:
         """Raise if a class that goes away has been used: Label Studio itself would let the answers dangle."""
-        project = self.connection.read("read the project", lambda: self.connection.sdk.projects.get(id=project_id))
+        project = self._described(project_id)
         gone = set(classes_in(project.label_config or "")) - set(class_names)
         if not gone or not project.total_annotations_number:
             return
@@ -331,6 +371,11 @@ class LabelStudio:
             users = self.connection.read("list the users", lambda: self.connection.sdk.users.list())
             self._usernames = {user.id: user.email for user in users if user.id and user.email}
         return self._usernames.get(person) or unknown_author(raw["id"])
+
+
+def _project(raw: Any) -> Project:
+    """Return what the SDK's model of a project tells."""
+    return Project(int(raw.id), str(raw.title), raw.created_at, *marks(raw.description or ""))
 
 
 def of_round(round_key: str) -> dict[str, Any]:

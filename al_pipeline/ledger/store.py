@@ -3,9 +3,10 @@
 Every method is one transaction. Killed anywhere, a process leaves either all of what a method writes or nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import sqlalchemy as sa
@@ -26,6 +27,7 @@ from al_pipeline.ledger.schema import (
     label_snapshots,
     planned_rounds,
     planned_tasks,
+    projects,
     samples,
     snapshot_labels,
     watermarks,
@@ -186,8 +188,56 @@ class Ledger(Views):
         with transaction(self._engine, write=True) as connection:
             new = sorted(connection.execute(insert, rows).scalars())
             for part in chunks(new):
-                connection.execute(self._newer_states(part))
+                connection.execute(self._newer_states(annotation_events.c.id.in_(part)))
         return len(new)
+
+    def reserve_project(self, title: str, url: str) -> str:
+        """Return the identity of a project that is about to be made; the same until it is there, by `adopt`.
+
+        It is stored before the project is: killed in between, a home still knows its own.
+        """
+        table, now = projects.c, datetime.now(UTC)
+        reserved = sa.select(table.identity).where(table.project_id == 0, table.title == title)
+        row = {"project_id": 0, "created_at": now, "title": title, "url": url, "seen_at": now}
+        with transaction(self._engine, write=True) as connection:
+            _alone(connection, projects)
+            if (known := connection.execute(reserved).scalar()) is not None:
+                return known
+            connection.execute(sa.insert(projects), {"identity": (made := str(uuid4()))} | row)
+        return made
+
+    def adopt(self, project_id: int, created_at: datetime, *, title: str, url: str, identity: str | None = None) -> str:
+        """Store that a project is ours, and return its identity: one it has, or else a new one.
+
+        Annotations of it that the ledger has under an address, as versions before this one named them, come under the
+        identity: those of every name that ends with the project's id, and has none that is older than the project. The
+        same state of an annotation is kept once, as it was pulled first. What was taken back under any name is taken
+        back. All is read anew by the next pull.
+        """
+        table, event = projects.c, annotation_events.c
+        same = sa.select(table.identity).where(table.project_id == project_id, table.created_at == aware(created_at))
+        # An annotation that was imported keeps the time of its making elsewhere.
+        first = sa.func.min(event.created_at).filter(event.import_id.is_(None))
+        old = event.source.endswith(f" project {project_id}", autoescape=True)
+        named = sa.select(event.source).where(old).group_by(event.source).having(first >= aware(created_at))
+        place = sa.func.row_number().over(partition_by=[event.annotation_id, event.updated_at], order_by=event.id)
+        with transaction(self._engine, write=True) as connection:
+            _alone(connection, projects)
+            ours: str = identity or connection.execute(same).scalar() or str(uuid4())
+            values = {"project_id": project_id, "created_at": aware(created_at), "title": title, "url": url}
+            values |= {"seen_at": datetime.now(UTC)}
+            insert = self._insert(projects).values(identity=ours, **values)
+            connection.execute(insert.on_conflict_do_update(index_elements=["identity"], set_=values))
+            if names := connection.execute(named).scalars().all():
+                ranked = sa.select(event.id, place.label("place")).where(event.source.in_(names)).subquery()
+                again = sa.select(ranked.c.id).where(ranked.c.place > 1)
+                connection.execute(sa.delete(annotations).where(annotations.c.source.in_(names)))
+                connection.execute(sa.delete(annotation_events).where(event.id.in_(again)))
+                source = f"project {ours}"
+                connection.execute(sa.update(annotation_events).where(event.source.in_(names)).values(source=source))
+                connection.execute(self._newer_states(event.source == source))
+                connection.execute(sa.delete(watermarks).where(watermarks.c.name.in_(names)))
+        return ours
 
     def set_watermark(self, name: str, mark: Watermark) -> None:
         """Store how far a source was pulled. Do so after `append`, never before: a crash between loses nothing then."""
@@ -257,9 +307,9 @@ class Ledger(Views):
                 "(`al classes list`) and do it again"
             ) from error
 
-    def _newer_states(self, event_ids: Sequence[int]) -> "sqlite.Insert | postgresql.Insert":
-        """Bring `annotations` up to these events, in one order for all writers."""
-        latest = queries.latest_events(annotation_events.c.id.in_(event_ids))
+    def _newer_states(self, condition: sa.ColumnElement[bool]) -> "sqlite.Insert | postgresql.Insert":
+        """Bring `annotations` up to the events that meet a condition, in one order for all writers."""
+        latest = queries.latest_events(condition)
         columns = latest.selected_columns
         insert = self._insert(annotations).from_select(
             columns.keys(), latest.order_by(columns["source"], columns["annotation_id"], columns["created_at"])
@@ -278,6 +328,12 @@ class Ledger(Views):
         """Insert the row unless its round is there; whoever comes second waits for the first and gets False."""
         insert = self._insert(table).on_conflict_do_nothing(index_elements=["round"]).returning(table.c.round)
         return connection.execute(insert, row).first() is not None
+
+
+def _alone(connection: sa.Connection, table: sa.Table) -> None:
+    """Let nobody else write to a table until the transaction ends; on SQLite nobody can."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))
 
 
 def _update_task(round_key: str) -> sa.Update:

@@ -20,6 +20,7 @@ from al_pipeline.ledger.schema import (
     label_snapshots,
     planned_rounds,
     planned_tasks,
+    projects,
     samples,
     watermarks,
 )
@@ -43,6 +44,17 @@ class Watermark:
     pulled_at: datetime | None = None
     answers_over: int = 0
     skips_over: int = 0
+
+
+@dataclass(frozen=True)
+class KnownProject:
+    """A Label Studio project whose annotations the ledger keeps; `project_id` is 0 while it is about to be made."""
+
+    identity: str
+    project_id: int
+    created_at: datetime
+    title: str
+    url: str
 
 
 class Views:
@@ -83,6 +95,17 @@ class Views:
     def is_planned(self, round_key: str) -> bool:
         """Say whether the round has a plan; it may be empty."""
         return bool(self._rows(sa.select(planned_rounds.c.round).where(planned_rounds.c.round == round_key)))
+
+    def newest_pushed(self, since: datetime | None = None) -> str | None:
+        """Return the newest round of which a batch is in Label Studio, or was pushed at this moment or later."""
+        task = planned_tasks.c
+        pushed = task.pushed_at.is_not(None) if since is None else task.pushed_at >= since
+        return self._rows(sa.select(sa.func.max(task.round)).where(pushed))[0][0]
+
+    def projects(self) -> list[KnownProject]:
+        """Return the Label Studio projects that belong to this ledger."""
+        names = [projects.c[field.name] for field in fields(KnownProject)]
+        return [KnownProject(*row) for row in self._rows(sa.select(*names).order_by(projects.c.seen_at))]
 
     def watermark(self, name: str) -> Watermark | None:
         """Return how far a source was pulled, None if it never was."""

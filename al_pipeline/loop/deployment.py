@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.rounds import round_key
+from al_pipeline.labelstudio.identity import Project
+from al_pipeline.loop.identity import owned
 from al_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.artifacts = settings, Artifacts(settings.artifacts)
-        self._project: tuple[str, int] | None = None
+        self._project: tuple[str, Project] | None = None
         #: What was counted of a round at the last look, and all that it depends on: `loop.progress` keeps it here.
         self.counted: tuple[object, Any] | None = None
 
@@ -75,32 +77,31 @@ class Deployment:
 
         return local.label_studio(self.settings)
 
-    def project_id(self, run_id: str | None = None) -> int:
-        """Return the id of the labeling project; within one run Label Studio is asked once.
+    def project(self, run_id: str | None = None) -> Project:
+        """Return the labeling project and its identity; within one run Label Studio is asked once.
 
         Raises
         ------
         InputError
-            No project has the configured title yet.
+            No project has the configured title yet, or one that is another home's.
         """
         if run_id is not None and self._project is not None and self._project[0] == run_id:
             return self._project[1]
         title = self.settings.label_studio_project
-        project_id = self.label_studio.find_project(title)
-        if project_id is None:
+        found = self.label_studio.find_project(title)
+        if found is None:
             raise InputError(
                 f"Label Studio at {self.label_studio.url} has no project titled {title!r} (AL_LABEL_STUDIO_PROJECT): "
                 "launch the job `setup`, or materialize labeling_project"
             )
+        project = owned(self.ledger, self.label_studio, found)
         if run_id is not None:
-            self._project = (run_id, project_id)
-        return project_id
+            self._project = (run_id, project)
+        return project
 
-    def source(self, project_id: int) -> str:
-        """Return the name under which the ledger keeps a project's annotations."""
-        from al_pipeline.loop.pull import source_of
-
-        return source_of(self.label_studio, project_id)
+    def project_id(self, run_id: str | None = None) -> int:
+        """Return the id of the labeling project, see `project`."""
+        return self.project(run_id).project_id
 
     def project_url(self, project_id: int) -> str:
         """Return where people open the project in their browser."""

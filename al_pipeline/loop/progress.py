@@ -86,27 +86,39 @@ def _progress(deployment: Deployment, policy: RoundPolicy, planned: pd.DataFrame
     """Pull what is new, and count in the ledger what people have done with a round, and what is gone."""
     if planned.empty:
         return _Progress()
-    client, project_id, ledger = deployment.label_studio, deployment.project_id(), deployment.ledger
-    source = deployment.source(project_id)
-    counts = pull_news(ledger, client, project_id, source=source, min_seconds=policy.min_seconds)
+    client, project, ledger = deployment.label_studio, deployment.project(), deployment.ledger
+    counts = pull_news(ledger, client, project.project_id, source=project.source, min_seconds=policy.min_seconds)
     class_set = ledger.class_set()
     # Whatever this depends on: while it stays, so does what was counted.
-    seen = (key, policy, counts.tasks, ledger.newest_event(), class_set and class_set.version, len(planned))
+    seen = (
+        key,
+        project.source,
+        policy,
+        counts.tasks,
+        ledger.newest_event(),
+        class_set and class_set.version,
+        len(planned),
+    )
     if deployment.counted is None or deployment.counted[0] != seen:
         names = None if class_set is None else class_set.names
-        deployment.counted = seen, _count(deployment, policy, planned, key, names)
+        deployment.counted = seen, _count(deployment, project.project_id, policy, planned, key, names)
     return deployment.counted[1]
 
 
 def _count(
-    deployment: Deployment, policy: RoundPolicy, planned: pd.DataFrame, key: str, names: Sequence[str] | None
+    deployment: Deployment,
+    project_id: int,
+    policy: RoundPolicy,
+    planned: pd.DataFrame,
+    key: str,
+    names: Sequence[str] | None,
 ) -> _Progress:
     from al_pipeline.labelstudio.push import missing_samples
 
     ledger, asked, overlap = deployment.ledger, set(planned["sample_id"]), deployment.settings.overlap
     known = answered_samples(ledger, key, policy.min_votes, names)
     tasks = {row.sample_id: None if pd.isna(row.task_id) else int(row.task_id) for row in planned.itertuples()}
-    missing = missing_samples(deployment.label_studio, deployment.project_id(), key, tasks) - known.keys()
+    missing = missing_samples(deployment.label_studio, project_id, key, tasks) - known.keys()
     given = ledger.answers(round_key=key, nobodys=True)
     stuck = reasons(given, planned.assign(round=key), names, policy, overlap)
     again = stuck.keys() - known.keys() - missing

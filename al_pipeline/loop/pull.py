@@ -23,11 +23,6 @@ TRIES = 3
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def source_of(client: "LabelStudio", project_id: int) -> str:
-    """Return the name under which the ledger keeps a project's annotations: ids are unique within a server only."""
-    return f"{client.url} project {project_id}"
-
-
 def pull(
     ledger: "Ledger",
     client: "LabelStudio",

@@ -1,4 +1,4 @@
-"""Tasks that people deleted in Label Studio, and copies that nobody needs: what a round finds of those before it."""
+"""Tasks that are gone from Label Studio, and those that nobody needs: what a round finds of the rounds before it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from al_pipeline.core.rounds import round_number
+from al_pipeline.loop.answers import answered_samples
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -96,3 +97,38 @@ def withdraw_deleted(
         ledger.withdraw(str(key), gone, datetime.now(UTC))
         withdrawn += gone
     return withdrawn
+
+
+def withdraw_answered(
+    ledger: "Ledger", client: "LabelStudio", source: str, unanswered: "Sequence[TaskStatus]", min_votes: int
+) -> list[int]:
+    """Delete tasks whose answers Label Studio has lost, and the ledger has; return which.
+
+    A server that was set back asks people again what they have answered. A task that has changed since the answer is
+    another matter: there somebody took the answer back.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    client : LabelStudio
+    source : str
+        The name under which the ledger keeps the project's annotations.
+    unanswered : sequence of TaskStatus
+        As of `withdraw_deleted`.
+    min_votes : int
+        Answers that a task needs.
+
+    Raises
+    ------
+    LabelStudioError
+        Label Studio could not be read or written; what was deleted before is no longer there.
+    """
+    lost: list[int] = []
+    for key in sorted({task.round for task in unanswered}):
+        answers = ledger.answers(round_key=key)
+        given = answers[(answers["round"] == key) & (answers["source"] == source)]
+        newest = given.groupby("sample_id")["updated_at"].max()
+        done = answered_samples(ledger, key, min_votes).keys() & set(newest.index)
+        theirs = [task for task in unanswered if task.round == key and task.sample_id in done]
+        lost += [task.task_id for task in theirs if task.updated_at < newest[task.sample_id]]
+    return client.delete_unanswered(lost)

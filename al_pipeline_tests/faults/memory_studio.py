@@ -12,13 +12,15 @@ from typing import Any, Literal
 from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.config import choice
-from al_pipeline.labelstudio.connection import LabelStudioNotFoundError, LabelStudioUnavailableError
+from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioNotFoundError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.events import ProjectCounts, TaskAnswers, TaskStatus, parse_annotation, parse_task
+from al_pipeline.labelstudio.identity import Project, marks, signed
 
 # Before or after the server has done what it was asked for.
 FailureKind = Literal["before", "after"]
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 PROJECT = 1
+SOURCE = "project 0f2c8a52-6c5e-4f2e-9d3a-5d3c9a1f7b10"
 
 
 class Clock:
@@ -84,6 +86,9 @@ class State:
 
     tasks: dict[int, Task] = field(default_factory=dict)
     next_annotation: int = 1
+    title: str = "memory"
+    description: str = ""
+    created_at: datetime = START
 
 
 class MemoryStudio(LabelStudio):
@@ -107,6 +112,23 @@ class MemoryStudio(LabelStudio):
         self.requests = 0
 
     # What the client asks.
+
+    def find_project(self, title: str) -> Project | None:
+        found = self.project(PROJECT)
+        return found if found.title == title else None
+
+    def project(self, project_id: int) -> Project:
+        state = self.state
+        return self._request(lambda: Project(PROJECT, state.title, state.created_at, *marks(state.description)))
+
+    def sign(self, project_id: int, identity: str, newest_round: str | None) -> None:
+        if self.project(project_id).identity not in (None, identity):
+            raise LabelStudioError("the description names another identity")
+
+        def write() -> None:
+            self.state.description = signed(self.state.description, identity, newest_round)
+
+        self._request(write)
 
     def project_counts(self, project_id: int) -> ProjectCounts:
         def count() -> ProjectCounts:
@@ -239,6 +261,10 @@ class MemoryStudio(LabelStudio):
     def restore(self, backup: State) -> None:
         """Be as at the time of the backup. Ids that were given out since are given out again."""
         self.state = deepcopy(backup)
+
+    def make_anew(self) -> None:
+        """Be another project with the same title and id, made after the old one was deleted."""
+        self.state = State(created_at=self.now())
 
     def lose_all_tasks(self) -> None:
         """Forget all tasks, as when somebody deletes them all; their ids are given out again."""

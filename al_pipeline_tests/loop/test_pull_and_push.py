@@ -12,6 +12,7 @@ import pytest
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.labelstudio.config import payload
 from al_pipeline.labelstudio.connection import LabelStudioError
+from al_pipeline.labelstudio.identity import Project
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.again import withdraw_unusable
@@ -20,10 +21,10 @@ from al_pipeline.loop.progress import Facts, pushed
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import to_ask
 from al_pipeline.loop.withdrawals import withdraw_copies, withdraw_deleted
-from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
+from al_pipeline_tests.faults.memory_studio import PROJECT, SOURCE, START, Clock, MemoryStudio
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 
-CLASSES, SOURCE = ("cat", "dog"), "project"
+CLASSES = ("cat", "dog")
 
 
 @dataclass
@@ -84,8 +85,7 @@ class Desk:
         deployment = SimpleNamespace(
             ledger=self.ledger,
             label_studio=self.studio,
-            project_id=lambda: PROJECT,
-            source=lambda _: SOURCE,
+            project=lambda: Project(PROJECT, "memory", START, SOURCE.removeprefix("project ")),
             settings=SimpleNamespace(overlap=overlap),
             counted=None,
         )

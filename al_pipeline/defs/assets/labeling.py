@@ -19,9 +19,11 @@ from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.identity import ensure_owned
 from al_pipeline.loop.pull import pull
+from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.samples import StoredSamples, classes_of
-from al_pipeline.loop.withdrawals import withdraw_copies, withdraw_deleted
+from al_pipeline.loop.withdrawals import withdraw_answered, withdraw_copies, withdraw_deleted
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 PULL_RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
@@ -37,18 +39,34 @@ annotations = dg.AssetSpec(
 
 @dg.asset(group_name="labeling", kinds={"labelstudio"}, io_manager_key="documents", pool="label_studio")
 def labeling_project(
-    context: dg.AssetExecutionContext, deployment: dg.ResourceParam[Deployment], image_pool: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    policy: dg.ResourceParam[RoundPolicy],
+    image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """The Label Studio project: its label config made of the class names, hotkeys, instructions and images."""
+    """The Label Studio project: its label config made of the class names, hotkeys, instructions and images.
+
+    A project that is new, or was set back in time, gets the unanswered tasks of all rounds anew.
+    """
     settings, client = deployment.settings, deployment.label_studio
     names = classes_of(image_pool, settings)
     settings.published_images.mkdir(parents=True, exist_ok=True)
-    project_id = client.ensure_project(settings.label_studio_project, names, overlap=settings.overlap)
+    title = settings.label_studio_project
+    project = ensure_owned(deployment.ledger, client, title, names, overlap=settings.overlap)
+    project_id = project.project_id
     client.connect_images(project_id, settings.label_studio_images or str(settings.published_images))
+    again = push_again(deployment, project, image_pool, policy, context.log)
+    unanswered = client.tasks(project_id, unanswered=True)
+    withdraw_answered(deployment.ledger, client, project.source, unanswered, policy.min_votes)
     url = deployment.project_url(project_id)
     return dg.MaterializeResult(
         value={"project_id": project_id, "url": url, "classes": names},
-        metadata={"project": dg.MetadataValue.url(url), "project_id": project_id, "classes": len(names)},
+        metadata={
+            "project": dg.MetadataValue.url(url),
+            "project_id": project_id,
+            "classes": len(names),
+            "rounds_again": len(again),
+        },
     )
 
 
@@ -69,12 +87,13 @@ def pull_annotations(
         context.log.info("The labeled pool of %s is frozen: nothing is pulled for it", context.partition_key)
         return 0
     refuse_other_keys(context, ledger)
-    key, client, project_id = context.partition_key, deployment.label_studio, deployment.project_id(context.run_id)
-    number = round_number(key)
-    source = deployment.source(project_id)
-    new = pull(ledger, client, project_id, source=source, round_key=key, min_seconds=policy.min_seconds)
+    key, client, project = context.partition_key, deployment.label_studio, deployment.project(context.run_id)
+    number, project_id = round_number(key), project.project_id
+    new = pull(ledger, client, project_id, source=project.source, round_key=key, min_seconds=policy.min_seconds)
+    push_again(deployment, project, image_pool, policy, context.log, before=number)
     unanswered = client.tasks(project_id, unanswered=True) if number else []
     copies = withdraw_copies(ledger, client, project_id, number, unanswered)
+    lost = withdraw_answered(ledger, client, project.source, unanswered, policy.min_votes)
     gone = withdraw_deleted(ledger, client, project_id, number, unanswered)
     names, overlap = classes_of(image_pool, deployment.settings), deployment.settings.overlap
     unusable = withdraw_unusable(ledger, number, names, policy, overlap)
@@ -84,6 +103,11 @@ def pull_annotations(
     if copies:
         context.log.warning(
             "%d tasks were in Label Studio twice; the unanswered copies %s are deleted", len(copies), copies[:10]
+        )
+    if lost:
+        context.log.warning(
+            "Label Studio has lost the answers to %d tasks; the ledger has them, and the tasks %s are deleted",
+            *(len(lost), lost[:10]),
         )
     return new
 

@@ -13,6 +13,7 @@ import pandas as pd
 from al_pipeline.core.rounds import RoundPolicy, decide, round_number
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.identity import sign
 from al_pipeline.loop.progress import pushed
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
 
@@ -55,9 +56,11 @@ def verify_tasks(
     """Look at the round's tasks once more, record in the ledger which asks about which sample, check that all do."""
     key = context.partition_key
     metadata: dict[str, Any] = {"tasks": len(batch), "dagster/row_count": len(batch)}
-    project_id = deployment.project_id(context.run_id) if len(batch) else 0
+    project = deployment.project(context.run_id) if len(batch) else None
+    project_id = project.project_id if project else 0
     found = verify_and_record(deployment, project_id, key, batch)
-    if found is not None:
+    if found is not None and project is not None:
+        sign(deployment.ledger, deployment.label_studio, project)
         metadata["answered_twice"] = len(found.answered_twice)
         metadata["label_here"] = dg.MetadataValue.url(deployment.project_url(project_id))
         metadata["purposes"] = dg.MetadataValue.json({k: int(v) for k, v in batch["purpose"].value_counts().items()})

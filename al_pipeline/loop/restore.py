@@ -1,0 +1,70 @@
+"""Ask again what is unanswered when Label Studio has lost it: a project that was deleted, or set back in time."""
+
+import logging
+
+import pandas as pd
+
+from al_pipeline.core.rounds import RoundPolicy, round_number
+from al_pipeline.labelstudio.identity import Project
+from al_pipeline.ledger import PLAN_COLUMNS
+from al_pipeline.loop.answers import answered_samples
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.identity import sign, was_set_back
+from al_pipeline.loop.push import create_missing, prepare, verify_and_record
+
+
+def push_again(
+    deployment: Deployment,
+    project: Project,
+    manifest: pd.DataFrame,
+    policy: RoundPolicy,
+    log: logging.Logger,
+    *,
+    before: int | None = None,
+) -> list[str]:
+    """Create the tasks of rounds that Label Studio has lost, and return these rounds.
+
+    All unanswered tasks that are missing if the project is an older state of itself, or another one than was pushed
+    to; else those of rounds that have no task left. Where only some are missing, people have deleted them. What people
+    have answered is not asked again.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    project : Project
+    manifest : DataFrame
+        The image pool.
+    policy : RoundPolicy
+    log : Logger
+    before : int, optional
+        Only rounds with a smaller number are looked at.
+
+    Raises
+    ------
+    LabelStudioError
+        Label Studio could not be read or written. What was created is found by the next try.
+    """
+    ledger, client = deployment.ledger, deployment.label_studio
+    planned = ledger.planned()
+    live = planned[planned["pushed_at"].notna() & planned["withdrawn_at"].isna()]
+    if before is not None:
+        live = live[live["round"].map(round_number) < before]
+    set_back, open_tasks, restored = was_set_back(ledger, project), ledger.open_tasks(), list[str]()
+    for key, rows in live.groupby("round"):
+        name = str(key)
+        waiting = set(rows["sample_id"]) - answered_samples(ledger, name, policy.min_votes).keys()
+        if not set_back:
+            waiting = {sample for sample in waiting if (name, sample) in open_tasks}
+        if not waiting or not (set_back or client.newest_task(project.project_id, name)[1] == 0):
+            continue
+        if waiting <= {task.sample_id for task in client.tasks(project.project_id, name)}:
+            continue
+        batch = prepare(deployment, project.project_id, name, rows[list(PLAN_COLUMNS)], manifest, policy)
+        batch = create_missing(deployment, project.project_id, name, batch, log)
+        verify_and_record(deployment, project.project_id, name, batch)
+        restored.append(name)
+    if restored:
+        log.warning("Label Studio had lost unanswered tasks of %s: they are created anew", ", ".join(restored))
+    if set_back:
+        sign(ledger, client, project)
+    return restored
