@@ -24,7 +24,7 @@ def ledger(url: str) -> Iterator[Ledger]:
         said(11, sample(1), "cat", updated_at=moment(2)),
         said(11, sample(1), "dog", updated_at=moment(3)),
         said(12, sample(2), "cat", updated_at=moment(4)),
-        said(13, sample(3), None, cancelled=True, updated_at=moment(4)),
+        said(13, sample(3), None, cancelled=True, updated_at=moment(4), task_id=103),
     ]
     ledger.append(answers, moment(5))
     ledger.snapshot("r0001", consensus(ledger.answers(purpose="query"), class_names=["cat", "dog"]).labels)
@@ -164,3 +164,20 @@ def test_a_file_with_dangling_rows_is_found(tmp_path) -> None:
     problems = verify(url).problems
     assert "row 1 of planned_tasks speaks of something that is not in samples" in problems
     assert "row 1 of planned_tasks speaks of something that is not in planned_rounds" in problems
+
+
+def test_answers_to_tasks_that_were_made_by_hand_are_remarked_and_are_no_problem(ledger: Ledger, url: str) -> None:
+    by_hand = [
+        # A sample that no round has asked about in this one, one that nobody knows, and a task that says nothing.
+        said(21, sample(9), "cat", task_id=7, round="r0000"),
+        said(22, "holiday.png", "cat", task_id=8, round=None),
+        said(23, None, "dog", task_id=9, round=None),
+    ]
+    ledger.append(by_hand, moment(6), source="project 1")
+    report = verify(url)
+    assert report.problems == []
+    assert report.remarks == [
+        "3 annotations of project 1 answer tasks that were made by hand (the first is annotation 21, the first task 7): "
+        "nobody planned them, and they are left out"
+    ]
+    assert ledger.answers(purpose="query")["annotation_id"].tolist() == [11, 12, 13]
