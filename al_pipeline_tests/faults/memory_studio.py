@@ -117,6 +117,16 @@ class MemoryStudio(LabelStudio):
         found = self.project(PROJECT)
         return found if found.title == title else None
 
+    def ensure_project(
+        self, title: str, class_names: Sequence[str], *, overlap: int = 1, identity: str | None = None
+    ) -> int:
+        def create() -> None:
+            self.state = State(title=title, description=signed("", identity) if identity else "", created_at=self.now())
+
+        if self.find_project(title) is None:
+            self._request(create)
+        return PROJECT
+
     def project(self, project_id: int) -> Project:
         state = self.state
         return self._request(lambda: Project(PROJECT, state.title, state.created_at, *marks(state.description)))
@@ -262,9 +272,9 @@ class MemoryStudio(LabelStudio):
         """Be as at the time of the backup. Ids that were given out since are given out again."""
         self.state = deepcopy(backup)
 
-    def make_anew(self) -> None:
-        """Be another project with the same title and id, made after the old one was deleted."""
-        self.state = State(created_at=self.now())
+    def delete_project(self) -> None:
+        """Have no project; the next gets the id of this one."""
+        self.state = State(title="")
 
     def lose_all_tasks(self) -> None:
         """Forget all tasks, as when somebody deletes them all; their ids are given out again."""

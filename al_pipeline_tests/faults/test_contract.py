@@ -10,12 +10,13 @@ from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.annotator import sign_up
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.config import choice, payload
-from al_pipeline.labelstudio.connection import LabelStudioNotFoundError
+from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.labelstudio.events import TaskStatus
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 
 HORSE, MEADOW = CLASSES
+IDENTITY = "0f2c8a52-6c5e-4f2e-9d3a-5d3c9a1f7b10"
 
 
 class Studio(Protocol):
@@ -103,6 +104,22 @@ def events(studio: Studio, since: datetime | None = None) -> dict[int, Annotatio
 def counts(studio: Studio) -> tuple[int, int, int, int]:
     found = studio.client.project_counts(studio.project_id)
     return found.tasks, found.labeled, found.annotations, found.skipped
+
+
+def test_a_project_says_who_it_is_and_which_round_it_got_last(studio: Studio) -> None:
+    client, title = studio.client, studio.client.project(studio.project_id).title
+    before = client.find_project(title)
+    assert before is not None
+    assert before == client.project(studio.project_id)
+    assert (before.project_id, before.identity, before.newest_round) == (studio.project_id, None, None)
+    client.sign(studio.project_id, IDENTITY, None)
+    client.sign(studio.project_id, IDENTITY, "r0003")
+    now = client.project(studio.project_id)
+    assert now == client.find_project(title)
+    assert (now.identity, now.newest_round, now.created_at) == (IDENTITY, "r0003", before.created_at)
+    with pytest.raises(LabelStudioError, match="another identity"):
+        client.sign(studio.project_id, IDENTITY.replace("0", "1"), "r0004")
+    assert client.project(studio.project_id) == now
 
 
 def test_ids_ascend_and_only_that_of_the_newest_task_may_be_given_out_again(studio: Studio) -> None:

@@ -83,7 +83,9 @@ def test_a_title_that_is_part_of_another_is_not_mistaken_for_it(client: LabelStu
     title = f"part {uuid4()}"
     longer = client.ensure_project(f"{title} and more", CLASSES)
     assert client.find_project(title) is None
-    assert client.find_project(f"{title} and more") == longer
+    found = client.find_project(f"{title} and more")
+    assert found is not None
+    assert found.project_id == longer
 
 
 def test_several_projects_of_one_title_are_named_and_none_is_guessed(

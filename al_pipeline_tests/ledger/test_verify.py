@@ -177,7 +177,7 @@ def test_answers_to_tasks_that_were_made_by_hand_are_remarked_and_are_no_problem
     report = verify(url)
     assert report.problems == []
     assert report.remarks == [
-        "3 annotations of project 1 answer tasks that were made by hand (the first is annotation 21, the first task 7): "
-        "nobody planned them, and they are left out"
+        "3 annotations of project 1 answer tasks that were made by hand (the first is annotation 21, the first task "
+        "7): nobody planned them, and they are left out"
     ]
     assert ledger.answers(purpose="query")["annotation_id"].tolist() == [11, 12, 13]
