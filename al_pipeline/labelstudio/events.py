@@ -61,8 +61,8 @@ def parse_annotation(raw: dict[str, Any], *, task_id: int, data: dict[str, Any],
     return Annotation(
         annotation_id=int(raw["id"]),
         task_id=task_id,
-        sample_id=data.get("sample_id"),
-        round=data.get("round"),
+        sample_id=_text(data.get("sample_id")),
+        round=_text(data.get("round")),
         annotator=annotator,
         value=chosen[0] if len(chosen) == 1 and kind != "skip_choice" else None,
         cancelled=bool(raw.get("was_cancelled")),
@@ -94,8 +94,13 @@ def parse_answers(raw: dict[str, Any], annotators: Iterable[str]) -> TaskAnswers
     task_id, data, given = int(raw["id"]), raw["data"], zip(raw["annotations"], annotators, strict=True)
     return TaskAnswers(
         task_id=task_id,
-        sample_id=data.get("sample_id"),
+        sample_id=_text(data.get("sample_id")),
         created_at=datetime.fromisoformat(raw["created_at"]),
         updated_at=datetime.fromisoformat(raw["updated_at"]),
         annotations=[parse_annotation(each, task_id=task_id, data=data, annotator=who) for each, who in given],
     )
+
+
+def _text(value: Any) -> str | None:
+    """Return a value of a task's data if it can be ours; a task that was made by hand may hold anything there."""
+    return value if isinstance(value, str) else None
