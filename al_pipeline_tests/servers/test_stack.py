@@ -1,6 +1,7 @@
 """What `al up` starts: modules that are there, with the settings whole in their environment and nowhere else."""
 
 import os
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import dagster as dg
 import pytest
 import yaml
 
+from al_pipeline.core.errors import InputError
+from al_pipeline.loop.local import Servers
 from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
 from al_pipeline.servers.event_log import OpenEventLog
+from al_pipeline.servers.processes import free_port
 from al_pipeline.servers.stack import Stack
 from al_pipeline.settings import load_settings
 from al_pipeline_tests.labelstudio.servers import Answer, Request, answering
@@ -60,3 +64,43 @@ def test_a_run_that_failed_is_told_without_the_address_of_a_server_that_is_about
     with answering(answer) as server, pytest.raises(DagsterError) as told:
         DagsterApi(server.url).wait("1234")
     assert str(told.value) == "The run 1234 ended with FAILURE: image_pool: no class folders"
+
+
+def test_a_home_keeps_its_ports_and_says_when_one_of_them_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(home=tmp_path / "home", images=Path("photos"))
+    dagster, studio = free_port(), free_port()
+    first = Stack(settings, dagster_port=dagster, label_studio_port=studio, say=lambda _: None)
+    # As a process that has ended would have left it.
+    urls = {"dagster_url": first.dagster_url, "label_studio_url": first.label_studio_url}
+    Servers(pid=os.getpid(), started=0.0, **urls).write(settings)
+    again = Stack(settings, say=lambda _: None)
+    assert (again.dagster_url, again.label_studio_url) == (first.dagster_url, first.label_studio_url)
+
+    with socket.create_server(("127.0.0.1", studio)):
+        with pytest.raises(InputError) as told:
+            Stack(settings, say=lambda _: None)
+        assert str(told.value) == (
+            f"Port {studio}, where Label Studio of this home was the last time, is in use on 127.0.0.1: end what "
+            "listens there, or choose another port with --label-studio-port; it is kept from then on"
+        )
+        other = free_port()
+        moved = Stack(settings, label_studio_port=other, say=lambda _: None)
+    assert moved.label_studio_url == f"http://127.0.0.1:{other}"
+    assert moved.dagster_url == first.dagster_url
+
+
+def test_a_home_that_had_a_label_studio_elsewhere_gets_a_port_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(home=tmp_path / "home", images=Path("photos"))
+    dagster = f"http://127.0.0.1:{free_port()}"
+    Servers(pid=os.getpid(), started=0.0, dagster_url=dagster, label_studio_url="https://ls.example.org").write(
+        settings
+    )
+    stack = Stack(settings, say=lambda _: None)
+    assert stack.dagster_url == dagster
+    assert stack.label_studio_url.startswith("http://127.0.0.1:")
