@@ -351,7 +351,7 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
     if not status.open_tasks:
         return Stalled(
             f"{key}: all of its {status.planned} tasks are missing in Label Studio; "
-            "restore the project, or re-execute the round's run to create them anew"
+            "launch the job `setup`, which creates anew those that nobody has answered"
         )
 
     needed = math.ceil(policy.min_fraction * (status.open_tasks - status.again) - ROUNDING)
