@@ -4,19 +4,22 @@ The product's own code runs against a Label Studio in memory (`memory_studio`, c
 hypothesis; what must be true is said by plain dictionaries here. `make faults` tries 60 interleavings, CI 16.
 """
 
+import logging
 import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from PIL import Image
 
 from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.core.rounds import RoundPolicy, round_key
@@ -27,9 +30,12 @@ from al_pipeline.labelstudio.push import verify as verify_push
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.again import withdraw_unusable
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.identity import ensure_owned, owned, sign
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import to_ask
-from al_pipeline.loop.withdrawals import withdraw_copies, withdraw_deleted
+from al_pipeline.loop.restore import push_again
+from al_pipeline.loop.withdrawals import withdraw_answered, withdraw_copies, withdraw_deleted
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio, State
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size
@@ -40,7 +46,8 @@ pytestmark = pytest.mark.faults
 EXAMPLES, STEPS = size(60, ci=16), 40
 POOL, BATCH = 16, 2
 CLASSES = ("cat", "dog")
-ACCIDENTS = (*["time"] * 12, "loss", "backup", "restore", "clock")
+LOG = logging.getLogger(__name__)
+ACCIDENTS = (*["time"] * 12, "loss", "backup", "restore", "clock", "another project")
 # One choice of the class set, none, an unknown one, two at once.
 CHOICES = st.sampled_from([("cat",), ("dog",), ("cat",), ("dog",), (), ("zebra",), CLASSES])
 PEOPLE = st.sampled_from(["ann", "bob", "cem"])
@@ -65,6 +72,9 @@ class Interleavings(RuleBasedStateMachine):
         self.url = f"sqlite:///{self.folder / 'ledger.sqlite3'}"
         self.ledger = Ledger(self.url)
         self.studio = MemoryStudio(Clock(), page=3, import_chunk=1)
+        Image.new("RGB", (4, 4)).save(self.folder / "image.png")
+        self.images = manifest(pool=POOL, holdout=0).assign(uri=str(self.folder / "image.png"))
+        self.project = ensure_owned(self.ledger, self.studio, self.studio.state.title, CLASSES)
         self.rounds = 0
         self.plans: dict[str, list[str]] = {}
         self.frozen: dict[str, list[tuple[str, str]]] = {}
@@ -124,6 +134,11 @@ class Interleavings(RuleBasedStateMachine):
         if kind == "loss" and self.studio.state.tasks:
             self.studio.lose_all_tasks()
             self._did("lost databases")
+        elif kind == "another project":
+            self.studio.delete_project()
+            self.project = ensure_owned(self.ledger, self.studio, "memory", CLASSES)
+            self.backup = None
+            self._did("deleted projects")
         elif kind == "backup":
             self.backup = self.studio.backup()
         elif kind == "restore" and self.backup is not None:
@@ -173,6 +188,7 @@ class Interleavings(RuleBasedStateMachine):
         if self._whole(self._pull, fault, "pulls"):
             self._look_at_answers()
             self._look_for_copies()
+            self._look_for_stuck_samples()
 
     @precondition(lambda self: self.studio.state.tasks)
     @rule(task=INDEX, after=st.integers(0, 6), who=PEOPLE)
@@ -200,6 +216,7 @@ class Interleavings(RuleBasedStateMachine):
         self._pull()
         self._look_at_answers()
         self._look_for_copies()
+        self._look_for_stuck_samples()
         for key in self.plans:
             before = self._tasks_of(key)
             self._push(key)
@@ -231,16 +248,30 @@ class Interleavings(RuleBasedStateMachine):
         created = {} if before.existing or before.foreign else made
         found = verify_push(self.studio, PROJECT, key, samples, created)
         self.ledger.record_pushed(key, found.existing, datetime.now(UTC))
+        sign(self.ledger, self.studio, self.project)
 
     def _pull(self) -> None:
         """Pull as labeled_pool does."""
-        pull(self.ledger, self.studio, PROJECT, source="project")
+        self.project = owned(self.ledger, self.studio, self.studio.project(PROJECT))
+        pull(self.ledger, self.studio, PROJECT, source=self.project.source)
+        counted["rounds pushed again"] += len(
+            push_again(self._deployment, self.project, self.images, RoundPolicy(), LOG, before=self.rounds)
+        )
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
         counted["late copies deleted"] += len(
             withdraw_copies(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
         )
+        counted["answers that were lost"] += len(
+            withdraw_answered(self.ledger, self.studio, self.project.source, unanswered, 1)
+        )
         withdraw_deleted(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
         withdraw_unusable(self.ledger, self.rounds, CLASSES, RoundPolicy(max_skips=2), 1)
+
+    @property
+    def _deployment(self) -> Deployment:
+        paths = {"published_images": self.folder / "published", "images": self.folder}
+        options = SimpleNamespace(predictions=False, classes=list(CLASSES), **paths)
+        return cast("Deployment", SimpleNamespace(ledger=self.ledger, label_studio=self.studio, settings=options))
 
     def _whole(self, act: Callable[[], None], fault: tuple[int, Any] | None, what: str) -> bool:
         """Do something that a fault may end in the middle; say whether it came to its end."""
@@ -336,6 +367,14 @@ class Interleavings(RuleBasedStateMachine):
                 once = counts.count(0) <= (0 if any(counts) else 1)
                 assert once or pd.isna(pushed[sample]), f"{key} {sample}: {counts}"
 
+    def _look_for_stuck_samples(self) -> None:
+        """After a whole pull: who waits for an answer has a task, however the tasks were lost."""
+        pushed = self.ledger.planned().set_index(["round", "sample_id"])["pushed_at"]
+        for key, sample in self.ledger.open_tasks():
+            assert pd.isna(pushed[key, sample]) or self._tasks_of(key)[sample], (
+                f"nobody is asked about {sample} of {key}"
+            )
+
     def _look_at_answers(self) -> None:
         """After a whole pull: the ledger has what the server has, and keeps what it had."""
         frame = self.ledger.answers()
@@ -410,6 +449,9 @@ def test_any_order_of_what_people_rounds_and_accidents_do(tmp_path: Path) -> Non
                 "failed pulls",
                 "snapshots",
                 "lost databases",
+                "deleted projects",
+                "rounds pushed again",
+                "answers that were lost",
             )
         )
         > 0
