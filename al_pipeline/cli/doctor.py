@@ -116,16 +116,22 @@ def _ports(settings: "Settings") -> Iterator[Finding]:
 
     from al_pipeline.loop.local import Servers
     from al_pipeline.servers.processes import port_in_use
-    from al_pipeline.servers.stack import USUAL_PORTS
+    from al_pipeline.servers.stack import USUAL_PORTS, kept_port, option_of
 
     servers = Servers.last(settings)
     if servers is None or not servers.running:
-        for name, port in USUAL_PORTS.items():
-            if port_in_use(port):
+        last = {"Dagster": servers.dagster_url, "Label Studio": servers.label_studio_url} if servers else {}
+        for name, usual in USUAL_PORTS.items():
+            kept = kept_port(last.get(name))
+            port = kept or usual
+            if not port_in_use(port):
+                yield Finding("ports", True, f"{port} is free for {name}")
+            elif kept:
+                text = f"{port}, where {name} of this home was the last time, is in use: end what listens there, or "
+                yield Finding("ports", False, f"{text}choose another port with `al up {option_of(name)}`")
+            else:
                 text = f"{port}, usual for {name}, is in use: `al up` will take a free port instead"
                 yield Finding("ports", None, text)
-            else:
-                yield Finding("ports", True, f"{port} is free for {name}")
         return
     text = f"the servers run: Dagster {servers.dagster_url}, Label Studio {servers.label_studio_url}"
     yield Finding("ports", True, text)
@@ -152,7 +158,9 @@ def _ledger(settings: "Settings") -> Iterator[Finding]:
 
 
 def _label_studio(settings: "Settings") -> Iterator[Finding]:
+    from al_pipeline.ledger import Ledger
     from al_pipeline.loop import local
+    from al_pipeline.loop.identity import identity_of
 
     servers = local.Servers.last(settings)
     if settings.label_studio_url is None and (servers is None or not servers.running):
@@ -166,6 +174,8 @@ def _label_studio(settings: "Settings") -> Iterator[Finding]:
     if project is None:
         yield Finding("project", None, f"{title!r} does not exist yet: the job `setup` creates it")
         return
+    # Raises if it is another home's.
+    identity_of(project, Ledger(settings.ledger_url).projects(), client.project_url(project.project_id))
     yield Finding("project", True, client.project_url(project.project_id))
     problem = client.image_problem(project.project_id)
     yield Finding("images in Label Studio", problem is None, problem or "a task's image is served")

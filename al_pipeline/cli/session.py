@@ -19,8 +19,8 @@ console = Console(highlight=False)
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of images, flat or in class folders.")]
-DagsterPort = Annotated[int | None, typer.Option("--dagster-port", help="Port of the Dagster UI.")]
-StudioPort = Annotated[int | None, typer.Option("--label-studio-port", help="Port of Label Studio.")]
+DagsterPort = Annotated[int | None, typer.Option("--dagster-port", help="Port of the Dagster UI, kept from then on.")]
+StudioPort = Annotated[int | None, typer.Option("--label-studio-port", help="Port of Label Studio, kept from then on.")]
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Ask again what is unanswered when Label Studio has lost it: a project that was deleted, or set back in time."""
 
 import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,12 +14,16 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.identity import sign, was_set_back
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
 
+if TYPE_CHECKING:
+    from al_pipeline.labelstudio.events import TaskStatus
+
 
 def push_again(
     deployment: Deployment,
     project: Project,
     manifest: pd.DataFrame,
     policy: RoundPolicy,
+    unanswered: "Sequence[TaskStatus]",
     log: logging.Logger,
     *,
     before: int | None = None,
@@ -35,6 +41,8 @@ def push_again(
     manifest : DataFrame
         The image pool.
     policy : RoundPolicy
+    unanswered : sequence of TaskStatus
+        The project's tasks that nobody has answered or skipped.
     log : Logger
     before : int, optional
         Only rounds with a smaller number are looked at.
@@ -50,14 +58,21 @@ def push_again(
     if before is not None:
         live = live[live["round"].map(round_number) < before]
     set_back, open_tasks, restored = was_set_back(ledger, project), ledger.open_tasks(), list[str]()
+    present = {(task.round, task.sample_id) for task in unanswered}
     for key, rows in live.groupby("round"):
         name = str(key)
-        waiting = set(rows["sample_id"]) - answered_samples(ledger, name, policy.min_votes).keys()
-        if not set_back:
-            waiting = {sample for sample in waiting if (name, sample) in open_tasks}
-        if not waiting or not (set_back or client.newest_task(project.project_id, name)[1] == 0):
+        waiting = {(name, sample) for sample in rows["sample_id"]}
+        if set_back:
+            waiting -= {(name, sample) for sample in answered_samples(ledger, name, policy.min_votes)}
+        else:
+            waiting &= open_tasks
+        if waiting <= present:
             continue
-        if waiting <= {task.sample_id for task in client.tasks(project.project_id, name)}:
+        if set_back:
+            lost = not waiting <= {(name, task.sample_id) for task in client.tasks(project.project_id, name)}
+        else:
+            lost = client.newest_task(project.project_id, name) == (None, 0)
+        if not lost:
             continue
         batch = prepare(deployment, project.project_id, name, rows[list(PLAN_COLUMNS)], manifest, policy)
         batch = create_missing(deployment, project.project_id, name, batch, log)

@@ -164,19 +164,29 @@ def check_port(name: str, wanted: int | None) -> None:
         )
 
 
+def kept_port(last_url: str | None) -> int | None:
+    """Return the port of a server that ran here the last time, None if it never did."""
+    last = urlsplit(last_url or "")
+    return last.port if last.hostname == HOST else None
+
+
+def option_of(name: str) -> str:
+    """Return the option that chooses a server's port."""
+    return f"--{name.lower().replace(' ', '-')}-port"
+
+
 def _port(name: str, wanted: int | None, last_url: str | None, taken: int | None = None) -> int:
     """Return the port asked for, or that of the last time: people and webhooks know the address."""
     check_port(name, wanted)
     if wanted is not None:
         return wanted
-    last = urlsplit(last_url or "")
-    if last.hostname == HOST and last.port is not None:
-        if last.port == taken or port_in_use(last.port):
-            option = f"--{name.lower().replace(' ', '-')}-port"
+    last = kept_port(last_url)
+    if last is not None:
+        if last == taken or port_in_use(last):
             raise InputError(
-                f"Port {last.port}, where {name} of this home was the last time, is in use on {HOST}: end what listens "
-                f"there, or choose another port with {option}; it is kept from then on"
+                f"Port {last}, where {name} of this home was the last time, is in use on {HOST}: end what listens "
+                f"there, or choose another port with {option_of(name)}; it is kept from then on"
             )
-        return last.port
+        return last
     usual = USUAL_PORTS[name]
     return free_port() if usual == taken or port_in_use(usual) else usual

@@ -75,3 +75,18 @@ def test_a_server_that_other_machines_can_reach_is_told(make: Make, host: str, o
         told = [finding for finding in found(settings, "ports") if finding.ok is False]
     assert bool(told) is open_to_all
     assert all("can be reached from other machines" in finding.text for finding in told)
+
+
+def test_a_port_of_this_home_that_is_busy_is_to_be_mended(make: Make) -> None:
+    settings = make()
+    Ledger(settings.ledger_url).close()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        urls = {"dagster_url": "http://127.0.0.1:1", "label_studio_url": f"http://127.0.0.1:{port}"}
+        local.Servers(pid=os.getpid(), started=0.0, **urls).write(settings)
+        told = {finding.text: finding.ok for finding in found(settings, "ports")}
+    assert told == {
+        "1 is free for Dagster": True,
+        f"{port}, where Label Studio of this home was the last time, is in use: end what listens there, or choose "
+        "another port with `al up --label-studio-port`": False,
+    }

@@ -254,9 +254,9 @@ class Interleavings(RuleBasedStateMachine):
         """Pull as labeled_pool does."""
         self.project = owned(self.ledger, self.studio, self.studio.project(PROJECT))
         pull(self.ledger, self.studio, PROJECT, source=self.project.source)
-        counted["rounds pushed again"] += len(
-            push_again(self._deployment, self.project, self.images, RoundPolicy(), LOG, before=self.rounds)
-        )
+        unanswered, policy = self.studio.tasks(PROJECT, unanswered=True), RoundPolicy()
+        again = push_again(self._deployment, self.project, self.images, policy, unanswered, LOG, before=self.rounds)
+        counted["rounds pushed again"] += len(again)
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
         counted["late copies deleted"] += len(
             withdraw_copies(self.ledger, self.studio, PROJECT, self.rounds, unanswered)

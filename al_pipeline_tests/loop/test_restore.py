@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from al_pipeline.core.rounds import RoundPolicy
+from al_pipeline.labelstudio.identity import Project
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.identity import ensure_owned, owned, sign
@@ -44,7 +45,11 @@ class Home:
     def set_up(self) -> list[str]:
         """Do what the job `setup` does; return the rounds that were pushed again."""
         project = ensure_owned(self.ledger, self.studio, TITLE, CLASSES)
-        return push_again(self.deployment, project, self.images, RoundPolicy(), LOG)
+        return self.push_again(project)
+
+    def push_again(self, project: Project, *, min_votes: int = 1, before: int | None = None) -> list[str]:
+        unanswered, policy = self.studio.tasks(PROJECT, unanswered=True), RoundPolicy(min_votes=min_votes)
+        return push_again(self.deployment, project, self.images, policy, unanswered, LOG, before=before)
 
     def push(self, key: str, *numbers: int, min_votes: int = 1) -> None:
         policy = RoundPolicy(min_votes=min_votes)
@@ -55,12 +60,9 @@ class Home:
 
     def pull(self, before: int, min_votes: int = 1) -> list[str]:
         """Do what a round does before it trains; return what it withdrew."""
-        project, policy = (
-            owned(self.ledger, self.studio, self.studio.project(PROJECT)),
-            RoundPolicy(min_votes=min_votes),
-        )
+        project = owned(self.ledger, self.studio, self.studio.project(PROJECT))
         pull(self.ledger, self.studio, PROJECT, source=project.source)
-        push_again(self.deployment, project, self.images, policy, LOG, before=before)
+        self.push_again(project, min_votes=min_votes, before=before)
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
         withdraw_answered(self.ledger, self.studio, project.source, unanswered, min_votes)
         return withdraw_deleted(self.ledger, self.studio, PROJECT, before, unanswered)
@@ -169,11 +171,11 @@ def test_a_sample_with_one_of_two_votes_is_asked_for_the_other(home: Home) -> No
     home.pull(before=1, min_votes=2)
     home.studio.delete_project()
     project = ensure_owned(home.ledger, home.studio, TITLE, CLASSES)
-    push_again(home.deployment, project, home.images, RoundPolicy(min_votes=2), LOG)
+    home.push_again(project, min_votes=2)
     assert home.asked() == {"r0000": [0]}
 
 
-@pytest.mark.parametrize("request_number", range(8))
+@pytest.mark.parametrize("request_number", range(9))
 @pytest.mark.parametrize("kind", ["before", "after"])
 def test_a_restoration_that_is_killed_is_finished_by_the_next_and_doubles_nothing(
     home: Home, request_number: int, kind: str
@@ -184,7 +186,7 @@ def test_a_restoration_that_is_killed_is_finished_by_the_next_and_doubles_nothin
     project = ensure_owned(home.ledger, home.studio, TITLE, CLASSES)
     home.studio.fail_after(request_number, "before" if kind == "before" else "after")
     with pytest.raises(Exception, match="failed"):
-        push_again(home.deployment, project, home.images, RoundPolicy(), LOG)
+        home.push_again(project)
     home.studio.heal()
     home.set_up()
     assert home.asked() == {"r0000": [0, 1], "r0001": [2, 3]}

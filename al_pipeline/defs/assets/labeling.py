@@ -55,8 +55,8 @@ def labeling_project(
     project = ensure_owned(deployment.ledger, client, title, names, overlap=settings.overlap)
     project_id = project.project_id
     client.connect_images(project_id, settings.label_studio_images or str(settings.published_images))
-    again = push_again(deployment, project, image_pool, policy, context.log)
     unanswered = client.tasks(project_id, unanswered=True)
+    again = push_again(deployment, project, image_pool, policy, unanswered, context.log)
     withdraw_answered(deployment.ledger, client, project.source, unanswered, policy.min_votes)
     url = deployment.project_url(project_id)
     return dg.MaterializeResult(
@@ -90,8 +90,9 @@ def pull_annotations(
     key, client, project = context.partition_key, deployment.label_studio, deployment.project(context.run_id)
     number, project_id = round_number(key), project.project_id
     new = pull(ledger, client, project_id, source=project.source, round_key=key, min_seconds=policy.min_seconds)
-    push_again(deployment, project, image_pool, policy, context.log, before=number)
     unanswered = client.tasks(project_id, unanswered=True) if number else []
+    if push_again(deployment, project, image_pool, policy, unanswered, context.log, before=number):
+        unanswered = client.tasks(project_id, unanswered=True)
     copies = withdraw_copies(ledger, client, project_id, number, unanswered)
     lost = withdraw_answered(ledger, client, project.source, unanswered, policy.min_votes)
     gone = withdraw_deleted(ledger, client, project_id, number, unanswered)
