@@ -138,7 +138,7 @@ def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: 
             f"{root} has no class folders, so the class names must be set: AL_CLASSES=muffin,chihuahua, or `classes` "
             "in al.toml"
         )
-    names = [_normal(name) for name in configured] if configured else folders
+    names = [normal(name) for name in configured] if configured else folders
     origin = "AL_CLASSES" if configured else f"the folders in {root}"
     if any(not name for name in names):
         raise InputError(f"A class name in {origin} is blank: give it a name, or remove it")
@@ -161,7 +161,8 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """Return a class name as it is stored: in Unicode's NFC, without blanks around it."""
     # macOS hands out names in NFD: the same folder must give the same class on every machine.
     return unicodedata.normalize("NFC", name).strip()
 
@@ -173,7 +174,7 @@ def _find(root: Path, follow_links: bool) -> list[_Found]:
         raise InputError(f"{root} (AL_IMAGES) is a file: give the folder that holds the images")
     root = root.resolve()
     paths = dict(sorted(walk(root, follow_links=follow_links), key=lambda item: item[0].parts))
-    splits = _split_folders([path for path, problem in paths.items() if problem is None])
+    splits = split_folders([path for path, problem in paths.items() if problem is None])
     found = [_place(root, path, problem, splits) for path, problem in paths.items()]
     if not found:
         raise InputError(
@@ -214,7 +215,13 @@ def walk(root: Path, *, follow_links: bool = True) -> Iterator[tuple[PurePath, s
         yield Path(problem.filename).relative_to(root), f"unreadable folder: {problem.strerror}"
 
 
-def _split_folders(paths: Sequence[PurePath]) -> dict[str, str]:
+def content_id(path: Path) -> str:
+    """Return the sample id of a file: the first 32 hex digits of the SHA-256 of its bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def split_folders(paths: Sequence[PurePath]) -> dict[str, str]:
     """Return the split of each top-level folder that stands for one, and not for a class."""
     top = {path.parts[0] for path in paths if len(path.parts) > 1}
     direct = {path.parts[0] for path in paths if len(path.parts) == 2}
@@ -231,7 +238,7 @@ def _place(root: Path, path: PurePath, problem: str | None, splits: dict[str, st
     split = "pool"
     if folders and folders[0] in splits:
         split, folders = splits[folders[0]], folders[1:]
-    return _Found(root / path, split, _normal(folders[0]) if folders else None, problem)
+    return _Found(root / path, split, normal(folders[0]) if folders else None, problem)
 
 
 def _read(found: _Found) -> tuple[object, ...]:
@@ -253,8 +260,7 @@ def _read(found: _Found) -> tuple[object, ...]:
             problem = "not a regular file"
         if problem is None:
             size = status.st_size
-            with path.open("rb") as file:
-                sample_id = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+            sample_id = content_id(path)
             image = open_rgb(path)
             phash = str(imagehash.phash(image))
             return sample_id, uri, found.split, None, label, *image.size, image.format, size, phash
