@@ -1,55 +1,75 @@
 """`al export`, `al migrate` and `al ledger`: labels that go out, labels that people bring along, and their check."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.markup import escape
 
 from al_pipeline.cli.session import Home, Images, check_output, configure, console, say, told_plainly
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.formats import Read, Table, Written
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from al_pipeline.ledger import Ledger
     from al_pipeline.settings import Settings
 
 ledger_commands = typer.Typer(help="The ledger of labels: bring labels along, check it.", no_args_is_help=True)
-Format = Literal["csv", "parquet", "json"]
 
 
 def export(
-    output: Annotated[Path, typer.Argument(help="File to write.")],
+    output: Annotated[Path, typer.Argument(help="File or, for a data set, folder to write.")],
     file_format: Annotated[
-        Format | None, typer.Option("--format", help="csv, parquet or json; by default from the file's name.")
+        Written | None,
+        typer.Option("--format", help="A table, or a data set with images; by default a table by the file's name."),
     ] = None,
     agreed: Annotated[
-        bool, typer.Option("--agreed", help="One row per image whose label most people agree on.")
+        bool, typer.Option("--agreed", help="One row per image whose label most people agree on, as in a data set.")
     ] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only what is new or changed since this round, for example r0005.")
+    ] = None,
     home: Home = None,
 ) -> None:
     """Write all labels with where each came from: round, annotation, annotator, moment."""
-    kind = file_format or output.suffix.lstrip(".").lower()
-    if kind not in get_args(Format):
-        raise InputError(f"{output}: the format is not clear from the name; add --format csv, parquet or json")
-    check_output(output, "FILE")
+    suffix = output.suffix.lstrip(".").lower()
+    kind = file_format or next((table for table in get_args(Table) if table == suffix), None)
+    if kind is None:
+        *others, last = get_args(Written)
+        raise InputError(f"{output}: the format is not clear from the name; add --format {', '.join(others)} or {last}")
+    if is_table := kind in get_args(Table):
+        check_output(output, "FILE")
     settings = configure(home)
     _check_kept(settings, home)
-    from al_pipeline.core.files import whole_file
     from al_pipeline.ledger import Ledger
+    from al_pipeline.ledger.exports import agreed as agreed_labels
+    from al_pipeline.ledger.exports import answers_since
 
     ledger = Ledger(settings.ledger_url)
-    labels = ledger.current_labels() if agreed else ledger.export()
-    if agreed:
-        labels.insert(1, "uri", labels["sample_id"].map(ledger.uris()).astype(object))
-    with whole_file(output, "The labels") as file:
-        if kind == "csv":
-            labels.to_csv(file, index=False)
-        elif kind == "parquet":
-            labels.to_parquet(file, index=False)
-        else:
-            labels.to_json(file, orient="records", lines=False, date_format="iso", indent=1)
-    console.print(f"{len(labels)} {'labels' if agreed else 'answers'} written to {output}")
+    if is_table and not agreed:
+        answers = answers_since(ledger, since)
+        _write_table(answers, output, kind)
+        say(f"{len(answers)} answers written to {escape(str(output))}")
+        return
+    min_votes, classes = settings.policy.min_votes, _classes(ledger, settings)
+    found = agreed_labels(ledger, classes, min_votes, since=since)
+    labels, of_holdout = found.labels, int((found.labels["split"] == "holdout").sum())
+    if is_table:
+        labels = labels[labels["split"] == "train"].drop(columns="split")
+        _write_table(labels, output, kind)
+    else:
+        from al_pipeline.core.labels.formats.write import write_data_set
+
+        write_data_set(labels, output, kind, classes or sorted(set(labels["label"])))
+    say(f"{len(labels)} labels written to {escape(str(output))}")
+    if not is_table:
+        say(f"{of_holdout} of them are test labels (holdout), in a part of their own: never train on them")
+    elif of_holdout:
+        say(f"Left out are {of_holdout} test labels (holdout); a data set (--format folders) has them apart")
+    if missing := found.left_out(min_votes):
+        say(f"Images without a label: {missing}")
 
 
 def migrate(home: Home = None) -> None:
@@ -64,15 +84,26 @@ def migrate(home: Home = None) -> None:
 @ledger_commands.command("import")
 @told_plainly()
 def import_(
-    table: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet: label, and path or sample_id.")],
+    labels: Annotated[Path, typer.Argument(metavar="PATH", help="Table, or folder of a data set.")],
+    file_format: Annotated[Read | None, typer.Option("--format", help="By default what names and content say.")] = None,
+    folders: Annotated[
+        bool, typer.Option("--folders", help="PATH is a folder of class folders (--format folders).")
+    ] = False,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out labels of images that are not in the pool.")
+    ] = False,
     home: Home = None,
     images: Images = None,
 ) -> None:
-    """Bring labels along: they are trained on from the next round on, and nobody is asked about their images again."""
-    if table.suffix.lower() not in {".csv", ".parquet"}:
-        raise InputError(f"{table}: labels are read from .csv or .parquet files")
-    if not table.is_file():
-        raise InputError(f"There is no file {table}: check the path")
+    """Bring labels along, or back from an export: nobody is asked about their images, and corrections win.
+
+    A table has the columns label, and path or sample_id.
+    """
+    if folders and file_format not in {None, "folders"}:
+        raise InputError(f"--folders and --format {file_format} contradict each other: leave one of them out")
+    from al_pipeline.core.labels.formats.read import detect, read_labels
+
+    kind = detect(labels) if file_format is None and not folders else file_format or "folders"
     settings = configure(home, images)
     from al_pipeline.loop.deployment import Artifacts
 
@@ -85,7 +116,7 @@ def import_(
     from al_pipeline.ledger import Ledger
     from al_pipeline.ledger.imports import import_labels
 
-    rows = _read(table)
+    found = read_labels(labels, kind)
     ledger = Ledger(settings.ledger_url)
     if stored.exists() and images is None:
         manifest = pd.read_parquet(stored)
@@ -95,12 +126,15 @@ def import_(
             settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
         )
         ledger.register(manifest)
-    names = class_names(manifest, settings.classes, settings.images or stored)
-    done = import_labels(ledger, rows, names, origin=table.name)
-    say(
-        f"{done.new} labels are new, {done.changed} changed, {done.unchanged} were there already. They are trained "
-        "on from the next round on"
+    today = ledger.class_set()
+    names = list(today.names) if today else class_names(manifest, settings.classes, settings.images or stored)
+    done = import_labels(
+        ledger, found, names, min_votes=settings.policy.min_votes, manifest=manifest, skip_unknown=skip_unknown
     )
+    for remark in found.remarks:
+        say(f"[bold yellow]Note:[/bold yellow] {escape(remark)}")
+    for line in done.sentences():
+        say(escape(line))
 
 
 @ledger_commands.command()
@@ -129,13 +163,27 @@ def _check_kept(settings: "Settings", named: Path | None) -> None:
         raise InputError(f"There is no ledger in {settings.home}: run `al up`, or name another home")
 
 
-def _read(path: Path) -> "pd.DataFrame":
+def _classes(ledger: "Ledger", settings: "Settings") -> "list[str] | None":
+    """Return today's classes, None if nothing tells them yet; labels get out also where settings contradict images."""
+    if (today := ledger.class_set()) is not None:
+        return list(today.names)
     import pandas as pd
 
-    try:
-        # Class names such as "007" or "NA" stay what they are.
-        if path.suffix.lower() == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    from al_pipeline.loop.deployment import Artifacts
+
+    stored = Artifacts(settings.artifacts).image_pool
+    if settings.classes or not stored.exists():
+        return settings.classes
+    return sorted(set(pd.read_parquet(stored, columns=["label"])["label"].dropna())) or None
+
+
+def _write_table(table: "pd.DataFrame", output: Path, kind: str) -> None:
+    from al_pipeline.core.files import whole_file
+
+    with whole_file(output, "The labels") as file:
+        if kind == "csv":
+            table.to_csv(file, index=False)
+        elif kind == "parquet":
+            table.to_parquet(file, index=False)
+        else:
+            table.to_json(file, orient="records", lines=False, date_format="iso", indent=1)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.annotation import Annotation, Kind
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import chunks, connect, migrate, shown, transaction
@@ -146,6 +146,16 @@ class Views:
         theirs = (query.where(answer.source == source, answer.task_id.in_(part)) for part in chunks(task_ids))
         return [Annotation(*row) for row in self._rows(*theirs)]
 
+    def states(self, annotation_ids: Sequence[int]) -> list[tuple[str, int, str, datetime, str | None, Kind]]:
+        """Return all that annotations of these numbers ever said, in the order of time.
+
+        Each is source, annotation_id, sample_id, updated_at, value (as it was given) and kind.
+        """
+        event = annotation_events.c
+        columns = (event.source, event.annotation_id, event.sample_id, event.updated_at, event.value, event.kind)
+        query = sa.select(*columns).where(event.sample_id.is_not(None)).order_by(event.updated_at, event.id)
+        return self._rows(*(query.where(event.annotation_id.in_(part)) for part in chunks(annotation_ids)))
+
     def count_annotations(self, source: str) -> tuple[int, int]:
         """Return how many answers and how many skips of a source stand, as Label Studio would count them."""
         answer, n = annotations.c, sa.func.count()
@@ -197,6 +207,11 @@ class Views:
         """Return the rounds that were begun: their labels are frozen or their batch is planned."""
         return {key for (key,) in self._rows(sa.select(label_snapshots.c.round), sa.select(planned_rounds.c.round))}
 
+    def frozen_at(self, round_key: str) -> datetime | None:
+        """Return when a round's labels were frozen, None if they are not."""
+        query = sa.select(label_snapshots.c.created_at).where(label_snapshots.c.round == round_key)
+        return next((moment for (moment,) in self._rows(query)), None)
+
     def has_snapshot(self, round_key: str) -> bool:
         """Say whether the labeled pool of the round is frozen; it may be empty."""
         return bool(self._rows(sa.select(label_snapshots.c.round).where(label_snapshots.c.round == round_key)))
@@ -213,6 +228,13 @@ class Views:
         task = planned_tasks.c
         query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None))
         return self._rows(query)[0][0]
+
+    def holdout(self) -> set[str]:
+        """Return the samples whose labels are never trained on: of the images' own test split, or asked about as such."""
+        task = planned_tasks.c
+        asked = sa.select(task.sample_id).where(task.purpose == "holdout", task.withdrawn_at.is_(None))
+        own = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
+        return {sample for (sample,) in self._rows(own, asked)}
 
     def imported(self) -> set[str]:
         """Return the samples with a label that people brought along."""

@@ -8,6 +8,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.labels.formats.brought import Brought
+from al_pipeline.core.labels.formats.tables import table_rows
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.ledger.imports import import_labels
@@ -144,7 +146,8 @@ def test_later_rounds_never_ask_again(scanned: World) -> None:
 
 def test_samples_whose_labels_people_brought_along_are_trained_on_and_not_asked(scanned: World) -> None:
     pool = scanned.value("image_pool").query("split == 'pool'").groupby("label").head(4)
-    import_labels(scanned.deployment.ledger, pool[["sample_id", "label"]], CLASSES, origin="labels.csv")
+    rows = table_rows(pool[["sample_id", "label"]], "labels.csv")
+    import_labels(scanned.deployment.ledger, Brought("labels.csv", rows), CLASSES)
     agreed = agreed_labels(scanned.deployment.ledger, list(CLASSES), 1, purpose="query").labels
     assert len(agreed) == 8
     scanned.deployment.ledger.snapshot("r0000", agreed)

@@ -1,7 +1,7 @@
 """What every reader returns: a row per label, with where it stands, and remarks about the whole."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -34,17 +34,19 @@ class Brought:
         The columns `COLUMNS`, all of them objects, None where nothing is said. A row without a label says nothing.
     remarks : tuple of str
         Sentences about how it was read.
+    content_first : bool
+        The images lie beside the labels: their content says which samples they are, whatever the paths.
     """
 
     origin: str
     rows: pd.DataFrame
-    remarks: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = ()
+    content_first: bool = False
 
 
-def brought(origin: str, rows: Iterable[dict[str, object]], *remarks: str) -> Brought:
-    """Return the labels of a reader, whose rows may leave columns out."""
-    filled = [{name: row.get(name) for name in COLUMNS} for row in rows]
-    return Brought(origin, pd.DataFrame(filled, columns=COLUMNS, dtype=object), remarks)
+def filled(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
+    """Return rows that may leave columns out as `Brought` has them."""
+    return pd.DataFrame([{name: row.get(name) for name in COLUMNS} for row in rows], columns=COLUMNS, dtype=object)
 
 
 def beside(name: str, *folders: Path) -> Path | None:

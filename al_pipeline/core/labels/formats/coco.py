@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from al_pipeline.core.labels.formats.brought import SEVERAL, Brought, beside, brought
+from al_pipeline.core.labels.formats.brought import SEVERAL, Brought, beside, filled
 from al_pipeline.core.labels.formats.images import place_image
 
 # Images lie beside the file, or in a folder of one of these names.
@@ -46,7 +46,7 @@ def read_coco(files: Sequence[Path], origin: str) -> Brought:
                     "problem": problem if len(labels) > 1 or None in labels else None,
                 }
             )
-    return brought(origin, rows)
+    return Brought(origin, filled(rows), content_first=True)
 
 
 def write_coco(labels: pd.DataFrame, folder: Path, class_names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import normal, split_folders, walk
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.labels.formats.brought import Brought, brought
+from al_pipeline.core.labels.formats.brought import Brought, filled
 from al_pipeline.core.labels.formats.images import place_image
 
 # Of most file systems, in bytes.
@@ -28,7 +28,7 @@ def read_folders(root: Path) -> Brought:
             folders = folders[1:]
         if folders:
             rows.append({"place": str(path), "label": normal(folders[0]), "path": str(path), "file": root / path})
-    return brought(root.name, rows)
+    return Brought(root.name, filled(rows), content_first=True)
 
 
 def write_folders(labels: pd.DataFrame, folder: Path) -> None:

@@ -21,7 +21,8 @@ def read_huggingface(files: Sequence[Path], origin: str) -> Brought:
     for file, part in zip(files, parts, strict=True):
         part.rows["place"] = f"{file.parent.name}/{file.name}, " + part.rows["place"]
     rows = pd.concat([part.rows for part in parts], ignore_index=True)
-    return Brought(origin, rows, tuple(remark for part in parts for remark in part.remarks))
+    remarks = tuple(remark for part in parts for remark in part.remarks)
+    return Brought(origin, rows, remarks, content_first=True)
 
 
 def write_huggingface(labels: pd.DataFrame, folder: Path) -> None:

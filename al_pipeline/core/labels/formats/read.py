@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 from xml.etree import ElementTree
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.formats import Read
 from al_pipeline.core.labels.formats.brought import Brought
 from al_pipeline.core.labels.formats.coco import is_coco, read_coco
 from al_pipeline.core.labels.formats.folders import read_folders
@@ -13,9 +14,7 @@ from al_pipeline.core.labels.formats.huggingface import METADATA, read_huggingfa
 from al_pipeline.core.labels.formats.tables import read_table
 from al_pipeline.core.labels.formats.voc import read_voc
 
-Format = Literal["csv", "parquet", "json", "folders", "yolo", "coco", "voc", "huggingface"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-SUFFIXES: dict[str, Format] = {
+SUFFIXES: dict[str, Read] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
@@ -25,22 +24,20 @@ SUFFIXES: dict[str, Format] = {
 }
 
 
-def read_labels(path: Path, kind: Format | None = None) -> Brought:
+def read_labels(path: Path, kind: Read | None = None) -> Brought:
     """Read a file or folder of labels.
 
     Parameters
     ----------
     path : Path
     kind : str, optional
-        One of `FORMATS`; by default what the names and the content say.
+        One of `formats.Read`; by default what the names and the content say.
 
     Raises
     ------
     InputError
         It cannot be read, or is of no known format. Labels that cannot be used are problems of their rows.
     """
-    if not path.exists():
-        raise InputError(f"There is no file or folder {path}: check the path")
     kind = kind or detect(path)
     if kind in {"folders", "yolo"} and path.is_file():
         raise InputError(f"{path} is a file: the format {kind} is a folder of class folders")
@@ -65,14 +62,16 @@ def read_labels(path: Path, kind: Format | None = None) -> Brought:
     return found
 
 
-def detect(path: Path) -> Format:
+def detect(path: Path) -> Read:
     """Return the format that a file or folder is in.
 
     Raises
     ------
     InputError
-        The file is of no known format.
+        There is nothing, or a file of no known format.
     """
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path}: check the path")
     if path.is_dir():
         if _metadata(path):
             return "huggingface"
@@ -83,7 +82,7 @@ def detect(path: Path) -> Format:
     if suffix not in SUFFIXES:
         raise InputError(
             f"{path}: labels are read from folders and from {', '.join(SUFFIXES)} files; rename it, or name its format "
-            f"(--format {', '.join(FORMATS)})"
+            f"(--format {', '.join(get_args(Read))})"
         )
     return "coco" if suffix == ".json" and _is_coco(path) else SUFFIXES[suffix]
 

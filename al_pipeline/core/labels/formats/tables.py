@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.labels.formats.brought import COLUMNS, Brought, beside, brought
+from al_pipeline.core.labels.formats.brought import COLUMNS, Brought, beside, filled
 
 SEPARATORS = ",;\t|"
 # What other tools call the image's path; the first that is there is read.
@@ -86,7 +86,7 @@ def table_rows(table: pd.DataFrame, origin: str, *, first: int = 1, folder: Path
         if row["label"] is not None:
             row["file"] = beside(str(row.get("path") or ""), folder) if folder is not None else None
             rows.append(row | {"place": f"row {number}"})
-    return brought(origin, rows).rows
+    return filled(rows)
 
 
 def _text(value: Any) -> str | None:

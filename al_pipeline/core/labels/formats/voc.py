@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from al_pipeline.core.labels.formats.brought import SEVERAL, Brought, beside, brought
+from al_pipeline.core.labels.formats.brought import SEVERAL, Brought, beside, filled
 
 # Relative to the folder of the XML files.
 IMAGES = (".", "../JPEGImages", "../images")
@@ -28,4 +28,4 @@ def read_voc(files: Sequence[Path], origin: str) -> Brought:
         row |= {"path": image, "file": beside(image, *(file.parent / folder for folder in IMAGES))}
         one = next(iter(labels)) if len(labels) == 1 else None
         rows.append(row | {"label": one, "problem": None if one else SEVERAL})
-    return brought(origin, rows)
+    return Brought(origin, filled(rows), content_first=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 import pandas as pd
 
@@ -12,11 +11,8 @@ from al_pipeline.core.labels.formats.folders import write_folders
 from al_pipeline.core.labels.formats.huggingface import write_huggingface
 from al_pipeline.core.labels.formats.images import check_images, whole_folder
 
-DataSet = Literal["folders", "huggingface", "coco", "fiftyone"]
-DATA_SETS: tuple[DataSet, ...] = get_args(DataSet)
 
-
-def write_data_set(labels: pd.DataFrame, folder: Path, kind: DataSet, class_names: Sequence[str]) -> None:
+def write_data_set(labels: pd.DataFrame, folder: Path, kind: str, class_names: Sequence[str]) -> None:
     """Write a data set, whole or not at all.
 
     Parameters
@@ -26,7 +22,7 @@ def write_data_set(labels: pd.DataFrame, folder: Path, kind: DataSet, class_name
     folder : Path
         New or empty.
     kind : str
-        One of `DATA_SETS`.
+        One of `formats.DataSet`.
     class_names : sequence of str
         In the order that numbers are to follow; with every label that is written.
 

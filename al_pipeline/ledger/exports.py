@@ -1,0 +1,115 @@
+"""What goes out: the answers, or the labels that people agree on, all or those since a round; and what is left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.consensus import consensus
+from al_pipeline.core.rounds import round_number
+from al_pipeline.ledger.frames import MOMENT
+from al_pipeline.ledger.store import Ledger
+
+COLUMNS = ["sample_id", "uri", "label", "votes", "n_votes", "split"]
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """Labels that people agree on.
+
+    Attributes
+    ----------
+    labels : DataFrame
+        ``sample_id, uri, label, votes, n_votes, split``; the split is ``train``, or ``holdout`` for labels that are
+        never trained on. By sample id, those to train on first.
+    disputed, too_few, skipped, outside : int
+        Images that were answered and have no label: people disagree, too few have answered, they skipped it, or what
+        they said is no class of today.
+    """
+
+    labels: pd.DataFrame
+    disputed: int
+    too_few: int
+    skipped: int
+    outside: int
+
+    def left_out(self, min_votes: int) -> str:
+        """Return what has no label as the end of a sentence, "" if everything that was answered has one."""
+        parts = {
+            "disputed": self.disputed,
+            f"with too few votes (min_votes is {min_votes})": self.too_few,
+            "skipped": self.skipped,
+            "whose answer is no class of today": self.outside,
+        }
+        return ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+
+
+def agreed(ledger: Ledger, class_names: Sequence[str] | None, min_votes: int, *, since: str | None = None) -> Agreed:
+    """Return the labels that people agree on now, pool and holdout.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    class_names : sequence of str, optional
+        Only these are labels; by default whatever was answered.
+    min_votes : int
+        Votes that a label needs.
+    since : str, optional
+        Only labels that this round did not train on, or as something else; of the holdout, those answered since.
+
+    Raises
+    ------
+    InputError
+        The labels of the round were never frozen.
+    """
+    frozen_at = None if since is None else _frozen_at(ledger, since)
+    answers = ledger.answers()
+    names = answers["value"].dropna().unique().tolist() if class_names is None else list(class_names)
+    parts, counts = [], dict.fromkeys(("disputed", "too_few", "skipped", "outside"), 0)
+    for split, purpose in (("train", "query"), ("holdout", "holdout")):
+        theirs = answers[answers["purpose"] == purpose]
+        found = consensus(theirs, class_names=names, min_votes=min_votes)
+        labels = found.labels.assign(split=split)
+        if since is not None and split == "train":
+            labels = labels[~_as_before(ledger, since, labels)]
+        elif frozen_at is not None:
+            newer = theirs.loc[theirs["pulled_at"] > frozen_at, "sample_id"]
+            labels = labels[labels["sample_id"].isin(newer)]
+        parts.append(labels)
+        without = set(found.outside["sample_id"]) & set(found.open)
+        counts["disputed"] += len(found.disputed)
+        counts["too_few"] += len(set(found.open) - without)
+        counts["skipped"] += len(found.skipped)
+        counts["outside"] += len(without)
+    labels = pd.concat(parts, ignore_index=True)
+    labels["uri"] = labels["sample_id"].map(ledger.uris()).astype(object)
+    return Agreed(labels[COLUMNS], **counts)
+
+
+def answers_since(ledger: Ledger, since: str | None) -> pd.DataFrame:
+    """Return every person's labels with all that is known about them, or those that came after a round had begun.
+
+    Raises
+    ------
+    InputError
+        The labels of the round were never frozen.
+    """
+    answers = ledger.export()
+    return answers if since is None else answers[answers["pulled_at"] > _frozen_at(ledger, since)]
+
+
+def _frozen_at(ledger: Ledger, since: str) -> pd.Timestamp:
+    round_number(since)
+    if (moment := ledger.frozen_at(since)) is None:
+        rounds = sorted(key for key in ledger.rounds() if ledger.frozen_at(key) is not None)
+        known = f"rounds with labels are {', '.join(rounds[:1] + rounds[-1:])}" if rounds else "no round has any yet"
+        raise InputError(f"There are no frozen labels of {since} (--since): {known}")
+    return pd.Series([moment], dtype=MOMENT).iloc[0]
+
+
+def _as_before(ledger: Ledger, since: str, labels: pd.DataFrame) -> pd.Series:
+    frozen, classes = ledger.frozen_labels(since), ledger.class_set()
+    before = frozen["label"] if classes is None else frozen["label"].map(classes.of)
+    known = dict(zip(frozen["sample_id"], before, strict=True))
+    return labels["sample_id"].map(known) == labels["label"]
