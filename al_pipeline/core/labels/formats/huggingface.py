@@ -6,18 +6,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from al_pipeline.core.labels.formats.brought import Brought
+from al_pipeline.core.labels.formats.brought import Brought, filled
 from al_pipeline.core.labels.formats.images import place_image
 from al_pipeline.core.labels.formats.tables import read_table
 
-METADATA = {"metadata.csv": "csv", "metadata.jsonl": "json", "metadata.parquet": "parquet"}
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+TABLES = {".csv": "csv", ".parquet": "parquet"}
 # The library knows no split of the name holdout, and would leave such a folder out.
 SPLITS = {"train": "train", "holdout": "test"}
 
 
 def read_huggingface(files: Sequence[Path], origin: str) -> Brought:
     """Read metadata files: columns ``file_name`` (relative to the file) and ``label``."""
-    parts = [read_table(file, METADATA[file.name]) for file in files]
+    if not files:
+        return Brought(origin, filled([]))
+    parts = [read_table(file, TABLES.get(file.suffix.lower(), "json")) for file in files]
     for file, part in zip(files, parts, strict=True):
         part.rows["place"] = f"{file.parent.name}/{file.name}, " + part.rows["place"]
     rows = pd.concat([part.rows for part in parts], ignore_index=True)

@@ -39,9 +39,9 @@ def read_labels(path: Path, kind: Read | None = None) -> Brought:
         It cannot be read, or is of no known format. Labels that cannot be used are problems of their rows.
     """
     kind = kind or detect(path)
+    name = path.name or str(path)
     if kind in {"folders", "yolo"} and path.is_file():
         raise InputError(f"{path} is a file: the format {kind} is a folder of class folders")
-    name = path.name or str(path)
     try:
         if kind in {"folders", "yolo"}:
             found = read_folders(path)

@@ -100,7 +100,9 @@ def _json(text: str) -> pd.DataFrame:
     try:
         records = json.loads(text)
     except json.JSONDecodeError:
-        records = [json.loads(line) for line in text.splitlines() if line.strip()]
+        records = [json.loads(line) for line in text.split("\n") if line.strip()]
+    if isinstance(records, dict):
+        records = [records]
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise ValueError("it is no list of records")
     # As objects, for otherwise a missing number makes floats of all the others.
