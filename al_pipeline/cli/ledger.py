@@ -20,10 +20,10 @@ ledger_commands = typer.Typer(help="The ledger of labels: bring labels along, ch
 
 
 def export(
-    output: Annotated[Path, typer.Argument(help="File or, for a data set, folder to write.")],
+    output: Annotated[Path, typer.Argument(metavar="PATH", help="File or, for a data set, new folder.")],
     file_format: Annotated[
         Written | None,
-        typer.Option("--format", help="A table, or a data set with images; by default a table by the file's name."),
+        typer.Option("--format", help="A table, or a data set with its images; by default from the file's name."),
     ] = None,
     agreed: Annotated[
         bool, typer.Option("--agreed", help="One row per image whose label most people agree on, as in a data set.")
@@ -40,7 +40,11 @@ def export(
         *others, last = get_args(Written)
         raise InputError(f"{output}: the format is not clear from the name; add --format {', '.join(others)} or {last}")
     if is_table := kind in get_args(Table):
-        check_output(output, "FILE")
+        check_output(output, "PATH")
+    else:
+        from al_pipeline.core.labels.formats.images import check_new
+
+        check_new(output)
     settings = configure(home)
     _check_kept(settings, home)
     from al_pipeline.ledger import Ledger

@@ -58,10 +58,12 @@ REFUSALS = {
     "predict flat --output flat": "flat (--output) is a folder",
     "export-model model.onnx --checkpoint r7": "There is no checkpoint 'r7'",
     "export-model flat/1.png/model.onnx": "flat/1.png is a file, not a folder",
-    "export labels.xlsx": "csv, parquet or json",
-    "export flat --format csv": "flat (FILE) is a folder",
-    "ledger import nowhere.csv": "There is no file nowhere.csv",
-    "ledger import flat/1.png": ".csv or .parquet",
+    "export labels.xlsx": "csv, parquet, json, folders, huggingface, coco or fiftyone",
+    "export flat --format csv": "flat (PATH) is a folder",
+    "export flat --format folders": "flat holds files already: name a new folder",
+    "ledger import nowhere.csv": "There is no file or folder nowhere.csv",
+    "ledger import flat/1.png": "labels are read from folders and from .csv",
+    "ledger import flat --folders --format coco": "--folders and --format coco contradict each other",
     "migrate --home flat/1.png": "1.png is a file: name a folder",
     "up --home flat/1.png --images one": "1.png is a file: name a folder",
     "status --home flat/1.png": "1.png is a file: name a folder",
@@ -216,7 +218,7 @@ def test_a_bad_setting_is_named_with_what_is_valid(monkeypatch: pytest.MonkeyPat
 def test_an_export_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     code, told = run("export", "labels.xlsx")
     assert code == 1
-    assert "csv, parquet or json" in told
+    assert "add --format csv, parquet, json, folders" in told
     assert not (tmp_path / "labels.xlsx").exists()
 
 
@@ -244,6 +246,8 @@ def test_an_export_of_what_people_agree_on_has_one_row_per_image(tmp_path: Path)
     code, told = run("export", "agreed.csv", "--agreed")
     assert code == 0
     assert "2 labels written to agreed.csv" in told
+    assert "Left out are 1 test labels (holdout)" in told
+    assert "Images without a label: 1 disputed" in told
     assert (tmp_path / "agreed.csv").read_text().splitlines() == [
         "sample_id,uri,label,votes,n_votes",
         f"{sample(1)},/images/1.png,cat,2,3",
@@ -294,7 +298,8 @@ def test_labels_are_brought_along_and_the_ledger_is_verified(tmp_path: Path) -> 
     assert "add --images DIR" in told
     code, told = run("ledger", "import", str(table), "--images", str(images))
     assert code == 0
-    assert "2 labels are new, 0 changed, 0 were there already" in told
+    assert "2 labels are new, 0 changed, 0 were there already; 0 corrections replace" in told
+    assert "trained on from the next round on" in told
     code, told = run("ledger", "verify")
     assert code == 0
     assert "2 annotation events" in told
@@ -308,10 +313,61 @@ def test_labels_are_brought_along_and_the_ledger_is_verified(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "reason"), [("x.txt", "", ".csv or .parquet"), ("x.csv", "", "cannot be read")]
+    ("name", "text", "reason"), [("x.txt", "", "labels are read from"), ("x.csv", "", "cannot be read")]
 )
 def test_a_file_that_is_no_table_of_labels_is_refused(tmp_path: Path, name: str, text: str, reason: str) -> None:
     (tmp_path / name).write_text(text)
     code, told = run("ledger", "import", str(tmp_path / name), "--images", str(tmp_path))
     assert code == 1
     assert reason in told
+
+
+def test_labels_go_out_are_corrected_and_come_back_as_tables_and_as_folders(tmp_path: Path) -> None:
+    images = tmp_path / "photos"
+    for number, name in enumerate(("muffin", "muffin", "chihuahua", "chihuahua")):
+        (images / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (50 * number, 0, 0)).save(images / name / f"{number}.png")
+    Image.new("RGB", (8, 8), (0, 0, 0)).save(images / "muffin" / "copy of 0.png")
+    rows = ["label;path", "muffin;muffin/copy of 0.png", "Muffin;1.png", "chihuahua;2.png", "chihuahua;gone.png"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    code, told = run("ledger", "import", "labels.csv", "--images", str(images))
+    assert code == 1
+    assert "2 of 4 rows cannot be used" in told
+    assert "row 3: label 'Muffin' (did you mean 'muffin'?) is no class of chihuahua, muffin" in told
+    assert "row 5: path 'gone.png' is no image of the pool" in told
+    (tmp_path / "labels.csv").write_text("\n".join(rows).replace("Muffin", " muffin "), encoding="utf-16")
+    code, told = run("ledger", "import", "labels.csv", "--images", str(images), "--skip-unknown")
+    assert code == 0, told
+    assert "3 labels are new" in told
+    assert "1 rows about no usable image of the pool were left out" in told
+
+    assert run("export", "agreed.csv", "--agreed")[0] == 0
+    edited = (tmp_path / "agreed.csv").read_text().replace("1.png,muffin", "1.png,chihuahua")
+    (tmp_path / "agreed.csv").write_text(edited)
+    code, told = run("ledger", "import", "agreed.csv", "--images", str(images))
+    assert "0 labels are new, 0 changed, 2 were there already; 1 corrections replace what people had said" in told
+
+    code, told = run("export", "set", "--format", "folders")
+    assert code == 0, told
+    assert "3 labels written to set" in told
+    assert "0 of them are test labels" in told
+    assert len(list((tmp_path / "set" / "train" / "chihuahua").iterdir())) == 2
+    muffin = next((tmp_path / "set" / "train" / "muffin").iterdir())
+    muffin.rename(tmp_path / "set" / "train" / "chihuahua" / "mine.png")
+    code, told = run("ledger", "import", "--folders", "set", "--images", str(images))
+    assert "2 were there already; 1 corrections" in told
+    code, told = run("export", "new.csv", "--agreed", "--since", "r0001")
+    assert code == 1
+    assert "There are no frozen labels of r0001 (--since): no round has any yet" in told
+    code, told = run("ledger", "verify")
+    assert code == 0, told
+
+
+def test_an_export_in_another_encoding_is_read_with_a_hint(tmp_path: Path) -> None:
+    for number, name in enumerate(("Käse", "Brot")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (50 * number, 0, 0)).save(tmp_path / "photos" / name / "1.png")
+    (tmp_path / "labels.csv").write_text("path,label\nKäse/1.png,Käse\n", encoding="cp1252")
+    code, told = run("ledger", "import", "labels.csv", "--images", str(tmp_path / "photos"))
+    assert code == 0, told
+    assert "Note: labels.csv is not UTF-8 and was read as cp1252" in told

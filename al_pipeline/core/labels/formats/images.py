@@ -50,6 +50,20 @@ def _content(uri: str) -> str | None:
         return None
 
 
+def check_new(path: Path) -> None:
+    """Check that a data set may be written there.
+
+    Raises
+    ------
+    InputError
+        There is a file of that name, or a folder that holds something.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: name a new folder for the data set")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"{path} holds files already: name a new folder for the data set, or empty this one")
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`, and rename it there if all went well; else nothing is left.
@@ -57,14 +71,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        There is a file of that name, or a folder that holds something.
+        As of `check_new`.
     FileError
         The operating system refuses.
     """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file: name a new folder for the data set")
-    if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"{path} holds files already: name a new folder for the data set, or empty this one")
+    check_new(path)
     temporary = path.absolute().with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
         temporary.mkdir(parents=True)
