@@ -190,4 +190,5 @@ def _write_table(table: "pd.DataFrame", output: Path, kind: str) -> None:
         elif kind == "parquet":
             table.to_parquet(file, index=False)
         else:
-            table.to_json(file, orient="records", lines=False, date_format="iso", indent=1)
+            # Moments tell which state of an answer a row was, so they stay exact.
+            table.to_json(file, orient="records", lines=False, date_format="iso", date_unit="us", indent=1)

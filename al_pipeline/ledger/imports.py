@@ -142,12 +142,15 @@ class _Decided:
             found = consensus(theirs, class_names=classes.names, min_votes=min_votes)
             self.agreed |= dict(zip(found.labels["sample_id"], found.labels["label"], strict=True))
             self.disputed |= set(found.disputed["sample_id"])
-        votes = answers[answers["kind"].isin(VOTES)].sort_values(["updated_at", "annotation_id"])
+        votes = answers[answers["kind"].isin(VOTES) & answers["purpose"].isin(["query", "holdout"])]
+        votes = votes.sort_values(["updated_at", "annotation_id"])
         self._mine = _by_person(votes)
         self._brought = _by_person(votes[votes["source"] == IMPORTED])
         self._latest = answers.groupby("sample_id")["updated_at"].max().to_dict()
         brought = answers[answers["source"] == IMPORTED]
         self._begun = dict(zip(brought["annotation_id"], brought["created_at"], strict=True))
+        corrections = brought[brought["kind"] == "correction"]
+        self._corrected = set(zip(corrections["sample_id"], corrections["annotator"], strict=True))
 
     def label(self, row: Mapping[str, Any]) -> tuple[str, Kind | None]:
         """Return what a row about an image means, and the kind of the annotation that says so."""
@@ -160,14 +163,15 @@ class _Decided:
             return "unchanged", None
         return "corrected", "correction"
 
-    def vote(self, row: Mapping[str, Any], said: Mapping[str, "tuple[str | None, Kind]"]) -> tuple[str, Kind | None]:
+    def vote(self, row: Mapping[str, Any], said: Mapping[str, str | None]) -> tuple[str, Kind | None]:
         """Return the same of a row that is one person's vote."""
-        mine = self._mine.get((row["sample"], _who(row)))
-        then, kind = said.get(row["place"], (None, "answer"))
-        if row["class"] in (mine, then):
+        person = (row["sample"], _who(row))
+        mine = self._mine.get(person)
+        if row["class"] in (mine, said.get(row["place"])):
             return "unchanged", None
-        if kind == "correction":
-            return "corrected", kind
+        # Who has corrected the label corrects it anew: else what was said before it would count again.
+        if person in self._corrected:
+            return "corrected", "correction"
         return ("new" if mine is None else "changed"), "answer"
 
     def event(self, row: Mapping[str, Any], kind: Kind, now: datetime, origin: str) -> Annotation:
@@ -204,23 +208,23 @@ def _by_person(votes: pd.DataFrame) -> dict[tuple[str, str], str]:
     return dict(zip(zip(votes["sample_id"], votes["annotator"], strict=True), votes["value"], strict=True))
 
 
-def _said(ledger: Ledger, rows: pd.DataFrame, classes: Classes) -> dict[str, tuple[str | None, Kind]]:
+def _said(ledger: Ledger, rows: pd.DataFrame, classes: Classes) -> dict[str, str | None]:
     """Return, by the place of a row that names an annotation, what that annotation said when the table was written."""
-    # As objects: the numbers are too large for floats.
-    numbers = pd.Series([_number(value) for value in rows["annotation_id"]], dtype=object)
-    states: defaultdict[tuple[str, int, str], list[tuple[datetime, str | None, Kind]]] = defaultdict(list)
-    for source, number, sample, at, value, kind in ledger.states(sorted(set(numbers.dropna()))):
-        states[source, number, sample].append((at, value, kind))
-    found: dict[str, tuple[str | None, Kind]] = {}
-    for row, number in zip(rows.to_dict("records"), numbers, strict=True):
+    named = {row["place"]: (row, _number(row["annotation_id"])) for row in rows.to_dict("records")}
+    numbers = {number for _, number in named.values() if number is not None}
+    states: defaultdict[tuple[str, int | None, str], list[tuple[datetime, str | None]]] = defaultdict(list)
+    for source, number, sample, at, value in ledger.states(sorted(numbers)):
+        states[source, number, sample].append((at, value))
+    found: dict[str, str | None] = {}
+    for place, (row, number) in named.items():
         if known := states.get((row["source"], number, row["sample"])):
             moment = pd.to_datetime(row["updated_at"], utc=True, errors="coerce")
-            _, value, kind = next((state for state in known if state[0] == moment), known[-1])
-            found[row["place"]] = (None if value is None else classes.of(value), kind)
+            _, value = next((state for state in known if state[0] == moment), known[-1])
+            found[place] = None if value is None else classes.of(value)
     return found
 
 
 def _number(value: Any) -> int | None:
     """Return the number of an annotation; spreadsheets write it as 12.0."""
-    whole = re.fullmatch(r"(\d+)(\.0+)?", str(value or ""))
+    whole = re.fullmatch(r"(\d{1,18})(\.0+)?", str(value or ""))
     return int(whole[1]) if whole else None

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from al_pipeline.core.labels.annotation import Annotation, Kind
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import chunks, connect, migrate, shown, transaction
@@ -146,13 +146,13 @@ class Views:
         theirs = (query.where(answer.source == source, answer.task_id.in_(part)) for part in chunks(task_ids))
         return [Annotation(*row) for row in self._rows(*theirs)]
 
-    def states(self, annotation_ids: Sequence[int]) -> list[tuple[str, int, str, datetime, str | None, Kind]]:
+    def states(self, annotation_ids: Sequence[int]) -> list[tuple[str, int, str, datetime, str | None]]:
         """Return all that annotations of these numbers ever said, in the order of time.
 
-        Each is source, annotation_id, sample_id, updated_at, value (as it was given) and kind.
+        Each is source, annotation_id, sample_id, updated_at and value, as it was given.
         """
         event = annotation_events.c
-        columns = (event.source, event.annotation_id, event.sample_id, event.updated_at, event.value, event.kind)
+        columns = (event.source, event.annotation_id, event.sample_id, event.updated_at, event.value)
         query = sa.select(*columns).where(event.sample_id.is_not(None)).order_by(event.updated_at, event.id)
         return self._rows(*(query.where(event.annotation_id.in_(part)) for part in chunks(annotation_ids)))
 

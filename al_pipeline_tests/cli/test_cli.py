@@ -371,3 +371,22 @@ def test_an_export_in_another_encoding_is_read_with_a_hint(tmp_path: Path) -> No
     code, told = run("ledger", "import", "labels.csv", "--images", str(tmp_path / "photos"))
     assert code == 0, told
     assert "Note: labels.csv is not UTF-8 and was read as cp1252" in told
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.parquet", "answers.json"])
+def test_an_older_export_of_all_answers_in_any_format_takes_nothing_back(name: str, tmp_path: Path) -> None:
+    stored = tmp_path / ".al" / "artifacts" / "image_pool.parquet"
+    stored.parent.mkdir(parents=True)
+    manifest().assign(label=["cat", "dog"] * 11 + [None], reason=None).to_parquet(stored)
+    ledger = Ledger(f"sqlite:///{tmp_path / '.al' / 'ledger.sqlite3'}")
+    ledger.register(manifest())
+    ledger.plan("r0000", plan_rows(1))
+    at = moment(1).replace(microsecond=123456)
+    ledger.append([said(1, sample(1), "cat", updated_at=at)], moment(1))
+    assert run("export", name)[0] == 0
+    ledger.append([said(1, sample(1), "dog", updated_at=moment(2))], moment(2))
+    code, told = run("ledger", "import", name)
+    assert code == 0, told
+    assert "0 labels are new, 0 changed, 1 were there already; 0 corrections" in told
+    assert ledger.current_labels()["label"].tolist() == ["dog"]
+    ledger.close()

@@ -8,8 +8,13 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from al_pipeline.core.labels.formats.brought import Brought
+from al_pipeline.core.labels.formats.tables import table_rows
 from al_pipeline.labelstudio.annotator import sign_up
 from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.ledger.exports import agreed
+from al_pipeline.ledger.imports import Imported, import_labels
+from al_pipeline.ledger.verify import verify
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.defs.rounds import metadata_of
 from al_pipeline_tests.defs.test_labeling import reason, tick
@@ -217,3 +222,38 @@ def test_crowdlab_weighs_annotators_and_tells_their_quality(make: MakeWorld, tmp
     quality = sorted((row["crowdlab_quality"], row["agrees"]) for row in people)
     assert quality[0][1] == 0.5
     assert quality[1][0] > quality[0][0] + 0.2
+
+
+def test_a_label_that_is_corrected_in_an_export_wins_over_people_and_is_asked_by_nobody(make: MakeWorld) -> None:
+    world = make(overlap=2, policy={"min_votes": 2})
+    client, project = client_of(world)
+    world.run("round", "r0000")
+    second = sign_up(client, 1)
+    answer(world, "r0000", CLASSES[0])
+    # They disagree about the last of the four.
+    answer(world, "r0000", CLASSES[0], CLASSES[0], CLASSES[0], CLASSES[1], by=second)
+    asked = [task.sample_id for task in client.tasks(project, "r0000")]
+    world.run("round", "r0001")
+    ledger = world.deployment.ledger
+    exported = agreed(ledger, CLASSES, 2)
+    assert set(exported.labels["sample_id"]) == set(asked[:3])
+    assert exported.disputed == 1
+
+    # In the table one label is corrected, and the disputed one decided.
+    table = exported.labels[["sample_id", "label"]].copy()
+    table.loc[table["sample_id"] == asked[0], "label"] = CLASSES[1]
+    table.loc[len(table)] = [asked[3], CLASSES[1]]
+    rows = Brought("agreed.csv", table_rows(table, "agreed.csv"))
+    done = import_labels(ledger, rows, CLASSES, min_votes=2)
+    assert (done.corrected, done.unchanged) == (2, 2)
+    expected = dict(zip(asked, (CLASSES[1], CLASSES[0], CLASSES[0], CLASSES[1]), strict=True))
+    for key in ("r0002", "r0003"):
+        # Also after Label Studio was pulled again, where the votes are what they were.
+        result = world.run("round", key)
+        labels = world.value("labeled_pool", key)
+        assert dict(zip(labels["sample_id"], labels["label"], strict=True)) == expected
+        assert metadata_of(result, "labeled_pool")["disputed"] == 0
+        assert not set(world.value("query_batch", key)["sample_id"]) & set(asked)
+        assert import_labels(ledger, rows, CLASSES, min_votes=2) == Imported(unchanged=4)
+    report = verify(world.settings.ledger_url)
+    assert report.problems == []

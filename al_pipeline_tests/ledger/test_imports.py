@@ -178,6 +178,24 @@ def test_votes_that_come_back_double_nobody_and_an_edited_one_replaces_that_vote
     assert said_of_1 == {"ann": "cat", "bob": "dog", "eve": "dog"}
 
 
+def test_a_correction_among_votes_that_is_edited_is_a_correction_again(ledger: Ledger) -> None:
+    ledger.plan("r0000", plan_rows(1))
+    answered(ledger, (1, "ann", "cat"), (1, "bob", "cat"))
+    load(ledger, sample_id=[sample(1)], label=["dog"])
+    exported = ledger.export()
+    assert exported["kind"].tolist() == ["answer", "answer", "correction"]
+    exported.loc[2, "label"] = "cat"
+    assert back(ledger, exported) == Imported(corrected=1, unchanged=2)
+    exported.loc[2, "label"] = "dog"
+    assert back(ledger, exported.assign(annotation_id=None)) == Imported(corrected=1, unchanged=2)
+    assert labels(ledger) == {sample(1): "dog"}
+
+
+def test_nothing_is_left_of_a_table_about_other_images_alone(ledger: Ledger) -> None:
+    found = table(path=["x.png"], label=["owl"])
+    assert import_labels(ledger, found, CLASSES, skip_unknown=True) == Imported(left_out=1)
+
+
 def test_an_old_export_does_not_bring_back_what_people_have_changed_since(ledger: Ledger) -> None:
     ledger.plan("r0000", plan_rows(1))
     answered(ledger, (1, "ann", "cat"))
