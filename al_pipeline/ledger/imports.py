@@ -213,7 +213,7 @@ def _said(ledger: Ledger, rows: pd.DataFrame, classes: Classes) -> dict[str, str
     named = {row["place"]: (row, _number(row["annotation_id"])) for row in rows.to_dict("records")}
     numbers = {number for _, number in named.values() if number is not None}
     states: defaultdict[tuple[str, int | None, str], list[tuple[datetime, str | None]]] = defaultdict(list)
-    for source, number, sample, at, value in ledger.states(sorted(numbers)):
+    for source, number, sample, at, value in ledger.history(sorted(numbers)):
         states[source, number, sample].append((at, value))
     found: dict[str, str | None] = {}
     for place, (row, number) in named.items():

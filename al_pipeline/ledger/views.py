@@ -146,7 +146,7 @@ class Views:
         theirs = (query.where(answer.source == source, answer.task_id.in_(part)) for part in chunks(task_ids))
         return [Annotation(*row) for row in self._rows(*theirs)]
 
-    def states(self, annotation_ids: Sequence[int]) -> list[tuple[str, int, str, datetime, str | None]]:
+    def history(self, annotation_ids: Sequence[int]) -> list[tuple[str, int, str, datetime, str | None]]:
         """Return all that annotations of these numbers ever said, in the order of time.
 
         Each is source, annotation_id, sample_id, updated_at and value, as it was given.
