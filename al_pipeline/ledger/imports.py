@@ -210,15 +210,16 @@ def _by_person(votes: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 def _said(ledger: Ledger, rows: pd.DataFrame, classes: Classes) -> dict[str, str | None]:
     """Return, by the place of a row that names an annotation, what that annotation said when the table was written."""
-    named = {row["place"]: (row, _number(row["annotation_id"])) for row in rows.to_dict("records")}
-    numbers = {number for _, number in named.values() if number is not None}
+    numbers = [_number(value) for value in rows["annotation_id"]]
     states: defaultdict[tuple[str, int | None, str], list[tuple[datetime, str | None]]] = defaultdict(list)
-    for source, number, sample, at, value in ledger.history(sorted(numbers)):
+    for source, number, sample, at, value in ledger.history(sorted({each for each in numbers if each is not None})):
         states[source, number, sample].append((at, value))
+    moments = pd.to_datetime(rows["updated_at"], utc=True, errors="coerce", format="ISO8601")
     found: dict[str, str | None] = {}
-    for place, (row, number) in named.items():
-        if known := states.get((row["source"], number, row["sample"])):
-            moment = pd.to_datetime(row["updated_at"], utc=True, errors="coerce")
+    for place, source, number, sample, moment in zip(
+        rows["place"], rows["source"], numbers, rows["sample"], moments, strict=True
+    ):
+        if known := states.get((source, number, sample)):
             _, value = next((state for state in known if state[0] == moment), known[-1])
             found[place] = None if value is None else classes.of(value)
     return found

@@ -230,7 +230,7 @@ class Views:
         return self._rows(query)[0][0]
 
     def holdout(self) -> set[str]:
-        """Return the samples whose labels are never trained on: of the images' own test split, or asked about as such."""
+        """Return the samples that are never trained on: of the images' own test split, or asked about as such."""
         task = planned_tasks.c
         asked = sa.select(task.sample_id).where(task.purpose == "holdout", task.withdrawn_at.is_(None))
         own = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")

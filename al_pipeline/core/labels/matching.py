@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pandas as pd
 
@@ -162,7 +162,7 @@ class Places:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    return tuple(part for part in PurePath(normal(path).replace("\\", "/")).parts if part not in {".", "/"})
+    return tuple(part for part in normal(path).replace("\\", "/").split("/") if part not in {"", "."})
 
 
 def matched(found: Brought, places: Places, classes: Classes, *, skip_unknown: bool) -> tuple[pd.DataFrame, int]:

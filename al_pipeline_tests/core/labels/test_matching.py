@@ -2,6 +2,7 @@
 
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -25,7 +26,7 @@ def match(table: dict[str, list[object]], classes: Classes = CLASSES) -> list[tu
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("pool_form", ["NFC", "NFD"])
-def test_unicode_and_blanks_do_not_matter(form: str, pool_form: str) -> None:
+def test_unicode_and_blanks_do_not_matter(form: Literal["NFC", "NFD"], pool_form: Literal["NFC", "NFD"]) -> None:
     ids = {sample: unicodedata.normalize(pool_form, uri) for sample, uri in IDS.items()}
     written = unicodedata.normalize(form, " Käse/1.png ")
     label = unicodedata.normalize(form, "Käse\t")
