@@ -24,7 +24,7 @@ import pandas as pd
 from al_pipeline.core.rounds import round_key
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.config import choice, payload
+from al_pipeline.labelstudio.config import Interface, choice, payload
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
@@ -86,7 +86,7 @@ def push(client: LabelStudio, count: int, turns: int) -> None:
     for turn in range(turns):
         # Nobody is always first.
         for name in [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]:
-            project = client.ensure_project(f"push {uuid4()}", CLASSES)
+            project = client.ensure_project(f"push {uuid4()}", Interface(CLASSES))
             taken[name].append(seconds(lambda way=ways[name], project=project: way(project)))
             sdk.projects.delete(id=project)
     medians = {name: statistics.median(values) for name, values in taken.items()}
@@ -108,7 +108,7 @@ def large(client: LabelStudio, server: LocalLabelStudio, folder: Path, count: in
         label_studio_timeout=600,
     )
     deployment = Deployment(settings)
-    project = client.ensure_project(settings.label_studio_project, CLASSES)
+    project = client.ensure_project(settings.label_studio_project, Interface(CLASSES))
     tasks = payloads(count)
     ids = answered_tasks(client, project, tasks)
     make_old(database, project, max(ids))

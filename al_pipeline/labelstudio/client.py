@@ -9,9 +9,10 @@ from typing import Any
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.annotation import Annotation, unknown_author
-from al_pipeline.labelstudio.config import choice, classes_in, instructions, label_config
+from al_pipeline.labelstudio.config import Interface, choice, classes_in, instructions, label_config, shows_guesses
 from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.labelstudio.events import ProjectCounts, ServerInfo, TaskAnswers, TaskStatus, parse_answers, parse_task
+from al_pipeline.labelstudio.filters import condition, of_round, unanswered_ones
 from al_pipeline.labelstudio.identity import Project, marks, signed
 
 # Each request costs the server 15 ms and a transaction beside the tasks themselves, of which it makes 3 per ms.
@@ -121,15 +122,13 @@ class LabelStudio:
     def _described(self, project_id: int) -> Any:
         return self.connection.read("read the project", lambda: self.connection.sdk.projects.get(id=project_id))
 
-    def ensure_project(
-        self, title: str, class_names: Sequence[str], *, overlap: int = 1, identity: str | None = None
-    ) -> int:
+    def ensure_project(self, title: str, interface: Interface, *, overlap: int = 1, identity: str | None = None) -> int:
         """Create the project, or bring its interface up to date, and return its id.
 
         Parameters
         ----------
         title : str
-        class_names : sequence of str
+        interface : Interface
         overlap : int
             How many people are asked about each task.
         identity : str, optional
@@ -138,13 +137,14 @@ class LabelStudio:
         Raises
         ------
         LabelStudioError
-            Existing annotations use a class that is not among `class_names` any more.
+            Existing annotations use a class that is not among those of `interface` any more.
         """
         wanted: dict[str, Any] = {
             "title": title,
-            "label_config": label_config(class_names),
-            "expert_instruction": instructions(class_names),
-            "show_instruction": False,
+            "label_config": label_config(interface),
+            "expert_instruction": instructions(interface),
+            # Before the first task; the button Instructions shows them at any time.
+            "show_instruction": bool(interface.guideline),
             "show_skip_button": True,
             "enable_empty_annotation": False,
             "show_collab_predictions": True,
@@ -156,23 +156,38 @@ class LabelStudio:
             new = wanted | ({"description": signed("", identity)} if identity else {})
             return int(connection.send(create, lambda: connection.sdk.projects.create(**new).id))
         project_id = found.project_id
-        self._refuse_lost_classes(project_id, class_names)
+        described = self._described(project_id)
+        self._refuse_lost_classes(described, interface.class_names)
+        if not shows_guesses(described.label_config or ""):
+            self._delete_selected_guesses(project_id)
         update = f"update the project {title!r}"
         connection.read(update, lambda: connection.sdk.projects.update(id=project_id, **wanted))
         return project_id
 
-    def _refuse_lost_classes(self, project_id: int, class_names: Sequence[str]) -> None:
+    def _refuse_lost_classes(self, project: Any, class_names: Sequence[str]) -> None:
         """Raise if a class that goes away has been used: Label Studio itself would let the answers dangle."""
-        project = self._described(project_id)
         gone = set(classes_in(project.label_config or "")) - set(class_names)
         if not gone or not project.total_annotations_number:
             return
-        if used := sorted({event.value for event in self.annotations(project_id) if event.value in gone}):
+        if used := sorted({event.value for event in self.annotations(project.id) if event.value in gone}):
             raise LabelStudioError(
-                f"The project at {self.project_url(project_id)} has answers with the classes {used[:10]}, which are "
+                f"The project at {self.project_url(project.id)} has answers with the classes {used[:10]}, which are "
                 "not among the classes any more: name them again in AL_CLASSES (or give them a folder), or change "
                 "those answers in Label Studio first"
             )
+
+    def _delete_selected_guesses(self, project_id: int) -> None:
+        """Delete the guesses of tasks that nobody has answered, in a project whose interface has no place for them.
+
+        They come as a choice made already, which its own key would take away. The ledger has them.
+        """
+        delete: dict[str, Any] = {
+            "id": "delete_tasks_predictions",
+            "project": project_id,
+            "filters": {"conjunction": "and", "items": unanswered_ones()},
+            "selected_items": {"all": True, "excluded": []},
+        }
+        self.connection.read("delete guesses", lambda: self.connection.sdk.actions.create(**delete))
 
     def connect_images(self, project_id: int, folder: str) -> None:
         """Let the project serve the images in a folder of Label Studio's machine; a known folder stays as it is."""
@@ -206,7 +221,7 @@ class LabelStudio:
         """Return the project's tasks, or those of one round, or without answer and skip, by id, with their counts."""
         filters = [] if round_key is None else [of_round(round_key)]
         if unanswered:
-            filters += [condition(f"{kind}_annotations", "equal", "Number", 0) for kind in ("total", "cancelled")]
+            filters += unanswered_ones()
         pages = self._pages(project_id, filters, page_size=PAGE, include=TASK_FIELDS)
         return [parse_task(task) for page in pages for task in page]
 
@@ -376,13 +391,3 @@ class LabelStudio:
 def _project(raw: Any) -> Project:
     """Return what the SDK's model of a project tells."""
     return Project(int(raw.id), str(raw.title), raw.created_at, *marks(raw.description or ""))
-
-
-def of_round(round_key: str) -> dict[str, Any]:
-    """Return the condition that a task is of a round."""
-    return condition("data.round", "equal", "String", round_key)
-
-
-def condition(column: str, operator: str, kind: str, value: str | int) -> dict[str, Any]:
-    """Return one condition on tasks as Label Studio's JSON."""
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}

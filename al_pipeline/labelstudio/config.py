@@ -1,22 +1,69 @@
-"""The labeling interface: one image, one choice, a hotkey per class; and the tasks that it shows."""
+"""The labeling interface: one image, one choice, a hotkey per class, a line for the model's guess; and the tasks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 from xml.etree import ElementTree
 
-from al_pipeline.core.labels.annotation import CHOICES
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.annotation import CHOICES, UNSURE
 
 IMAGE = "image"
+# What the model guesses is shown by a control of its own, which no answer is read from.
+GUESS = "guess"
+UNSURE_BUTTON = "Unsure"
 # Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts); classes beyond them are chosen by
 # mouse or through the filter.
 HOTKEYS = "1234567890qwertyiopasdfgjklzcbnm"
 MANY = 20
 BESIDE = "display: flex; gap: 1em; align-items: flex-start"
 COLUMN = "flex: 1; max-height: 80vh; overflow-y: auto"
+# Nobody can change the guess, and without one there is no line.
+STYLE = """
+.guess { pointer-events: none }
+.guess [data-testid=textarea-region]::before { content: "The model guesses:"; white-space: nowrap }
+.guess [data-testid=htx-textbox-actions], .guess form { display: none }
+"""
+# Label Studio takes away the distances between paragraphs, and the points of lists.
+TOLD = """
+.told p, .told h1, .told h2, .told h3, .told ul, .told ol, .told table { margin-bottom: 0.75em }
+.told ul { list-style: disc; padding-left: 1.5em } .told ol { list-style: decimal; padding-left: 1.5em }
+"""
 LOCAL_FILES = "/data/local-files/?d="
 # The folder of published images, relative to the root that Label Studio serves files from.
 IMAGE_FOLDER = "images"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What annotators see and may say.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+    guideline : str
+        HTML that they read above the list of classes and keys.
+    unsure : bool
+        Whether there is a button for whoever cannot tell.
+
+    Raises
+    ------
+    InputError
+        A class is named like that button, or like what is stored for it.
+    """
+
+    class_names: Sequence[str]
+    guideline: str = ""
+    unsure: bool = False
+
+    def __post_init__(self) -> None:
+        taken = {UNSURE} | ({UNSURE_BUTTON.casefold()} if self.unsure else set())
+        if like := [name for name in self.class_names if name.casefold() in taken]:
+            raise InputError(
+                f"The class {like[0]!r} cannot be told from the button {UNSURE_BUTTON!r}, which is an answer and no "
+                "class: give the class another name (AL_CLASSES, or its folder), or set AL_UNSURE_CLASS=false"
+            )
 
 
 def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
@@ -27,52 +74,140 @@ def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
     return {name: key for name, key in keys.items() if key is not None}
 
 
-def label_config(class_names: Sequence[str]) -> str:
-    """Return Label Studio's XML for these classes.
+def unsure_key(class_names: Sequence[str]) -> str | None:
+    """Return the hotkey of the button for whoever cannot tell: one that the classes leave free, if they do."""
+    taken = hotkeys(class_names).values()
+    return next((key for key in "0" + HOTKEYS if key not in taken), None)
 
-    The choice is required: with a prediction shown, its hotkey takes the choice away, and an empty answer would be
-    stored otherwise.
+
+def label_config(interface: Interface) -> str:
+    """Return Label Studio's XML.
+
+    The choice is required, or an empty one could be submitted beside a guess. The guess is never part of the choice:
+    what is selected already, its own key would take away.
     """
     left = right = view = ElementTree.Element("View")
-    if many := len(class_names) > MANY:
+    ElementTree.SubElement(view, "Style").text = STYLE
+    names = interface.class_names
+    if many := len(names) > MANY:
         # Below the image they would be out of sight: they get a column of their own, with a box to filter them.
         beside = ElementTree.SubElement(view, "View", style=BESIDE)
         left = ElementTree.SubElement(beside, "View", style="flex: 3; min-width: 0")
         right = ElementTree.SubElement(beside, "View", style=COLUMN)
+        _add_guess(right)
         ElementTree.SubElement(right, "Filter", toName=CHOICES, hotkey="shift+f", minlength="0", name="filter")
-    ElementTree.SubElement(left, "Image", name=IMAGE, value="$image", zoom="true", zoomControl="true")
-    inline = "false" if many else "true"
+    ElementTree.SubElement(left, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
+    if not many:
+        right = ElementTree.SubElement(view, "View", style=BESIDE)
     choices = ElementTree.SubElement(
-        right, "Choices", name=CHOICES, toName=IMAGE, choice="single-radio", required="true", showInline=inline
+        right,
+        "Choices",
+        name=CHOICES,
+        toName=IMAGE,
+        choice="single-radio",
+        required="true",
+        requiredMessage="Choose a class first.",
+        showInline="false" if many else "true",
     )
-    keys = hotkeys(class_names)
-    for name in class_names:
-        attributes = {"value": name} | ({"hotkey": keys[name]} if name in keys else {})
-        ElementTree.SubElement(choices, "Choice", attrib=attributes)
+    offered = [_offer(name, key) for name, key in _keys(names)]
+    if interface.unsure:
+        # Of many classes the last is out of sight.
+        offered.insert(0 if many else len(offered), _offer(UNSURE_BUTTON, unsure_key(names), alias=UNSURE))
+    choices.extend(offered)
+    if not many:
+        _add_guess(right)
     return ElementTree.tostring(view, encoding="unicode")
+
+
+def _keys(class_names: Sequence[str]) -> list[tuple[str, str | None]]:
+    keys = hotkeys(class_names)
+    return [(name, keys.get(name)) for name in class_names]
+
+
+def _offer(name: str, key: str | None, **more: str) -> ElementTree.Element:
+    return ElementTree.Element("Choice", {"value": name} | more | ({"hotkey": key} if key else {}))
+
+
+def _add_guess(parent: ElementTree.Element) -> None:
+    # A text, and not a choice: it needs no keys, and no change of the classes can be at odds with it.
+    line = ElementTree.SubElement(parent, "View", className=GUESS)
+    ElementTree.SubElement(
+        line, "TextArea", name=GUESS, toName=IMAGE, editable="false", showSubmitButton="false", maxSubmissions="1"
+    )
 
 
 def classes_in(config: str) -> list[str]:
     """Return the classes of a label config, none if it is not ours."""
+    root = _parse(config)
+    return [] if root is None else [name for name in _stored(root) if name != UNSURE]
+
+
+def shows_guesses(config: str) -> bool:
+    """Say whether a label config has a place for guesses that is not the answer."""
+    root = _parse(config)
+    return root is not None and any(control.get("name") == GUESS for control in root.iter("TextArea"))
+
+
+def differences(config: str, interface: Interface) -> list[str]:
+    """Say, a sentence each, how a label config differs from what answers are read by; layout and keys do not matter."""
+    root = _parse(config)
+    if root is None:
+        return ["Its label config is no XML."]
+    found: list[str] = []
+    if all(tag.get("value") != f"${IMAGE}" for tag in root.iter("Image")):
+        found.append(f'No <Image value="${IMAGE}"> shows the image.')
+    controls = {tag.get("name"): tag for tag in root.iter("Choices")}
+    answer = controls.get(CHOICES)
+    if answer is None:
+        named = " and ".join(repr(name) for name in controls)
+        there = f"its Choices are named {named}" if controls else "it has no Choices"
+        return [*found, f"Answers are read from Choices named {CHOICES!r}, and {there}."]
+    if answer.get("choice") == "multiple":
+        found.append('choice="multiple" lets people name several classes of one image.')
+    offered = list(_stored(answer))
+    if missing := [name for name in interface.class_names if name not in offered]:
+        found.append(f"It does not offer {_list(missing)}.")
+    if foreign := [name for name in offered if name not in interface.class_names and name != UNSURE]:
+        found.append(f"It offers {_list(foreign)} beside the classes.")
+    if interface.unsure != (UNSURE in offered):
+        found.append(f"It {'lacks' if interface.unsure else 'has'} the button {UNSURE_BUTTON!r} (AL_UNSURE_CLASS).")
+    return found
+
+
+def _parse(config: str) -> ElementTree.Element | None:
     try:
-        root = ElementTree.fromstring(config)  # noqa: S314 (our own project's config)
+        return ElementTree.fromstring(config)  # noqa: S314 (our own project's config)
     except ElementTree.ParseError:
-        return []
-    return [choice.attrib["value"] for choice in root.iter("Choice") if "value" in choice.attrib]
+        return None
 
 
-def instructions(class_names: Sequence[str]) -> str:
-    """Return the HTML that annotators see before they start."""
-    keys = hotkeys(class_names)
-    rows = "".join(
-        f"<li><b>{escape(name)}</b>{f' – key <code>{keys[name]}</code>' if name in keys else ''}</li>"
-        for name in class_names
-    )
+def _stored(tag: ElementTree.Element) -> Iterator[str]:
+    """Yield what Label Studio stores for each choice within a tag."""
+    for choice in tag.iter("Choice"):
+        if name := choice.get("alias") or choice.get("value"):
+            yield name
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + more
+
+
+def instructions(interface: Interface) -> str:
+    """Return the HTML that annotators see: the guideline, and what the keys do."""
+    rows = "".join(f"<li>{_told(name, key)}</li>" for name, key in _keys(interface.class_names))
+    cannot = "press <b>Skip</b>: a skip is never used as a label and you are not asked again."
+    if interface.unsure:
+        unsure = _told(UNSURE_BUTTON, unsure_key(interface.class_names))
+        cannot = f"choose {unsure}: it is counted, and never used as a label. <b>Skip</b> what does not belong here."
     return (
-        "<p>Choose the one class that the image shows, then press <code>Ctrl+Enter</code> (Submit). "
-        "If you cannot tell, press <b>Skip</b>: a skip is never used as a label and you are not asked again.</p>"
-        f"<ul>{rows}</ul>"
+        f'<style>{TOLD}</style><div class="told">{interface.guideline}<p>Choose the one class that the image shows, '
+        f"then press <code>Ctrl+Enter</code> (Submit). If you cannot tell, {cannot}</p><ul>{rows}</ul></div>"
     )
+
+
+def _told(name: str, key: str | None) -> str:
+    return f"<b>{escape(name)}</b>{f' – key <code>{key}</code>' if key else ''}"
 
 
 def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, prediction: bool) -> dict[str, Any]:
@@ -95,7 +230,7 @@ def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, predicti
             {
                 "model_version": f"{round_key} {row['checkpoint']}",
                 "score": float(row["predicted_probability"]),
-                "result": [choice(row["predicted"])],
+                "result": [guess(row["predicted"])],
             }
         ]
     return task
@@ -104,3 +239,8 @@ def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, predicti
 def choice(name: str) -> dict[str, Any]:
     """Return Label Studio's JSON for one chosen class."""
     return {"from_name": CHOICES, "to_name": IMAGE, "type": "choices", "value": {"choices": [name]}}
+
+
+def guess(name: str) -> dict[str, Any]:
+    """Return Label Studio's JSON for a guess: seen by people, and no part of their answer."""
+    return {"from_name": GUESS, "to_name": IMAGE, "type": "textarea", "value": {"text": [name]}}

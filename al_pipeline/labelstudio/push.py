@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from al_pipeline.labelstudio.client import LabelStudio, condition, of_round
+from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.events import TaskStatus
+from al_pipeline.labelstudio.filters import condition, of_round
 
 
 @dataclass(frozen=True)

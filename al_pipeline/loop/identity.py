@@ -9,6 +9,7 @@ from al_pipeline.labelstudio.identity import Project
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
+    from al_pipeline.labelstudio.config import Interface
     from al_pipeline.ledger import KnownProject, Ledger
 
 
@@ -80,7 +81,7 @@ def owned(ledger: "Ledger", client: "LabelStudio", project: Project) -> Project:
 
 
 def ensure_owned(
-    ledger: "Ledger", client: "LabelStudio", title: str, class_names: Sequence[str], *, overlap: int = 1
+    ledger: "Ledger", client: "LabelStudio", title: str, interface: "Interface", *, overlap: int = 1
 ) -> Project:
     """Create the project with this title, or bring it up to date if it is ours or nobody's.
 
@@ -95,7 +96,7 @@ def ensure_owned(
     if found is not None:
         owned(ledger, client, found)
     reserved = ledger.reserve_project(title, client.url) if found is None else None
-    project_id = client.ensure_project(title, class_names, overlap=overlap, identity=reserved)
+    project_id = client.ensure_project(title, interface, overlap=overlap, identity=reserved)
     return owned(ledger, client, client.project(project_id))
 
 

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from al_pipeline.core.errors import ALError
 from al_pipeline.labelstudio.callbacks import USER
-from al_pipeline.labelstudio.config import choice, classes_in
+from al_pipeline.labelstudio.config import classes_in, guess, shows_guesses
 from al_pipeline.web.guesses import Guess, Guesses
 from al_pipeline.web.serve import CLOSE, read_body
 
@@ -65,7 +65,7 @@ def backend(guesses: Guesses, password: str | None) -> Starlette:
         tasks, classes = _asked(await read_body(request, MAX_BODY))
         samples = [task["data"].get("sample_id") for task in tasks]
         found, version = await run_in_threadpool(guesses.guess, samples)
-        results = [_result(guess, version, classes) for guess in found]
+        results = [_result(each, version, classes) for each in found]
         return JSONResponse({"results": results, "model_version": version})
 
     async def webhook(request: Request) -> Response:
@@ -86,7 +86,7 @@ def backend(guesses: Guesses, password: str | None) -> Starlette:
 
 
 def _asked(body: bytes) -> tuple[list[dict[str, Any]], set[str] | None]:
-    """Return the tasks of a request, and the classes that their project has, None if it does not say."""
+    """Return the tasks of a request, and the classes that may be guessed, None if their project does not say."""
     try:
         document = json.loads(body)
         tasks, config = document["tasks"], document.get("label_config")
@@ -94,18 +94,23 @@ def _asked(body: bytes) -> tuple[list[dict[str, Any]], set[str] | None]:
         raise HTTPException(400, 'the body is no JSON object with "tasks"') from None
     if not isinstance(tasks, list) or not all(isinstance(t, dict) and isinstance(t.get("data"), dict) for t in tasks):
         raise HTTPException(400, '"tasks" is no list of objects with "data"')
-    return tasks, set(classes_in(config)) if isinstance(config, str) and config else None
+    if not isinstance(config, str) or not config:
+        return tasks, None
+    if not shows_guesses(config):
+        log.warning("The project's interface is of an earlier version and shows no guesses: launch the job `setup`")
+        return tasks, set()
+    return tasks, set(classes_in(config))
 
 
-def _result(guess: Guess | None, version: str, classes: set[str] | None) -> dict[str, Any] | list[Any]:
+def _result(found: Guess | None, version: str, classes: set[str] | None) -> dict[str, Any] | list[Any]:
     """Return what Label Studio stores for one task.
 
     No guess is an empty list: of an object with an empty result it would make a prediction that says nothing. Neither
-    does it get a class that the project has no more, for which it would refuse all of the answer.
+    does it get a class that the project has no more.
     """
-    if guess is None or (classes is not None and guess.name not in classes):
+    if found is None or (classes is not None and found.name not in classes):
         return []
-    return {"result": [choice(guess.name)], "score": guess.probability, "model_version": version}
+    return {"result": [guess(found.name)], "score": found.probability, "model_version": version}
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.config import choice
+from al_pipeline.labelstudio.config import Interface, choice
 from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioNotFoundError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.events import ProjectCounts, TaskAnswers, TaskStatus, parse_annotation, parse_task
 from al_pipeline.labelstudio.identity import Project, marks, signed
@@ -117,9 +117,7 @@ class MemoryStudio(LabelStudio):
         found = self.project(PROJECT)
         return found if found.title == title else None
 
-    def ensure_project(
-        self, title: str, class_names: Sequence[str], *, overlap: int = 1, identity: str | None = None
-    ) -> int:
+    def ensure_project(self, title: str, interface: Interface, *, overlap: int = 1, identity: str | None = None) -> int:
         def create() -> None:
             self.state = State(title=title, description=signed("", identity) if identity else "", created_at=self.now())
 

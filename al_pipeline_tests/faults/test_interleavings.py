@@ -23,7 +23,7 @@ from PIL import Image
 
 from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.core.rounds import RoundPolicy, round_key
-from al_pipeline.labelstudio.config import payload
+from al_pipeline.labelstudio.config import Interface, payload
 from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.push import import_missing, reconcile
 from al_pipeline.labelstudio.push import verify as verify_push
@@ -74,7 +74,7 @@ class Interleavings(RuleBasedStateMachine):
         self.studio = MemoryStudio(Clock(), page=3, import_chunk=1)
         Image.new("RGB", (4, 4)).save(self.folder / "image.png")
         self.images = manifest(pool=POOL, holdout=0).assign(uri=str(self.folder / "image.png"))
-        self.project = ensure_owned(self.ledger, self.studio, self.studio.state.title, CLASSES)
+        self.project = ensure_owned(self.ledger, self.studio, self.studio.state.title, Interface(CLASSES))
         self.rounds = 0
         self.plans: dict[str, list[str]] = {}
         self.frozen: dict[str, list[tuple[str, str]]] = {}
@@ -136,7 +136,7 @@ class Interleavings(RuleBasedStateMachine):
             self._did("lost databases")
         elif kind == "another project":
             self.studio.delete_project()
-            self.project = ensure_owned(self.ledger, self.studio, "memory", CLASSES)
+            self.project = ensure_owned(self.ledger, self.studio, "memory", Interface(CLASSES))
             self.backup = None
             self._did("deleted projects")
         elif kind == "backup":

@@ -12,6 +12,7 @@ import pytest
 from al_pipeline.core.errors import InputError
 from al_pipeline.labelstudio import client as client_module
 from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.config import Interface
 from al_pipeline.labelstudio.connection import LabelStudioAuthError, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.servers.label_studio import VERSION, LocalLabelStudio
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
@@ -81,7 +82,7 @@ def test_no_project_is_not_an_error(client: LabelStudio) -> None:
 
 def test_a_title_that_is_part_of_another_is_not_mistaken_for_it(client: LabelStudio) -> None:
     title = f"part {uuid4()}"
-    longer = client.ensure_project(f"{title} and more", CLASSES)
+    longer = client.ensure_project(f"{title} and more", Interface(CLASSES))
     assert client.find_project(title) is None
     found = client.find_project(f"{title} and more")
     assert found is not None
@@ -92,16 +93,16 @@ def test_several_projects_of_one_title_are_named_and_none_is_guessed(
     server: LocalLabelStudio, client: LabelStudio
 ) -> None:
     title = f"twice {uuid4()}"
-    first = client.ensure_project(title, CLASSES)
+    first = client.ensure_project(title, Interface(CLASSES))
     second = raw(server, "POST", "/api/projects/", title=title)["id"]
-    for call in (lambda: client.find_project(title), lambda: client.ensure_project(title, CLASSES)):
+    for call in (lambda: client.find_project(title), lambda: client.ensure_project(title, Interface(CLASSES))):
         with pytest.raises(LabelStudioError, match=rf"2 projects.*\[{first}, {second}\]"):
             call()
 
 
 def test_ensuring_a_project_twice_leaves_one_and_updates_it(server: LocalLabelStudio, project: Project) -> None:
     names = [*project.class_names, "third"]
-    assert project.client.ensure_project(project.title, names, overlap=3) == project.id
+    assert project.client.ensure_project(project.title, Interface(names), overlap=3) == project.id
     found = raw(server, "GET", f"/api/projects/{project.id}/")
     assert "third" in found["label_config"]
     assert "third" in found["expert_instruction"]
@@ -111,21 +112,21 @@ def test_ensuring_a_project_twice_leaves_one_and_updates_it(server: LocalLabelSt
 
 
 def test_a_thousand_classes_fit_into_one_project(client: LabelStudio) -> None:
-    client.ensure_project(f"many {uuid4()}", [f"class {i} ({i:x})" for i in range(1000)])
+    client.ensure_project(f"many {uuid4()}", Interface([f"class {i} ({i:x})" for i in range(1000)]))
 
 
 def test_a_class_that_was_answered_with_cannot_be_taken_away(project: Project) -> None:
     tasks = list(project.add(2).values())
     project.client.annotate(tasks[0], HORSE)
     with pytest.raises(LabelStudioError, match=rf"{HORSE}.*AL_CLASSES"):
-        project.client.ensure_project(project.title, [MEADOW, "zebra"])
-    assert project.client.ensure_project(project.title, [HORSE, "zebra"]) == project.id
+        project.client.ensure_project(project.title, Interface([MEADOW, "zebra"]))
+    assert project.client.ensure_project(project.title, Interface([HORSE, "zebra"])) == project.id
 
 
 def test_a_skip_does_not_keep_a_class_alive(project: Project) -> None:
     (task,) = project.add(1).values()
     project.client.annotate(task, None)
-    assert project.client.ensure_project(project.title, ["a", "b"]) == project.id
+    assert project.client.ensure_project(project.title, Interface(["a", "b"])) == project.id
 
 
 def test_images_are_served_once_the_folder_is_connected_and_connecting_twice_is_harmless(

@@ -2,19 +2,36 @@
 
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from al_pipeline.labelstudio.config import HOTKEYS, classes_in, hotkeys, instructions, label_config
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.annotation import UNSURE, choices_of, kind_of
+from al_pipeline.labelstudio.config import (
+    GUESS,
+    HOTKEYS,
+    Interface,
+    classes_in,
+    differences,
+    guess,
+    hotkeys,
+    instructions,
+    label_config,
+    shows_guesses,
+    unsure_key,
+)
 
 # Of Label Studio's editor: h pans the image, v is its move tool, u unselects, x deletes in some of its tools.
 LABEL_STUDIOS_OWN = set("huvx")
-names = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=30)
+names = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=30).filter(
+    lambda name: name.casefold() not in {"unsure", UNSURE}
+)
 
 
 @given(st.lists(names, min_size=2, max_size=60, unique=True))
 def test_every_class_is_offered_once_whatever_its_name(class_names: list[str]) -> None:
-    assert classes_in(label_config(class_names)) == class_names
+    assert classes_in(label_config(Interface(class_names))) == class_names
 
 
 @given(st.lists(names, min_size=2, max_size=60, unique=True))
@@ -27,7 +44,7 @@ def test_no_two_classes_share_a_hotkey_and_none_is_label_studios_own(class_names
 
 
 def choices(class_names: list[str]) -> list[ElementTree.Element]:
-    return list(ElementTree.fromstring(label_config(class_names)).iter("Choice"))
+    return list(ElementTree.fromstring(label_config(Interface(class_names))).iter("Choice"))
 
 
 def test_the_first_classes_are_on_the_keys_a_hand_finds_first() -> None:
@@ -42,7 +59,7 @@ def test_a_class_that_is_a_digit_is_on_its_own_key() -> None:
 
 
 def test_one_answer_is_required_so_that_an_empty_one_is_not_stored() -> None:
-    control = ElementTree.fromstring(label_config(["a", "b"])).find("Choices")
+    control = ElementTree.fromstring(label_config(Interface(["a", "b"]))).find(".//Choices")
     assert control is not None
     assert control.attrib["required"] == "true"
     assert control.attrib["choice"] == "single-radio"
@@ -50,7 +67,7 @@ def test_one_answer_is_required_so_that_an_empty_one_is_not_stored() -> None:
 
 def test_many_classes_come_with_a_box_to_filter_them() -> None:
     def has_filter(count: int) -> bool:
-        root = ElementTree.fromstring(label_config([f"class {i}" for i in range(count)]))
+        root = ElementTree.fromstring(label_config(Interface([f"class {i}" for i in range(count)])))
         return root.find(".//Filter") is not None
 
     assert not has_filter(10)
@@ -59,7 +76,7 @@ def test_many_classes_come_with_a_box_to_filter_them() -> None:
 
 
 def test_the_instructions_tell_the_hotkeys_and_escape_the_names() -> None:
-    said = instructions(["<script>", "b & c"])
+    said = instructions(Interface(["<script>", "b & c"]))
     assert "<script>" not in said
     assert "&lt;script&gt;" in said
     assert "b &amp; c" in said
@@ -70,3 +87,94 @@ def test_a_config_that_is_not_ours_names_no_class() -> None:
     assert classes_in("") == []
     assert classes_in("no XML") == []
     assert classes_in("<View><Text name='t' value='$t'/></View>") == []
+
+
+def test_a_guess_has_a_place_of_its_own_which_no_answer_is_read_from() -> None:
+    config = label_config(Interface(["a", "b"]))
+    assert shows_guesses(config)
+    assert [tag.get("name") for tag in ElementTree.fromstring(config).iter("Choices")] == ["label"]
+    assert guess("a")["from_name"] == GUESS
+    assert choices_of({"result": [guess("a")]}) == []
+    assert not shows_guesses("<View><Choices name='label' toName='image'><Choice value='a'/></Choices></View>")
+    assert not shows_guesses("no XML")
+
+
+@given(st.lists(names, min_size=2, max_size=60, unique=True))
+def test_the_unsure_button_takes_no_key_of_a_class_and_is_none(class_names: list[str]) -> None:
+    config = label_config(Interface(class_names, unsure=True))
+    [button] = [c for c in ElementTree.fromstring(config).iter("Choice") if c.get("alias") == UNSURE]
+    assert button.get("hotkey") == unsure_key(class_names)
+    assert button.get("hotkey") not in hotkeys(class_names).values()
+    assert classes_in(config) == class_names
+    assert differences(config, Interface(class_names, unsure=True)) == []
+
+
+def test_the_unsure_button_is_on_zero_unless_a_class_is() -> None:
+    assert unsure_key(["a", "b"]) == "0"
+    assert unsure_key([str(digit) for digit in range(10)]) == "q"
+    assert unsure_key([f"class {i}" for i in range(len(HOTKEYS))]) is None
+
+
+@pytest.mark.parametrize(("name", "unsure"), [("unsure", True), ("Unsure", True), ("__unsure__", False)])
+def test_a_class_that_cannot_be_told_from_the_button_is_refused(name: str, unsure: bool) -> None:
+    with pytest.raises(InputError, match=rf"{name}.*another name \(AL_CLASSES.*AL_UNSURE_CLASS"):
+        Interface(["a", name], unsure=unsure)
+
+
+def test_without_the_button_a_class_may_be_named_unsure_and_is_a_class() -> None:
+    config = label_config(Interface(["a", "unsure"]))
+    assert classes_in(config) == ["a", "unsure"]
+    raw = {"result": [{"from_name": "label", "value": {"choices": ["unsure"]}}]}
+    assert kind_of(raw) == "answer"
+
+
+def test_the_guideline_stands_above_the_keys_and_tells_of_the_button() -> None:
+    said = instructions(Interface(["a", "b"], guideline="<h1>Dogs</h1>", unsure=True))
+    assert said.index("<h1>Dogs</h1>") < said.index("<li><b>a</b>")
+    assert "<b>Unsure</b> – key <code>0</code>" in said
+    assert "Unsure" not in instructions(Interface(["a", "b"]))
+
+
+OURS = label_config(Interface(["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("no XML", "Its label config is no XML."),
+        (OURS.replace("$image", "$picture"), 'No <Image value="$image"> shows the image.'),
+        (
+            OURS.replace('name="label"', 'name="kind"'),
+            "Answers are read from Choices named 'label', and its Choices are named 'kind'.",
+        ),
+        (
+            "<View><Image name='image' value='$image'/></View>",
+            "Answers are read from Choices named 'label', and it has no Choices.",
+        ),
+        (OURS.replace("single-radio", "multiple"), 'choice="multiple" lets people name several classes of one image.'),
+        (label_config(Interface(["a"])), "It does not offer 'b'."),
+        (label_config(Interface(["a", "b", "zebra", "x"])), "It offers 'zebra', 'x' beside the classes."),
+        (label_config(Interface(["a", "b"], unsure=True)), "It has the button 'Unsure' (AL_UNSURE_CLASS)."),
+    ],
+)
+def test_what_answers_could_not_be_read_by_is_told(config: str, said: str) -> None:
+    assert differences(config, Interface(["a", "b"])) == [said]
+
+
+def test_a_renamed_class_is_told_as_one_that_is_missing_and_one_that_is_not_ours() -> None:
+    config = OURS.replace('value="b"', 'value="bee"')
+    assert differences(config, Interface(["a", "b"])) == [
+        "It does not offer 'b'.",
+        "It offers 'bee' beside the classes.",
+    ]
+    assert differences(config, Interface(["a", "bee"], unsure=True)) == [
+        "It lacks the button 'Unsure' (AL_UNSURE_CLASS)."
+    ]
+
+
+def test_another_layout_with_other_keys_is_no_difference() -> None:
+    theirs = (
+        "<View><Header value='Look!'/><Choices name='label' toName='image'><Choice value='Bee' alias='b'/>"
+        "<Choice value='a' hotkey='z'/></Choices><Image name='image' value='$image'/></View>"
+    )
+    assert differences(theirs, Interface(["a", "b"])) == []

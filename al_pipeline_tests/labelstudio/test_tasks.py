@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from al_pipeline.labelstudio.config import payload
+from al_pipeline.labelstudio.config import guess, payload
 
 ROW: dict[str, Any] = {
     "sample_id": "5e" * 16,
@@ -37,7 +37,7 @@ def test_a_prediction_comes_with_score_and_model_version_where_it_is_asked_for()
     (prediction,) = payload(ROW, round_key="r0003", image_name="x.png", prediction=True)["predictions"]
     assert prediction["score"] == 0.51
     assert "c0ffee" in prediction["model_version"]
-    assert prediction["result"][0]["value"] == {"choices": ["chihuahua"]}
+    assert prediction["result"] == [guess("chihuahua")]
 
 
 def test_the_holdout_never_carries_a_prediction() -> None:

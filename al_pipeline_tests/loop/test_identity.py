@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.labelstudio.config import Interface
 from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.identity import ensure_owned, owned, sign, was_set_back
@@ -41,9 +42,9 @@ def pushed(ledger: Ledger, studio: MemoryStudio, key: str, *numbers: int) -> Non
 
 
 def test_a_project_that_is_made_is_known_from_then_on(ledgers: list[Ledger], studio: MemoryStudio) -> None:
-    made = ensure_owned(ledgers[0], studio, TITLE, CLASSES)
+    made = ensure_owned(ledgers[0], studio, TITLE, Interface(CLASSES))
     assert made.identity == studio.project(PROJECT).identity
-    assert ensure_owned(ledgers[0], studio, TITLE, CLASSES) == made
+    assert ensure_owned(ledgers[0], studio, TITLE, Interface(CLASSES)) == made
     assert owned(ledgers[0], studio, studio.project(PROJECT)).source == made.source
     assert len(ledgers[0].projects()) == 1
 
@@ -55,9 +56,9 @@ def test_a_home_that_is_killed_while_it_makes_its_project_knows_it(
 ) -> None:
     studio.fail_after(request_number, "before" if kind == "before" else "after")
     with pytest.raises(LabelStudioError):
-        ensure_owned(ledgers[0], studio, TITLE, CLASSES)
+        ensure_owned(ledgers[0], studio, TITLE, Interface(CLASSES))
     studio.heal()
-    made = ensure_owned(ledgers[0], studio, TITLE, CLASSES)
+    made = ensure_owned(ledgers[0], studio, TITLE, Interface(CLASSES))
     assert [known.identity for known in ledgers[0].projects()] == [made.identity]
     assert studio.project(PROJECT).identity == made.identity
 
@@ -65,10 +66,10 @@ def test_a_home_that_is_killed_while_it_makes_its_project_knows_it(
 def test_another_homes_project_is_refused_and_nothing_is_changed_in_it(
     ledgers: list[Ledger], studio: MemoryStudio
 ) -> None:
-    identity = ensure_owned(ledgers[0], studio, TITLE, CLASSES).identity
+    identity = ensure_owned(ledgers[0], studio, TITLE, Interface(CLASSES)).identity
     before = studio.backup()
     for attempt in (
-        lambda: ensure_owned(ledgers[1], studio, TITLE, CLASSES),
+        lambda: ensure_owned(ledgers[1], studio, TITLE, Interface(CLASSES)),
         lambda: owned(ledgers[1], studio, studio.project(PROJECT)),
     ):
         with pytest.raises(InputError, match=r"belongs to another home.*AL_LABEL_STUDIO_PROJECT") as told:
@@ -81,13 +82,13 @@ def test_another_homes_project_is_refused_and_nothing_is_changed_in_it(
 def test_a_home_takes_a_project_over_whose_line_was_removed_and_the_other_is_refused(
     ledgers: list[Ledger], studio: MemoryStudio
 ) -> None:
-    first = ensure_owned(ledgers[0], studio, TITLE, CLASSES)
+    first = ensure_owned(ledgers[0], studio, TITLE, Interface(CLASSES))
     pushed(ledgers[0], studio, "r0000", 1)
     studio.state.description = ""
     # Whoever only looks writes nothing: the other home shall have the time.
     assert owned(ledgers[0], studio, studio.project(PROJECT)).identity == first.identity
     assert studio.state.description == ""
-    second = ensure_owned(ledgers[1], studio, TITLE, CLASSES)
+    second = ensure_owned(ledgers[1], studio, TITLE, Interface(CLASSES))
     assert studio.project(PROJECT).identity == second.identity != first.identity
     with pytest.raises(InputError, match="belongs to another home"):
         owned(ledgers[0], studio, studio.project(PROJECT))
@@ -97,20 +98,20 @@ def test_a_home_takes_a_project_over_whose_line_was_removed_and_the_other_is_ref
 
 
 def test_a_copy_of_ones_own_project_is_told_from_it(ledgers: list[Ledger], studio: MemoryStudio) -> None:
-    ensure_owned(ledgers[0], studio, TITLE, CLASSES)
+    ensure_owned(ledgers[0], studio, TITLE, Interface(CLASSES))
     line = studio.state.description
     studio.delete_project()
-    studio.ensure_project(TITLE, CLASSES)
+    studio.ensure_project(TITLE, Interface(CLASSES))
     studio.state.description = line
     with pytest.raises(InputError, match=r"is a copy: its description names the identity of project 1, made on 05 Jan"):
-        ensure_owned(ledgers[0], studio, TITLE, CLASSES)
+        ensure_owned(ledgers[0], studio, TITLE, Interface(CLASSES))
     assert studio.state.description == line
 
 
 def test_a_project_without_a_line_is_adopted_with_what_was_pushed_to_it(
     ledgers: list[Ledger], studio: MemoryStudio
 ) -> None:
-    studio.ensure_project(TITLE, CLASSES)
+    studio.ensure_project(TITLE, Interface(CLASSES))
     studio.state.description = "Horses and meadows."
     pushed(ledgers[0], studio, "r0000", 1)
     found = owned(ledgers[0], studio, studio.project(PROJECT))
@@ -123,7 +124,7 @@ def test_a_new_project_and_an_older_state_of_it_are_told_by_the_newest_round(
     ledgers: list[Ledger], studio: MemoryStudio
 ) -> None:
     ledger = ledgers[0]
-    project = ensure_owned(ledger, studio, TITLE, CLASSES)
+    project = ensure_owned(ledger, studio, TITLE, Interface(CLASSES))
     assert not was_set_back(ledger, project)
     pushed(ledger, studio, "r0000", 1)
     sign(ledger, studio, project)
@@ -135,6 +136,6 @@ def test_a_new_project_and_an_older_state_of_it_are_told_by_the_newest_round(
     studio.restore(backup)
     assert was_set_back(ledger, owned(ledger, studio, studio.project(PROJECT)))
     studio.delete_project()
-    anew = ensure_owned(ledger, studio, TITLE, CLASSES)
+    anew = ensure_owned(ledger, studio, TITLE, Interface(CLASSES))
     assert was_set_back(ledger, anew)
     assert anew.identity != project.identity

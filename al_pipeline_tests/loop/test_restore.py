@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from al_pipeline.core.rounds import RoundPolicy
+from al_pipeline.labelstudio.config import Interface
 from al_pipeline.labelstudio.identity import Project
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
@@ -44,7 +45,7 @@ class Home:
 
     def set_up(self) -> list[str]:
         """Do what the job `setup` does; return the rounds that were pushed again."""
-        project = ensure_owned(self.ledger, self.studio, TITLE, CLASSES)
+        project = ensure_owned(self.ledger, self.studio, TITLE, Interface(CLASSES))
         return self.push_again(project)
 
     def push_again(self, project: Project, *, min_votes: int = 1, before: int | None = None) -> list[str]:
@@ -170,7 +171,7 @@ def test_a_sample_with_one_of_two_votes_is_asked_for_the_other(home: Home) -> No
     home.answer("r0000", 1, annotator="bob")
     home.pull(before=1, min_votes=2)
     home.studio.delete_project()
-    project = ensure_owned(home.ledger, home.studio, TITLE, CLASSES)
+    project = ensure_owned(home.ledger, home.studio, TITLE, Interface(CLASSES))
     home.push_again(project, min_votes=2)
     assert home.asked() == {"r0000": [0]}
 
@@ -183,7 +184,7 @@ def test_a_restoration_that_is_killed_is_finished_by_the_next_and_doubles_nothin
     home.push("r0000", 0, 1)
     home.push("r0001", 2, 3)
     home.studio.delete_project()
-    project = ensure_owned(home.ledger, home.studio, TITLE, CLASSES)
+    project = ensure_owned(home.ledger, home.studio, TITLE, Interface(CLASSES))
     home.studio.fail_after(request_number, "before" if kind == "before" else "after")
     with pytest.raises(Exception, match="failed"):
         home.push_again(project)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from al_pipeline.core.learning.predict import predict
-from al_pipeline.labelstudio.config import label_config
+from al_pipeline.labelstudio.config import Interface, label_config
 from al_pipeline.ledger import Ledger
 from al_pipeline.web.guesses import SAMPLE_ID, Guesses
 from al_pipeline.web.ml_backend import backend
@@ -82,16 +82,16 @@ def version(home: Home) -> Iterator[str]:
 
 def test_every_task_gets_the_class_the_score_and_the_version_in_its_order(home: Home, version: str) -> None:
     asked = [QUERY[2], QUERY[0], QUERY[3], QUERY[0]]
-    answer = home.ask(asked, label_config=label_config(NAMES))
+    answer = home.ask(asked, label_config=label_config(Interface(NAMES)))
     expected = predict(checkpoint(7, NAMES), [home.images / f"{name}.png" for name in asked])
     assert answer["model_version"] == version
     for result, row in zip(answer["results"], expected, strict=True):
         [region] = result["result"]
         assert region == {
-            "from_name": "label",
+            "from_name": "guess",
             "to_name": "image",
-            "type": "choices",
-            "value": {"choices": [NAMES[row.argmax()]]},
+            "type": "textarea",
+            "value": {"text": [NAMES[row.argmax()]]},
         }
         assert result["score"] == pytest.approx(row.max(), abs=1e-6)
         assert result["model_version"] == version
@@ -184,10 +184,19 @@ def test_no_tasks_get_no_results(home: Home, version: str) -> None:
 
 def test_a_class_that_the_project_has_no_more_is_not_guessed(home: Home, version: str) -> None:
     everything = home.ask(QUERY)["results"]
-    guessed = {result["result"][0]["value"]["choices"][0] for result in everything}
+    guessed = {result["result"][0]["value"]["text"][0] for result in everything}
     left = [name for name in NAMES if name not in guessed] + ["a new one"]
-    assert home.ask(QUERY, label_config=label_config(left))["results"] == [[]] * 4
-    assert home.ask(QUERY, label_config=label_config(NAMES))["results"] == everything
+    assert home.ask(QUERY, label_config=label_config(Interface(left)))["results"] == [[]] * 4
+    assert home.ask(QUERY, label_config=label_config(Interface(NAMES)))["results"] == everything
+
+
+def test_an_interface_without_a_place_for_guesses_gets_none_and_the_log_tells_why(
+    home: Home, version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    choices = "".join(f"<Choice value='{name}'/>" for name in NAMES)
+    old = f"<View><Image name='image' value='$image'/><Choices name='label' toName='image'>{choices}</Choices></View>"
+    assert home.ask(QUERY, label_config=old)["results"] == [[]] * 4
+    assert "launch the job `setup`" in caplog.text
 
 
 def test_an_image_that_was_damaged_since_costs_only_its_own_guess(home: Home, version: str) -> None:

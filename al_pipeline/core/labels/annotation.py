@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 # A Choices tag of this name, and one choice of it: what an answer is read from.
 CHOICES = "label"
-# The choice of somebody who cannot tell: an answer, and no class.
-UNSURE = "unsure"
+# What is stored for somebody who cannot tell: an answer, and no class. People see a button of another name.
+UNSURE = "__unsure__"
 Kind = Literal["answer", "skip", "skip_choice", "unsure", "empty", "hasty", "guess", "copy", "correction"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Only these are votes, if they name a class.
