@@ -39,6 +39,14 @@ def test_the_environment_wins_over_dotenv_and_dotenv_over_toml(
     assert (settings.holdout_size, settings.round.seed) == (1, 3)
 
 
+def test_a_guideline_is_a_file_if_it_is_named_like_one_and_a_text_otherwise(empty_folder: Path) -> None:
+    (empty_folder / "al.toml").write_text('instructions = "guide.md"\nexamples = "examples"\n')
+    settings = load_settings()
+    assert settings.instructions == str(empty_folder.resolve() / "guide.md")
+    assert settings.examples == empty_folder.resolve() / "examples"
+    assert load_settings(instructions="Look *twice*.").instructions == "Look *twice*."
+
+
 @pytest.mark.parametrize("word", ["all", "null", "none", ""])
 def test_a_word_stands_for_the_whole_pool_where_there_is_no_null(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AL_ROUND__SAMPLE_SIZE", word)

@@ -86,6 +86,15 @@ class Settings(BaseSettings):
     )
     label_studio_timeout: float = Field(default=10.0, gt=0, description="Seconds that one request may take.")
     overlap: int = Field(default=1, ge=1, description="Annotators asked about each sample.")
+    instructions: str | None = Field(
+        default=None, description="What annotators are told: a file of Markdown (its name ends with .md), or the text."
+    )
+    examples: Path | None = Field(
+        default=None, description="Folder with a folder of images for each class; annotators are shown the first four."
+    )
+    unsure_class: bool = Field(
+        default=False, description="Offer a button for whoever cannot tell: an answer that is counted, and no label."
+    )
     predictions: bool = Field(
         default=False, description="Show the model's guess with each task (never on the holdout). It biases people."
     )
@@ -126,10 +135,15 @@ class Settings(BaseSettings):
         usual = cls.model_fields[str(info.field_name)].default
         return usual if value == "" and isinstance(usual, Path | None) else value
 
-    @field_validator("home", "images")
+    @field_validator("home", "images", "examples")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value and value.expanduser().resolve()
+
+    @field_validator("instructions")
+    @classmethod
+    def _absolute_if_a_file(cls, value: str | None) -> str | None:
+        return str(Path(value).expanduser().resolve()) if value is not None and value.endswith(".md") else value
 
     @field_validator("embeddings")
     @classmethod

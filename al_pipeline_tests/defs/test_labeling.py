@@ -1,5 +1,6 @@
 """The half of a round that talks to people: push, pull and the sensor, against a real Label Studio."""
 
+import re
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,14 +12,14 @@ from al_pipeline.defs.observe import observe
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio import push as push_module
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-from al_pipeline.labelstudio.config import payload
+from al_pipeline.labelstudio.config import Interface, differences, payload
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.push import BatchError
 from al_pipeline.loop.withdrawals import withdraw_deleted
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import truth
 from al_pipeline_tests.defs.rounds import metadata_of
-from al_pipeline_tests.defs.worlds import CLASSES, World
+from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 
 pytestmark = pytest.mark.labelstudio
 
@@ -26,6 +27,11 @@ pytestmark = pytest.mark.labelstudio
 @pytest.fixture
 def world(make_world: Any, server: LocalLabelStudio) -> World:
     """A world with a Label Studio project of its own, set up."""
+    return set_up(make_world, server)
+
+
+def set_up(make_world: Any, server: LocalLabelStudio, **more: Any) -> World:
+    """Return a world with a Label Studio project of its own, and with further settings."""
     world = make_world(
         home=server.document_root.parent,
         label_studio_url=server.url,
@@ -33,6 +39,7 @@ def world(make_world: Any, server: LocalLabelStudio) -> World:
         label_studio_project=f"test {uuid4()}",
         label_studio_timeout=60,
         database_url=f"sqlite:///{Path.cwd() / 'ledger.sqlite3'}",
+        **more,
     )
     assert world.run("setup").success
     return world
@@ -59,6 +66,24 @@ def annotator(world: World, **options: Any) -> SimulatedAnnotator:
 def reason(result: dg.SensorResult | dg.SkipReason) -> str:
     told = result.skip_reason if isinstance(result, dg.SensorResult) else result
     return "" if told is None else str(told.skip_message)
+
+
+def test_the_project_has_the_guideline_the_examples_and_the_button(
+    make_world: Any, server: LocalLabelStudio, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "examples", 1, seed=7, split=None)
+    settings = {"instructions": "*Look* first.", "examples": tmp_path / "examples", "unsure_class": True}
+    deployment = set_up(make_world, server, **settings).deployment
+    path = f"api/projects/{deployment.project_id()}/"
+    project = deployment.label_studio.connection.json(path)
+    assert "<em>Look</em> first." in project["expert_instruction"]
+    shown = re.findall(r'src="(/data/local-files/[^"]+)"', project["expert_instruction"])
+    assert len(shown) == len(CLASSES)
+    for image in shown:
+        answer = deployment.label_studio.connection.get(server.url + image)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert project["show_instruction"]
+    assert differences(project["label_config"], Interface(CLASSES, unsure=True)) == []
 
 
 def test_the_loop_turns(world: World) -> None:

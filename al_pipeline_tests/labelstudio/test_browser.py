@@ -5,17 +5,25 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
+from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page
 
-from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.annotation import UNSURE, Annotation, choices_of
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+from al_pipeline.labelstudio.callbacks import register_backend
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.config import hotkeys
+from al_pipeline.labelstudio.config import UNSURE_BUTTON, Interface, choice, hotkeys, label_config
+from al_pipeline.labelstudio.guideline import EXAMPLES, guideline
 from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline.web.guesses import Guesses
+from al_pipeline.web.ml_backend import backend
+from al_pipeline.web.serve import serving
 from al_pipeline_tests.browser import open_browser
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
+from al_pipeline_tests.web.checkpoints import QUERY, checkpoint, open_ledger, publish_images, save
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.browser]
 
@@ -23,6 +31,9 @@ HORSE, MEADOW = CLASSES
 # The gradient of `make_project`, as the editor shows it: drawn, not merely named.
 IMAGE_HAS_LOADED = "[...document.images].some(i => i.complete && i.naturalWidth === 256 && i.clientWidth > 100)"
 SUBMIT = "Submit current annotation"
+# Of the 768 px the bar with the buttons has the last 50.
+BEFORE_GUESS = "getComputedStyle(document.querySelector('.guess [data-testid=textarea-region]'), '::before').content"
+EXAMPLES_SHOWN = "[...document.querySelectorAll('td img')].filter(i => i.naturalWidth === 640 && i.clientWidth > 90)"
 CHOSEN = "[...document.querySelectorAll('input[type=radio]:checked')].map(i => i.name)"
 
 
@@ -50,6 +61,21 @@ def press_until(page: Page, key: str, chosen: list[str]) -> None:
     """Press a key and wait for the choice."""
     page.keyboard.press(key)
     page.wait_for_function(f"want => JSON.stringify({CHOSEN}) === JSON.stringify(want)", arg=chosen)
+
+
+def assert_guess(page: Page, name: str | None) -> None:
+    """See the model's guess, and nothing of its line without one."""
+    line = page.locator(".guess")
+    if name is None:
+        assert line.inner_text() == ""
+        assert not line.get_by_role("textbox").is_visible()
+        return
+    shown = line.get_by_text(name)
+    shown.wait_for()
+    box = shown.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 718, "it is above the bar with the buttons"
+    assert "The model guesses:" in page.evaluate(BEFORE_GUESS)
 
 
 def arrived(project: Project, count: int) -> list[Annotation]:
@@ -99,17 +125,121 @@ def test_a_skipped_task_arrives_as_a_skip_and_is_not_asked_again(page: Page, pro
     )
 
 
-def test_a_prediction_can_be_taken_back_but_no_empty_answer_is_stored(page: Page, project: Project) -> None:
+@pytest.mark.parametrize("guessed", [HORSE, MEADOW, None], ids=["right", "wrong", "none"])
+def test_the_same_keys_give_the_same_answer_whatever_the_model_guesses(
+    page: Page, project: Project, guessed: str | None, tmp_path: Path
+) -> None:
+    project.add(1, predicted=guessed)
+    open_stream(page, project)
+    assert_guess(page, guessed)
+    page.screenshot(path=tmp_path / "guess.png")
+    assert page.evaluate(CHOSEN) == []
+    press_until(page, "1", [HORSE])
+    page.keyboard.press("Control+Enter")
+    (event,) = arrived(project, 1)
+    assert (event.value, event.kind, event.origin) == (HORSE, "answer", "manual")
+
+
+def test_a_guess_alone_cannot_be_submitted(page: Page, project: Project) -> None:
     project.add(1, predicted=MEADOW)
     open_stream(page, project)
-    page.wait_for_function(f"{CHOSEN}.length === 1")
-    assert page.evaluate(CHOSEN) == [MEADOW]
+    press_until(page, "2", [MEADOW])
     press_until(page, "2", [])
-    assert page.get_by_role("button", name=SUBMIT).is_disabled()
     page.keyboard.press("Control+Enter")
+    page.get_by_text("Choose a class first.").wait_for()
+    assert project.client.annotations(project.id) == []
     press_until(page, "1", [HORSE])
     page.keyboard.press("Control+Enter")
     assert [event.value for event in arrived(project, 1)] == [HORSE]
+
+
+def test_a_guess_can_be_looked_at_and_answered_from_the_list_of_tasks_too(page: Page, project: Project) -> None:
+    [task] = project.add(1, predicted=MEADOW).values()
+    page.goto(f"{project.client.project_url(project.id)}?task={task}")
+    page.wait_for_function(IMAGE_HAS_LOADED)
+    assert_guess(page, MEADOW)
+    page.keyboard.press("1")
+    page.wait_for_function(f"{CHOSEN}.includes({HORSE!r})")
+    page.keyboard.press("Control+Enter")
+    assert [event.value for event in arrived(project, 1)] == [HORSE]
+
+
+def test_a_project_whose_guesses_came_selected_loses_them_where_nobody_has_answered(
+    page: Page, project: Project
+) -> None:
+    client, before = project.client, ElementTree.fromstring(label_config(Interface(CLASSES)))
+    [line] = [view for view in before.iter("View") if view.find("TextArea") is not None]
+    line.clear()
+    config = ElementTree.tostring(before, encoding="unicode")
+    client.connection.sdk.projects.update(id=project.id, label_config=config)
+    old = [task | {"predictions": [{"result": [choice(HORSE)]}]} for task in project.payloads(["a" * 32, "b" * 32])]
+    answered, opened = client.import_tasks(project.id, old)
+    client.annotate(answered, MEADOW)
+    open_stream(page, project)
+    page.wait_for_function(f"{CHOSEN}.length === 1")
+
+    for _ in range(2):
+        client.ensure_project(project.title, Interface(CLASSES))
+        assert [len(client.connection.json(f"api/tasks/{i}/")["predictions"]) for i in (answered, opened)] == [1, 0]
+    open_stream(page, project)
+    assert_guess(page, None)
+    press_until(page, "1", [HORSE])
+    page.keyboard.press("Control+Enter")
+    assert sorted(str(event.value) for event in arrived(project, 2)) == sorted(CLASSES)
+
+
+def test_a_guess_of_the_ml_backend_is_shown_in_the_same_way(page: Page, project: Project, tmp_path: Path) -> None:
+    images, ledger = publish_images(tmp_path), open_ledger(tmp_path)
+    save(checkpoint(3, CLASSES), tmp_path)
+    guesses = Guesses(tmp_path / "artifacts", images, ledger)
+    project.client.import_tasks(project.id, project.payloads(QUERY[:1], "r0003"))
+    with serving(backend(guesses, None), "127.0.0.1", 0) as port:
+        register_backend(project.client, project.id, f"http://127.0.0.1:{port}", None)
+        open_stream(page, project)
+        [found], _ = guesses.guess(QUERY[:1])
+        assert found is not None
+        assert_guess(page, found.name)
+        press_until(page, "1", [HORSE])
+        page.keyboard.press("Control+Enter")
+        assert [event.value for event in arrived(project, 1)] == [HORSE]
+    ledger.close()
+
+
+def test_whoever_cannot_tell_presses_a_key_too(page: Page, make_project: Callable[..., Project]) -> None:
+    project = make_project(unsure=True)
+    project.add(1)
+    open_stream(page, project)
+    press_until(page, "0", [UNSURE_BUTTON])
+    page.keyboard.press("Control+Enter")
+    (event,) = arrived(project, 1)
+    assert (event.kind, event.cancelled, choices_of(event.raw)) == ("unsure", False, [UNSURE])
+
+
+def test_the_guideline_is_shown_before_the_first_task_with_its_examples(
+    page: Page, server: LocalLabelStudio, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    for number, name in enumerate(CLASSES):
+        (tmp_path / "examples" / name).mkdir(parents=True)
+        for i in range(EXAMPLES):
+            Image.new("RGB", (640, 480), (90 * number, 60 * i, 90)).save(tmp_path / "examples" / name / f"{i}.png")
+    text = "# Horses\n\nA <b>zebra</b> is *none*."
+    told = guideline(text, tmp_path / "examples", CLASSES, server.document_root / "images")
+    project = make_project(guideline=told)
+    project.add(1)
+    open_stream(page, project)
+    dialog = page.get_by_text("Labeling Instructions").locator("xpath=ancestor::*[.//img][1]")
+    dialog.get_by_role("heading", name="Horses").wait_for()
+    dialog.get_by_text("A <b>zebra</b> is none.").wait_for()
+    page.wait_for_function(f"{EXAMPLES_SHOWN}.length === {2 * EXAMPLES}")
+    assert page.evaluate("getComputedStyle(document.querySelector('.told ul')).listStyleType") == "disc"
+    page.screenshot(path=tmp_path / "guideline.png")
+    for name in CLASSES:
+        dialog.get_by_text(name).first.wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    press_until(page, "1", [HORSE])
+    page.keyboard.press("Control+Enter")
+    arrived(project, 1)
 
 
 def test_every_key_chooses_its_class_and_many_classes_can_be_filtered(
@@ -117,8 +247,9 @@ def test_every_key_chooses_its_class_and_many_classes_can_be_filtered(
 ) -> None:
     names = [f"class {i}" for i in range(60)]
     project = make_project(names)
-    project.add(1)
+    project.add(1, predicted="class 41")
     open_stream(page, project)
+    assert_guess(page, "class 41")
     for name, key in hotkeys(names).items():
         press_until(page, key, [name])
     page.keyboard.press("Shift+F")

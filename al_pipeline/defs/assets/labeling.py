@@ -44,15 +44,20 @@ def labeling_project(
     policy: dg.ResourceParam[RoundPolicy],
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """The Label Studio project: its label config made of the class names, hotkeys, instructions and images.
+    """The Label Studio project: its label config made of the class names, hotkeys, guideline and images.
 
     A project that is new, or was set back in time, gets the unanswered tasks of all rounds anew.
     """
+    from al_pipeline.labelstudio.config import Interface
+    from al_pipeline.labelstudio.guideline import guideline
+
     settings, client = deployment.settings, deployment.label_studio
     names = classes_of(image_pool, settings)
     settings.published_images.mkdir(parents=True, exist_ok=True)
+    told = guideline(settings.instructions, settings.examples, names, settings.published_images)
+    interface = Interface(names, told, settings.unsure_class)
     title = settings.label_studio_project
-    project = ensure_owned(deployment.ledger, client, title, names, overlap=settings.overlap)
+    project = ensure_owned(deployment.ledger, client, title, interface, overlap=settings.overlap)
     project_id = project.project_id
     client.connect_images(project_id, settings.label_studio_images or str(settings.published_images))
     unanswered = client.tasks(project_id, unanswered=True)

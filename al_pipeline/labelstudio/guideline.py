@@ -1,0 +1,102 @@
+"""The guideline that annotators read before they start: a text of one's own, and a few images of each class."""
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+from al_pipeline.core.data.pool import SUFFIXES
+from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.labelstudio.config import IMAGE_FOLDER, LOCAL_FILES
+from al_pipeline.labelstudio.images import publish
+
+# So many fit beside each other in the dialog, so wide.
+EXAMPLES, WIDTH = 4, 120
+
+
+def guideline(instructions: str | None, examples: Path | None, class_names: Sequence[str], published: Path) -> str:
+    """Return the guideline as HTML, empty if there is none.
+
+    Parameters
+    ----------
+    instructions : str, optional
+        Markdown, or the path of a file of it, which ends with ``.md``.
+    examples : Path, optional
+        A folder with a folder of images for each class; classes without one have no examples.
+    class_names : sequence of str
+    published : Path
+        The folder of images that Label Studio serves: the examples are put there.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, an example is no image, or a folder of examples is named like no class.
+    """
+    text = "" if instructions is None else _rendered(_read(instructions))
+    return text if examples is None else text + _shown(_found(examples, class_names), published)
+
+
+def _read(instructions: str) -> str:
+    if not instructions.endswith(".md"):
+        return instructions
+    try:
+        return Path(instructions).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"{instructions} (AL_INSTRUCTIONS) cannot be read: {error.strerror}; check the path, or give the text"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{instructions} (AL_INSTRUCTIONS) is no UTF-8 text: save it as UTF-8") from None
+
+
+def _rendered(markdown: str) -> str:
+    # Label Studio lets through more HTML than a text needs.
+    return MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+
+
+def _found(folder: Path, class_names: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the first images of each class that has a folder, in the order of the classes."""
+    try:
+        folders = {
+            unicodedata.normalize("NFC", path.name).strip(): path
+            for path in folder.iterdir()
+            if path.is_dir() and not path.name.startswith(".")
+        }
+    except OSError as error:
+        raise InputError(
+            f"{folder} (AL_EXAMPLES) cannot be read: {error.strerror}; it is to hold a folder of images for each class"
+        ) from None
+    if unknown := sorted(set(folders) - set(class_names)):
+        raise InputError(
+            f"{folder} (AL_EXAMPLES) has the folder {unknown[0]!r}, and the classes are "
+            f"{', '.join(map(repr, class_names))}: name it like one of them, or move it away"
+        )
+    return {name: _images(folders[name]) for name in class_names if name in folders}
+
+
+def _images(folder: Path) -> list[Path]:
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
+    if not files:
+        raise InputError(f"{folder} (AL_EXAMPLES) holds no images: put some there, or remove the folder")
+    return files[:EXAMPLES]
+
+
+def _shown(examples: dict[str, list[Path]], published: Path) -> str:
+    rows = (
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{_image(path, published)}</td>' for path in paths)}</tr>"
+        for name, paths in examples.items()
+    )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _image(path: Path, published: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content_id = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        name = publish(path, content_id, published)
+    except (OSError, ImageError) as error:
+        raise InputError(f"The example {path} (AL_EXAMPLES) cannot be shown: {error}. Or move it away") from None
+    return f'<img src="{LOCAL_FILES}{IMAGE_FOLDER}/{name}" width="{WIDTH}" alt="">'
