@@ -21,7 +21,7 @@ BESIDE = "display: flex; gap: 1em; align-items: flex-start"
 COLUMN = "flex: 1; max-height: 80vh; overflow-y: auto"
 # Nobody can change the guess, and without one there is no line.
 STYLE = """
-.guess { pointer-events: none }
+.guess { pointer-events: none; flex: none; max-width: 24em }
 .guess [data-testid=textarea-region]::before { content: "The model guesses:"; white-space: nowrap }
 .guess [data-testid=htx-textbox-actions], .guess form { display: none }
 """

@@ -95,6 +95,9 @@ def test_a_guess_has_a_place_of_its_own_which_no_answer_is_read_from() -> None:
     assert [tag.get("name") for tag in ElementTree.fromstring(config).iter("Choices")] == ["label"]
     assert guess("a")["from_name"] == GUESS
     assert choices_of({"result": [guess("a")]}) == []
+    # As Label Studio stores a skip beside a guess, and "Create Annotations From Predictions".
+    assert kind_of({"was_cancelled": True, "result": [guess("a")], "parent_prediction": 1}) == "skip"
+    assert kind_of({"result": [guess("a")], "parent_prediction": 1, "lead_time": None}) == "guess"
     assert not shows_guesses("<View><Choices name='label' toName='image'><Choice value='a'/></Choices></View>")
     assert not shows_guesses("no XML")
 
