@@ -85,7 +85,7 @@ def _made(known: ClassSet, action: str, arguments: Mapping[str, Any], names: lis
 
 def _frozen(connection: sa.Connection, versions: set[int], first: Any) -> Iterator[str]:
     header = label_snapshots.c
-    query = sa.select(header.round, header.created_at, header.class_set).order_by(header.round)
+    query = sa.select(header.round, header.created_at, header.class_set).order_by(header.created_at, header.round)
     newest = None
     for key, made, version in connection.execute(query):
         if version is None:

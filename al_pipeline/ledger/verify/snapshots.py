@@ -45,7 +45,7 @@ def snapshots(connection: sa.Connection) -> Iterator[str]:
     for snapshot, digest in _snapshots(connection):
         key = snapshot.key
         if before is not None and snapshot.created_at < before.created_at:
-            yield f"{key}: the labels were frozen before those of {before.key}"
+            yield Remark(f"{key}: the labels were frozen before those of {before.key}, which was run late")
         before = snapshot
         rows = connection.execute(frozen(key)).all()
         if labels_hash(pd.DataFrame(rows, columns=list(SNAPSHOT))) != digest:
@@ -79,13 +79,11 @@ def _snapshots(connection: sa.Connection) -> Iterator[tuple[Frozen, str]]:
     }
     last = sa.select(event.first_seen_round, sa.func.max(event.pulled_at)).group_by(event.first_seen_round)
     pulled = {key: moment for key, moment in connection.execute(last) if key is not None}
-    before: datetime | None = None
     rows = connection.execute(sa.select(label_snapshots).order_by(header.round)).all()
     for row in rows:
-        known = [row.created_at - LATEST, before, pulled.get(row.round)]
-        earliest = max(moment for moment in known if moment is not None)
+        before = [each.created_at for each in rows if each.round < row.round and each.created_at < row.created_at]
+        earliest = max(row.created_at - LATEST, *before, pulled.get(row.round, row.created_at - LATEST))
         yield Frozen(row.round, earliest, row.created_at, of_version.get(row.class_set)), row.labels_hash
-        before = row.created_at
 
 
 def _holdout(connection: sa.Connection) -> set[str]:

@@ -159,10 +159,7 @@ LABELS: dict[str, Breach] = {
     ),
     "a snapshot that is older than the one before": (
         [empty_snapshot("'2090-01-01 00:00:00'", 0)],
-        [
-            "r0000: sample {5} has no label, though annotation 99 had corrected it",
-            "r0001: the labels were frozen before those of r0000",
-        ],
-        [],
+        ["r0000: sample {5} has no label, though annotation 99 had corrected it"],
+        ["r0001: the labels were frozen before those of r0000, which was run late"],
     ),
 }
