@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from al_pipeline.core.labels.annotation import Annotation, is_unknown
+from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.ledger import Watermark
 
 if TYPE_CHECKING:
@@ -175,9 +175,8 @@ def _judged(
     if first:
         same = any((state.value, state.cancelled) == (event.value, event.cancelled) for state in first)
         return replace(event, annotator=first[0].annotator, kind="copy" if same else event.kind)
-    if is_unknown(event.annotator):
-        return replace(event, annotator=authors.get((event.annotation_id, event.created_at), event.annotator))
-    return event
+    # Whose an answer was when it was pulled first stays so, also when that account is deleted, or gets another name.
+    return replace(event, annotator=authors.get((event.annotation_id, event.created_at), event.annotator))
 
 
 def hurried(event: Annotation, min_seconds: float | None) -> Annotation:

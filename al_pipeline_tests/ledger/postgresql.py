@@ -50,11 +50,13 @@ class PostgreSQL:
         parts = sa.URL.create("postgresql", "al", PASSWORD, "127.0.0.1", self.port, database)
         return parts.render_as_string(hide_password=False)
 
-    def new_database(self) -> str:
+    def new_database(self, like: str | None = None) -> str:
+        """Return the URL of a new database, empty or a copy of the one with another URL."""
         engine = sa.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             name = f"ledger_{connection.execute(sa.text('SELECT count(*) FROM pg_database')).scalar_one()}"
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+            template = "" if like is None else f" TEMPLATE {sa.make_url(like).database}"
+            connection.execute(sa.text(f"CREATE DATABASE {name}{template}"))
         engine.dispose()
         return self.url(name)
 

@@ -1,0 +1,97 @@
+"""Whether the plans can be: who is asked about what, once, for one purpose, by which task."""
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from al_pipeline.core.rounds import is_round
+from al_pipeline.ledger.schema import REVIEW, label_snapshots, planned_rounds, planned_tasks, samples
+from al_pipeline.ledger.verify.findings import Remark
+
+PURPOSES = ("query", "holdout", REVIEW)
+SHARES = ("propensity", "certainty", "predicted_probability")
+# Sums of floats end this far beyond 1.
+ROUNDING = 1e-6
+
+
+def plans(connection: sa.Connection) -> Iterator[str]:
+    """Find what no plan can be."""
+    yield from _rounds(connection)
+    yield from _tasks(connection)
+    yield from _purposes(connection)
+    yield from _task_ids(connection)
+    yield from _numbers(connection)
+
+
+def _rounds(connection: sa.Connection) -> Iterator[str]:
+    planned = set(connection.execute(sa.select(planned_rounds.c.round)).scalars())
+    frozen = set(connection.execute(sa.select(label_snapshots.c.round)).scalars())
+    for key in sorted(planned | frozen):
+        if not is_round(key):
+            yield f"{key!r} is no round (r and four digits)"
+    for key in sorted(frozen - planned):
+        if key < max(planned | frozen):
+            yield Remark(f"{key}: the labels are frozen, but nothing was planned, though later rounds were begun")
+
+
+def _tasks(connection: sa.Connection) -> Iterator[str]:
+    task = planned_tasks.c
+    live = sa.select(task.sample_id, sa.func.count()).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
+    for sample, count in connection.execute(live.group_by(task.sample_id).having(sa.func.count() > 1)):
+        yield f"sample {sample} has {count} tasks at once"
+    half = sa.select(task.round, task.sample_id).where(task.task_id.is_(None) != task.pushed_at.is_(None))
+    for key, sample in connection.execute(half):
+        yield f"{key}: the task of sample {sample} has a task id or a time of its push, but not both"
+    early = sa.select(task.round, task.sample_id).where(task.withdrawn_at < task.pushed_at)
+    for key, sample in connection.execute(early):
+        yield f"{key}: the task of sample {sample} was withdrawn before it was pushed"
+
+
+def _purposes(connection: sa.Connection) -> Iterator[str]:
+    task = planned_tasks.c
+    for key, sample, purpose in connection.execute(
+        sa.select(task.round, task.sample_id, task.purpose).where(task.purpose.not_in(PURPOSES))
+    ):
+        yield f"{key}: the purpose of sample {sample} is {purpose!r}, which is none of {', '.join(PURPOSES)}"
+    asked = task.withdrawn_at.is_(None) & (task.purpose != "holdout")
+    own = sa.select(task.round, task.sample_id).join(samples, samples.c.sample_id == task.sample_id)
+    for key, sample in connection.execute(own.where(asked, samples.c.split == "holdout")):
+        yield f"{key}: sample {sample} is asked to be trained on, but is of the images' holdout"
+    blind = planned_tasks.alias("blind")
+    later = (blind.c.sample_id == task.sample_id) & (blind.c.purpose == "holdout") & (blind.c.round < task.round)
+    again = sa.select(task.round, task.sample_id, blind.c.round).join_from(planned_tasks, blind, later)
+    for key, sample, before in connection.execute(again.where(task.purpose != "holdout")):
+        yield f"{key}: sample {sample} is asked to be trained on, but was of the holdout in {before}"
+
+
+def _task_ids(connection: sa.Connection) -> Iterator[str]:
+    task = planned_tasks.c
+    n, rounds = sa.func.count(), sa.func.count(task.round.distinct())
+    twice = sa.select(task.task_id, n, rounds, sa.func.min(task.round), sa.func.max(task.round))
+    twice = twice.where(task.task_id.is_not(None)).group_by(task.task_id).having(n > 1).order_by(task.task_id)
+    reused = []
+    for number, count, of_rounds, first, last in connection.execute(twice):
+        if of_rounds < count:
+            yield f"{first}: task {number} asks about {count} samples"
+        else:
+            reused.append((number, first, last))
+    if reused:
+        number, first, last = reused[0]
+        yield Remark(
+            f"{len(reused)} task ids are of several rounds, the first is {number} of {first} and {last}: Label Studio "
+            "has given them out again after it was set back, or replaced by another one"
+        )
+
+
+def _numbers(connection: sa.Connection) -> Iterator[str]:
+    task = planned_tasks.c
+    for name in SHARES:
+        outside = sa.select(task.round, task.sample_id, task[name])
+        for key, sample, share in connection.execute(outside.where((task[name] < 0) | (task[name] > 1 + ROUNDING))):
+            yield f"{key}: the {name} of sample {sample} is {share}, and should be between 0 and 1"
+    # What is asked again is ranked by itself, and has no score.
+    ranks = (task.round, task.purpose, task.rank, task.score.is_(None))
+    for key, purpose, rank, _, count in connection.execute(
+        sa.select(*ranks, sa.func.count()).group_by(*ranks).having(sa.func.count() > 1).order_by(*ranks)
+    ):
+        yield f"{key}: {count} samples have the rank {rank} of the purpose {purpose}"
