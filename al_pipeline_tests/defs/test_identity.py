@@ -121,7 +121,8 @@ def test_a_deleted_project_is_made_anew_by_setup_and_asks_for_what_is_unanswered
     assert reason(tick(world)) == "r0000: 1 of 4 answered, 3 to go"
     [answered] = world.deployment.ledger.answers()["sample_id"]
     first = project_of(world)
-    world.deployment.label_studio.connection.sdk.projects.delete(id=first.project_id)
+    client = world.deployment.label_studio
+    client.connection.sdk.projects.delete(id=first.project_id)
     assert "launch the job `setup`" in reason(tick(world))
 
     assert world.run("setup").success

@@ -47,7 +47,7 @@ EXAMPLES, STEPS = size(60, ci=16), 40
 POOL, BATCH = 16, 2
 CLASSES = ("cat", "dog")
 LOG = logging.getLogger(__name__)
-ACCIDENTS = (*["time"] * 12, "loss", "backup", "restore", "clock", "another project")
+ACCIDENTS = (*["time"] * 8, "loss", "backup", "restore", "clock", "another project")
 # One choice of the class set, none, an unknown one, two at once.
 CHOICES = st.sampled_from([("cat",), ("dog",), ("cat",), ("dog",), (), ("zebra",), CLASSES])
 PEOPLE = st.sampled_from(["ann", "bob", "cem"])
@@ -138,7 +138,7 @@ class Interleavings(RuleBasedStateMachine):
             self.studio.delete_project()
             self.project = ensure_owned(self.ledger, self.studio, "memory", Interface(CLASSES))
             self.backup = None
-            self._did("deleted projects")
+            self._did("lost databases")
         elif kind == "backup":
             self.backup = self.studio.backup()
         elif kind == "restore" and self.backup is not None:
@@ -449,9 +449,7 @@ def test_any_order_of_what_people_rounds_and_accidents_do(tmp_path: Path) -> Non
                 "failed pulls",
                 "snapshots",
                 "lost databases",
-                "deleted projects",
                 "rounds pushed again",
-                "answers that were lost",
             )
         )
         > 0
