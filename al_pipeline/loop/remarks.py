@@ -11,8 +11,8 @@ from al_pipeline.loop.again import EMPTY, GONE, TWICE
 SHOWN = 3
 # Whoever changes an answer sooner may have meant the next task: the last one's keys stay live.
 SOON = pd.Timedelta(minutes=1)
-# A submit stores the two moments microseconds apart.
-AT_ONCE = pd.Timedelta(milliseconds=1)
+# A submit stores the two moments microseconds apart, a busy server milliseconds; nobody answers twice in so short a time.
+AT_ONCE = pd.Timedelta(milliseconds=300)
 
 
 def remarks(
