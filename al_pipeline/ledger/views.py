@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.annotation import VOTES, Annotation
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import chunks, connect, migrate, shown, transaction
@@ -55,6 +55,16 @@ class KnownProject:
     created_at: datetime
     title: str
     url: str
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """One event in the history of the class set: when, which action with which arguments, and what it made."""
+
+    made_at: datetime
+    action: str
+    arguments: dict[str, Any]
+    made: ClassSet
 
 
 class Views:
@@ -265,12 +275,29 @@ class Views:
         """
         return self._frame(queries.export(self.class_set()), frames.EXPORT)
 
-    def class_set(self, version: int | None = None) -> ClassSet | None:
-        """Return today's classes, or those of a version; None before any were stored."""
+    def class_set(self) -> ClassSet | None:
+        """Return today's classes; None before any were stored."""
         table = class_sets.c
-        query = sa.select(table.names, table.meaning, table.version).order_by(table.version.desc()).limit(1)
-        rows = self._rows(query if version is None else query.where(table.version == version))
-        return next((ClassSet(tuple(names), meaning, number) for names, meaning, number in rows), None)
+        query = sa.select(table.names, table.became, table.version).order_by(table.version.desc()).limit(1)
+        return next((ClassSet(tuple(names), *rest) for names, *rest in self._rows(query)), None)
+
+    def class_changes(self) -> list[ClassChange]:
+        """Return the history of the class set, oldest first."""
+        table = class_sets.c
+        query = sa.select(table.made_at, table.action, table.arguments, table.names, table.became, table.version)
+        rows = self._rows(query.order_by(table.version))
+        return [ClassChange(*row[:3], ClassSet(tuple(row[3]), *row[4:])) for row in rows]
+
+    def frozen_classes(self, round_key: str) -> int | None:
+        """Return the version of the class set that the labels of a round are of; None if it has none."""
+        query = sa.select(label_snapshots.c.class_set).where(label_snapshots.c.round == round_key)
+        return next((version for (version,) in self._rows(query)), None)
+
+    def said(self) -> set[str]:
+        """Return the classes that people have named, as they did then; also who does no longer stand by it."""
+        event = annotation_events.c
+        query = sa.select(event.value.distinct()).where(event.value.is_not(None), event.kind.in_(VOTES))
+        return {value for (value,) in self._rows(query)}
 
     def _rows(self, *selects: sa.Select[Any]) -> list[tuple[Any, ...]]:
         with transaction(self._engine, write=False) as connection:
