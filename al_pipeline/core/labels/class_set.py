@@ -80,6 +80,11 @@ class ClassSet:
             found[self.of(name)] = found.get(self.of(name), 0) + column
         return found
 
+    def replaced_by(self, names: Sequence[str]) -> "ClassSet":
+        """Return a set of these classes; who named another one has named none of them."""
+        gone = {name: None for name in self.names if name not in names}
+        return self._next(tuple(names), gone)
+
     def add(self, *names: str) -> "ClassSet":
         """Return the set with further classes, the last; one that was removed means the same again."""
         self._refuse_taken(*names)

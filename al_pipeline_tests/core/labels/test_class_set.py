@@ -24,8 +24,12 @@ def changed(draw: st.DrawFn) -> tuple[ClassSet, list[ClassSet]]:
             made = {
                 "add": lambda old=old, other=other, new=new, second=second, found=found: found.add(new),
                 "rename": lambda old=old, other=other, new=new, second=second, found=found: found.rename(old, new),
-                "merge": lambda old=old, other=other, new=new, second=second, found=found: found.merge([old, other], new),
-                "split": lambda old=old, other=other, new=new, second=second, found=found: found.split(old, [new, second]),
+                "merge": lambda old=old, other=other, new=new, second=second, found=found: found.merge(
+                    [old, other], new
+                ),
+                "split": lambda old=old, other=other, new=new, second=second, found=found: found.split(
+                    old, [new, second]
+                ),
                 "remove": lambda old=old, other=other, new=new, second=second, found=found: found.remove(old),
             }[action]()
         except InputError:
@@ -85,7 +89,13 @@ def test_an_action_after_another_carries_all_former_names_along() -> None:
     assert today.names == ("animal", "fish")
     assert today.renamed == {"cat": "animal", "tabby": "animal", "dog": "animal", "pet": "animal"}
     split = today.split("animal", ["tabby", "dog"])
-    assert [split.of(name) for name in ("cat", "tabby", "dog", "pet", "animal")] == ["tabby", "tabby", "dog", None, None]
+    assert [split.of(name) for name in ("cat", "tabby", "dog", "pet", "animal")] == [
+        "tabby",
+        "tabby",
+        "dog",
+        None,
+        None,
+    ]
     assert today.of("never heard of") == "never heard of"
     assert today.of(None) is None
 
@@ -113,7 +123,7 @@ def test_a_class_may_be_split_into_one_that_is_there() -> None:
         (lambda: PETS.remove("cat").remove("dog"), "Only 'fish' would be left"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_a_sentence(act, why: str) -> None:  # noqa: ANN001
+def test_what_cannot_be_done_is_refused_in_a_sentence(act, why: str) -> None:
     with pytest.raises(InputError, match=why):
         act()
 
