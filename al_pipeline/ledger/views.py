@@ -301,7 +301,10 @@ class Views:
         table = class_sets.c
         query = sa.select(table.made_at, table.action, table.arguments, table.names, table.became, table.version)
         rows = self._rows(query.order_by(table.version))
-        return [ClassChange(*row[:3], ClassSet(tuple(row[3]), *row[4:])) for row in rows]
+        return [
+            ClassChange(made_at, action, arguments, ClassSet(tuple(names), became, version))
+            for made_at, action, arguments, names, became, version in rows
+        ]
 
     def frozen_classes(self, round_key: str) -> int | None:
         """Return the version of the class set that the labels of a round are of; None if it has none."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from al_pipeline.core.data.pool import class_names
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.labels.class_set import ClassSet
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def obstacle(classes: ClassSet, config: str | None) -> str | None:
         return None
     shown = classes_in(config)
     missing = [name for name in classes.names if name not in shown]
-    foreign = [name for name in shown if not classes.knows(name)]
+    foreign = [name for name in shown if not classes.knows(name) or classes.of(name) is None]
     remedies = ["launch the job `setup`, which brings the project back to the classes"]
     if foreign and missing:
         remedies += [f"`al classes rename {quoted(missing[0])} {quoted(foreign[0])}`"]
@@ -183,7 +183,7 @@ def check_project(deployment: "Deployment", project_id: int, classes: ClassSet) 
     if problem is None:
         return
     if not _is_earlier(deployment.ledger, config):
-        raise InputError(f"No task was created: {problem}")
+        raise InputError(f"Until this is mended no label is frozen and no task made: {problem}")
     bring_up(deployment, classes)
 
 
@@ -240,9 +240,11 @@ def change(deployment: "Deployment", action: str, **arguments: Any) -> ClassSet:
     from al_pipeline.labelstudio.config import classes_in
     from al_pipeline.labelstudio.connection import LabelStudioError
 
-    ledger, client = deployment.ledger, deployment.label_studio
-    config = client.project_counts(deployment.project_id()).label_config or ""
-    known = ledger.class_set()
+    try:
+        config = deployment.label_studio.project_counts(deployment.project_id()).label_config
+    except ALError as error:
+        raise type(error)(f"Nothing was changed, because the project has to change too. {error}") from None
+    ledger, known = deployment.ledger, deployment.ledger.class_set()
     today = known or _shown(ledger, config, arguments)
     made = _make(today, action, arguments)
     if foreign := [name for name in classes_in(config) if not made.knows(name)]:

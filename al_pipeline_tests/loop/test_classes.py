@@ -308,7 +308,7 @@ def test_a_project_that_shows_something_else_is_an_obstacle_and_gets_no_tasks(
     assert told is not None
     assert pd.Series([told]).str.contains(why).all(), told
     home.studio.label_config = config
-    with pytest.raises(InputError, match="No task was created"):
+    with pytest.raises(InputError, match="no label is frozen and no task made"):
         check_project(home.deployment, PROJECT, classes)
     assert home.studio.label_config == config
 

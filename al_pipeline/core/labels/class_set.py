@@ -134,7 +134,7 @@ class ClassSet:
     def _next(self, names: tuple[str, ...], became: Mapping[str, str | None]) -> "ClassSet":
         if len(names) < 2:
             raise InputError(f"Only {_list(names)} would be left: at least two classes are needed")
-        left = {old: new for old, new in (self.became | became).items() if old not in names}
+        left = {old: new for old, new in {**self.became, **became}.items() if old not in names}
         return ClassSet(names, left, self.version + 1)
 
     def _refuse_unknown(self, *names: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
@@ -19,7 +20,7 @@ from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
-from al_pipeline.loop.classes import bring_up, classes_of, classes_of_round, translated
+from al_pipeline.loop.classes import bring_up, check_project, classes_of, classes_of_round, translated
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.restore import push_again
@@ -88,7 +89,12 @@ def pull_annotations(
         return 0
     refuse_other_keys(context, ledger)
     key, client, project = context.partition_key, deployment.label_studio, deployment.project(context.run_id)
-    number, project_id = round_number(key), project.project_id
+    number, project_id, classes = round_number(key), project.project_id, classes_of(deployment, image_pool)
+    try:
+        check_project(deployment, project_id, classes)
+    except InputError as error:
+        # What people answer now would be frozen as no labels.
+        raise dg.Failure(str(error), allow_retries=False) from error
     new = pull(ledger, client, project_id, source=project.source, round_key=key, min_seconds=policy.min_seconds)
     unanswered = client.tasks(project_id, unanswered=True) if number else []
     if push_again(deployment, project, image_pool, policy, unanswered, context.log, before=number):
@@ -96,8 +102,7 @@ def pull_annotations(
     copies = withdraw_copies(ledger, client, project_id, number, unanswered)
     lost = withdraw_answered(ledger, client, project.source, unanswered, policy.min_votes)
     gone = withdraw_deleted(ledger, client, project_id, number, unanswered)
-    names, overlap = classes_of(deployment, image_pool).names, deployment.settings.overlap
-    unusable = withdraw_unusable(ledger, number, names, policy, overlap)
+    unusable = withdraw_unusable(ledger, number, classes.names, policy, deployment.settings.overlap)
     context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone) + len(unusable))
     for why, count in pd.Series(unusable, dtype=object).value_counts().items():
         context.log.info("%d tasks withdrawn because %s", count, why)
