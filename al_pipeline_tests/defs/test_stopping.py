@@ -143,6 +143,19 @@ def test_rounds_of_an_earlier_version_and_too_few_of_them_tell_nothing(scanned: 
     assert "labels_to_one_more_point" not in told(check)
 
 
+def test_rounds_that_told_other_classes_apart_do_not_count(scanned: World) -> None:
+    store_rounds(scanned, [60, 50, 40], [None, 1, 1])
+    before = told(advice(scanned))
+    ledger, classes = scanned.deployment.ledger, ClassSet(CLASSES).rename(CLASSES[0], "x")
+    ledger.change_classes("rename", {"old": CLASSES[0], "new": "x"}, classes)
+    assert told(advice(scanned)) == before
+    assert not scanned.value("learning_curve")["other_classes"].any()
+    ledger.change_classes("add", {"names": ["y"]}, classes.add("y"))
+    check = advice(scanned)
+    assert check.description == "Go on: not enough rounds or wishes to tell whether more labels pay."
+    assert scanned.value("learning_curve")["other_classes"].all()
+
+
 def test_answers_of_other_classes_are_compared_by_their_names(tmp_path: Path) -> None:
     kept = StopPredictions(tmp_path)
     ids, pets = ["a", "b", "c", "d"], ClassSet(("cat", "dog"))

@@ -14,6 +14,7 @@ from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.labelstudio.config import label_config
 from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioUnavailableError
 from al_pipeline.ledger import Ledger
+from al_pipeline.ledger.schema import IMPORTED
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.answers import changed_labels, holdout_labels
 from al_pipeline.loop.classes import (
@@ -284,6 +285,16 @@ def test_two_changes_at_once_are_one_and_a_sentence(home: Home) -> None:
     change(home.deployment, "add", names=["ant"])
     with pytest.raises(ALError, match="changed by somebody else meanwhile"):
         home.ledger.change_classes("add", {"names": ["bee"]}, classes.add("bee"))
+
+
+def test_labels_that_were_brought_along_are_asked_about_once_their_class_is_none_any_more(home: Home) -> None:
+    home.declares("cat", "dog", "fish")
+    brought = [said(i, sample(i), value, round=None) for i, value in enumerate(("cat", "fish"))]
+    home.ledger.append(brought, brought[0].updated_at, source=IMPORTED)
+    assert home.ledger.imported() == {sample(0), sample(1)}
+    change(home.deployment, "rename", old="cat", new="tabby")
+    change(home.deployment, "remove", name="fish")
+    assert home.ledger.imported() == {sample(0)}
 
 
 # What the project shows.
