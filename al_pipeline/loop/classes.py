@@ -93,6 +93,9 @@ def declaration(ledger: "Ledger", manifest: pd.DataFrame, settings: "Settings") 
         return _first(ledger, given, origin, explicit=bool(settings.classes))
     before = next(each.arguments[DECLARED] for each in reversed(ledger.class_changes()) if DECLARED in each.arguments)
     if not said:
+        if len(given) < 2:
+            # Folders may be missing once people have answered.
+            class_names(manifest, settings.classes, settings.images)
         return _replacement(known, given, before)
     new = [name for name in given if not known.knows(name) or (known.of(name) is None and name not in before)]
     meant = {known.of(name) for name in given} | {None}

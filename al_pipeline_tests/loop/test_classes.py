@@ -84,6 +84,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     deployment = Deployment(load_settings(home=tmp_path / "home", images=tmp_path / "images"))
     studio = MemoryStudio(Clock())
     deployment.__dict__["label_studio"] = studio
+    studio.state.title = deployment.settings.label_studio_project
+    deployment.project()
     deployment.ledger.register(registered())
     yield Home(deployment, studio)
     deployment.ledger.close()
@@ -176,6 +178,14 @@ def test_names_that_can_be_none_are_refused_as_ever(home: Home) -> None:
             home.declares("cat", "dog", classes=classes)
 
 
+def test_before_anybody_has_answered_classes_must_be_declared_as_for_the_first_time(home: Home) -> None:
+    home.declares("cat", "dog")
+    with pytest.raises(InputError, match="has no class folders, so the class names must be set"):
+        home.declares(None)
+    with pytest.raises(InputError, match=r"give 1 class \('cat'\)"):
+        home.declares("cat")
+
+
 def test_a_ledger_from_before_adopts_what_is_declared(home: Home) -> None:
     home.answered("cat", "dog", "zebra")
     # Nobody has trained on zebra: it was no class.
@@ -231,7 +241,7 @@ def test_the_project_shows_what_was_changed(home: Home) -> None:
     assert obstacle(ClassSet(("tabby", "dog")), home.studio.label_config) is None
 
 
-@pytest.mark.parametrize("request_number", [0, 1, 2])
+@pytest.mark.parametrize("request_number", range(5))
 def test_a_change_that_fails_is_done_or_not_and_can_be_finished(home: Home, request_number: int) -> None:
     classes = home.declares("cat", "dog")
     home.answered("cat", "dog")
