@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from al_pipeline.core.labels.class_set import ClassSet
-from al_pipeline.labelstudio.config import classes_in
+from al_pipeline.labelstudio.config import Interface, classes_in
 from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.loop.classes import obstacle
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
@@ -51,7 +51,7 @@ def test_what_somebody_changes_in_the_interface_is_seen_in_the_counters_and_setu
     assert found is not None
     assert told in found
     assert "`setup`" in found
-    assert project.client.ensure_project(project.title, CLASSES) == project.id
+    assert project.client.ensure_project(project.title, Interface(CLASSES)) == project.id
     assert obstacle(classes, config_of(project)) is None
     assert [event.value for event in project.client.annotations(project.id)] == [HORSE] * ("kind" not in new)
 
@@ -68,7 +68,7 @@ def test_why_label_studio_refuses_is_told(project: Project) -> None:
 
 def test_a_page_that_was_open_answers_with_the_old_name(project: Project) -> None:
     (first, second) = project.add(2).values()
-    project.client.ensure_project(project.title, ["pony", MEADOW])
+    project.client.ensure_project(project.title, Interface(["pony", MEADOW]))
     assert classes_in(config_of(project)) == ["pony", MEADOW]
     project.client.annotate(first, HORSE)
     project.client.annotate(second, "pony")

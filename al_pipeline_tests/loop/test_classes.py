@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.labels.class_set import ClassSet
-from al_pipeline.labelstudio.config import label_config
+from al_pipeline.labelstudio.config import Interface, label_config
 from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioUnavailableError
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.schema import IMPORTED
@@ -25,6 +26,7 @@ from al_pipeline.loop.classes import (
     classes_of,
     classes_of_round,
     declare,
+    interface_of,
     obstacle,
     translated,
 )
@@ -281,13 +283,32 @@ def test_a_project_that_lags_behind_is_brought_up_by_whatever_comes_next(home: H
 
 def test_a_change_waits_for_what_somebody_has_added_by_hand(home: Home) -> None:
     home.declares("cat", "dog")
-    home.studio.label_config = label_config(("cat", "dog", "zebra"))
+    home.studio.label_config = label_config(Interface(("cat", "dog", "zebra")))
     with pytest.raises(InputError, match=r"Nothing was changed.*'zebra'.*`al classes add zebra`"):
         change(home.deployment, "rename", old="cat", new="tabby")
     assert home.history() == [("declare", ("cat", "dog"))]
     change(home.deployment, "add", names=["zebra"])
     change(home.deployment, "rename", old="cat", new="tabby")
     assert [names for _, names in home.history()][-1] == ("tabby", "dog", "zebra")
+
+
+def test_examples_are_of_what_their_folder_means_and_what_cannot_be_shown_is_told_before(
+    home: Home, tmp_path: Path
+) -> None:
+    home.declares("cat", "dog")
+    for name in ("cat", "dog"):
+        (tmp_path / "examples" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "examples" / name / "1.png")
+    home.deployment.settings = home.deployment.settings.model_copy(update={"examples": tmp_path / "examples"})
+    change(home.deployment, "rename", old="cat", new="tabby")
+    change(home.deployment, "split", old="dog", into=["poodle", "boxer"])
+    told = interface_of(home.deployment.settings, classes_of(home.deployment, folders("cat", "dog"))).guideline
+    assert "<th>tabby</th>" in told
+    assert "dog" not in told
+    (tmp_path / "examples" / "zebra").mkdir()
+    with pytest.raises(InputError, match="AL_EXAMPLES"):
+        change(home.deployment, "add", names=["ant"])
+    assert [action for action, _ in home.history()] == ["declare", "rename", "split"]
 
 
 def test_two_changes_at_once_are_one_and_a_sentence(home: Home) -> None:
@@ -313,11 +334,14 @@ def test_labels_that_were_brought_along_are_asked_about_once_their_class_is_none
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        (label_config(("tabby", "dog")), r"'cat'.*'tabby'.*`setup`.*`al classes rename cat tabby`"),
-        (label_config(("cat", "dog", "zebra crossing")), r"'zebra crossing'.*`al classes add 'zebra crossing'`"),
-        (label_config(("cat",)), r"'dog'.*`setup`"),
-        (label_config(("cat", "dog")).replace('name="label"', 'name="kind"'), r"'label'.*'kind'"),
-        (label_config(("cat", "dog")).replace("single-radio", "multiple"), r"several classes"),
+        (label_config(Interface(("tabby", "dog"))), r"'cat'.*'tabby'.*`setup`.*`al classes rename cat tabby`"),
+        (
+            label_config(Interface(("cat", "dog", "zebra crossing"))),
+            r"'zebra crossing'.*`al classes add 'zebra crossing'`",
+        ),
+        (label_config(Interface(("cat",))), r"'dog'.*`setup`"),
+        (label_config(Interface(("cat", "dog"))).replace('name="label"', 'name="kind"'), r"'label'.*'kind'"),
+        (label_config(Interface(("cat", "dog"))).replace("single-radio", "multiple"), r"several classes"),
         ("<View>", "no XML"),
     ],
 )
@@ -336,7 +360,8 @@ def test_a_project_that_shows_something_else_is_an_obstacle_and_gets_no_tasks(
 
 def test_the_order_the_keys_and_the_layout_are_no_obstacle() -> None:
     many = [f"class {i}" for i in range(30)]
-    assert obstacle(ClassSet(tuple(many)), label_config(many[::-1])) is None
+    assert obstacle(ClassSet(tuple(many)), label_config(Interface(many, unsure=True))) is None
+    assert obstacle(ClassSet(tuple(many)), label_config(Interface(many[::-1]))) is None
     assert obstacle(ClassSet(tuple(many)), None) is None
 
 
