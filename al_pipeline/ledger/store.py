@@ -258,7 +258,7 @@ class Ledger(Views):
         rows : DataFrame
             ``sample_id, label, votes, n_votes, weight, annotation_ids, first_round``; may be empty.
         class_set : int, optional
-            The version of the class set that the labels are of.
+            The version of the class set that the labels are of; by default the newest.
 
         Returns
         -------
@@ -274,8 +274,10 @@ class Ledger(Views):
         """
         round_number(round_key)
         with transaction(self._engine, write=True) as connection:
-            header = {"round": round_key, "labels_hash": labels_hash(rows), "class_set": class_set}
-            header["created_at"] = datetime.now(UTC)
+            if class_set is None:
+                class_set = connection.execute(sa.select(sa.func.max(class_sets.c.version))).scalar()
+            moment = {"created_at": datetime.now(UTC), "class_set": class_set}
+            header = {"round": round_key, "labels_hash": labels_hash(rows)} | moment
             if self._claim(connection, label_snapshots, header):
                 records = frames.records(rows, frames.SNAPSHOT)
                 _refuse_unregistered(connection, [record["sample_id"] for record in records])
