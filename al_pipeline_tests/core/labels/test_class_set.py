@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.annotation import UNSURE
 from al_pipeline.core.labels.class_set import ClassSet
 
 PETS = ClassSet(("cat", "dog", "fish"))
@@ -112,7 +113,7 @@ def test_a_class_may_be_split_into_one_that_is_there() -> None:
         (lambda: PETS.add("dog"), "'dog' is a class already"),
         (lambda: PETS.add("bird", "bird"), "'bird' is a class already"),
         (lambda: PETS.add(" "), "can be no class"),
-        (lambda: PETS.add("unsure"), "can be no class"),
+        (lambda: PETS.add(UNSURE), "can be no class"),
         (lambda: PETS.rename("bird", "dog"), "'bird' is no class: the classes are 'cat', 'dog', 'fish'"),
         (lambda: PETS.rename("cat", "dog"), "'dog' is a class already"),
         (lambda: PETS.rename("cat", "tabby").add("cat"), "was a class before and is 'tabby' today"),
