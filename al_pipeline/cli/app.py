@@ -1,5 +1,5 @@
-"""The command `al`: demo · up · annotate · status · export · ledger · predict · export-model · simulate · webhook ·
-ml-backend · doctor · migrate.
+"""The command `al`: demo · up · annotate · status · export · ledger · classes · predict · export-model · simulate ·
+webhook · ml-backend · doctor · migrate.
 
 Each command's module imports what it works with inside of the command, after its arguments are checked: a wrong one is
 told at once.
@@ -7,6 +7,7 @@ told at once.
 
 import typer
 
+from al_pipeline.cli.classes import classes_commands
 from al_pipeline.cli.demo import demo
 from al_pipeline.cli.doctor import doctor
 from al_pipeline.cli.ledger import export, ledger_commands, migrate
@@ -25,5 +26,6 @@ app = typer.Typer(
 for command in (demo, up, status, annotate, export):
     app.command()(told_plainly()(command))
 app.add_typer(ledger_commands, name="ledger")
+app.add_typer(classes_commands, name="classes")
 for command in (predict, export_model, simulate, webhook, ml_backend, doctor, migrate):
     app.command()(told_plainly()(command))

@@ -55,7 +55,8 @@ def demo(
     with stack, open_loop(settings) as loop:
         start_loop(stack, loop)
         client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
-        annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool()), loop.class_names())
+        classes = loop.classes()
+        annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool(), classes), classes.names)
         play(stack, loop, annotator, rounds)
         print_rounds(console, loop.rounds())
         closing_words(stack, loop)

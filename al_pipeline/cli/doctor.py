@@ -160,6 +160,7 @@ def _ledger(settings: "Settings") -> Iterator[Finding]:
 def _label_studio(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.ledger import Ledger
     from al_pipeline.loop import local
+    from al_pipeline.loop.classes import obstacle
     from al_pipeline.loop.identity import identity_of
 
     servers = local.Servers.last(settings)
@@ -174,21 +175,27 @@ def _label_studio(settings: "Settings") -> Iterator[Finding]:
     if project is None:
         yield Finding("project", None, f"{title!r} does not exist yet: the job `setup` creates it")
         return
+    ledger = Ledger(settings.ledger_url)
     # Raises if it is another home's.
-    identity_of(project, Ledger(settings.ledger_url).projects(), client.project_url(project.project_id))
+    identity_of(project, ledger.projects(), client.project_url(project.project_id))
     yield Finding("project", True, client.project_url(project.project_id))
+    classes = ledger.class_set()
+    if classes is not None:
+        wrong = obstacle(classes, client.project_counts(project.project_id).label_config)
+        yield Finding("labeling interface", wrong is None, wrong or "it offers the classes")
     problem = client.image_problem(project.project_id)
     yield Finding("images in Label Studio", problem is None, problem or "a task's image is served")
 
 
 def _images(settings: "Settings") -> Iterator[Finding]:
-    from al_pipeline.core.data.pool import class_names, scan
+    from al_pipeline.core.data.pool import scan
+    from al_pipeline.loop.classes import check_declared
 
     if settings.images is None:
         yield Finding("images", False, "no folder is set: AL_IMAGES, `images` in al.toml, or --images")
         return
     manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
-    names = class_names(manifest, settings.classes, settings.images)
+    names = check_declared(settings, manifest)
     counts = manifest["split"].value_counts()
     text = f"{counts.get('pool', 0)} to label, {counts.get('holdout', 0)} holdout, classes: {', '.join(names[:10])}"
     yield Finding("images", True, text + (" …" if len(names) > 10 else ""))

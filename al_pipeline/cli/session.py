@@ -72,6 +72,7 @@ def check_images(settings: "Settings", *, named: bool = False) -> None:
         The folder is not set, missing or empty, or the classes are not clear.
     """
     from al_pipeline.core.data.pool import class_names, glance
+    from al_pipeline.loop.classes import check_declared
 
     if settings.images is None:
         raise InputError("No folder of images is set: `al up --images DIR`, AL_IMAGES, or `images` in al.toml")
@@ -81,7 +82,11 @@ def check_images(settings: "Settings", *, named: bool = False) -> None:
             "The simulated annotator knows the answers from class folders (images/<class>/…), and the images of "
             f"{settings.images} lie in none. Let people answer: `al up`"
         )
-    class_names(files, settings.classes, settings.images)
+    if named:
+        # Such a loop may be begun anew.
+        class_names(files, settings.classes, settings.images)
+    else:
+        check_declared(settings, files)
 
 
 def check_output(path: Path, option: str) -> None:

@@ -1,16 +1,22 @@
 """Tables that a person reads in the terminal. From 60 columns on no figure is cut: what is too long goes on below."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from al_pipeline.core.evaluation.metrics import METRICS, TITLES, Interval
 
 if TYPE_CHECKING:
+    from al_pipeline.core.labels.class_set import ClassSet
     from al_pipeline.core.study.results import Results
     from al_pipeline.servers.observer import RoundRow
+
+
+# Marks a round.
+OTHER = "*"
 
 
 def _interval(numbers: Interval | None) -> str:
@@ -20,6 +26,8 @@ def _interval(numbers: Interval | None) -> str:
 def rounds_table(rows: list["RoundRow"]) -> Table:
     """Return the table of rounds: labels trained on, the metrics with 95 % intervals, seconds."""
     table = Table(title=f"Rounds, measured on {max(row.holdout for row in rows)} holdout samples")
+    if any(row.other_classes for row in rows):
+        table.caption = f"{OTHER} told other classes apart than today's (`al classes list`): not to be compared"
     table.add_column("round", no_wrap=True)
     table.add_column("labels", justify="right", no_wrap=True)
     for metric in METRICS:
@@ -27,13 +35,26 @@ def rounds_table(rows: list["RoundRow"]) -> Table:
     table.add_column("seconds", justify="right", no_wrap=True)
     for row in rows:
         scores = (_interval(row.scores[metric.name]) for metric in METRICS)
-        table.add_row(row.key, str(row.labels), *scores, "–" if row.seconds is None else f"{row.seconds:.1f}")
+        key, seconds = row.key + OTHER * row.other_classes, "–" if row.seconds is None else f"{row.seconds:.1f}"
+        table.add_row(key, str(row.labels), *scores, seconds)
     return table
 
 
 def print_rounds(console: Console, rows: list["RoundRow"]) -> None:
     """Print the table, or that there is nothing yet."""
     console.print(rounds_table(rows) if rows else "No round has been evaluated yet.")
+
+
+def class_table(classes: "ClassSet", labels: Mapping[str, int]) -> Table:
+    """Return the table of classes: how many images have each as their label, and what it was called before."""
+    table = Table(title="Classes")
+    table.add_column("class", overflow="fold")
+    table.add_column("labels", justify="right", no_wrap=True)
+    table.add_column("also called", overflow="fold")
+    for name in classes.names:
+        former = [old for old, new in classes.renamed.items() if new == name]
+        table.add_row(escape(name), str(labels[name]), escape(", ".join(former)))
+    return table
 
 
 def score_tables(results: "Results") -> Iterator[Table]:

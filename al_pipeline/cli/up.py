@@ -105,12 +105,13 @@ def annotate(
     from al_pipeline.servers.observer import open_loop, truth
 
     with open_loop(settings) as loop:
-        answers = truth(loop.image_pool())
+        classes = loop.classes()
+        answers = truth(loop.image_pool(), classes)
         annotator = SimulatedAnnotator(
             loop.deployment.label_studio,
             loop.deployment.project_id(),
             answers,
-            loop.class_names(),
+            classes.names,
             error_rate=error_rate,
             skip_rate=skip_rate,
             annotators=annotators,

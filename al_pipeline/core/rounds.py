@@ -200,6 +200,8 @@ class RoundStatus:
         Samples that could still be asked about.
     labels_total : int
         Labels of all rounds, without the holdout.
+    obstacle : str, optional
+        Why answers would be no labels: a sentence for people, with the remedy.
     ahead : bool
         The counts are those of the round before the newest, whose batch is ready for when that is answered.
     """
@@ -216,6 +218,7 @@ class RoundStatus:
     opened_at: datetime | None = None
     unlabeled_left: int = 0
     labels_total: int = 0
+    obstacle: str | None = None
     ahead: bool = False
 
     def __post_init__(self) -> None:
@@ -306,7 +309,7 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
         return Wait("no round has been run yet: launch the job `round` for the partition r0000")
     key = round_key(status.round_number)
     if status.run_state == "succeeded":
-        if awaited_round(status.round_number, policy) is None and status.planned:
+        if awaited_round(status.round_number, policy) is None and status.planned and status.obstacle is None:
             return _next(status, f"{key} is with the annotators; the next batch is made ready (prefetch)")
         awaited = round_key(status.round_number - status.ahead)
         return _after_success(status, policy, now, awaited, deadline=deadline)
@@ -348,6 +351,8 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
             f"{key} asked about no image, but {status.unlabeled_left} could be asked about now; "
             f"launch the job `round` for a new partition {round_key(_number(status) + 1)} to go on"
         )
+    if status.obstacle is not None:
+        return Stalled(f"{key}: {status.obstacle}")
     if not status.open_tasks:
         return Stalled(
             f"{key}: all of its {status.planned} tasks are missing in Label Studio; "

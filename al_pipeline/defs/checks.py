@@ -33,7 +33,9 @@ def worth_going_on(
 
     seconds = _seconds_per_label(deployment.ledger)
     size, seed = round_config.batch_size, round_config.seed
-    advice = advise(learning_curve, policy, size, seconds_per_label=seconds, seed=seed)
+    # Rounds that told other classes apart say nothing of this question.
+    curve = learning_curve[~learning_curve["other_classes"]] if len(learning_curve) else learning_curve
+    advice = advise(curve, policy, size, seconds_per_label=seconds, seed=seed)
     return dg.AssetCheckResult(
         passed=not advice.stop,
         severity=dg.AssetCheckSeverity.WARN,

@@ -9,7 +9,7 @@ from typing import Any
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.annotation import Annotation, unknown_author
-from al_pipeline.labelstudio.config import Interface, choice, classes_in, instructions, label_config, shows_guesses
+from al_pipeline.labelstudio.config import Interface, choice, instructions, label_config, shows_guesses
 from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.labelstudio.events import ProjectCounts, ServerInfo, TaskAnswers, TaskStatus, parse_answers, parse_task
 from al_pipeline.labelstudio.filters import condition, of_round, unanswered_ones
@@ -20,7 +20,7 @@ IMPORT_CHUNK = 1000
 # Tasks per request: with their annotations one takes up to 8 ms of a busy server, without them 1 ms.
 PAGE, PAGE_WITH_ANNOTATIONS = 1000, 250
 # Naming the fields halves the server's time; a name counts for the task and for its annotations alike.
-COUNTERS = "id,task_number,num_tasks_with_annotations,total_annotations_number,skipped_annotations_number"
+COUNTERS = "id,task_number,num_tasks_with_annotations,total_annotations_number,skipped_annotations_number,label_config"
 PROJECT_FIELDS = "id,title,description,created_at"
 TASK_FIELDS = "id,data,total_annotations,cancelled_annotations,updated_at"
 ANNOTATION_FIELDS = (
@@ -133,11 +133,6 @@ class LabelStudio:
             How many people are asked about each task.
         identity : str, optional
             Written into the description of a project that is created.
-
-        Raises
-        ------
-        LabelStudioError
-            Existing annotations use a class that is not among those of `interface` any more.
         """
         wanted: dict[str, Any] = {
             "title": title,
@@ -156,25 +151,11 @@ class LabelStudio:
             new = wanted | ({"description": signed("", identity)} if identity else {})
             return int(connection.send(create, lambda: connection.sdk.projects.create(**new).id))
         project_id = found.project_id
-        described = self._described(project_id)
-        self._refuse_lost_classes(described, interface.class_names)
-        if not shows_guesses(described.label_config or ""):
+        if not shows_guesses(self._described(project_id).label_config or ""):
             self._delete_selected_guesses(project_id)
         update = f"update the project {title!r}"
         connection.read(update, lambda: connection.sdk.projects.update(id=project_id, **wanted))
         return project_id
-
-    def _refuse_lost_classes(self, project: Any, class_names: Sequence[str]) -> None:
-        """Raise if a class that goes away has been used: Label Studio itself would let the answers dangle."""
-        gone = set(classes_in(project.label_config or "")) - set(class_names)
-        if not gone or not project.total_annotations_number:
-            return
-        if used := sorted({event.value for event in self.annotations(project.id) if event.value in gone}):
-            raise LabelStudioError(
-                f"The project at {self.project_url(project.id)} has answers with the classes {used[:10]}, which are "
-                "not among the classes any more: name them again in AL_CLASSES (or give them a folder), or change "
-                "those answers in Label Studio first"
-            )
 
     def _delete_selected_guesses(self, project_id: int) -> None:
         """Delete the guesses of tasks that nobody has answered, in a project whose interface has no place for them.
@@ -202,7 +183,7 @@ class LabelStudio:
             connection.send(connect, lambda: connection.sdk.import_storage.local.create(project=project_id, **new))
 
     def project_counts(self, project_id: int) -> ProjectCounts:
-        """Return the project's counters, and the server's time."""
+        """Return the project's counters, its label config, and the server's time."""
 
         def count() -> ProjectCounts:
             answer = self.connection.request(f"api/projects/{project_id}/", {"include": COUNTERS})
@@ -213,6 +194,7 @@ class LabelStudio:
                 annotations=int(found["total_annotations_number"]),
                 skipped=int(found["skipped_annotations_number"]),
                 at=parsedate_to_datetime(answer.headers["date"]),
+                label_config=str(found["label_config"]),
             )
 
         return self.connection.read(f"count in project {project_id}", count)

@@ -142,6 +142,12 @@ def classes_in(config: str) -> list[str]:
     return [] if root is None else [name for name in _stored(root) if name != UNSURE]
 
 
+def offers_unsure(config: str) -> bool:
+    """Say whether a label config has the button for whoever cannot tell."""
+    root = _parse(config)
+    return root is not None and UNSURE in _stored(root)
+
+
 def shows_guesses(config: str) -> bool:
     """Say whether a label config has a place for guesses that is not the answer."""
     root = _parse(config)

@@ -156,7 +156,11 @@ class Connection:
 
 
 def _refused(where: str, status: int, body: Any) -> LabelStudioError:
-    detail = " ".join(str(body.get("detail") or body if isinstance(body, dict) else body).split())[:300]
+    told = body
+    if isinstance(body, dict):
+        # What is wrong is said there; the detail beside it is only "Validation error".
+        told = body.get("validation_errors") or body.get("detail") or body
+    detail = " ".join(str(told).split())[:300]
     if status < 400:
         return _nonsense(where, "no JSON")
     if status == 401:

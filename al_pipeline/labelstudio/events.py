@@ -18,13 +18,14 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class ProjectCounts:
-    """A project's own counters; `at` is the server's time."""
+    """A project's own counters, and its label config; `at` is the server's time."""
 
     tasks: int
     labeled: int
     annotations: int
     skipped: int
     at: datetime
+    label_config: str
 
 
 @dataclass(frozen=True)

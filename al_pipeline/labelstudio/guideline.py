@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -17,7 +17,14 @@ from al_pipeline.labelstudio.images import publish
 EXAMPLES, WIDTH = 4, 120
 
 
-def guideline(instructions: str | None, examples: Path | None, class_names: Sequence[str], published: Path) -> str:
+def guideline(
+    instructions: str | None,
+    examples: Path | None,
+    class_names: Sequence[str],
+    published: Path,
+    *,
+    of: Callable[[str], str | None] = str,
+) -> str:
     """Return the guideline as HTML, empty if there is none.
 
     Parameters
@@ -29,6 +36,8 @@ def guideline(instructions: str | None, examples: Path | None, class_names: Sequ
     class_names : sequence of str
     published : Path
         The folder of images that Label Studio serves: the examples are put there.
+    of : callable
+        The class that a folder's name means today, None for one that is no class any more.
 
     Raises
     ------
@@ -36,7 +45,7 @@ def guideline(instructions: str | None, examples: Path | None, class_names: Sequ
         A file cannot be read, an example is no image, or a folder of examples is named like no class.
     """
     text = "" if instructions is None else _rendered(_read(instructions))
-    return text if examples is None else text + _shown(_found(examples, class_names), published)
+    return text if examples is None else text + _shown(_found(examples, class_names, of), published)
 
 
 def _read(instructions: str) -> str:
@@ -57,7 +66,7 @@ def _rendered(markdown: str) -> str:
     return MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
 
 
-def _found(folder: Path, class_names: Sequence[str]) -> dict[str, list[Path]]:
+def _found(folder: Path, class_names: Sequence[str], of: Callable[[str], str | None]) -> dict[str, list[Path]]:
     """Return the first images of each class that has a folder, in the order of the classes."""
     try:
         folders = {
@@ -69,12 +78,16 @@ def _found(folder: Path, class_names: Sequence[str]) -> dict[str, list[Path]]:
         raise InputError(
             f"{folder} (AL_EXAMPLES) cannot be read: {error.strerror}; it is to hold a folder of images for each class"
         ) from None
-    if unknown := sorted(set(folders) - set(class_names)):
+    if unknown := sorted(name for name in folders if of(name) not in {None, *class_names}):
         raise InputError(
             f"{folder} (AL_EXAMPLES) has the folder {unknown[0]!r}, and the classes are "
             f"{', '.join(map(repr, class_names))}: name it like one of them, or move it away"
         )
-    return {name: _images(folders[name]) for name in class_names if name in folders}
+    found: dict[str, list[Path]] = {name: [] for name in class_names}
+    for called, path in sorted(folders.items()):
+        if (name := of(called)) is not None:
+            found[name] += _images(path)
+    return {name: images[:EXAMPLES] for name, images in found.items() if images}
 
 
 def _images(folder: Path) -> list[Path]:

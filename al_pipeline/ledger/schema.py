@@ -218,5 +218,5 @@ class_sets = sa.Table(
     sa.Column("action", sa.String(16), nullable=False),
     sa.Column("arguments", sa.JSON, nullable=False),
     sa.Column("names", sa.JSON, nullable=False),
-    sa.Column("meaning", sa.JSON, nullable=False),
+    sa.Column("became", sa.JSON, nullable=False),
 )

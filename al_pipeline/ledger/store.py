@@ -249,7 +249,7 @@ class Ledger(Views):
         with transaction(self._engine, write=True) as connection:
             connection.execute(upsert, {"name": name} | values)
 
-    def snapshot(self, round_key: str, rows: pd.DataFrame) -> pd.DataFrame:
+    def snapshot(self, round_key: str, rows: pd.DataFrame, *, class_set: int | None = None) -> pd.DataFrame:
         """Freeze what a round trains on, once: a round that has a snapshot keeps and returns it.
 
         Parameters
@@ -257,6 +257,8 @@ class Ledger(Views):
         round_key : str
         rows : DataFrame
             ``sample_id, label, votes, n_votes, weight, annotation_ids, first_round``; may be empty.
+        class_set : int, optional
+            The version of the class set that the labels are of; by default the newest.
 
         Returns
         -------
@@ -272,8 +274,9 @@ class Ledger(Views):
         """
         round_number(round_key)
         with transaction(self._engine, write=True) as connection:
-            version = connection.execute(sa.select(sa.func.max(class_sets.c.version))).scalar()
-            moment = {"created_at": datetime.now(UTC), "class_set": version}
+            if class_set is None:
+                class_set = connection.execute(sa.select(sa.func.max(class_sets.c.version))).scalar()
+            moment = {"created_at": datetime.now(UTC), "class_set": class_set}
             header = {"round": round_key, "labels_hash": labels_hash(rows)} | moment
             if self._claim(connection, label_snapshots, header):
                 records = frames.records(rows, frames.SNAPSHOT)
@@ -296,7 +299,7 @@ class Ledger(Views):
             "action": action,
             "arguments": dict(arguments),
             "names": list(made.names),
-            "meaning": dict(made.meaning),
+            "became": dict(made.became),
         }
         try:
             with transaction(self._engine, write=True) as connection:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.annotation import VOTES, Annotation
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import chunks, connect, migrate, shown, transaction
@@ -22,6 +22,7 @@ from al_pipeline.ledger.schema import (
     planned_tasks,
     projects,
     samples,
+    snapshot_labels,
     watermarks,
 )
 
@@ -55,6 +56,16 @@ class KnownProject:
     created_at: datetime
     title: str
     url: str
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """One event in the history of the class set: when, which action with which arguments, and what it made."""
+
+    made_at: datetime
+    action: str
+    arguments: dict[str, Any]
+    made: ClassSet
 
 
 class Views:
@@ -114,7 +125,12 @@ class Views:
         return next((Watermark(*row) for row in self._rows(query)), None)
 
     def answers(
-        self, *, purpose: str | None = None, round_key: str | None = None, nobodys: bool = False
+        self,
+        *,
+        purpose: str | None = None,
+        round_key: str | None = None,
+        nobodys: bool = False,
+        class_set: ClassSet | None = None,
     ) -> pd.DataFrame:
         """Return the latest state of every annotation, one row each; `core.consensus` makes labels of them.
 
@@ -126,16 +142,19 @@ class Views:
             Only answers about the samples that this round's tasks ask about.
         nobodys : bool
             Also what nobody has answered: guesses, and copies.
+        class_set : ClassSet, optional
+            Whose classes the values become; by default today's.
 
         Returns
         -------
         DataFrame
             ``sample_id, purpose, round, annotation_id, task_id, annotator, value, cancelled, lead_time, created_at,
             updated_at, pulled_at, source, kind``; ``purpose`` is None for what answers no task of ours. Values are
-            today's classes; ``kind`` is as of `Annotation`, or ``retired`` for a class that is none any more. Answers
-            that people took back are left out.
+            classes of the set; ``kind`` is as of `Annotation`, or ``retired`` for a class that is none any more.
+            Answers that people took back are left out.
         """
-        query = queries.current_answers(self.class_set(), purpose=purpose, round_key=round_key, nobodys=nobodys)
+        classes = class_set or self.class_set()
+        query = queries.current_answers(classes, purpose=purpose, round_key=round_key, nobodys=nobodys)
         return self._frame(query, frames.ANSWERS)
 
     def known_annotations(self, source: str, task_ids: Sequence[int]) -> list[Annotation]:
@@ -163,8 +182,9 @@ class Views:
         return self._rows(kinds.where(answer.source == source, ~answer.deleted))[0]
 
     def count_labels(self, min_votes: int = 1) -> int:
-        """Return how many samples have enough votes, without the holdout."""
-        return self._rows(queries.labels(min_votes, self.class_set()))[0][0]
+        """Return how many samples have enough votes for classes, without the holdout."""
+        classes = self.class_set()
+        return self._rows(queries.labels(min_votes, classes, classes and classes.names))[0][0]
 
     def newest_event(self) -> int:
         """Return the number of the newest annotation event, 0 before any: where it stays, nobody did anything."""
@@ -190,14 +210,16 @@ class Views:
         min_votes : int
             Votes a sample needs, at least 1. A label also needs more than half of them.
         class_names : sequence of str, optional
-            Only these values are votes; by default all that were given.
+            Only these values are votes; by default today's classes, or before there are any all that were given.
 
         Returns
         -------
         DataFrame
             ``sample_id, label, votes, n_votes``.
         """
-        return self._frame(queries.agreed(min_votes, self.class_set(), class_names), frames.LABELS)
+        classes = self.class_set()
+        names = class_names if class_names is not None or classes is None else classes.names
+        return self._frame(queries.agreed(min_votes, classes, names), frames.LABELS)
 
     def frozen_labels(self, round_key: str) -> pd.DataFrame:
         """Return what a round trained on, by sample id; empty if it has no snapshot."""
@@ -237,8 +259,11 @@ class Views:
         return {sample for (sample,) in self._rows(own, asked)}
 
     def imported(self) -> set[str]:
-        """Return the samples with a label that people brought along."""
-        return {i for (i,) in self._rows(sa.select(annotations.c.sample_id).where(annotations.c.source == IMPORTED))}
+        """Return the samples with a label that people brought along, unless it names what is no class any more."""
+        classes, answer = self.class_set(), annotations.c
+        gone = [] if classes is None else classes.retired
+        brought = sa.select(answer.sample_id).where(answer.source == IMPORTED, answer.value.not_in(gone))
+        return {i for (i,) in self._rows(brought)}
 
     def guessable(self, sample_ids: Iterable[str]) -> set[str]:
         """Return those of the samples that only ever were asked about as a query, and belong to the pool.
@@ -265,12 +290,36 @@ class Views:
         """
         return self._frame(queries.export(self.class_set()), frames.EXPORT)
 
-    def class_set(self, version: int | None = None) -> ClassSet | None:
-        """Return today's classes, or those of a version; None before any were stored."""
+    def class_set(self) -> ClassSet | None:
+        """Return today's classes; None before any were stored."""
         table = class_sets.c
-        query = sa.select(table.names, table.meaning, table.version).order_by(table.version.desc()).limit(1)
-        rows = self._rows(query if version is None else query.where(table.version == version))
-        return next((ClassSet(tuple(names), meaning, number) for names, meaning, number in rows), None)
+        query = sa.select(table.names, table.became, table.version).order_by(table.version.desc()).limit(1)
+        return next((ClassSet(tuple(names), *rest) for names, *rest in self._rows(query)), None)
+
+    def class_changes(self) -> list[ClassChange]:
+        """Return the history of the class set, oldest first."""
+        table = class_sets.c
+        query = sa.select(table.made_at, table.action, table.arguments, table.names, table.became, table.version)
+        rows = self._rows(query.order_by(table.version))
+        return [
+            ClassChange(made_at, action, arguments, ClassSet(tuple(names), became, version))
+            for made_at, action, arguments, names, became, version in rows
+        ]
+
+    def frozen_classes(self, round_key: str) -> int | None:
+        """Return the version of the class set that the labels of a round are of; None if it has none."""
+        query = sa.select(label_snapshots.c.class_set).where(label_snapshots.c.round == round_key)
+        return next((version for (version,) in self._rows(query)), None)
+
+    def said(self) -> set[str]:
+        """Return the classes that people have named, as they did then; also who does no longer stand by it."""
+        event = annotation_events.c
+        query = sa.select(event.value.distinct()).where(event.value.is_not(None), event.kind.in_(VOTES))
+        return {value for (value,) in self._rows(query)}
+
+    def trained_on(self) -> set[str]:
+        """Return the classes that rounds have trained on, as they were called then."""
+        return {name for (name,) in self._rows(sa.select(snapshot_labels.c.label.distinct()))}
 
     def _rows(self, *selects: sa.Select[Any]) -> list[tuple[Any, ...]]:
         with transaction(self._engine, write=False) as connection:

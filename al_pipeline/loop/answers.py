@@ -7,10 +7,12 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import Consensus, consensus, current_answers
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.schema import REVIEW
+from al_pipeline.loop.classes import translated
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
@@ -20,9 +22,10 @@ LARGEST_HOLDOUT_SHARE = 0.25
 PURPOSES = ("sample_id", "purpose")
 
 
-def agreed_labels(ledger: "Ledger", class_names: list[str], min_votes: int, *, purpose: str) -> Consensus:
+def agreed_labels(ledger: "Ledger", classes: ClassSet, min_votes: int, *, purpose: str) -> Consensus:
     """Return what people agree on about the samples they were asked about for one purpose, query or holdout."""
-    return consensus(ledger.answers(purpose=purpose), class_names=class_names, min_votes=min_votes)
+    answers = ledger.answers(purpose=purpose, class_set=classes)
+    return consensus(answers, class_names=classes.names, min_votes=min_votes)
 
 
 def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None) -> set[str]:
@@ -95,11 +98,12 @@ def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:
     return [pool[i] for i in generator(seed, 0, "holdout").permutation(len(pool))[:size]]
 
 
-def holdout_labels(manifest: pd.DataFrame, ledger: "Ledger", class_names: list[str], min_votes: int) -> pd.DataFrame:
+def holdout_labels(manifest: pd.DataFrame, ledger: "Ledger", classes: ClassSet, min_votes: int) -> pd.DataFrame:
     """Return ``sample_id, uri, label`` of every holdout sample whose class is known: by its folder, or by people."""
     known = select_split(manifest, "holdout")
-    known = known[known["label"].isin(class_names)][["sample_id", "uri", "label"]]
-    answered = agreed_labels(ledger, class_names, min_votes, purpose="holdout").labels[["sample_id", "label"]]
+    known["label"] = translated(known["label"], classes)
+    known = known[known["label"].isin(classes.names)][["sample_id", "uri", "label"]]
+    answered = agreed_labels(ledger, classes, min_votes, purpose="holdout").labels[["sample_id", "label"]]
     uris = select_split(manifest, "pool")[["sample_id", "uri"]]
     drawn = answered.merge(uris, on="sample_id")[["sample_id", "uri", "label"]]
     # The images either bring a labeled holdout or have one drawn, never both.

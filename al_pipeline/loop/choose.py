@@ -11,6 +11,7 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.loop.again import again_rows
 from al_pipeline.loop.answers import asked_blind, draw_holdout, planned_before
+from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.review import review_rows
 
@@ -96,10 +97,11 @@ def choose_batch(
     """
     ledger = deployment.ledger
     size = min(config.batch_size, _labels_left(ledger, policy, number))
-    names, most = list(checkpoint.info.class_names), int(config.review * size)
-    reviews = review_rows(ledger, samples, labeled_pool, names, config, policy, number, most)
+    classes, most = classes_of_round(deployment, manifest, round_key(number)), int(config.review * size)
+    reviews = review_rows(ledger, samples, labeled_pool, classes, config, policy, number, most)
     free = size - len(reviews)
-    again = again_rows(ledger, number, names, policy, deployment.settings.overlap, most=free, seed=config.seed)
+    names, overlap = classes_of(deployment, manifest).names, deployment.settings.overlap
+    again = again_rows(ledger, number, names, policy, overlap, most=free, seed=config.seed)
     again = [row for row in again if row["sample_id"] in samples.uris]
     scores = scores[~scores["sample_id"].isin([row["sample_id"] for row in again])]
     free -= sum(row["purpose"] == "query" for row in again)

@@ -11,10 +11,12 @@ import pandas as pd
 
 from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import is_round, round_key, round_number
 from al_pipeline.loop.again import AGAIN
 from al_pipeline.loop.answers import agreed_labels
+from al_pipeline.loop.classes import translated
 from al_pipeline.loop.deployment import Deployment
 
 if TYPE_CHECKING:
@@ -70,11 +72,12 @@ class HoldoutPredictions(_Kept):
         return kept[columns].set_axis(names, axis=1)
 
     def compare_with_previous(
-        self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]
+        self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, classes: ClassSet
     ) -> "Comparison | None":
         """Compare with the round before, on the samples that both predicted; None if there is none to compare with.
 
-        Where the classes differ, the comparison says so and has no figures: the question was another one.
+        What the round before said under former names is added up. Where that does not give the same classes, the
+        comparison says so and has no figures: the question was another one.
         """
         from al_pipeline.core.evaluation.compare import Comparison, compare
 
@@ -84,17 +87,17 @@ class HoldoutPredictions(_Kept):
         shared = holdout["sample_id"].isin(before.index).to_numpy()
         if not shared.any():
             return None
-        columns = _columns(names)
-        if set(before.columns) != set(columns):
-            before_names = sorted(column.removeprefix(PREFIX) for column in before.columns)
+        before_names = [column.removeprefix(PREFIX) for column in before.columns]
+        sums = classes.sums(before.loc[holdout.loc[shared, "sample_id"]].to_numpy(), before_names)
+        if set(sums) != set(classes.names):
             return Comparison(
                 n=0,
-                note=f"no comparison with the last round, whose classes were {', '.join(before_names)}, "
-                f"not {', '.join(sorted(names))}",
+                note=f"no comparison with the last round, whose classes were {', '.join(sorted(before_names))}, "
+                f"not {', '.join(sorted(classes.names))}",
             )
-        previous = before.loc[holdout.loc[shared, "sample_id"], columns].to_numpy()
+        previous = np.column_stack([sums[name] for name in classes.names])
         labels = holdout.loc[shared, "label"].tolist()
-        return compare(previous, probabilities[shared], labels, names)
+        return compare(previous, probabilities[shared], labels, classes.names)
 
 
 class StopPredictions(_Kept):
@@ -117,9 +120,16 @@ class StopPredictions(_Kept):
         return [sample_id for sample_id in pd.read_parquet(path)["sample_id"] if sample_id in there]
 
     def compare_with_previous(
-        self, key: str, checkpoint: "Checkpoint", ids: list[str], predict: Callable[[list[str]], np.ndarray]
+        self,
+        key: str,
+        checkpoint: "Checkpoint",
+        ids: list[str],
+        predict: Callable[[list[str]], np.ndarray],
+        classes: ClassSet,
     ) -> float | None:
         """Keep a round's answers, and return their kappa with the round's before; None if either has none.
+
+        There is none either where the round before has named what is no class any more.
 
         Parameters
         ----------
@@ -130,6 +140,8 @@ class StopPredictions(_Kept):
             Of `samples`.
         predict : callable
             Returns class probabilities of samples, shape (n, K).
+        classes : ClassSet
+            Of the round.
         """
         if not checkpoint.info.trained or not ids:
             self._path(key).unlink(missing_ok=True)
@@ -140,9 +152,11 @@ class StopPredictions(_Kept):
         kept = self._before(key)
         if kept is None or not len(shared := now.index.intersection(kept.index)):
             return None
-        before = kept["predicted"]
+        before = translated(kept.loc[shared, "predicted"], classes)
+        if before.isna().any():
+            return None
         # By their names: the numbers of the classes may have changed.
-        codes, _ = pd.factorize(np.concatenate([before[shared].to_numpy(), now[shared].to_numpy()]))
+        codes, _ = pd.factorize(np.concatenate([before.to_numpy(), now[shared].to_numpy()]))
         return cohens_kappa(codes[: len(shared)].astype(np.int64), codes[len(shared) :].astype(np.int64))
 
 
@@ -156,11 +170,12 @@ def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str,
 
     planned = deployment.ledger.planned()
     batches = planned[(planned["purpose"] == "query") & planned["predicted"].notna()]
-    answers = deployment.ledger.answers(purpose="query")
-    names = sorted({*batches["predicted"], *answers["value"].dropna()})
-    if batches.empty or not names:
+    if batches.empty:
         return {}
-    labels = agreed_labels(deployment.ledger, names, min_votes, purpose="query").labels.set_index("sample_id")["label"]
+    classes = deployment.ledger.class_set() or ClassSet(tuple(sorted(batches["predicted"].unique())))
+    batches = batches.assign(predicted=translated(batches["predicted"], classes))
+    agreed = agreed_labels(deployment.ledger, classes, min_votes, purpose="query")
+    labels = agreed.labels.set_index("sample_id")["label"]
     found = {}
     for key, batch in batches.groupby("round"):
         # What `explore` added is a sample of its own; without it a strategy that draws made the whole batch.
@@ -168,7 +183,9 @@ def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str,
         explored = batch[batch["strategy"] == "random"]
         drawn = explored if len(explored) else batch
         scores = deployment.artifacts.uncertainty_scores / f"{key}.parquet"
-        if drawn["propensity"].isna().any() or not drawn["sample_id"].isin(labels.index).all() or not scores.exists():
+        # A guess that names no class any more is neither right nor wrong.
+        unclear = drawn["propensity"].isna().any() or drawn["predicted"].isna().any()
+        if unclear or not drawn["sample_id"].isin(labels.index).all() or not scores.exists():
             continue
         hits = drawn["predicted"].to_numpy() == labels.loc[drawn["sample_id"]].to_numpy()
         candidates = len(pd.read_parquet(scores, columns=["sample_id"]))

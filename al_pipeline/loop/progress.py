@@ -1,13 +1,14 @@
 """What people have done with a round that is in Label Studio, and what is missing: the facts that `decide` needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, awaited_round, round_key
 from al_pipeline.loop.again import reasons
 from al_pipeline.loop.answers import answered_samples
+from al_pipeline.loop.classes import obstacle
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull_news
 from al_pipeline.loop.remarks import remarks
@@ -31,13 +32,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class _Progress:
-    """Samples of a round: labeled, skipped, without a task, to be asked again; and what people should know."""
+    """Samples of a round: labeled, skipped, without a task, to be asked again; and what people should know.
+
+    The obstacle is why their answers would be no labels.
+    """
 
     labeled: int = 0
     skipped: int = 0
     missing: int = 0
     again: int = 0
     remarks: tuple[str, ...] = ()
+    obstacle: str | None = None
 
 
 def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts: int = 1) -> Facts:
@@ -68,6 +73,7 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
             again=progress.again,
             opened_at=ledger.pushed_at(key),
             unlabeled_left=max(0, ledger.count_samples("pool") - ledger.count_asked()),
+            obstacle=progress.obstacle,
             ahead=ahead,
             labels_total=ledger.count_labels(policy.min_votes),
         ),
@@ -102,7 +108,8 @@ def _progress(deployment: Deployment, policy: RoundPolicy, planned: pd.DataFrame
     if deployment.counted is None or deployment.counted[0] != seen:
         names = None if class_set is None else class_set.names
         deployment.counted = seen, _count(deployment, project.project_id, policy, planned, key, names)
-    return deployment.counted[1]
+    problem = None if class_set is None else obstacle(class_set, counts.label_config)
+    return replace(deployment.counted[1], obstacle=problem)
 
 
 def _count(

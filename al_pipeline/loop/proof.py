@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.loop.answers import holdout_labels
+from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions, stored_rounds
 from al_pipeline.loop.samples import StoredSamples
@@ -59,7 +60,8 @@ def live_proof(
         return _none("no round has trained yet")
     key, seed = trained[-1], round_config.seed
     names: list[str] = documents[key]["evaluation"]["class_names"]
-    holdout = holdout_labels(manifest, deployment.ledger, names, policy.min_votes)
+    classes = classes_of_round(deployment, manifest, key)
+    holdout = holdout_labels(manifest, deployment.ledger, replace(classes, names=tuple(names)), policy.min_votes)
     predicted = HoldoutPredictions(deployment.artifacts.holdout_predictions).read(key, names)
     holdout = holdout[holdout["sample_id"].isin(() if predicted is None else predicted.index)]
     labels = deployment.ledger.frozen_labels(key)

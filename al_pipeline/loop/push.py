@@ -11,8 +11,8 @@ from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import answered_samples, planned_before
+from al_pipeline.loop.classes import check_project, classes_of, translated
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.samples import classes_of
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -50,16 +50,21 @@ def prepare(
     ------
     BatchError
         The batch holds a sample twice, or one that was asked about before.
+    InputError
+        The project does not show the classes.
     """
     from al_pipeline.labelstudio.images import publish
 
     refuse_bad_batch(deployment.ledger, key, batch)
-    names = classes_of(manifest, deployment.settings)
+    classes = classes_of(deployment, manifest)
     if len(batch):
+        check_project(deployment, project_id, classes)
         studio = deployment.label_studio
-        batch = to_ask(deployment.ledger, studio, project_id, key, batch, policy.min_votes, names)
+        batch = to_ask(deployment.ledger, studio, project_id, key, batch, policy.min_votes, classes.names)
     uris = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
     folder = deployment.settings.published_images
+    # The classes may have changed since the checkpoint has guessed.
+    batch = batch.assign(predicted=translated(batch["predicted"], classes))
     return batch.assign(image=[publish(uris.loc[i], i, folder) for i in batch["sample_id"]])
 
 

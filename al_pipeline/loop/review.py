@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.ledger.schema import REVIEW
@@ -21,7 +22,7 @@ def review_rows(
     ledger: "Ledger",
     samples: "StoredSamples",
     labeled_pool: pd.DataFrame,
-    names: list[str],
+    classes: ClassSet,
     config: RoundSettings,
     policy: RoundPolicy,
     number: int,
@@ -38,11 +39,12 @@ def review_rows(
     earlier = planned[(planned["purpose"] == REVIEW) & (planned["round"].map(round_number) < number)]
     reviews = earlier["sample_id"].value_counts()
     tired = set(reviews[reviews >= MOST_REVIEWS].index) | {sample for _, sample in ledger.open_tasks()}
-    disputed = agreed_labels(ledger, names, policy.min_votes, purpose="query").disputed["sample_id"].tolist()
-    usable = labeled_pool[labeled_pool["label"].isin(names) & labeled_pool["sample_id"].isin(samples.uris)]
+    disputed = agreed_labels(ledger, classes, policy.min_votes, purpose="query").disputed["sample_id"].tolist()
+    usable = labeled_pool[labeled_pool["label"].isin(classes.names) & labeled_pool["sample_id"].isin(samples.uris)]
     wanted = [("disputed", sample) for sample in disputed]
     if len(wanted) < count and len(usable):
-        wanted += [("suspected_error", sample) for sample in _suspects(samples, usable, names, config.seed)]
+        suspects = _suspects(samples, usable, list(classes.names), config.seed)
+        wanted += [("suspected_error", sample) for sample in suspects]
     rows = [(why, sample) for why, sample in wanted if sample not in tired and sample in samples.uris][:count]
     return [
         {"sample_id": sample, "purpose": REVIEW, "rank": rank, "strategy": why, "seed": config.seed}

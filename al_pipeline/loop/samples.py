@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.data.pool import class_names, select_split
+from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 
 # Features do not depend on the classes.
 ANY_CLASSES = ("0", "1")
-
-
-def classes_of(manifest: pd.DataFrame, settings: Settings) -> list[str]:
-    """Return the class names, configured or taken from the folders."""
-    return class_names(manifest, settings.classes, settings.images)
 
 
 class StoredSamples:

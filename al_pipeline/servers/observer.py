@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.core.data.pool import class_names
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.metrics import Interval, stored_scores
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
+from al_pipeline.loop.classes import classes_of, translated
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import stored_rounds
 from al_pipeline.loop.local import instance_folder
@@ -21,13 +23,17 @@ from al_pipeline.settings import Settings
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One finished evaluation as a person reads it, with the metrics by their names."""
+    """One finished evaluation as a person reads it, with the metrics by their names.
+
+    Its classes may be others than today's.
+    """
 
     key: str
     labels: int
     holdout: int
     scores: dict[str, Interval | None]
     seconds: float | None
+    other_classes: bool = False
 
 
 class Loop:
@@ -71,19 +77,20 @@ class Loop:
             raise InputError(f"There is no image pool in {self.settings.home.resolve()} yet: run `al up`")
         return pd.read_parquet(path)
 
-    def class_names(self) -> list[str]:
-        """Return the class names, configured or taken from the folders."""
-        return class_names(
-            self.image_pool(), self.settings.classes, self.settings.images or self.deployment.artifacts.image_pool
-        )
+    def classes(self) -> ClassSet:
+        """Return today's classes."""
+        return classes_of(self.deployment, self.image_pool())
 
     def rounds(self) -> list[RoundRow]:
         """Return a row for each round that has an evaluation."""
-        seconds = self._seconds()
-        return [
-            RoundRow(key, document["n_labels"], *stored_scores(document["evaluation"]), seconds.get(key))
-            for key, document in stored_rounds(self.deployment.artifacts.evaluations).items()
-        ]
+        seconds, classes = self._seconds(), self.deployment.ledger.class_set()
+
+        def row(key: str, document: dict[str, Any]) -> RoundRow:
+            measured = document["evaluation"]
+            other = classes is not None and not classes.one_to_one(measured["class_names"])
+            return RoundRow(key, document["n_labels"], *stored_scores(measured), seconds.get(key), other)
+
+        return [row(*each) for each in stored_rounds(self.deployment.artifacts.evaluations).items()]
 
     def _seconds(self) -> dict[str, float]:
         """Return how long the newest successful run of each round took."""
@@ -95,14 +102,18 @@ class Loop:
         }
 
 
-def truth(manifest: pd.DataFrame) -> dict[str, str]:
+def truth(manifest: pd.DataFrame, classes: ClassSet | None = None) -> dict[str, str]:
     """Return the class of every sample whose folder names it: what the simulated annotator answers.
+
+    With a class set it is the class that the folder's name means today; who cannot tell is left to people.
 
     Raises
     ------
     InputError
         The images lie in no class folders.
     """
+    if classes is not None:
+        manifest = manifest.assign(label=translated(manifest["label"], classes))
     known = manifest[(manifest["split"] != "excluded") & manifest["label"].notna()]
     if known.empty:
         raise InputError(

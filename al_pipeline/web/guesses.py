@@ -7,8 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, read_info
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.rounds import round_key
@@ -63,8 +66,8 @@ class Guesses:
         """Return a guess for each sample, in their order, and the version of the checkpoint that makes them.
 
         There is none, None, for what is no sample id, has no published image, is not known to be asked about as a query
-        (the holdout's labels must be blind), or cannot be decoded; and none at all from an untrained checkpoint.
-        One call works at a time, others wait.
+        (the holdout's labels must be blind), cannot be decoded, or is taken for what is no class any more; and none at
+        all from an untrained checkpoint. One call works at a time, others wait.
 
         Raises
         ------
@@ -88,8 +91,13 @@ class Guesses:
             # Every image was whole when it was published: this is rare, and only then all are decoded twice.
             files = {s: path for s, path in files.items() if _readable(path, checkpoint.info.image_size)}
             probabilities = predict(checkpoint, list(files.values()))
-        names = checkpoint.info.class_names
-        return {s: Guess(names[row.argmax()], float(row.max())) for s, row in zip(files, probabilities, strict=True)}
+        names, classes = checkpoint.info.class_names, self._ledger.class_set()
+        # A checkpoint goes on under the names that it has learned; people are asked for today's.
+        sums = (classes or ClassSet(tuple(names))).sums(probabilities, names)
+        table, today = np.column_stack(list(sums.values())), list(sums)
+        best = table.argmax(axis=1)
+        rows = zip(files, best, table[np.arange(len(best)), best], strict=True)
+        return {s: Guess(name, float(p)) for s, i, p in rows if (name := today[i]) is not None}
 
     def _image(self, sample: str) -> Path | None:
         """Return the published image of a checked sample id."""

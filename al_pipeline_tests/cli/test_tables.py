@@ -65,3 +65,14 @@ def test_every_interval_of_a_round_is_whole(width: int) -> None:
     words = " ".join(cell for line in shown(rounds_table(rows), width) for cell in line).split()
     assert words.count("0.912") == words.count("(0.873–0.943)") == len(METRICS)
     assert {"12345", "123.4", "r0001", "0"} <= set(words)
+
+
+def test_rounds_that_told_other_classes_apart_are_marked_and_the_mark_is_told() -> None:
+    scores: dict[str, Interval | None] = {metric.name: None for metric in METRICS}
+    rows = [RoundRow("r0000", 4, 280, scores, None, True), RoundRow("r0001", 8, 280, scores, None)]
+    table = rounds_table(rows)
+    keys = [line[0] for line in shown(table, 80)]
+    assert "r0000*" in keys
+    assert "r0001" in keys
+    assert "al classes list" in str(table.caption)
+    assert rounds_table(rows[1:]).caption is None

@@ -54,6 +54,10 @@ BASE = RoundStatus(
         (replace(BASE, labeled=17, skipped=2), {}, Wait, "r0003: 19 of 20 answered (2 skipped), 1 to go"),
         (replace(BASE, labeled=18, skipped=2), {}, Open, "r0003: 20 of 20 answered (2 skipped)"),
         (replace(BASE, skipped=20), {}, Open, "20 of 20 answered (20 skipped)"),
+        # answers that would be no labels
+        (replace(BASE, labeled=20, obstacle="it offers zebra"), {}, Stalled, "r0003: it offers zebra"),
+        (replace(BASE, labeled=2, obstacle="it offers zebra"), {"prefetch": True}, Stalled, "it offers zebra"),
+        (replace(BASE, obstacle="it offers zebra"), {"max_rounds": 4}, Done, "was the last of 4 rounds"),
         (replace(BASE, labeled=15, withdrawn=4), {}, Wait, "15 of 16 answered, 4 withdrawn, 1 to go"),
         (replace(BASE, labeled=16, withdrawn=4), {}, Open, "16 of 16 answered, 4 withdrawn"),
         (replace(BASE, withdrawn=20), {}, Stalled, "all of its 20 tasks are missing in Label Studio"),

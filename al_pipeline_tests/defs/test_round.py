@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.formats.brought import Brought
 from al_pipeline.core.labels.formats.tables import table_rows
 from al_pipeline.core.rng import generator
@@ -148,7 +149,7 @@ def test_samples_whose_labels_people_brought_along_are_trained_on_and_not_asked(
     pool = scanned.value("image_pool").query("split == 'pool'").groupby("label").head(4)
     rows = table_rows(pool[["sample_id", "label"]], "labels.csv")
     import_labels(scanned.deployment.ledger, Brought("labels.csv", rows), CLASSES)
-    agreed = agreed_labels(scanned.deployment.ledger, list(CLASSES), 1, purpose="query").labels
+    agreed = agreed_labels(scanned.deployment.ledger, ClassSet(CLASSES), 1, purpose="query").labels
     assert len(agreed) == 8
     scanned.deployment.ledger.snapshot("r0000", agreed)
     result = run_round(scanned, "r0000", round_config={"batch_size": 16, "sample_size": None})
@@ -237,7 +238,7 @@ def test_without_a_test_split_round_0_draws_the_holdout_once_and_blind(make_worl
     assert set(later["purpose"]) == {"query"}
     assert not held & set(later["sample_id"])
     assert not held & set(world.value("uncertainty_scores", "r0001")["sample_id"])
-    assert holdout_labels(manifest, world.deployment.ledger, list(CLASSES), 1).empty
+    assert holdout_labels(manifest, world.deployment.ledger, ClassSet(CLASSES), 1).empty
 
 
 def test_embeddings_are_computed_once(world: World, tmp_path: Path) -> None:

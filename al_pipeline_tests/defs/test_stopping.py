@@ -11,6 +11,7 @@ import pytest
 
 from al_pipeline.core.evaluation.evaluate import evaluate
 from al_pipeline.core.evaluation.kappa import cohens_kappa, stop_set
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import TrainingOptions, untrained
@@ -142,14 +143,43 @@ def test_rounds_of_an_earlier_version_and_too_few_of_them_tell_nothing(scanned: 
     assert "labels_to_one_more_point" not in told(check)
 
 
+def test_rounds_that_told_other_classes_apart_do_not_count(scanned: World) -> None:
+    store_rounds(scanned, [60, 50, 40], [None, 1, 1])
+    before = told(advice(scanned))
+    ledger, classes = scanned.deployment.ledger, ClassSet(CLASSES).rename(CLASSES[0], "x")
+    ledger.change_classes("rename", {"old": CLASSES[0], "new": "x"}, classes)
+    assert told(advice(scanned)) == before
+    assert not scanned.value("learning_curve")["other_classes"].any()
+    ledger.change_classes("add", {"names": ["y"]}, classes.add("y"))
+    check = advice(scanned)
+    assert check.description == "Go on: not enough rounds or wishes to tell whether more labels pay."
+    assert scanned.value("learning_curve")["other_classes"].all()
+
+
 def test_answers_of_other_classes_are_compared_by_their_names(tmp_path: Path) -> None:
     kept = StopPredictions(tmp_path)
-    ids = ["a", "b", "c", "d"]
+    ids, pets = ["a", "b", "c", "d"], ClassSet(("cat", "dog"))
     first, second = (
         untrained(names, TrainingOptions(image_size=16), seed=0, round_number=0).checkpoint
         for names in (["cat", "dog"], ["ant", "cat", "dog"])
     )
     for checkpoint in (first, second):
         object.__setattr__(checkpoint.info, "trained", True)
-    assert kept.compare_with_previous("r0000", first, ids, lambda _: np.eye(2)[[0, 0, 1, 1]]) is None
-    assert kept.compare_with_previous("r0001", second, ids, lambda _: np.eye(3)[[1, 1, 2, 2]]) == 1
+    assert kept.compare_with_previous("r0000", first, ids, lambda _: np.eye(2)[[0, 0, 1, 1]], pets) is None
+    pets = pets.add("ant")
+    assert kept.compare_with_previous("r0001", second, ids, lambda _: np.eye(3)[[1, 1, 2, 2]], pets) == 1
+
+
+def test_former_names_are_the_same_class_and_a_class_that_is_none_any_more_is_not_compared(tmp_path: Path) -> None:
+    kept, ids, pets = StopPredictions(tmp_path), ["a", "b", "c"], ClassSet(("cat", "dog", "fish"))
+
+    def answers(key: str, names: list[str], said: list[int], classes: ClassSet) -> float | None:
+        checkpoint = untrained(names, TrainingOptions(image_size=16), seed=0, round_number=0).checkpoint
+        object.__setattr__(checkpoint.info, "trained", True)
+        return kept.compare_with_previous(key, checkpoint, ids, lambda _: np.eye(3)[said], classes)
+
+    assert answers("r0000", ["cat", "dog", "fish"], [0, 1, 0], pets) is None
+    pets = pets.rename("cat", "tabby")
+    assert answers("r0001", ["tabby", "dog", "fish"], [0, 1, 0], pets) == 1
+    pets = pets.split("dog", ["poodle", "fish"])
+    assert answers("r0002", ["tabby", "poodle", "fish"], [0, 1, 0], pets) is None

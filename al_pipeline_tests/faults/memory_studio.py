@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.config import Interface, choice
+from al_pipeline.labelstudio.config import Interface, choice, label_config
 from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioNotFoundError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.events import ProjectCounts, TaskAnswers, TaskStatus, parse_annotation, parse_task
 from al_pipeline.labelstudio.identity import Project, marks, signed
@@ -109,6 +109,7 @@ class MemoryStudio(LabelStudio):
         self._fault: tuple[int, FailureKind] | None = None
         self._visit: tuple[int, Callable[[], object]] | None = None
         self.state = State()
+        self.label_config = label_config(Interface(("cat", "dog")))
         self.requests = 0
 
     # What the client asks.
@@ -121,9 +122,13 @@ class MemoryStudio(LabelStudio):
         def create() -> None:
             self.state = State(title=title, description=signed("", identity) if identity else "", created_at=self.now())
 
+        def change() -> int:
+            self.label_config = label_config(interface)
+            return PROJECT
+
         if self.find_project(title) is None:
             self._request(create)
-        return PROJECT
+        return self._request(change)
 
     def project(self, project_id: int) -> Project:
         state = self.state
@@ -150,6 +155,7 @@ class MemoryStudio(LabelStudio):
                 skipped=sum(skips),
                 # The header that tells the time knows no fractions of a second.
                 at=self.now().replace(microsecond=0),
+                label_config=self.label_config,
             )
 
         return self._request(count)

@@ -115,18 +115,12 @@ def test_a_thousand_classes_fit_into_one_project(client: LabelStudio) -> None:
     client.ensure_project(f"many {uuid4()}", Interface([f"class {i} ({i:x})" for i in range(1000)]))
 
 
-def test_a_class_that_was_answered_with_cannot_be_taken_away(project: Project) -> None:
+def test_a_class_that_was_answered_with_may_go_and_its_answers_stay(project: Project) -> None:
     tasks = list(project.add(2).values())
     project.client.annotate(tasks[0], HORSE)
-    with pytest.raises(LabelStudioError, match=rf"{HORSE}.*AL_CLASSES"):
-        project.client.ensure_project(project.title, Interface([MEADOW, "zebra"]))
-    assert project.client.ensure_project(project.title, Interface([HORSE, "zebra"])) == project.id
-
-
-def test_a_skip_does_not_keep_a_class_alive(project: Project) -> None:
-    (task,) = project.add(1).values()
-    project.client.annotate(task, None)
-    assert project.client.ensure_project(project.title, Interface(["a", "b"])) == project.id
+    assert project.client.ensure_project(project.title, Interface([MEADOW, "zebra"])) == project.id
+    project.client.annotate(tasks[1], "zebra")
+    assert [event.value for event in project.client.annotations(project.id)] == [HORSE, "zebra"]
 
 
 def test_images_are_served_once_the_folder_is_connected_and_connecting_twice_is_harmless(

@@ -233,7 +233,7 @@ def test_what_was_said_while_the_votes_were_counted_may_be_missing(ledger: Ledge
 def test_renamed_merged_and_removed_classes_are_followed(ledger: Ledger, made: str) -> None:
     known = OLD_CLASSES
     for action, arguments, after in (
-        ("add", {"name": "cow"}, known := known.add("cow")),
+        ("add", {"names": ["cow"]}, known := known.add("cow")),
         ("rename", {"old": "cat", "new": "kitten"}, known := known.rename("cat", "kitten")),
         ("split", {"old": "cow", "into": ["bull", "ox"]}, known := known.split("cow", ["bull", "ox"])),
         ("merge", {"olds": ["bull", "ox"], "into": "cattle"}, known := known.merge(["bull", "ox"], "cattle")),

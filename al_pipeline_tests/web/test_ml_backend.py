@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.labelstudio.config import Interface, label_config
 from al_pipeline.ledger import Ledger
@@ -282,3 +283,23 @@ def test_a_password_is_asked_for_by_everything_but_the_webhook_that_does_nothing
         for header in ("Basic", "Basic !!!", f"Bearer {PASSWORD}", "Basic w7w="):
             assert client.get("/health", headers={"Authorization": header}).status_code == 401
         assert client.post("/webhook", json={}).status_code == 200
+
+
+def test_a_checkpoint_from_before_guesses_what_its_classes_are_called_today(tmp_path: Path) -> None:
+    images, ledger = publish_images(tmp_path), open_ledger(tmp_path)
+    made = checkpoint(7, NAMES)
+    save(made, tmp_path)
+    guesses = Guesses(tmp_path / "artifacts", images, ledger)
+    classes = ClassSet(NAMES)
+    ledger.change_classes("declare", {"declared": list(NAMES)}, classes)
+    before, _ = guesses.guess(QUERY)
+    probabilities = predict(made, [images / f"{name}.png" for name in QUERY])
+    assert [guess and guess.name for guess in before] == [NAMES[row.argmax()] for row in probabilities]
+    ledger.change_classes("merge", {"olds": list(NAMES[:2]), "into": "both"}, classes.merge(NAMES[:2], "both"))
+    sums = np.column_stack([probabilities[:, 0] + probabilities[:, 1], probabilities[:, 2]])
+    found = [(guess.name, guess.probability) for guess in guesses.guess(QUERY)[0] if guess is not None]
+    assert found == [(("both", NAMES[2])[row.argmax()], pytest.approx(row.max())) for row in sums]
+    gone = next(guess.name for guess in before if guess is not None)
+    ledger.change_classes("remove", {"name": gone}, replace(classes.remove(gone), version=2))
+    after, _ = guesses.guess(QUERY)
+    assert [guess is None for guess in after] == [guess is not None and guess.name == gone for guess in before]

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -114,7 +114,13 @@ def glance(root: Path, *, follow_links: bool = False) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["split", "label"])
 
 
-def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: Path | None) -> list[str]:
+def class_names(
+    manifest: pd.DataFrame,
+    configured: Sequence[str] | None,
+    root: Path | None,
+    *,
+    of: Callable[[str], str | None] | None = None,
+) -> list[str]:
     """Return the class names: the configured ones in their order, else those of the class folders, sorted.
 
     Parameters
@@ -125,6 +131,9 @@ def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: 
         From the setting AL_CLASSES; normalised to Unicode's NFC, as labels are.
     root : Path, optional
         The scanned folder, for the messages.
+    of : callable, optional
+        What a name means in the class set there is, None for one that is no class any more. Then a folder may have
+        another name of its class, and folders may be missing.
 
     Raises
     ------
@@ -133,7 +142,7 @@ def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: 
         configured names, or there are neither class folders nor configured names.
     """
     folders = sorted(manifest.loc[manifest["split"] != "excluded", "label"].dropna().unique())
-    if not folders and not configured:
+    if not folders and not configured and of is None:
         raise InputError(
             f"{root} has no class folders, so the class names must be set: AL_CLASSES=muffin,chihuahua, or `classes` "
             "in al.toml"
@@ -144,12 +153,13 @@ def class_names(manifest: pd.DataFrame, configured: Sequence[str] | None, root: 
         raise InputError(f"A class name in {origin} is blank: give it a name, or remove it")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{origin} gives class names twice: {_list(twice)}. Give each once")
-    if outside := sorted(set(folders) - set(names)):
+    meant = {*names} if of is None else {None, *map(of, names)}
+    if outside := [folder for folder in folders if (folder if of is None else of(folder)) not in meant]:
         raise InputError(
             f"{root} has class folders that AL_CLASSES does not name: {_list(outside)}. AL_CLASSES is {_list(names)}: "
             "add them to it, or move the folders away"
         )
-    if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
+    if not (MIN_CLASSES if of is None else 0) <= len(names) <= MAX_CLASSES:
         raise InputError(
             f"{origin} give {len(names)} class{'es' * (len(names) != 1)} ({_list(names)}): {MIN_CLASSES} to "
             f"{MAX_CLASSES} are needed. Name all classes in AL_CLASSES, or put the images into one folder per class"

@@ -1,9 +1,13 @@
 """The classes that people choose from, and what every name that was ever a class means today."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.annotation import UNSURE
 
 
 @dataclass(frozen=True)
@@ -14,43 +18,82 @@ class ClassSet:
     ----------
     names : tuple of str
         Today's classes, in their order.
-    meaning : mapping
-        Name → the class that it is today, None where that cannot be said any more (it was removed, or split). Every
-        name of today means itself.
+    became : mapping
+        Former name → what took its place, None where that cannot be said any more (it was removed, or split). That may
+        have been replaced since: `of` follows. So a name that comes back brings back those that it had replaced.
     version : int
         Of how many sets before it this is the successor; 0 for the first, which nothing has changed.
     """
 
     names: tuple[str, ...]
-    meaning: Mapping[str, str | None] = field(default_factory=dict)
+    became: Mapping[str, str | None] = field(default_factory=dict)
     version: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "meaning", {**self.meaning, **{name: name for name in self.names}})
 
     def of(self, name: str | None) -> str | None:
         """Return the class that a name means today: itself if it never was a class, None if that cannot be said."""
-        return self.meaning.get(name, name) if name is not None else None
+        while name is not None and name not in self.names and name in self.became:
+            name = self.became[name]
+        return name
+
+    def knows(self, name: str) -> bool:
+        """Say whether the name is a class, or was one."""
+        return name in self.names or name in self.became
 
     @property
     def renamed(self) -> dict[str, str]:
         """Former names, and the classes that they are today."""
-        return {old: new for old, new in self.meaning.items() if new is not None and new != old}
+        found = {old: self.of(old) for old in self.became}
+        return {old: new for old, new in found.items() if new is not None and new != old}
 
     @property
     def retired(self) -> list[str]:
         """Former names that mean no class of today: whoever said so is asked again."""
-        return sorted(old for old, new in self.meaning.items() if new is None)
+        return sorted(old for old in self.became if self.of(old) is None)
 
-    def add(self, name: str) -> "ClassSet":
-        """Return the set with a further class, the last; one that was removed means the same again."""
-        self._refuse_taken(name)
-        return self._next((*self.names, name), {})
+    def one_to_one(self, names: Iterable[str]) -> bool:
+        """Say whether these, as a whole, ask the same question as today's classes: renamed perhaps, and no more."""
+        return sorted(self.of(name) or "" for name in names) == sorted(self.names)
+
+    def seen_by(self, earlier: "ClassSet") -> "ClassSet":
+        """Return an earlier set that knows later names too, where each of them was one class then."""
+        then: dict[str, str | None] = {}
+        for name in (*self.names, *self.became):
+            was = [old for old in earlier.names if self.of(old) == self.of(name)]
+            then[name] = was[0] if len(was) == 1 and self.of(name) is not None else None
+        return ClassSet(earlier.names, then | dict(earlier.became), earlier.version)
+
+    def sums(self, probabilities: npt.NDArray[np.floating], names: Sequence[str]) -> dict[str | None, npt.NDArray]:
+        """Return, per class of today, the probability that former classes give it together.
+
+        Parameters
+        ----------
+        probabilities : ndarray, shape (n, K)
+        names : sequence of str, length K
+            What the columns were called; those that are no class any more are under None.
+
+        Returns
+        -------
+        dict of ndarray, shape (n,)
+        """
+        found: dict[str | None, npt.NDArray] = {}
+        for name, column in zip(names, probabilities.T, strict=True):
+            found[self.of(name)] = found.get(self.of(name), 0) + column
+        return found
+
+    def replaced_by(self, names: Sequence[str]) -> "ClassSet":
+        """Return a set of these classes; who named another one has named none of them."""
+        gone = {name: None for name in self.names if name not in names}
+        return self._next(tuple(names), gone)
+
+    def add(self, *names: str) -> "ClassSet":
+        """Return the set with further classes, the last; one that was removed means the same again."""
+        self._refuse_taken(*names)
+        return self._next((*self.names, *names), {})
 
     def rename(self, old: str, new: str) -> "ClassSet":
         """Return the set with another name for a class; a former name of the same class can be had back."""
         self._refuse_unknown(old)
-        if self.meaning.get(new) != old:
+        if not self.knows(new) or self.of(new) != old:
             self._refuse_taken(new)
         return self._next(tuple(new if name == old else name for name in self.names), {old: new})
 
@@ -59,7 +102,7 @@ class ClassSet:
         self._refuse_unknown(*olds)
         if len(set(olds) | {into}) < 2:
             raise InputError(f"Merging {_list(olds)} into {into!r} changes nothing: name the classes to merge")
-        if into not in self.names and self.meaning.get(into) not in olds:
+        if into not in self.names and self.of(into) not in olds:
             self._refuse_taken(into)
         where = into if into in self.names else olds[0]
         left = tuple(into if name == where else name for name in self.names if name == where or name not in olds)
@@ -77,7 +120,7 @@ class ClassSet:
             )
         for name in into:
             # What was merged into the class can be had back: its own answers still tell it.
-            if name not in self.names and self.meaning.get(name) != old:
+            if name not in self.names and self.of(name) != old:
                 self._refuse_taken(name)
         at = self.names.index(old)
         new = [name for name in into if name not in self.names]
@@ -88,24 +131,27 @@ class ClassSet:
         self._refuse_unknown(name)
         return self._next(tuple(each for each in self.names if each != name), {name: None})
 
-    def _next(self, names: tuple[str, ...], becomes: Mapping[str, str | None]) -> "ClassSet":
+    def _next(self, names: tuple[str, ...], became: Mapping[str, str | None]) -> "ClassSet":
         if len(names) < 2:
             raise InputError(f"Only {_list(names)} would be left: at least two classes are needed")
-        meaning = {old: becomes.get(new, new) if new is not None else None for old, new in self.meaning.items()}
-        return ClassSet(names, meaning, self.version + 1)
+        left = {old: new for old, new in {**self.became, **became}.items() if old not in names}
+        return ClassSet(names, left, self.version + 1)
 
     def _refuse_unknown(self, *names: str) -> None:
         if unknown := [name for name in names if name not in self.names]:
             raise InputError(f"{_list(unknown)} is no class: the classes are {_list(self.names)} (`al classes list`)")
 
-    def _refuse_taken(self, name: str) -> None:
-        if name in self.names:
-            raise InputError(f"{name!r} is a class already: the classes are {_list(self.names)}")
-        if (now := self.meaning.get(name)) is not None:
-            raise InputError(
-                f"{name!r} was a class before and is {now!r} today: answers that say {name!r} mean that. Choose "
-                "another name, or take that change back first (`al classes list` shows it)"
-            )
+    def _refuse_taken(self, *names: str) -> None:
+        for name in names:
+            if not name.strip() or name == UNSURE:
+                raise InputError(f"{name!r} can be no class: choose a name that says what is seen")
+            if name in self.names or names.count(name) > 1:
+                raise InputError(f"{name!r} is a class already: the classes are {_list(self.names)}")
+            if self.knows(name) and (now := self.of(name)) is not None:
+                raise InputError(
+                    f"{name!r} was a class before and is {now!r} today: answers that say {name!r} mean that. Choose "
+                    "another name, or take that change back first (`al classes list` shows it)"
+                )
 
 
 def _list(names: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import png_markdown
+from al_pipeline.loop.classes import declare
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.samples import StoredSamples, classes_of
+from al_pipeline.loop.samples import StoredSamples
 
 
 @dg.asset(group_name="data", kinds={"python"}, io_manager_key="tables")
@@ -29,7 +30,8 @@ def image_pool(
     if settings.images is None:
         raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
     manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
-    names = classes_of(manifest, settings)
+    # Before anything is stored: what is declared may be refused.
+    names = declare(deployment.ledger, manifest, settings).names
     deployment.ledger.register(manifest)
 
     pool, holdout = select_split(manifest, "pool"), select_split(manifest, "holdout")

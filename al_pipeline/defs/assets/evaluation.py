@@ -1,6 +1,7 @@
 """The evaluation of the model group: how good each round's checkpoint is, on samples it never saw."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import picture, table
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.answers import holdout_labels
+from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions, StopPredictions, prequential_accuracies, stored_rounds
 from al_pipeline.loop.proof import live_proof
@@ -44,7 +46,8 @@ def evaluation(
     from al_pipeline.core.evaluation.evaluate import evaluate
 
     names = list(checkpoint.info.class_names)
-    holdout = holdout_labels(image_pool, deployment.ledger, names, policy.min_votes)
+    classes = replace(classes_of_round(deployment, image_pool, context.partition_key), names=tuple(names))
+    holdout = holdout_labels(image_pool, deployment.ledger, classes, policy.min_votes)
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
     model = samples.model(checkpoint)
     began = time.monotonic()
@@ -53,13 +56,14 @@ def evaluation(
     result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed)
     kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)
     kept.write(context.partition_key, holdout, probabilities, names)
-    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, names)
+    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, classes)
     stops = StopPredictions(deployment.artifacts.stop_predictions)
     kappa = stops.compare_with_previous(
         context.partition_key,
         checkpoint,
         stops.samples(samples.pool, training, round_config.seed),
         lambda ids: model.predict(samples, ids),
+        classes,
     )
     metadata: dict[str, Any] = {
         "seconds": round(seconds, 2),
@@ -113,12 +117,14 @@ def learning_curve(
 
     `prequential` is what the answers to a round's own batch say about the checkpoint that chose it, before it learned
     from them; only where samples were drawn with known probability (`explore`, or a random strategy). `agreement` is
-    Cohen's kappa of a round's and the last round's checkpoint on a fixed random part of the pool.
+    Cohen's kappa of a round's and the last round's checkpoint on a fixed random part of the pool. `other_classes` marks
+    rounds that told other classes apart than today's.
 
     `labels_saved` compares the loop with what random labels would have given, projected from those that `explore` drew:
     the dashed line.
     """
     prequential = prequential_accuracies(deployment, policy.min_votes)
+    classes = classes_of(deployment, image_pool)
     rows = []
     for key, document in stored_rounds(deployment.artifacts.evaluations).items():
         n, scores = stored_scores(document["evaluation"])
@@ -127,6 +133,7 @@ def learning_curve(
             row |= columns(name, interval)
         # Rounds of earlier versions have none.
         row["agreement"] = document.get("agreement")
+        row["other_classes"] = not classes.one_to_one(document["evaluation"]["class_names"])
         rows.append(row)
     curve = pd.DataFrame(rows)
     proof = live_proof(context.log, deployment, round_config, training, policy, image_pool)

@@ -3,12 +3,14 @@
 # Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
 # pyright: reportCallIssue=false
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_key, round_number
@@ -18,11 +20,11 @@ from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
+from al_pipeline.loop.classes import bring_up, check_project, classes_of, classes_of_round, translated
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.identity import ensure_owned
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.restore import push_again
-from al_pipeline.loop.samples import StoredSamples, classes_of
+from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.withdrawals import withdraw_answered, withdraw_copies, withdraw_deleted
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
@@ -48,16 +50,10 @@ def labeling_project(
 
     A project that is new, or was set back in time, gets the unanswered tasks of all rounds anew.
     """
-    from al_pipeline.labelstudio.config import Interface
-    from al_pipeline.labelstudio.guideline import guideline
-
     settings, client = deployment.settings, deployment.label_studio
-    names = classes_of(image_pool, settings)
+    classes = classes_of(deployment, image_pool)
     settings.published_images.mkdir(parents=True, exist_ok=True)
-    told = guideline(settings.instructions, settings.examples, names, settings.published_images)
-    interface = Interface(names, told, settings.unsure_class)
-    title = settings.label_studio_project
-    project = ensure_owned(deployment.ledger, client, title, interface, overlap=settings.overlap)
+    project = bring_up(deployment, classes)
     project_id = project.project_id
     client.connect_images(project_id, settings.label_studio_images or str(settings.published_images))
     unanswered = client.tasks(project_id, unanswered=True)
@@ -65,11 +61,11 @@ def labeling_project(
     withdraw_answered(deployment.ledger, client, project.source, unanswered, policy.min_votes)
     url = deployment.project_url(project_id)
     return dg.MaterializeResult(
-        value={"project_id": project_id, "url": url, "classes": names},
+        value={"project_id": project_id, "url": url, "classes": list(classes.names)},
         metadata={
             "project": dg.MetadataValue.url(url),
             "project_id": project_id,
-            "classes": len(names),
+            "classes": len(classes.names),
             "rounds_again": len(again),
         },
     )
@@ -93,7 +89,12 @@ def pull_annotations(
         return 0
     refuse_other_keys(context, ledger)
     key, client, project = context.partition_key, deployment.label_studio, deployment.project(context.run_id)
-    number, project_id = round_number(key), project.project_id
+    number, project_id, classes = round_number(key), project.project_id, classes_of(deployment, image_pool)
+    try:
+        check_project(deployment, project_id, classes)
+    except InputError as error:
+        # What people answer now would be frozen as no labels.
+        raise dg.Failure(str(error), allow_retries=False) from error
     new = pull(ledger, client, project_id, source=project.source, round_key=key, min_seconds=policy.min_seconds)
     unanswered = client.tasks(project_id, unanswered=True) if number else []
     if push_again(deployment, project, image_pool, policy, unanswered, context.log, before=number):
@@ -101,8 +102,7 @@ def pull_annotations(
     copies = withdraw_copies(ledger, client, project_id, number, unanswered)
     lost = withdraw_answered(ledger, client, project.source, unanswered, policy.min_votes)
     gone = withdraw_deleted(ledger, client, project_id, number, unanswered)
-    names, overlap = classes_of(image_pool, deployment.settings), deployment.settings.overlap
-    unusable = withdraw_unusable(ledger, number, names, policy, overlap)
+    unusable = withdraw_unusable(ledger, number, classes.names, policy, deployment.settings.overlap)
     context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone) + len(unusable))
     for why, count in pd.Series(unusable, dtype=object).value_counts().items():
         context.log.info("%d tasks withdrawn because %s", count, why)
@@ -118,6 +118,13 @@ def pull_annotations(
     return new
 
 
+class Agreed(NamedTuple):
+    """What people agree on, in which classes."""
+
+    found: Consensus
+    classes: ClassSet
+
+
 @dg.op
 def agree_on_labels(
     context: dg.OpExecutionContext,
@@ -127,10 +134,10 @@ def agree_on_labels(
     round_config: dg.ResourceParam[RoundSettings],
     new_events: int,
     image_pool: pd.DataFrame,
-) -> Consensus:
+) -> Agreed:
     """Turn votes into labels: the latest answer of each person counts, disputes are left out."""
-    names = classes_of(image_pool, deployment.settings)
-    answers = deployment.ledger.answers(purpose="query")
+    classes = classes_of_round(deployment, image_pool, context.partition_key)
+    names, answers = list(classes.names), deployment.ledger.answers(purpose="query", class_set=classes)
     agreed = consensus(answers, class_names=names, min_votes=policy.min_votes)
     if policy.consensus == "crowdlab":
         from al_pipeline.core.labels.label_quality import weigh_annotators
@@ -139,7 +146,7 @@ def agree_on_labels(
         agreed = weigh_annotators(agreed, answers, names, samples.features, seed=round_config.seed)
     if len(agreed.outside):
         context.log.warning("%d answers name no class of %s and are left out", len(agreed.outside), names)
-    return agreed
+    return Agreed(agreed, classes)
 
 
 @dg.op(
@@ -153,33 +160,36 @@ def agree_on_labels(
 def freeze_labels(
     context: dg.OpExecutionContext,
     deployment: dg.ResourceParam[Deployment],
-    agreed: Consensus,
+    agreed: Agreed,
     new_events: int,
     image_pool: pd.DataFrame,
 ) -> Iterator[Any]:
     """Store the labels as the snapshot of this round, a round that has one keeps it; then check it."""
-    ledger, key = deployment.ledger, context.partition_key
+    ledger, key, (found, classes) = deployment.ledger, context.partition_key, agreed
     frozen = ledger.has_snapshot(key)
-    labels = ledger.snapshot(key, agreed.labels)
-    number, planned = round_number(key), ledger.planned()
+    labels = ledger.snapshot(key, found.labels, class_set=classes.version)
+    number, planned, answers = round_number(key), ledger.planned(), ledger.answers(purpose="query", class_set=classes)
+    planned["predicted"] = translated(planned["predicted"], classes)
     before = ledger.frozen_labels(round_key(number - 1)) if number else None
+    if before is not None:
+        before["label"] = translated(before["label"], classes)
     metadata = {
         "labels": len(labels),
         "n_changed": 0 if before is None else len(changed_labels(before, labels)),
         "new_events": new_events,
-        "skipped": len(agreed.skipped),
+        "skipped": len(found.skipped),
         "frozen_before": frozen,
-        **people(ledger.answers(purpose="query"), agreed, planned, classes_of(image_pool, deployment.settings)),
+        **people(answers, found, planned, classes.names),
         "labels_hash": labels_hash(labels),
         "per_class": dg.MetadataValue.json({k: int(v) for k, v in labels["label"].value_counts().items()}),
         "dagster/row_count": len(labels),
     }
     yield dg.Output(labels, "result", metadata=metadata)
-    yield from check_labels(labels, image_pool, planned, classes_of(image_pool, deployment.settings))
+    yield from check_labels(labels, image_pool, planned, classes.names)
 
 
 def check_labels(
-    labels: pd.DataFrame, manifest: pd.DataFrame, planned: pd.DataFrame, names: list[str]
+    labels: pd.DataFrame, manifest: pd.DataFrame, planned: pd.DataFrame, names: Sequence[str]
 ) -> Iterator[dg.AssetCheckResult]:
     """Look that nothing of the holdout is trained on, every label is a class, and there are two to tell apart.
 

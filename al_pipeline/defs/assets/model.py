@@ -14,8 +14,9 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import CHECKPOINT
 from al_pipeline.defs.metadata import picture
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.samples import StoredSamples, classes_of
+from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.train import TrainingOptions, TrainingResult
@@ -52,7 +53,8 @@ def checkpoint(
     from al_pipeline.core.turn import learn
 
     import_seconds = time.monotonic() - began
-    number, names = round_number(context.partition_key), classes_of(image_pool, deployment.settings)
+    number = round_number(context.partition_key)
+    names = classes_of_round(deployment, image_pool, context.partition_key).names
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
     ids, labels = labeled_pool["sample_id"].tolist(), labeled_pool["label"].tolist()
     learned = sorted(set(labels))

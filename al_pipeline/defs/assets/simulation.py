@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.pool import class_names
 from al_pipeline.core.evaluation.metrics import TITLES
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies import available
@@ -13,7 +14,7 @@ from al_pipeline.core.strategies.options import BatchOptions, RoundSettings
 from al_pipeline.core.study.plan import Plan, StudyOptions
 from al_pipeline.defs.resources import launchpad
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.samples import StoredSamples, classes_of
+from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
     from al_pipeline.core.study.simulate import Embedded, KnownSamples
@@ -63,7 +64,9 @@ def simulation(
     dimensions = context.partition_key.keys_by_dimension  # type: ignore[attr-defined]
     strategy, seed = dimensions[STRATEGY], int(dimensions[SEED])
     plan = _plan(config, round_config, training, strategy, seed)
-    samples = known(image_pool, classes_of(image_pool, deployment.settings))
+    # A study asks nobody: its classes are the folders, whatever people have made of theirs.
+    names = class_names(image_pool, deployment.settings.classes, deployment.settings.images)
+    samples = known(image_pool, names)
     stored = StoredSamples(image_pool, deployment, training, seed, context.log)
     features = _features(stored, samples, plan)
     with one_thread():

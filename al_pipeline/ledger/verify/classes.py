@@ -19,7 +19,7 @@ def class_history(connection: sa.Connection) -> Iterator[str]:
     before = None
     for row in rows:
         name = f"class set {row.version}"
-        problems = [f"{name}: {problem}" for problem in _form(row.names, row.meaning)]
+        problems = [f"{name}: {problem}" for problem in _form(row.names, row.became)]
         if before is not None and before.version == row.version - 1 and not problems:
             if row.made_at < before.made_at:
                 problems.append(f"{name} was made before class set {before.version}")
@@ -35,7 +35,7 @@ def class_history(connection: sa.Connection) -> Iterator[str]:
 DECLARE = "declare"
 
 
-def _form(names: Any, meaning: Any) -> Iterator[str]:
+def _form(names: Any, became: Any) -> Iterator[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         yield f"its classes are {names!r}, which is no list of names"
         return
@@ -43,24 +43,24 @@ def _form(names: Any, meaning: Any) -> Iterator[str]:
         yield f"a class is in it twice: {', '.join(names)}"
     if len(names) < 2:
         yield f"it has {len(names)} classes, and needs two"
-    if not isinstance(meaning, dict):
-        yield f"its names mean {meaning!r}, which is no mapping"
+    if not isinstance(became, dict):
+        yield f"its former names became {became!r}, which is no mapping"
         return
-    for name, today in meaning.items():
-        if name in names and today != name:
-            yield f"the class {name!r} means {today!r}, and not itself"
-        elif today is not None and today not in names:
-            yield f"{name!r} means {today!r}, which is no class of it"
+    for name, new in became.items():
+        if name in names:
+            yield f"{name!r} became {new!r}, and is a class of it"
+        elif new is not None and new not in names and new not in became:
+            yield f"{name!r} became {new!r}, which is no class of it and never was"
 
 
 def _step(before: sa.Row, row: sa.Row) -> str | None:
     """Return what is wrong with a version, given the one before; None if it follows from it."""
-    known = ClassSet(tuple(before.names), before.meaning, before.version)
+    known = ClassSet(tuple(before.names), before.became, before.version)
     try:
         made = _made(known, row.action, row.arguments, row.names)
     except (InputError, KeyError, TypeError, ValueError) as error:
         return f"comes from `{row.action}` with {row.arguments}, which cannot be: {error}"
-    if (list(made.names), dict(made.meaning)) == (row.names, row.meaning):
+    if (list(made.names), dict(made.became)) == (row.names, row.became):
         return None
     return (
         f"is {', '.join(row.names)}, but `{row.action}` with {row.arguments} makes {', '.join(made.names)} of the one "
@@ -71,12 +71,9 @@ def _step(before: sa.Row, row: sa.Row) -> str | None:
 def _made(known: ClassSet, action: str, arguments: Mapping[str, Any], names: list[str]) -> ClassSet:
     """Do again what was done."""
     if action == DECLARE:
-        gone = {name: None for name in known.names if name not in names}
-        return ClassSet(tuple(names), gone if gone or set(names) != set(known.names) else known.meaning)
+        return known.replaced_by(names)
     if action == "add":
-        for name in arguments["names"] if "names" in arguments else [arguments["name"]]:
-            known = known.add(name)
-        return known
+        return known.add(*arguments["names"])
     order = {"rename": ("old", "new"), "merge": ("olds", "into"), "split": ("old", "into"), "remove": ("name",)}
     if action not in order:
         raise ValueError("there is no such action")

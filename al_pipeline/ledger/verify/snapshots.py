@@ -74,8 +74,8 @@ def snapshots(connection: sa.Connection) -> Iterator[str]:
 def _snapshots(connection: sa.Connection) -> Iterator[tuple[Frozen, str]]:
     table, event, header = class_sets.c, annotation_events.c, label_snapshots.c
     of_version = {
-        version: ClassSet(tuple(names), meaning, version)
-        for version, names, meaning in connection.execute(sa.select(table.version, table.names, table.meaning))
+        version: ClassSet(tuple(names), became, version)
+        for version, names, became in connection.execute(sa.select(table.version, table.names, table.became))
     }
     last = sa.select(event.first_seen_round, sa.func.max(event.pulled_at)).group_by(event.first_seen_round)
     pulled = {key: moment for key, moment in connection.execute(last) if key is not None}

@@ -32,11 +32,11 @@ def event(number: int, raw: dict[str, Any]) -> str:
     return f"UPDATE annotation_events SET raw = '{json.dumps(raw)}' WHERE annotation_id = {number}"
 
 
-def class_set(version: int, action: str, arguments: Any, names: Any, meaning: Any, made_at: str = "2090-01-01") -> str:
+def class_set(version: int, action: str, arguments: Any, names: Any, became: Any, made_at: str = "2090-01-01") -> str:
     """A further version of the classes."""
-    values = ", ".join(f"'{json.dumps(each)}'" for each in (arguments, names, meaning))
+    values = ", ".join(f"'{json.dumps(each)}'" for each in (arguments, names, became))
     return (
-        "INSERT INTO class_sets (version, made_at, action, arguments, names, meaning) "
+        "INSERT INTO class_sets (version, made_at, action, arguments, names, became) "
         f"VALUES ({version}, '{made_at} 00:00:00', '{action}', {values})"
     )
 
@@ -49,7 +49,6 @@ def empty_snapshot(created_at: str, version: int) -> str:
     return f"INSERT INTO label_snapshots ({columns}) VALUES ('r0000', {since}, '{digest}', {version})"
 
 
-CATS_AND_DOGS = {"cat": "cat", "dog": "dog"}
-KITTENS = {"cat": "kitten", "kitten": "kitten", "dog": "dog"}
+KITTENS = {"cat": "kitten"}
 NO_ORIGIN = {"from_name": "label", "value": {"choices": ["cat"]}}
 GUESS = shown(12) | {"result": [NO_ORIGIN], "parent_prediction": 5, "lead_time": None}

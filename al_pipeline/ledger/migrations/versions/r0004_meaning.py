@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("action", sa.String(16), nullable=False),
         sa.Column("arguments", sa.JSON, nullable=False),
         sa.Column("names", sa.JSON, nullable=False),
-        sa.Column("meaning", sa.JSON, nullable=False),
+        sa.Column("became", sa.JSON, nullable=False),
     )
     _fill()
     op.drop_index("ix_annotations_votes", "annotations")
