@@ -98,6 +98,11 @@ class Views:
         """
         return self._frame(queries.planned(round_key, columns), {name: frames.PLANNED[name] for name in columns})
 
+    def count_planned(self, round_key: str) -> int:
+        """Return how many tasks a round has planned."""
+        query = sa.select(sa.func.count()).select_from(planned_tasks).where(planned_tasks.c.round == round_key)
+        return self._rows(query)[0][0]
+
     def pushed_at(self, round_key: str) -> datetime | None:
         """Return when the last of a round's tasks was recorded as pushed, None if none is."""
         query = sa.select(sa.func.max(planned_tasks.c.pushed_at)).where(planned_tasks.c.round == round_key)

@@ -11,6 +11,7 @@ from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import Consensus, consensus, current_answers
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
+from al_pipeline.ledger.queries import NO_ANSWERS
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.classes import translated
 
@@ -52,7 +53,12 @@ def changed_labels(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
 
 
 def answered_samples(
-    ledger: "Ledger", key: str, min_votes: int, class_names: Sequence[str] | None = None
+    ledger: "Ledger",
+    key: str,
+    min_votes: int,
+    class_names: Sequence[str] | None = None,
+    *,
+    given: pd.DataFrame | None = None,
 ) -> dict[str, bool]:
     """Return the samples of a round that people have dealt with, as far as pulled: True for a label, False for a skip.
 
@@ -69,9 +75,14 @@ def answered_samples(
         People who have to have answered a sample, and votes of a label: people, however often one of them answers.
     class_names : sequence of str, optional
         Only these values are votes; by default all that were given.
+    given : DataFrame, optional
+        `Ledger.answers` about this round's samples, where they were read already.
     """
-    answers, planned = ledger.answers(round_key=key), ledger.planned(key, columns=PURPOSES)
+    answers = ledger.answers(round_key=key) if given is None else given[~given["kind"].isin(NO_ANSWERS)]
+    planned = ledger.planned(key, columns=PURPOSES)
     reviews = planned.loc[planned["purpose"] == REVIEW, "sample_id"]
+    # A task that was made by hand asks nothing of ours.
+    answers = answers[answers["purpose"].notna()]
     named = answers["kind"].isin(VOTES) & answers["value"].notna()
     here = answers[(answers["round"] == key) & (named | answers["kind"].isin(DEALT_WITH))]
     current = current_answers(answers)

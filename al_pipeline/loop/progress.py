@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, awaited_round, round_key
-from al_pipeline.loop.again import reasons
+from al_pipeline.loop.again import GUESSED, reasons
 from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.classes import obstacle
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull_news
 from al_pipeline.loop.remarks import remarks
 
-# What is read of a round's plan at every tick.
-PROGRESS = ("sample_id", "purpose", "task_id")
+# What is read of a round's plan when anything has changed.
+PROGRESS = ("sample_id", "task_id")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class _Progress:
     The obstacle is why their answers would be no labels.
     """
 
+    labels_total: int
     labeled: int = 0
     skipped: int = 0
     missing: int = 0
@@ -54,11 +55,9 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
         Label Studio could not be read.
     """
     key, ledger = round_key(number), deployment.ledger
-    planned = ledger.planned(key, columns=PROGRESS)
-    awaited = awaited_round(number, policy)
-    before = planned if awaited in {None, number} else ledger.planned(round_key(number - 1), columns=PROGRESS)
-    ahead = before is not planned and not before.empty
-    if ahead:
+    planned = ledger.count_planned(key)
+    before = 0 if awaited_round(number, policy) in {None, number} else ledger.count_planned(round_key(number - 1))
+    if before:
         key, planned = round_key(number - 1), before
     progress = _progress(deployment, policy, planned, key)
     return Facts(
@@ -66,7 +65,7 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
             round_number=number,
             run_state="succeeded",
             attempts=attempts,
-            planned=len(planned),
+            planned=planned,
             labeled=progress.labeled,
             skipped=progress.skipped,
             withdrawn=progress.missing,
@@ -74,12 +73,12 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
             opened_at=ledger.pushed_at(key),
             unlabeled_left=max(0, ledger.count_samples("pool") - ledger.count_asked()),
             obstacle=progress.obstacle,
-            ahead=ahead,
-            labels_total=ledger.count_labels(policy.min_votes),
+            ahead=before > 0,
+            labels_total=progress.labels_total,
         ),
         counts={
             "round": key,
-            "planned": len(planned),
+            "planned": planned,
             "labeled": progress.labeled,
             "skipped": progress.skipped,
             "missing": progress.missing,
@@ -88,48 +87,46 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
     )
 
 
-def _progress(deployment: Deployment, policy: RoundPolicy, planned: pd.DataFrame, key: str) -> _Progress:
+def _progress(deployment: Deployment, policy: RoundPolicy, planned: int, key: str) -> _Progress:
     """Pull what is new, and count in the ledger what people have done with a round, and what is gone."""
-    if planned.empty:
-        return _Progress()
-    client, project, ledger = deployment.label_studio, deployment.project(), deployment.ledger
+    ledger = deployment.ledger
+    if not planned:
+        return _Progress(ledger.count_labels(policy.min_votes))
+    client, project = deployment.label_studio, deployment.project()
     counts = pull_news(ledger, client, project.project_id, source=project.source, min_seconds=policy.min_seconds)
-    class_set = ledger.class_set()
+    classes, event = ledger.class_set(), ledger.newest_event()
     # Whatever this depends on: while it stays, so does what was counted.
-    seen = (
-        key,
-        project.source,
-        policy,
-        counts.tasks,
-        ledger.newest_event(),
-        class_set and class_set.version,
-        len(planned),
-    )
+    seen = (key, project.source, policy, counts.tasks, event, classes and classes.version, planned)
     if deployment.counted is None or deployment.counted[0] != seen:
-        names = None if class_set is None else class_set.names
-        deployment.counted = seen, _count(deployment, project.project_id, policy, planned, key, names)
-    problem = None if class_set is None else obstacle(class_set, counts.label_config)
+        names = None if classes is None else classes.names
+        deployment.counted = seen, _count(deployment, project.project_id, policy, key, names)
+    problem = None if classes is None else obstacle(classes, counts.label_config)
     return replace(deployment.counted[1], obstacle=problem)
 
 
 def _count(
-    deployment: Deployment,
-    project_id: int,
-    policy: RoundPolicy,
-    planned: pd.DataFrame,
-    key: str,
-    names: Sequence[str] | None,
+    deployment: Deployment, project_id: int, policy: RoundPolicy, key: str, names: Sequence[str] | None
 ) -> _Progress:
     from al_pipeline.labelstudio.push import missing_samples
 
-    ledger, asked, overlap = deployment.ledger, set(planned["sample_id"]), deployment.settings.overlap
-    known = answered_samples(ledger, key, policy.min_votes, names)
-    tasks = {row.sample_id: None if pd.isna(row.task_id) else int(row.task_id) for row in planned.itertuples()}
+    ledger, overlap = deployment.ledger, deployment.settings.overlap
+    planned, given = ledger.planned(key, columns=PROGRESS), ledger.answers(round_key=key, nobodys=True)
+    asked = set(planned["sample_id"])
+    known = answered_samples(ledger, key, policy.min_votes, names, given=given)
+    tasks = {
+        sample: None if pd.isna(task) else int(task)
+        for sample, task in zip(planned["sample_id"], planned["task_id"], strict=True)
+    }
     missing = missing_samples(deployment.label_studio, project_id, key, tasks) - known.keys()
-    given = ledger.answers(round_key=key, nobodys=True)
     stuck = reasons(given, planned.assign(round=key), names, policy, overlap)
-    again = stuck.keys() - known.keys() - missing
+    # A guess that was made an answer can be deleted: whoever reads the remark does so, or answers.
+    again = {sample for sample, why in stuck.items() if why != GUESSED} - known.keys() - missing
     labeled = sum(known[sample] for sample in known.keys() & asked)
     return _Progress(
-        labeled, len(known.keys() & asked) - labeled, len(missing), len(again), remarks(given, key, names, stuck)
+        labels_total=ledger.count_labels(policy.min_votes),
+        labeled=labeled,
+        skipped=len(known.keys() & asked) - labeled,
+        missing=len(missing),
+        again=len(again),
+        remarks=remarks(given, key, names, stuck),
     )

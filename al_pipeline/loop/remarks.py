@@ -11,7 +11,7 @@ from al_pipeline.loop.again import EMPTY, GONE, TWICE
 SHOWN = 3
 # Whoever changes an answer sooner may have meant the next task: the last one's keys stay live.
 SOON = pd.Timedelta(minutes=1)
-# A submit stores the two moments microseconds apart, a busy server milliseconds; nobody answers twice in so short a time.
+# A submit stores the two moments microseconds apart, on a busy server milliseconds. Nobody answers twice so soon.
 AT_ONCE = pd.Timedelta(milliseconds=300)
 
 
