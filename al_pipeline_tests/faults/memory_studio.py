@@ -121,7 +121,7 @@ class MemoryStudio(LabelStudio):
         self._offset = timedelta(0)
         self._fault: tuple[int, FailureKind] | None = None
         self._visit: tuple[int, Callable[[], object]] | None = None
-        self.state = State(overlap=overlap)
+        self.state = State(overlap=overlap, label_config=label_config(Interface(("cat", "dog"))))
         self._user("ann")
         self.requests = 0
 
