@@ -27,6 +27,8 @@ ANNOTATION_FIELDS = (
     "id,data,annotations,result,completed_by,was_cancelled,ground_truth,lead_time,created_at,updated_at,"
     "parent_prediction,parent_annotation,import_id"
 )
+# Label Studio's name for everybody who was taken out of the organization.
+REMOVED = "Deleted"
 Conditions = Sequence[dict[str, Any]]
 
 
@@ -364,10 +366,16 @@ class LabelStudio:
         if raw.get("import_id") is not None:
             # The server gives it to whoever has the number that its author had elsewhere.
             return unknown_author(raw["import_id"])
+        if person is None:
+            return unknown_author(raw["id"])
         if person not in self._usernames:
-            users = self.connection.read("list the users", lambda: self.connection.sdk.users.list())
-            self._usernames = {user.id: user.email for user in users if user.id and user.email}
+            self._usernames = self._logins()
         return self._usernames.get(person) or unknown_author(raw["id"])
+
+    def _logins(self) -> dict[int, str]:
+        """Return the login of each person; everybody who was taken out of the organization is shown by one name."""
+        users = self.connection.read("list the users", lambda: self.connection.sdk.users.list())
+        return {user.id: user.email for user in users if user.id and user.email and user.email != REMOVED}
 
 
 def _project(raw: Any) -> Project:
