@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.client import LabelStudio
@@ -41,7 +42,7 @@ class Clock:
 
 @dataclass
 class Task:
-    """One task, its annotations as the API shows them, and those that somebody has deleted from it."""
+    """One task, its annotations and predictions as the API shows them, and what somebody has deleted from it."""
 
     id: int
     data: dict[str, Any]
@@ -49,6 +50,9 @@ class Task:
     updated_at: datetime
     annotations: list[dict[str, Any]] = field(default_factory=list)
     retracted: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    # An import counts whoever has skipped a task as one who has answered it.
+    imported_people: int = 0
 
     @property
     def skips(self) -> int:
@@ -66,7 +70,7 @@ class Task:
             }
         )
 
-    def answers(self) -> TaskAnswers:
+    def answers(self, annotator: Callable[[dict[str, Any]], str]) -> TaskAnswers:
         """Return what a list of tasks with annotations tells."""
         return TaskAnswers(
             task_id=self.id,
@@ -74,7 +78,7 @@ class Task:
             created_at=self.created_at,
             updated_at=self.updated_at,
             annotations=[
-                parse_annotation(dict(raw), task_id=self.id, data=self.data, annotator=raw["completed_by"])
+                parse_annotation(dict(raw), task_id=self.id, data=self.data, annotator=annotator(raw))
                 for raw in self.annotations
             ],
         )
@@ -86,6 +90,13 @@ class State:
 
     tasks: dict[int, Task] = field(default_factory=dict)
     next_annotation: int = 1
+    next_prediction: int = 1
+    # Who has an account, by login; ids are never given out again, and who was removed keeps theirs without a name.
+    users: dict[str, int] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    next_user: int = 1
+    label_config: str = ""
+    overlap: int = 1
     title: str = "memory"
     description: str = ""
     created_at: datetime = START
@@ -100,16 +111,18 @@ class MemoryStudio(LabelStudio):
         The server's own may be wrong, see `set_clock`.
     page, import_chunk : int
         Tasks per request.
+    overlap : int
+        People who are given each task.
     """
 
-    def __init__(self, clock: Clock, *, page: int = 1000, import_chunk: int = 250) -> None:
+    def __init__(self, clock: Clock, *, page: int = 1000, import_chunk: int = 250, overlap: int = 1) -> None:
         super().__init__("http://memory.example.com", "no token is needed")
         self._clock, self._page_size, self._import_chunk = clock, page, import_chunk
         self._offset = timedelta(0)
         self._fault: tuple[int, FailureKind] | None = None
         self._visit: tuple[int, Callable[[], object]] | None = None
-        self.state = State()
-        self.label_config = label_config(Interface(("cat", "dog")))
+        self.state = State(overlap=overlap, label_config=label_config(Interface(("cat", "dog"))))
+        self._user("ann")
         self.requests = 0
 
     # What the client asks.
@@ -119,16 +132,16 @@ class MemoryStudio(LabelStudio):
         return found if found.title == title else None
 
     def ensure_project(self, title: str, interface: Interface, *, overlap: int = 1, identity: str | None = None) -> int:
-        def create() -> None:
-            self.state = State(title=title, description=signed("", identity) if identity else "", created_at=self.now())
+        def bring_up() -> None:
+            state = self.state
+            if state.title != title:
+                state.title, state.created_at = title, self.now()
+                state.description = signed("", identity) if identity else ""
+            state.label_config, state.overlap = label_config(interface), overlap
 
-        def change() -> int:
-            self.label_config = label_config(interface)
-            return PROJECT
-
-        if self.find_project(title) is None:
-            self._request(create)
-        return self._request(change)
+        self.find_project(title)
+        self._request(bring_up)
+        return PROJECT
 
     def project(self, project_id: int) -> Project:
         state = self.state
@@ -155,7 +168,7 @@ class MemoryStudio(LabelStudio):
                 skipped=sum(skips),
                 # The header that tells the time knows no fractions of a second.
                 at=self.now().replace(microsecond=0),
-                label_config=self.label_config,
+                label_config=self.state.label_config,
             )
 
         return self._request(count)
@@ -192,7 +205,7 @@ class MemoryStudio(LabelStudio):
 
     def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
         for page in self._listing(lambda task: updated_since is None or task.updated_at > updated_since):
-            yield [task.answers() for task in page]
+            yield [task.answers(self._annotator) for task in page]
 
     def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[Annotation]:
         pages = self.answers(project_id, updated_since=updated_since)
@@ -200,7 +213,7 @@ class MemoryStudio(LabelStudio):
 
     def import_tasks(self, project_id: int, payloads: Sequence[dict[str, Any]]) -> list[int]:
         def create(chunk: Sequence[dict[str, Any]]) -> list[int]:
-            return [self._create(payload["data"]) for payload in chunk]
+            return [self._create(payload["data"], payload.get("predictions", ())) for payload in chunk]
 
         chunks = [payloads[i : i + self._import_chunk] for i in range(0, len(payloads), self._import_chunk)]
         return [task for chunk in chunks for task in self._request(lambda chunk=chunk: create(chunk))]
@@ -220,28 +233,113 @@ class MemoryStudio(LabelStudio):
 
     def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0, annotator: str = "ann") -> int:
         choices = [] if name is None else [name]
-        return self._request(lambda: self.answer(task_id, choices, name is None, annotator, lead_time))
+        return self._request(lambda: self.answer(task_id, choices, name is None, annotator, lead_time or None))
+
+    def _logins(self) -> dict[int, str]:
+        state = self.state
+        return self._request(lambda: {i: name for name, i in state.users.items() if name not in state.removed})
 
     # What people do; none of it is a request of the client, and none of it fails.
 
     def answer(
-        self, task_id: int, choices: Sequence[str], skip: bool = False, annotator: str = "ann", lead_time: float = 0.0
+        self,
+        task_id: int,
+        choices: Sequence[str],
+        skip: bool = False,
+        annotator: str = "ann",
+        lead_time: float | None = None,
     ) -> int:
         """Annotate a task and return the annotation's id."""
-        task, now, made = self._task(task_id), self.now(), self.state.next_annotation
-        self.state.next_annotation += 1
-        stamps = {"created_at": now.isoformat(), "updated_at": now.isoformat()}
-        who = {"completed_by": annotator, "lead_time": lead_time, "ground_truth": False}
-        task.annotations.append({"id": made, "was_cancelled": skip, "result": _result(choices)} | who | stamps)
+        task = self._task(task_id)
+        made = self._annotate(task, _result(choices), self._user(annotator), was_cancelled=skip, lead_time=lead_time)
         task.updated_at = self.now()
         return made
 
-    def change(self, annotation_id: int, choices: Sequence[str], skip: bool = False) -> None:
-        """Answer anew in place of an answer."""
+    def change(
+        self, annotation_id: int, choices: Sequence[str], skip: bool = False, lead_time: float | None = None
+    ) -> None:
+        """Answer anew in place of an answer; whoever does, its author stays."""
         task, annotation = self.find(annotation_id)
         changed = {"updated_at": self.now().isoformat(), "was_cancelled": skip, "result": _result(choices)}
-        annotation.update(changed)
+        annotation.update(changed | ({} if lead_time is None else {"lead_time": lead_time}))
         task.updated_at = self.now()
+
+    def accept_guesses(self, task_ids: Sequence[int], annotator: str = "ann") -> list[int]:
+        """Create annotations from the predictions of tasks that have brought none yet."""
+        made: list[int] = []
+        for task in map(self._task, task_ids):
+            used = {annotation["parent_prediction"] for annotation in task.annotations}
+            for guess in [each for each in task.predictions if each["id"] not in used]:
+                result = deepcopy(guess["result"])
+                made.append(self._annotate(task, result, self._user(annotator), parent_prediction=guess["id"]))
+                task.updated_at = self.now()
+        return made
+
+    def delete_predictions(self, task_ids: Sequence[int]) -> None:
+        """Delete what a model has guessed; what was made from it forgets that, and no time moves."""
+        for task in map(self._task, task_ids):
+            task.predictions.clear()
+            for annotation in task.annotations:
+                annotation["parent_prediction"] = None
+
+    def delete_user(self, name: str) -> None:
+        """Delete an account: what its owner said stays, and is nobody's; no time moves."""
+        self._usernames = {}
+        gone = self.state.users.pop(name)
+        self.state.removed.discard(name)
+        for annotation in [each for task in self.state.tasks.values() for each in task.annotations]:
+            if annotation["completed_by"] == gone:
+                annotation["completed_by"] = None
+
+    def remove_member(self, name: str) -> None:
+        """Take somebody out of the organization: from then on everybody who was is shown by the same name."""
+        self._user(name)
+        self._usernames = {}
+        self.state.removed.add(name)
+
+    def export(self) -> list[dict[str, Any]]:
+        """Return all tasks with their annotations as an export has them."""
+        return [
+            {"id": task.id, "data": deepcopy(task.data), "annotations": deepcopy(task.annotations)}
+            for task in self.state.tasks.values()
+        ]
+
+    def import_export(self, exported: Sequence[dict[str, Any]]) -> list[int]:
+        """Import tasks with annotations: all of it is new, but for who has a number now and which annotation it was."""
+        known, made = {*self.state.users.values()}, list[int]()
+        for row in exported:
+            for raw in row["annotations"]:
+                if raw["completed_by"] is not None and raw["completed_by"] not in known:
+                    raise LabelStudioError(f"completed_by={raw['completed_by']} is not a valid annotator's ID")
+        for row in exported:
+            made.append(self._create(deepcopy(row["data"]), ()))
+            task = self.state.tasks[made[-1]]
+            for raw in row["annotations"]:
+                # As Label Studio does on SQLite: after the newest that is there, not after the last that was made.
+                there = [each["id"] for other in self.state.tasks.values() for each in other.annotations]
+                kept = {name: deepcopy(raw[name]) for name in ("was_cancelled", "lead_time", "ground_truth")}
+                who = raw["completed_by"] or self._user("ann")
+                self._annotate(
+                    task, deepcopy(raw["result"]), who, id=max(there, default=0) + 1, import_id=raw["id"], **kept
+                )
+            task.imported_people = len({raw["completed_by"] for raw in row["annotations"]})
+        return made
+
+    def edit_config(self, config: str) -> None:
+        """Save another labeling interface; only a control that has been answered with cannot go."""
+        there = {(part.attrib.get("name"), part.tag.lower()) for part in ElementTree.fromstring(config).iter()}
+        for annotation in [each for task in self.state.tasks.values() for each in task.annotations]:
+            for part in annotation["result"]:
+                if (part["from_name"], part["type"]) not in there:
+                    raise LabelStudioError("Created annotations are incompatible with provided labeling schema")
+        self.state.label_config = config
+
+    def gives(self, task_id: int, annotator: str) -> bool:
+        """Say whether somebody who asks for the next task may get this one."""
+        task, given = self._task(task_id), [each["completed_by"] for each in self._task(task_id).annotations]
+        if self._user(annotator) in given or task.imported_people >= self.state.overlap:
+            return False
+        return len(given) - task.skips < self.state.overlap
 
     def retract(self, annotation_id: int) -> None:
         """Delete an annotation."""
@@ -256,7 +354,8 @@ class MemoryStudio(LabelStudio):
 
     def double(self, task_id: int) -> int:
         """Import a task once more by hand."""
-        return self._create(dict(self._task(task_id).data))
+        task = self._task(task_id)
+        return self._create(dict(task.data), task.predictions)
 
     # What happens to the server.
 
@@ -276,9 +375,18 @@ class MemoryStudio(LabelStudio):
         """Be as at the time of the backup. Ids that were given out since are given out again."""
         self.state = deepcopy(backup)
 
+    def make_anew(self) -> None:
+        """Be another project with the same title, made after the old one was deleted; tasks get their old ids."""
+        title, config, overlap = self.state.title, self.state.label_config, self.state.overlap
+        self.delete_project()
+        self.state.title, self.state.label_config, self.state.overlap = title, config, overlap
+        self.state.created_at = self.now()
+
     def delete_project(self) -> None:
-        """Have no project; the next gets the id of this one."""
-        self.state = State(title="")
+        """Have no project; the next gets the id of this one, and its tasks get those of its tasks."""
+        old = self.state
+        self.state = State(title="", users=old.users, removed=old.removed, next_user=old.next_user)
+        self.state.next_annotation, self.state.next_prediction = old.next_annotation, old.next_prediction
 
     def lose_all_tasks(self) -> None:
         """Forget all tasks, as when somebody deletes them all; their ids are given out again."""
@@ -332,11 +440,40 @@ class MemoryStudio(LabelStudio):
                 return
             last = tasks[-1].id
 
-    def _create(self, data: dict[str, Any]) -> int:
+    def _create(self, data: dict[str, Any], predictions: Sequence[dict[str, Any]] = ()) -> int:
         # As Label Studio does on SQLite: the id of the newest task is given out again when that was deleted.
         made, now = max(self.state.tasks, default=0) + 1, self.now()
-        self.state.tasks[made] = Task(made, data, created_at=now, updated_at=now)
+        task = self.state.tasks[made] = Task(made, data, created_at=now, updated_at=now)
+        for guess in predictions:
+            task.predictions.append({"id": self.state.next_prediction, "result": deepcopy(guess["result"])})
+            self.state.next_prediction += 1
         return made
+
+    def _annotate(self, task: Task, result: list[dict[str, Any]], who: int, **more: Any) -> int:
+        annotation = {
+            "id": self.state.next_annotation,
+            "result": result,
+            "completed_by": who,
+            "was_cancelled": False,
+            "ground_truth": False,
+            "lead_time": None,
+            # The second is taken a few microseconds later.
+            "created_at": self.now().isoformat(),
+            "updated_at": self.now().isoformat(),
+            "parent_prediction": None,
+            "parent_annotation": None,
+            "import_id": None,
+        }
+        task.annotations.append(annotation | more)
+        self.state.next_annotation += 1
+        return task.annotations[-1]["id"]
+
+    def _user(self, name: str) -> int:
+        """Return somebody's number; who has no account gets one."""
+        if name not in self.state.users:
+            self.state.users[name] = self.state.next_user
+            self.state.next_user += 1
+        return self.state.users[name]
 
     def _task(self, task_id: int) -> Task:
         if task_id not in self.state.tasks:

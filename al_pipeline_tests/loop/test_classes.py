@@ -240,7 +240,7 @@ def test_answers_mean_what_their_class_is_today_also_those_that_come_later(home:
 def test_the_project_shows_what_was_changed(home: Home) -> None:
     home.declares("cat", "dog")
     change(home.deployment, "rename", old="cat", new="tabby")
-    assert obstacle(ClassSet(("tabby", "dog")), home.studio.label_config) is None
+    assert obstacle(ClassSet(("tabby", "dog")), home.studio.state.label_config) is None
 
 
 @pytest.mark.parametrize("request_number", range(5))
@@ -260,12 +260,12 @@ def test_a_change_that_fails_is_done_or_not_and_can_be_finished(home: Home, requ
         return
     assert "is stored" in str(error.value)
     assert today.names == ("tabby", "dog")
-    told = obstacle(today, home.studio.label_config)
+    told = obstacle(today, home.studio.state.label_config)
     assert told is not None
     assert "`setup`" in told
     # Whoever comes next brings the project up: a push, setup, another change.
     check_project(home.deployment, PROJECT, today)
-    assert obstacle(today, home.studio.label_config) is None
+    assert obstacle(today, home.studio.state.label_config) is None
 
 
 @pytest.mark.parametrize("repair", ["setup", "change"])
@@ -278,12 +278,12 @@ def test_a_project_that_lags_behind_is_brought_up_by_whatever_comes_next(home: H
         change(home.deployment, "add", names=["ant"])
     today = home.ledger.class_set()
     assert today is not None
-    assert obstacle(today, home.studio.label_config) is None
+    assert obstacle(today, home.studio.state.label_config) is None
 
 
 def test_a_change_waits_for_what_somebody_has_added_by_hand(home: Home) -> None:
     home.declares("cat", "dog")
-    home.studio.label_config = label_config(Interface(("cat", "dog", "zebra")))
+    home.studio.state.label_config = label_config(Interface(("cat", "dog", "zebra")))
     with pytest.raises(InputError, match=r"Nothing was changed.*'zebra'.*`al classes add zebra`"):
         change(home.deployment, "rename", old="cat", new="tabby")
     assert home.history() == [("declare", ("cat", "dog"))]
@@ -352,10 +352,10 @@ def test_a_project_that_shows_something_else_is_an_obstacle_and_gets_no_tasks(
     told = obstacle(classes, config)
     assert told is not None
     assert pd.Series([told]).str.contains(why).all(), told
-    home.studio.label_config = config
+    home.studio.state.label_config = config
     with pytest.raises(InputError, match="no label is frozen and no task made"):
         check_project(home.deployment, PROJECT, classes)
-    assert home.studio.label_config == config
+    assert home.studio.state.label_config == config
 
 
 def test_the_order_the_keys_and_the_layout_are_no_obstacle() -> None:
