@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 AGAIN = "asked again"
 # The sample returns to the pool and may be drawn; whatever has another reason is asked about by the next round.
 SKIPPED = "it was skipped"
-TWICE, GONE, EMPTY, HASTY = (
+TWICE, GONE, EMPTY, HASTY, GUESSED, COPIED = (
     "one person has answered twice, and nobody else is asked",
     "its class is none any more",
     "its answer names no class, or several",
     "it was answered sooner than a person can look",
+    "a guess was made its answer, and nobody else is asked",
+    "its answer is a copy of one that counts no more, and nobody else is asked",
 )
 
 
@@ -47,7 +49,8 @@ def reasons(
     overlap : int
         Answers after which Label Studio gives a task to nobody else.
     """
-    given = given[given["sample_id"].isin(asked["sample_id"])]
+    # A task that was made by hand asks nothing of ours.
+    given = given[given["sample_id"].isin(asked["sample_id"]) & given["purpose"].notna()]
     answers = given[~given["kind"].isin(NO_ANSWERS)]
     people = current_answers(answers)
     names_class = people["value"].notna() if class_names is None else people["value"].isin(list(class_names))
@@ -66,7 +69,7 @@ def reasons(
     found: dict[str, str] = {}
     for sample, rows in theirs[~theirs["sample_id"].isin(labeled)].groupby("sample_id"):
         own, kinds = rows[~rows["kind"].isin(NO_ANSWERS)], set(rows["kind"])
-        full = int((~own["cancelled"].astype(bool)).sum()) >= overlap
+        full, filled = (int((~each["cancelled"].astype(bool)).sum()) >= overlap for each in (own, rows))
         if RETIRED in kinds:
             found[str(sample)] = GONE
         elif "hasty" in kinds and full and quick.get(sample, 0) <= policy.max_skips:
@@ -75,7 +78,9 @@ def reasons(
             found[str(sample)] = EMPTY
         elif full and own["annotator"].duplicated().any():
             found[str(sample)] = TWICE
-        elif sample not in voted and 0 < skips.get(sample, 0) < policy.max_skips:
+        elif filled and kinds & set(NO_ANSWERS):
+            found[str(sample)] = GUESSED if "guess" in kinds else COPIED
+        elif (full or sample not in voted) and 0 < skips.get(sample, 0) < policy.max_skips:
             found[str(sample)] = SKIPPED
     return found
 

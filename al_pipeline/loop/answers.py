@@ -72,6 +72,8 @@ def answered_samples(
     """
     answers, planned = ledger.answers(round_key=key), ledger.planned(key, columns=PURPOSES)
     reviews = planned.loc[planned["purpose"] == REVIEW, "sample_id"]
+    # A task that was made by hand asks nothing of ours.
+    answers = answers[answers["purpose"].notna()]
     named = answers["kind"].isin(VOTES) & answers["value"].notna()
     here = answers[(answers["round"] == key) & (named | answers["kind"].isin(DEALT_WITH))]
     current = current_answers(answers)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, awaited_round, round_key
-from al_pipeline.loop.again import reasons
+from al_pipeline.loop.again import GUESSED, reasons
 from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.classes import obstacle
 from al_pipeline.loop.deployment import Deployment
@@ -128,7 +128,8 @@ def _count(
     missing = missing_samples(deployment.label_studio, project_id, key, tasks) - known.keys()
     given = ledger.answers(round_key=key, nobodys=True)
     stuck = reasons(given, planned.assign(round=key), names, policy, overlap)
-    again = stuck.keys() - known.keys() - missing
+    # A guess that was made an answer can be deleted: whoever reads the remark does so, or answers.
+    again = {sample for sample, why in stuck.items() if why != GUESSED} - known.keys() - missing
     labeled = sum(known[sample] for sample in known.keys() & asked)
     return _Progress(
         labeled, len(known.keys() & asked) - labeled, len(missing), len(again), remarks(given, key, names, stuck)

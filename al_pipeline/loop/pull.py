@@ -158,21 +158,27 @@ def judged(
     """
     authors = {(event.annotation_id, event.created_at): event.annotator for event in known}
     copies = {str(event.sample_id) for event in events if event.import_id is not None and event.sample_id}
-    originals: defaultdict[tuple[int, str | None], list[Annotation]] = defaultdict(list)
+    told: defaultdict[tuple[int, str | None], list[Annotation]] = defaultdict(list)
     # The ledger's first, since Label Studio may have forgotten who it was.
-    for state in [*(state for state, _ in states(copies)), *events] if copies else []:
-        if state.import_id is None:
-            originals[state.annotation_id, state.sample_id].append(state)
-    return [_judged(event, authors, originals) for event in events]
+    originals = [event for event in events if event.import_id is None]
+    for state in [*(state for state, _ in states(copies)), *originals] if copies else []:
+        told[state.annotation_id, state.sample_id].append(state)
+    found: list[Annotation] = []
+    for event in events:
+        found.append(_judged(event, authors, told))
+        if event.import_id is not None:
+            told[event.annotation_id, event.sample_id].append(found[-1])
+    return found
 
 
 def _judged(
-    event: Annotation,
-    authors: dict[tuple[int, datetime], str],
-    originals: Mapping[tuple[int, str | None], list[Annotation]],
+    event: Annotation, authors: dict[tuple[int, datetime], str], told: Mapping[tuple[int, str | None], list[Annotation]]
 ) -> Annotation:
-    first = originals.get((event.import_id, event.sample_id)) if event.import_id is not None else None
-    if first:
+    first = told.get((event.import_id, event.sample_id), []) if event.import_id is not None else []
+    # Label Studio may give the number of a deleted annotation to its own copy.
+    first = [state for state in first if state.created_at != event.created_at]
+    # What is copied may be a copy itself.
+    if first := [state for state in first if state.import_id is None] or first:
         same = any((state.value, state.cancelled) == (event.value, event.cancelled) for state in first)
         return replace(event, annotator=first[0].annotator, kind="copy" if same else event.kind)
     # Whose an answer was when it was pulled first stays so, also when that account is deleted, or gets another name.

@@ -15,7 +15,7 @@ from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.identity import Project
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
-from al_pipeline.loop.again import withdraw_unusable
+from al_pipeline.loop.again import GUESSED, withdraw_unusable
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import Facts, pushed
 from al_pipeline.loop.pull import pull
@@ -364,3 +364,63 @@ def test_a_tick_counts_samples_of_the_plan_once_each(desk: Desk) -> None:
     desk.studio.remove(third)
     desk.studio.remove(fourth)
     assert desk.counts("r0000") == (2, 1, 1)
+
+
+def test_an_answer_to_a_task_that_was_made_by_hand_settles_nothing(desk: Desk) -> None:
+    (task,) = desk.studio.import_tasks(PROJECT, [{"data": {"sample_id": sample(0), "round": "r9999"}}])
+    desk.studio.answer(task, ["cat"])
+    desk.plan("r0000", 0)
+    desk.pull()
+    assert desk.asks("r0000") == [sample(0)]
+    desk.ledger.withdraw("r0000", [sample(0)], datetime.now(UTC))
+    desk.open("r0001", 0)
+    assert desk.counts("r0001") == (0, 0, 0)
+
+
+@pytest.mark.parametrize("overlap", [1, 2])
+def test_a_sample_whose_task_a_guess_has_filled_is_awaited_and_then_asked_again(desk: Desk, overlap: int) -> None:
+    (task,) = desk.open("r0000", 0)
+    desk.studio.state.tasks[task].predictions.append({"id": 1, "result": []})
+    if overlap == 2:
+        desk.studio.answer(task, ["cat"])
+    desk.studio.accept_guesses([task], annotator="bob")
+    desk.pull()
+    assert desk.facts("r0000", min_votes=overlap, overlap=overlap).status.again == 0
+    found = withdraw_unusable(desk.ledger, 1, CLASSES, RoundPolicy(min_votes=overlap), overlap)
+    assert found == {sample(0): GUESSED}
+
+
+def test_a_copy_of_a_copy_is_no_answer_of_somebody_else(desk: Desk) -> None:
+    (task,) = desk.open("r0000", 0)
+    desk.studio.answer(task, ["cat"], annotator="bob")
+    for _ in range(3):
+        desk.pull()
+        desk.studio.import_export(desk.studio.export()[-1:])
+    desk.pull()
+    answers = desk.ledger.answers(nobodys=True)
+    assert (set(answers["annotator"]), answers["kind"].tolist()) == ({"bob"}, ["answer", *["copy"] * 3])
+
+
+def test_a_copy_that_got_the_number_of_the_annotation_it_copies_is_an_answer(desk: Desk) -> None:
+    (task,) = desk.open("r0000", 0)
+    made = desk.studio.answer(task, ["cat"])
+    exported = desk.studio.export()
+    desk.studio.remove(task)
+    desk.studio.import_export(exported)
+    desk.pull()
+    desk.pull()
+    assert desk.ledger.answers()[["annotation_id", "kind"]].values.tolist() == [[made, "answer"]]
+
+
+@pytest.mark.parametrize(("second", "again"), [("zebra", [sample(0)]), (None, [])])
+def test_a_task_for_two_that_a_foreign_class_has_filled_is_asked_again_and_one_that_was_skipped_is_given_to_others(
+    desk: Desk, second: str | None, again: list[str]
+) -> None:
+    desk.studio.state.overlap = 2
+    (task,) = desk.open("r0000", 0)
+    desk.studio.answer(task, ["cat"], annotator="ann")
+    desk.studio.annotate(task, second, annotator="bob")
+    desk.pull()
+    assert desk.studio.gives(task, "cem") == (not again)
+    policy = RoundPolicy(min_votes=2, max_skips=2)
+    assert sorted(withdraw_unusable(desk.ledger, 1, CLASSES, policy, 2)) == again
