@@ -66,19 +66,20 @@ def _purposes(connection: sa.Connection) -> Iterator[str]:
 
 def _task_ids(connection: sa.Connection) -> Iterator[str]:
     task = planned_tasks.c
-    n, rounds = sa.func.count(), sa.func.count(task.round.distinct())
-    twice = sa.select(task.task_id, n, rounds, sa.func.min(task.round), sa.func.max(task.round))
+    # A push gives every sample a task of its own; a later one may meet ids that have been given out again.
+    n, pushes = sa.func.count(), sa.func.count(task.pushed_at.distinct())
+    twice = sa.select(task.task_id, n, pushes, sa.func.min(task.round), sa.func.max(task.round))
     twice = twice.where(task.task_id.is_not(None)).group_by(task.task_id).having(n > 1).order_by(task.task_id)
     reused = []
-    for number, count, of_rounds, first, last in connection.execute(twice):
-        if of_rounds < count:
+    for number, count, of_pushes, first, last in connection.execute(twice):
+        if of_pushes < count:
             yield f"{first}: task {number} asks about {count} samples"
         else:
             reused.append((number, first, last))
     if reused:
         number, first, last = reused[0]
         yield Remark(
-            f"{len(reused)} task ids are of several rounds, the first is {number} of {first} and {last}: Label Studio "
+            f"{len(reused)} task ids are of several pushes, the first is {number} of {first} and {last}: Label Studio "
             "has given them out again after it was set back, or replaced by another one"
         )
 

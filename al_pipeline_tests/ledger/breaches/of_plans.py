@@ -29,7 +29,7 @@ PLANS: dict[str, Breach] = {
     "one task in two rounds": (
         ["UPDATE planned_tasks SET task_id = 101, pushed_at = planned_at WHERE sample_id = '{7}'"],
         [],
-        ["1 task ids are of several rounds, the first is 101 of r0000 and r0001"],
+        ["1 task ids are of several pushes, the first is 101 of r0000 and r0001"],
     ),
     "a purpose that is none": (
         ["UPDATE planned_tasks SET purpose = 'queries' WHERE sample_id = '{7}'"],
