@@ -370,7 +370,7 @@ class LabelStudio:
             return unknown_author(raw["id"])
         if person not in self._usernames:
             self._usernames = self._logins()
-        return self._usernames.get(person) or unknown_author(raw["id"])
+        return self._usernames.get(int(person)) or unknown_author(raw["id"])
 
     def _logins(self) -> dict[int, str]:
         """Return the login of each person; everybody who was taken out of the organization is shown by one name."""
