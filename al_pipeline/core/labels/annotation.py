@@ -15,6 +15,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 VOTES: tuple[Kind, ...] = ("answer", "correction")
 # Whoever leaves one of these has dealt with the sample, and has given no label.
 DEALT_WITH: tuple[Kind, ...] = ("skip", "skip_choice", "unsure", "hasty")
+# Slips of the hand: they take nothing back that the same person has said of the sample elsewhere.
+SLIPS: tuple[Kind, ...] = ("empty", "hasty")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
+from al_pipeline.core.labels.annotation import DEALT_WITH, SLIPS, VOTES
 
 LABEL_COLUMNS = {
     "sample_id": object,
@@ -101,12 +101,16 @@ def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: in
 
 
 def current_answers(events: pd.DataFrame) -> pd.DataFrame:
-    """Return the latest event of each person about each sample, without those that a later correction replaces."""
+    """Return the latest event of each person about each sample, without those that a later correction replaces.
+
+    A slip of the hand counts as the latest only of whoever has said nothing else.
+    """
     current = events.sort_values(["updated_at", "annotation_id"], kind="stable", ignore_index=True)
     if (corrections := current["kind"] == "correction").any():
         newest = current[corrections].groupby("sample_id")["kind"].apply(lambda kinds: kinds.index[-1])
         current = current[current.index >= current["sample_id"].map(newest).fillna(0)]
-    return current.drop_duplicates(["sample_id", "annotator"], keep="last")
+    slips = current["kind"].isin(SLIPS)
+    return pd.concat([current[slips], current[~slips]]).drop_duplicates(["sample_id", "annotator"], keep="last")
 
 
 def current_votes(events: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:

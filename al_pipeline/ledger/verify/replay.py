@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from al_pipeline.core.labels.annotation import VOTES
+from al_pipeline.core.labels.annotation import SLIPS, VOTES
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger.queries import NO_ANSWERS
 from al_pipeline.ledger.schema import IMPORTED, annotation_events, planned_tasks
@@ -102,6 +102,8 @@ def _tally(states: list[State], classes: ClassSet | None) -> Tally:
     corrected = False
     for state in latest(states):
         if state.deleted or not state.ours or state.kind in NO_ANSWERS:
+            continue
+        if state.kind in SLIPS and state.annotator in people:
             continue
         # A correction to what is no class any more corrects nothing.
         if state.kind == "correction" and (classes is None or classes.of(state.value) is not None):

@@ -183,3 +183,12 @@ def test_the_hash_of_the_labels_does_not_depend_on_their_order_but_on_each_label
         pd.DataFrame({"sample_id": ["ab"], "label": ["1:c"]}),
     )
     assert labels_hash(one) != labels_hash(other)
+
+
+@pytest.mark.parametrize("kind", ["empty", "hasty"])
+def test_a_slip_of_the_hand_takes_nothing_back(kind: str) -> None:
+    votes = events(("a", "ann", "cat", 0), ("a", "ann", "dog", 1), ("b", "ann", "dog", 2))
+    votes["kind"] = ["answer", kind, kind]
+    agreed = consensus(votes, class_names=CLASSES)
+    assert dict(zip(agreed.labels["sample_id"], agreed.labels["label"], strict=True)) == {"a": "cat"}
+    assert (agreed.open, agreed.skipped) == ((["b"], []) if kind == "empty" else ([], ["b"]))
