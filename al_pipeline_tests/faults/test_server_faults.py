@@ -185,12 +185,11 @@ def test_an_answer_stamped_before_the_last_pull_is_found_by_the_counts(line: Lin
     line.push(client, key)
     line.answer(key)
     pull(line.ledger, client, line.project.id, source="project")
-    source = f"{client.url} project {line.project.id}"
-    mark = line.ledger.watermark(source)
+    mark = line.ledger.watermark("project")
     assert mark is not None
     # As if the server's clock had been ahead by an hour at the last pull, and was mended since.
     ahead = replace(mark, until=mark.until + timedelta(hours=1), pulled_at=mark.pulled_at)
-    line.ledger.set_watermark(source, ahead)
+    line.ledger.set_watermark("project", ahead)
     key = line.plan()
     line.push(client, key)
     line.answer(key)

@@ -1,7 +1,7 @@
 """What people do on a real Label Studio, and what the ledger makes of it: once, under that person, or told."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from al_pipeline_tests.labelstudio.projects import Project
 
 pytestmark = pytest.mark.labelstudio
 CLASSES = ("cat", "dog")
-SOURCE = "project"
+SOURCE = "project desk"
 
 
 @dataclass
@@ -76,8 +76,7 @@ class Desk:
         deployment = SimpleNamespace(
             ledger=self.ledger,
             label_studio=self.client,
-            project_id=lambda: self.project.id,
-            source=lambda _: SOURCE,
+            project=lambda: replace(self.client.project(self.project.id), identity=SOURCE.removeprefix("project ")),
             settings=SimpleNamespace(overlap=self.overlap),
             counted=None,
         )
