@@ -158,6 +158,50 @@ def test_what_is_answered_with_nothing_or_an_unknown_class_is_reported_and_asked
     assert (labels[empty], labels[unknown]) == (CLASSES[0], CLASSES[1])
 
 
+def test_what_does_not_count_is_told_where_people_look_and_what_is_stuck_is_asked_again(make: MakeWorld) -> None:
+    world = make(overlap=2, policy={"min_votes": 2})
+    client, project = client_of(world)
+    world.run("round", "r0000")
+    guessed, twice, *others = client.tasks(project, "r0000")
+    connection, second = client.connection, sign_up(client, 1)
+    part = {"from_name": "guess", "to_name": "image", "type": "textarea", "value": {"text": [CLASSES[0]]}}
+    connection.send("guess", lambda: connection.sdk.predictions.create(task=guessed.task_id, result=[part]))
+    connection.send(
+        "make answers of predictions",
+        lambda: connection.sdk.actions.create(
+            project=project,
+            id="predictions_to_annotations",
+            selected_items={"all": False, "included": [guessed.task_id]},
+        ),
+    )
+    for person, task in (
+        (client, twice),
+        (client, twice),
+        *((who, task) for task in others for who in (client, second)),
+    ):
+        person.annotate(task.task_id, CLASSES[task.task_id % 2])
+    looked = tick(world)
+    told = "1 answer was made from predictions by annotator@example.com and does not count: delete them"
+    assert reason(looked).startswith("r0000: 2 of 4 answered, 1 to be asked again, 1 to go. " + told)
+    assert isinstance(looked, dg.SensorResult)
+    pages = {event.asset_key.to_user_string(): event for event in looked.asset_events}
+    assert pages.keys() == {"annotations", "labeling_tasks"}
+    assert pages["labeling_tasks"].partition == "r0000"
+    assert all(told in str(event.metadata["remarks"].value) for event in pages.values())
+    for person in (client, second):
+        person.annotate(guessed.task_id, CLASSES[0])
+
+    assert world.run("round", "r0001").success
+    plan = world.deployment.ledger.planned("r0001").set_index("sample_id")
+    assert plan.loc[twice.sample_id, "strategy"].startswith("asked again: one person has answered twice")
+    (again,) = [task for task in client.tasks(project, "r0001") if task.sample_id == twice.sample_id]
+    second.annotate(again.task_id, CLASSES[twice.task_id % 2])
+    assert world.run("round", "r0002").success
+    labels = world.value("labeled_pool", "r0002").set_index("sample_id")
+    assert labels.loc[[guessed.sample_id, twice.sample_id], "n_votes"].tolist() == [2, 2]
+    assert verify(world.settings.ledger_url).problems == []
+
+
 def test_with_prefetch_people_never_wait(make: MakeWorld) -> None:
     world = make(policy={"prefetch": True})
 
