@@ -82,13 +82,14 @@ def _change(home: Home, action: str, **arguments: str | list[str]) -> None:
     settings = configure(home)
     from al_pipeline.core.data.pool import normal
     from al_pipeline.core.labels.consensus import current_answers
+    from al_pipeline.ledger.queries import RETIRED
     from al_pipeline.loop.classes import change, told
     from al_pipeline.loop.deployment import Deployment
 
     given = {k: normal(v) if isinstance(v, str) else [normal(name) for name in v] for k, v in arguments.items()}
     deployment = Deployment(settings)
-    answers = current_answers(deployment.ledger.answers())
     classes = change(deployment, action, **given)
+    answers = current_answers(deployment.ledger.answers())
     say(escape(f"Done: {told(action, given)}. The classes are {', '.join(classes.names)}"))
-    if again := answers.loc[answers["value"].isin(classes.retired), "sample_id"].nunique():
+    if again := answers.loc[answers["kind"] == RETIRED, "sample_id"].nunique():
         say(f"{again} images were answered with what is no class any more: the next batches begin with them")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.config import MODEL
 from al_pipeline.labelstudio.connection import (
     Connection,
     LabelStudioAuthError,
@@ -15,7 +16,7 @@ SECRET_HEADER = "X-AL-Webhook-Secret"  # noqa: S105 (the name of the header, not
 # What can change how far a round is. A task that is created cannot.
 ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "TASKS_DELETED")
 # Label Studio takes the title for the name of the model version to show.
-TITLE = "al_pipeline"
+TITLE = MODEL
 USER = "al_pipeline"
 
 

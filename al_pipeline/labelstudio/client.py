@@ -9,7 +9,15 @@ from typing import Any
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.annotation import Annotation, unknown_author
-from al_pipeline.labelstudio.config import Interface, choice, instructions, label_config, shows_guesses
+from al_pipeline.labelstudio.config import (
+    MODEL,
+    Interface,
+    choice,
+    classes_in,
+    instructions,
+    label_config,
+    shows_guesses,
+)
 from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError
 from al_pipeline.labelstudio.events import ProjectCounts, ServerInfo, TaskAnswers, TaskStatus, parse_answers, parse_task
 from al_pipeline.labelstudio.filters import condition, of_round, unanswered_ones
@@ -152,17 +160,28 @@ class LabelStudio:
             create = f"create the project {title!r}"
             new = wanted | ({"description": signed("", identity)} if identity else {})
             return int(connection.send(create, lambda: connection.sdk.projects.create(**new).id))
-        project_id = found.project_id
-        if not shows_guesses(self._described(project_id).label_config or ""):
-            self._delete_selected_guesses(project_id)
+        project_id, now = found.project_id, self._described(found.project_id)
+        if not shows_guesses(now.label_config or "") or set(classes_in(now.label_config or "")) - set(
+            interface.class_names
+        ):
+            self._delete_open_guesses(project_id)
         update = f"update the project {title!r}"
         connection.read(update, lambda: connection.sdk.projects.update(id=project_id, **wanted))
         return project_id
 
-    def _delete_selected_guesses(self, project_id: int) -> None:
-        """Delete the guesses of tasks that nobody has answered, in a project whose interface has no place for them.
+    def show_guesses(self, project_id: int) -> None:
+        """Have a project of an earlier version, in which each round's guesses had a name, show those of every round.
 
-        They come as a choice made already, which its own key would take away. The ledger has them.
+        Label Studio takes no version of which it has no guess: call it after tasks with guesses were created.
+        """
+        if self._described(project_id).model_version != MODEL:
+            show, update = "show the guesses", self.connection.sdk.projects.update
+            self.connection.read(show, lambda: update(id=project_id, model_version=MODEL))
+
+    def _delete_open_guesses(self, project_id: int) -> None:
+        """Delete the guesses of tasks that nobody has answered; the ledger has them.
+
+        They name a class that is none any more, or come as a choice made already, which its own key would take away.
         """
         delete: dict[str, Any] = {
             "id": "delete_tasks_predictions",

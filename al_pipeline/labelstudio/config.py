@@ -10,6 +10,8 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.annotation import CHOICES, UNSURE
 
 IMAGE = "image"
+# The one version of all guesses, whichever round's; of which checkpoint each is, the ledger's plan says.
+MODEL = "al_pipeline"
 # What the model guesses is shown by a control of its own, which no answer is read from.
 GUESS = "guess"
 UNSURE_BUTTON = "Unsure"
@@ -222,7 +224,7 @@ def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, predicti
     Parameters
     ----------
     row : mapping
-        ``sample_id, purpose, predicted, predicted_probability, checkpoint``.
+        ``sample_id, purpose, predicted, predicted_probability``.
     round_key : str
     image_name : str
         File name within the published images.
@@ -234,7 +236,8 @@ def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, predicti
     if prediction and row["purpose"] == "query" and isinstance(row.get("predicted"), str):
         task["predictions"] = [
             {
-                "model_version": f"{round_key} {row['checkpoint']}",
+                # Label Studio shows guesses of one version alone: the first that a project ever got.
+                "model_version": MODEL,
                 "score": float(row["predicted_probability"]),
                 "result": [guess(row["predicted"])],
             }

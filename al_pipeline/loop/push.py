@@ -93,6 +93,8 @@ def create_missing(
         guess = deployment.settings.predictions
         payloads = [payload(row, round_key=key, image_name=row["image"], prediction=guess) for row in rows]
         made = import_missing(deployment.label_studio, project_id, payloads)
+        if any("predictions" in task for task in payloads):
+            deployment.label_studio.show_guesses(project_id)
         log.info("%d tasks created", len(rows))
         # Where there were tasks before, `verify` has to choose among them.
         created = {} if found.existing or found.foreign else made

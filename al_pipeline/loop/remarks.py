@@ -37,7 +37,7 @@ def remarks(
     if (rows := kinds.get("guess")) is not None:
         said.append(
             f"{_count(rows, 'answer')} made from predictions by {_names(rows)} and do{_s(rows)} not count: delete "
-            "them (Data Manager, Delete Annotations) or answer the tasks"
+            f"them (Data Manager, Delete Annotations) or answer the tasks ({_tasks(rows)})"
         )
     if class_names is not None:
         foreign = theirs[
@@ -80,7 +80,7 @@ def remarks(
         said.append(
             f"{_count(changed, 'answer')} changed by {_names(changed)} within a minute, before another task was "
             "answered: on the page “No More Tasks Left” the keys of the last task stay live. Look at "
-            f"{_list([f'task {task}' for task in changed['task_id']])}, and delete an answer to have it asked again"
+            f"{_tasks(changed)}, and delete an answer to have it asked again"
         )
     return tuple(said)
 
@@ -117,6 +117,10 @@ def _s(rows: pd.DataFrame, ending: str = "es") -> str:
 
 def _names(rows: pd.DataFrame) -> str:
     return _list(sorted(set(rows["annotator"])))
+
+
+def _tasks(rows: pd.DataFrame) -> str:
+    return _list([f"task {task}" for task in sorted(rows["task_id"])])
 
 
 def _list(names: Sequence[str]) -> str:

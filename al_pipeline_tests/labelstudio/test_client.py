@@ -301,9 +301,29 @@ def test_a_prediction_is_stored_with_its_score_and_is_no_answer(server: LocalLab
     (task,) = project.add(1, predicted=HORSE).values()
     (prediction,) = raw(server, "GET", f"/api/tasks/{task}/")["predictions"]
     assert prediction["score"] == 0.75
-    assert "c0ffee" in prediction["model_version"]
     assert project.client.annotations(project.id) == []
     assert project.client.tasks(project.id)[0].annotations == 0
+
+
+def test_guesses_of_every_round_are_given_to_people(server: LocalLabelStudio, project: Project) -> None:
+    """Label Studio gives out those of one version alone, that of the first guess it got."""
+
+    def given() -> list[Any]:
+        return raw(server, "GET", f"/api/projects/{project.id}/next")["predictions"]
+
+    # As earlier versions of ours did.
+    (old,) = project.payloads(["a" * 32], predicted=HORSE)
+    old["predictions"][0]["model_version"] = "r0000 c0ffee"
+    project.client.annotate(project.client.import_tasks(project.id, [old])[0], HORSE)
+    tasks = [project.add(1, key, predicted=HORSE).popitem()[1] for key in ("r0001", "r0002")]
+    assert given() == []
+    project.client.show_guesses(project.id)
+    assert len(given()) == 1
+    project.client.annotate(tasks[0], HORSE)
+    assert len(given()) == 1
+    # A class goes, and so do the guesses that may name it.
+    project.client.ensure_project(project.title, Interface((*CLASSES[1:], "pony")))
+    assert given() == []
 
 
 def test_answering_a_task_that_is_gone_is_not_found(project: Project) -> None:

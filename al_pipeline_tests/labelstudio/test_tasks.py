@@ -36,7 +36,7 @@ def test_nothing_in_a_task_tells_the_purpose_the_score_or_the_truth(purpose: str
 def test_a_prediction_comes_with_score_and_model_version_where_it_is_asked_for() -> None:
     (prediction,) = payload(ROW, round_key="r0003", image_name="x.png", prediction=True)["predictions"]
     assert prediction["score"] == 0.51
-    assert "c0ffee" in prediction["model_version"]
+    assert prediction["model_version"] == "al_pipeline"
     assert prediction["result"] == [guess("chihuahua")]
 
 

@@ -93,6 +93,8 @@ class ClassSet:
     def rename(self, old: str, new: str) -> "ClassSet":
         """Return the set with another name for a class; a former name of the same class can be had back."""
         self._refuse_unknown(old)
+        if old == new:
+            raise InputError(f"{old!r} is called so already")
         if not self.knows(new) or self.of(new) != old:
             self._refuse_taken(new)
         return self._next(tuple(new if name == old else name for name in self.names), {old: new})
@@ -104,8 +106,10 @@ class ClassSet:
             raise InputError(f"Merging {_list(olds)} into {into!r} changes nothing: name the classes to merge")
         if into not in self.names and self.of(into) not in olds:
             self._refuse_taken(into)
-        where = into if into in self.names else olds[0]
-        left = tuple(into if name == where else name for name in self.names if name == where or name not in olds)
+        # The classes before them keep their keys.
+        parts = {*olds, into}
+        where = next(name for name in self.names if name in parts)
+        left = tuple(into if name == where else name for name in self.names if name == where or name not in parts)
         return self._next(left, dict.fromkeys(olds, into))
 
     def split(self, old: str, into: Sequence[str]) -> "ClassSet":
@@ -139,7 +143,10 @@ class ClassSet:
 
     def _refuse_unknown(self, *names: str) -> None:
         if unknown := [name for name in names if name not in self.names]:
-            raise InputError(f"{_list(unknown)} is no class: the classes are {_list(self.names)} (`al classes list`)")
+            now = "".join(f"; {name!r} is {self.of(name)!r} today" for name in unknown if self.renamed.get(name))
+            raise InputError(
+                f"{_list(unknown)} is no class: the classes are {_list(self.names)} (`al classes list`){now}"
+            )
 
     def _refuse_taken(self, *names: str) -> None:
         for name in names:

@@ -107,6 +107,12 @@ def test_a_class_may_be_split_into_one_that_is_there() -> None:
     assert today.retired == ["fish"]
 
 
+def test_what_is_merged_takes_the_first_place_of_its_parts_so_that_others_keep_their_keys() -> None:
+    today = PETS.add("hound").merge(["dog", "hound"], "hound")
+    assert today.names == ("cat", "hound", "fish")
+    assert PETS.merge(["fish"], "cat").names == ("cat", "dog")
+
+
 @pytest.mark.parametrize(
     ("act", "why"),
     [
@@ -118,6 +124,8 @@ def test_a_class_may_be_split_into_one_that_is_there() -> None:
         (lambda: PETS.rename("cat", "dog"), "'dog' is a class already"),
         (lambda: PETS.rename("cat", "tabby").add("cat"), "was a class before and is 'tabby' today"),
         (lambda: PETS.merge(["cat"], "cat"), "changes nothing"),
+        (lambda: PETS.rename("cat", "cat"), "'cat' is called so already"),
+        (lambda: PETS.rename("cat", "tabby").rename("cat", "lion"), "is no class: .*'cat' is 'tabby' today"),
         (lambda: PETS.merge(["cat", "dog"], "fish").merge(["fish"], "x"), "Only 'fish' would be left"),
         (lambda: PETS.split("cat", ["tabby"]), "at least two different classes"),
         (lambda: PETS.split("cat", ["cat", "tabby"]), "cannot stay a class while it is split"),
