@@ -143,6 +143,10 @@ class MemoryStudio(LabelStudio):
         self._request(bring_up)
         return PROJECT
 
+    def show_guesses(self, project_id: int) -> None:
+        # It shows guesses of every version.
+        self._request(lambda: None)
+
     def project(self, project_id: int) -> Project:
         state = self.state
         return self._request(lambda: Project(PROJECT, state.title, state.created_at, *marks(state.description)))
