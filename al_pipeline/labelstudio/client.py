@@ -160,10 +160,8 @@ class LabelStudio:
             create = f"create the project {title!r}"
             new = wanted | ({"description": signed("", identity)} if identity else {})
             return int(connection.send(create, lambda: connection.sdk.projects.create(**new).id))
-        project_id, now = found.project_id, self._described(found.project_id)
-        if not shows_guesses(now.label_config or "") or set(classes_in(now.label_config or "")) - set(
-            interface.class_names
-        ):
+        project_id, config = found.project_id, self._described(found.project_id).label_config or ""
+        if not shows_guesses(config) or set(classes_in(config)) - set(interface.class_names):
             self._delete_open_guesses(project_id)
         update = f"update the project {title!r}"
         connection.read(update, lambda: connection.sdk.projects.update(id=project_id, **wanted))
