@@ -144,9 +144,10 @@ answers = st.tuples(
 def test_it_agrees_with_counting_by_hand(rows: list[tuple], min_votes: int) -> None:
     agreed = consensus(events(*rows), class_names=CLASSES, min_votes=min_votes)
     latest: dict[tuple[str, str], tuple[int, int, str | None]] = {}
-    for number, (sample, annotator, value, minute) in enumerate(rows, start=1):
-        if latest.get((sample, annotator), (-1, -1))[:2] <= (minute, number):
-            latest[sample, annotator] = (minute, number, value)
+    # An answer with nothing chosen takes nothing back.
+    slips_first = sorted(enumerate(rows, start=1), key=lambda each: (each[1][2] is not None, each[1][3], each[0]))
+    for number, (sample, annotator, value, minute) in slips_first:
+        latest[sample, annotator] = (minute, number, value)
 
     labels, disputed, skipped, still_open = {}, set(), [], []
     for sample in sorted({sample for sample, _ in latest}):
