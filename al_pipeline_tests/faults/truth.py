@@ -153,7 +153,9 @@ class Truth:
         latest: dict[tuple[str, str], tuple[datetime, int, str | None]] = {}
         for key in standing:
             at, said = max(self.stored[key]), self.latest(key)
-            if key in self.guesses or (key, at) in self.copied or (said.round, said.sample) not in planned:
+            # Whoever edits the copy of a guess has answered: while it says the same, it is a copy.
+            guess = key in self.guesses and key not in self.originals
+            if guess or (key, at) in self.copied or (said.round, said.sample) not in planned:
                 continue
             # A slip of the hand says nothing.
             if self._hasty(said) or (not said.cancelled and len(said.choices) != 1):
