@@ -33,7 +33,7 @@ PLAN = {name: kind for name, kind in PLANNED.items() if name not in _ADDED}
 PLAN_COLUMNS = tuple(PLAN)
 # What a plan row may leave out; everything else in PLAN is required.
 OPTIONAL = {column.name for column in planned_tasks.c if column.nullable} - _ADDED
-SAMPLE: dict[str, str] = dict.fromkeys(("sample_id", "uri", "split", "label"), TEXT)
+SAMPLE: dict[str, str] = dict.fromkeys(("sample_id", "uri", "split", "label", "pixels", "group_id"), TEXT)
 SNAPSHOT = {name: kind for name, kind in _types(snapshot_labels).items() if name != "round"}
 LABELS = {"sample_id": TEXT, "label": TEXT, "votes": WHOLE, "n_votes": WHOLE}
 # An answer may be to no plan.

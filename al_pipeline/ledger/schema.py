@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # The newest migration; a test compares it with the migrations' own head.
-REVISION = "0004"
+REVISION = "0005"
 # Source of the labels that people brought along (`ledger.imports`).
 IMPORTED = "import"
 # Purpose of the tasks that ask once more about a sample that has labels already.
@@ -64,7 +64,24 @@ samples = sa.Table(
     sa.Column("split", sa.String(16), nullable=False),
     sa.Column("label", sa.Text),
     sa.Column("first_seen", UTCDateTime, nullable=False),
+    # A hash of what is seen, whatever is written beside it in the file: the same picture is the same sample.
+    sa.Column("pixels", sa.String(32)),
+    # Samples that belong together; asked, split and held out together.
+    sa.Column("group_id", sa.Text),
+    # Since which scan its image cannot be used any more, and why; None while it can.
+    sa.Column("gone_since", UTCDateTime),
+    sa.Column("gone_why", sa.Text),
     sa.Index("ix_samples_holdout", "sample_id", **_partial("split = 'holdout'")),
+    sa.Index("ix_samples_pixels", "pixels"),
+)
+
+# Files of a sample that are not the one it is named by: the same picture in other bytes.
+sample_files = sa.Table(
+    "sample_files",
+    metadata,
+    sa.Column("file_id", SampleId, primary_key=True),
+    sa.Column("sample_id", SampleId, sa.ForeignKey("samples.sample_id"), nullable=False),
+    sa.Column("first_seen", UTCDateTime, nullable=False),
 )
 
 # One row per planned round: whoever inserts it first owns the plan, so that a round is planned once, even empty.
@@ -102,6 +119,17 @@ planned_tasks = sa.Table(
         **_partial("withdrawn_at IS NULL AND purpose <> 'review'"),
     ),
     sa.Index("ix_planned_tasks_query", "sample_id", **_partial("withdrawn_at IS NULL AND purpose = 'query'")),
+)
+
+# Samples that a task shows beside the one it asks about: its answer is theirs, too.
+task_members = sa.Table(
+    "task_members",
+    metadata,
+    sa.Column("round", RoundKey, sa.ForeignKey("planned_rounds.round"), primary_key=True),
+    sa.Column("sample_id", SampleId, sa.ForeignKey("samples.sample_id"), primary_key=True),
+    sa.Column("member_id", SampleId, sa.ForeignKey("samples.sample_id"), primary_key=True),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Index("ix_task_members_member_id", "member_id"),
 )
 
 annotation_events = sa.Table(
@@ -183,6 +211,8 @@ snapshot_labels = sa.Table(
     sa.Column("weight", sa.Double, nullable=False),
     sa.Column("annotation_ids", sa.Text, nullable=False),
     sa.Column("first_round", RoundKey, nullable=False),
+    # The sample that people were asked about, if this one was shown beside it.
+    sa.Column("asked_with", SampleId),
 )
 
 watermarks = sa.Table(

@@ -19,6 +19,7 @@ from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import LedgerConflictError, LedgerError, chunks, transaction
 from al_pipeline.ledger.frames import aware
+from al_pipeline.ledger.pictures import Pictures
 from al_pipeline.ledger.schema import (
     REVIEW,
     annotation_events,
@@ -32,10 +33,10 @@ from al_pipeline.ledger.schema import (
     snapshot_labels,
     watermarks,
 )
-from al_pipeline.ledger.views import Views, Watermark
+from al_pipeline.ledger.views import Watermark
 
 
-class Ledger(Views):
+class Ledger(Pictures):
     """The ledger in a SQLite file or a PostgreSQL database; opening it brings its schema up to date.
 
     Parameters
@@ -50,25 +51,6 @@ class Ledger(Views):
     LedgerError
         The database cannot be reached, or belongs to a newer version. No message shows a password.
     """
-
-    def register(self, manifest: pd.DataFrame) -> None:
-        """Store which samples there are; a known one keeps the day it was first seen and gets its new place.
-
-        Parameters
-        ----------
-        manifest : DataFrame
-            ``sample_id, uri, split, label``; rows of the split ``excluded`` are left out.
-        """
-        usable = manifest[manifest["split"] != "excluded"].sort_values("sample_id")
-        rows = frames.records(usable, frames.SAMPLE, optional=["label"])
-        insert = self._insert(samples)
-        new = {name: insert.excluded[name] for name in ("uri", "split", "label")}
-        changed = sa.or_(*(samples.c[name].is_distinct_from(value) for name, value in new.items()))
-        upsert = insert.on_conflict_do_update(index_elements=["sample_id"], set_=new, where=changed)
-        if rows:
-            now = datetime.now(UTC)
-            with transaction(self._engine, write=True) as connection:
-                connection.execute(upsert, [row | {"first_seen": now} for row in rows])
 
     def plan(self, round_key: str, rows: pd.DataFrame) -> pd.DataFrame:
         """Store the batch of a round, once: a round that is planned already keeps and returns what it has.
@@ -279,7 +261,7 @@ class Ledger(Views):
             moment = {"created_at": datetime.now(UTC), "class_set": class_set}
             header = {"round": round_key, "labels_hash": labels_hash(rows)} | moment
             if self._claim(connection, label_snapshots, header):
-                records = frames.records(rows, frames.SNAPSHOT)
+                records = frames.records(rows, frames.SNAPSHOT, optional=["asked_with"])
                 _refuse_unregistered(connection, [record["sample_id"] for record in records])
                 if records:
                     connection.execute(sa.insert(snapshot_labels), [row | {"round": round_key} for row in records])
@@ -323,9 +305,6 @@ class Ledger(Views):
             set_={name: insert.excluded[name] for name in columns.keys() if name not in key},  # noqa: SIM118
             where=insert.excluded.updated_at > annotations.c.updated_at,
         )
-
-    def _insert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
-        return sqlite.insert(table) if self._engine.dialect.name == "sqlite" else postgresql.insert(table)
 
     def _claim(self, connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> bool:
         """Insert the row unless its round is there; whoever comes second waits for the first and gets False."""

@@ -84,8 +84,9 @@ class Views:
         self._engine.dispose()
 
     def count_samples(self, split: str) -> int:
-        """Return how many samples of a split, ``"pool"`` or ``"holdout"``, are registered."""
-        query = sa.select(sa.func.count()).select_from(samples).where(samples.c.split == split)
+        """Return how many samples of a split, ``"pool"`` or ``"holdout"``, are registered and not gone."""
+        there = [samples.c.split == split, samples.c.gone_since.is_(None)]
+        query = sa.select(sa.func.count()).select_from(samples).where(*there)
         return self._rows(query)[0][0]
 
     def uris(self) -> dict[str, str]:
@@ -251,9 +252,10 @@ class Views:
         return set(self._rows(queries.open_tasks()))
 
     def count_asked(self) -> int:
-        """Return how many samples have a task, answered or not: they are not asked about again."""
-        task = planned_tasks.c
-        query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None))
+        """Return how many samples that are there have a task, answered or not: they are not asked about again."""
+        task, there = planned_tasks.c, samples.c.gone_since.is_(None)
+        query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None), there)
+        query = query.join_from(planned_tasks, samples, samples.c.sample_id == task.sample_id)
         return self._rows(query)[0][0]
 
     def holdout(self) -> set[str]:

@@ -63,6 +63,29 @@ class Settings(BaseSettings):
     follow_links: bool = Field(
         default=False, description="Read also what symbolic links to places outside of the folder of images lead to."
     )
+    max_gone_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the known images that may be missing from a scan before it is refused: a share that is "
+        "not mounted looks like an empty folder.",
+    )
+    rescan_minutes: float = Field(
+        default=5.0,
+        ge=0,
+        description="Minutes between looks for images that came, went or changed; 0 looks only when `setup` runs.",
+    )
+    group: str = Field(
+        default="near_duplicates",
+        description="Which images belong together and are held out together: near_duplicates (and shots of a burst), "
+        "folder (the first below the class), parent (the folder a file lies in), none, a regular expression (its first "
+        "group, searched in the path below AL_IMAGES), or FILE.csv:COLUMN (a table with a column path).",
+    )
+    ask_groups: bool = Field(
+        default=False,
+        description="Ask about images of a group that look alike once: a task shows up to 9, and the answer is all of "
+        "theirs.",
+    )
 
     cache_gb: float = Field(
         default=4.0, ge=0, description="Bound on the cache of decoded images in AL_HOME/cache; 0 decodes every time."

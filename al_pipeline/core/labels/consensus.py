@@ -19,6 +19,7 @@ LABEL_COLUMNS = {
     "weight": np.float64,
     "annotation_ids": object,
     "first_round": object,
+    "asked_with": object,
 }
 NEEDED = ("sample_id", "round", "annotation_id", "annotator", "value", "kind", "updated_at")
 
@@ -32,7 +33,7 @@ class Consensus:
     labels : DataFrame
         One row per agreed sample: ``sample_id, label, votes`` (agreeing), ``n_votes, weight`` (votes / n_votes),
         ``annotation_ids`` (of the agreeing votes, comma separated), ``first_round`` (earliest round of an agreeing
-        vote); sorted by ``sample_id``.
+        vote), ``asked_with`` (None: the sample was asked about itself); sorted by ``sample_id``.
     disputed : DataFrame
         ``sample_id, n_votes, answers`` (for example ``"cat: 1, dog: 1"``): enough votes, no strict majority.
     skipped : list of str
@@ -152,6 +153,7 @@ def labels_of(votes: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
     decided["votes"] = decided["sample_id"].map(agreeing.groupby("sample_id").size())
     decided["annotation_ids"] = decided["sample_id"].map(_joined(agreeing["sample_id"], agreeing["annotation_id"], ","))
     decided["first_round"] = decided["sample_id"].map(first)
+    decided["asked_with"] = None
     return decided.astype(LABEL_COLUMNS)[list(LABEL_COLUMNS)].sort_values("sample_id", ignore_index=True)
 
 

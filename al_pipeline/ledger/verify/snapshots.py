@@ -94,14 +94,14 @@ def _holdout(connection: sa.Connection) -> set[str]:
 
 def _is_as_said(row: sa.Row, tally: Tally) -> bool:
     """Say whether a label is the majority of what people had said."""
-    _, label, votes, n_votes, weight, ids, first_round = row
+    _, label, votes, n_votes, weight, ids, first_round, _ = row
     by_heads = 2 * votes > n_votes and weight == votes / n_votes
     return by_heads and tally.labels.get(label) == (votes, n_votes, ids, first_round)
 
 
 def _broken(row: sa.Row, story: Story, steps: int, classes: ClassSet | None) -> str | None:
     """Return what is wrong with a label whenever it was frozen; None if nothing is."""
-    sample, label, votes, n_votes, weight, ids, _ = row
+    sample, label, votes, n_votes, weight, ids, *_ = row
     if classes is not None and label not in classes.names:
         return f"sample {sample} is {label!r}, which is no class of its set ({', '.join(classes.names)})"
     if not re.fullmatch(r"\d+(,\d+)*", ids):

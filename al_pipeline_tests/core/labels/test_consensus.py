@@ -42,6 +42,7 @@ def test_one_vote_is_a_label_that_names_its_annotation() -> None:
             "weight": 1.0,
             "annotation_ids": "1",
             "first_round": "r0000",
+            "asked_with": None,
         }
     ]
     assert agreed.disputed.empty
