@@ -8,6 +8,7 @@ import pandas as pd
 
 from al_pipeline.core.labels.consensus import Consensus
 from al_pipeline.core.study.page import data_address
+from al_pipeline.loop.presence import Presence
 
 # Rows of a table in the UI.
 SHOWN = 25
@@ -26,6 +27,14 @@ def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
 def some(names: Sequence[str]) -> str:
     """Return the first ten, for a check's metadata."""
     return ", ".join(names[:10]) or "none"
+
+
+def absent(found: Presence, name: str) -> dict[str, Any]:
+    """Return who has no image that can be used, with the reasons, as metadata of this name; nothing if nobody is."""
+    if not found.absent:
+        return {}
+    rows = pd.DataFrame({"sample": list(found.absent), "why": list(found.absent.values())})
+    return {name: len(rows), f"{name}_why": table(rows)}
 
 
 def table(frame: pd.DataFrame, *, rows: int | None = SHOWN, digits: int = 3) -> dg.TableMetadataValue:

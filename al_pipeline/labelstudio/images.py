@@ -42,6 +42,12 @@ def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
     return target.name
 
 
+def published(sample_id: str, folder: Path) -> str | None:
+    """Return the name of the file under which an image is available already; None if it is not."""
+    names = (f"{sample_id}{suffix}" for suffix in sorted({*AS_IS.values(), ".png"}))
+    return next((name for name in names if (folder / name).is_file()), None)
+
+
 def _suffix_as_is(source: Path) -> str | None:
     """Return the suffix under which browsers show the file as it is, None if it must be converted."""
     try:

@@ -98,6 +98,7 @@ def choose_batch(
     ledger = deployment.ledger
     size = min(config.batch_size, _labels_left(ledger, policy, number))
     classes, most = classes_of_round(deployment, manifest, round_key(number)), int(config.review * size)
+    labeled_pool = labeled_pool[labeled_pool["sample_id"].isin(samples.files.known(labeled_pool["sample_id"]).there)]
     reviews = review_rows(ledger, samples, labeled_pool, classes, config, policy, number, most)
     free = size - len(reviews)
     names, overlap = classes_of(deployment, manifest).names, deployment.settings.overlap
@@ -125,30 +126,47 @@ def _query_rows(
     from al_pipeline.core import turn
     from al_pipeline.core.learning.train import class_numbers
 
-    size = min(size, len(scores))
-    if size < 1:
+    if min(size, len(scores)) < 1:
         return []
-    ids, trained = scores["sample_id"].tolist(), checkpoint.info.trained
-    embeddings, asked, probabilities = None, None, stack(scores["probabilities"], None)
+    trained, names = checkpoint.info.trained, checkpoint.info.class_names
+    at: dict[str, Any] = {"seed": config.seed, "number": number}
+    asked = None
     if turn.uses_features(config.strategy, config):
-        embeddings = samples.features(ids)
         known = planned_before(ledger, number, purpose="query") | ledger.imported()
-        asked = samples.features(sorted(known & set(samples.uris)))
-    if turn.needs_ensemble(config.strategy) and trained:
-        names, labeled = checkpoint.info.class_names, labeled_pool["sample_id"].tolist()
-        targets = class_numbers(labeled_pool["label"].tolist(), names)
-        at = {"seed": config.seed, "number": number}
-        probabilities = turn.ensemble(samples.model(checkpoint), samples, labeled, targets, ids, len(names), **at)
+        asked = samples.using(sorted(known & set(samples.uris)), samples.features)[0]
+        embeddings, found = samples.using(scores["sample_id"].tolist(), samples.features)
+        scores = scores[scores["sample_id"].isin(found.there)]
+    else:
+        embeddings = None
+    probabilities = stack(scores["probabilities"], None)
+    if turn.needs_ensemble(config.strategy) and trained and len(scores):
+        model, labels, ids = (
+            samples.model(checkpoint),
+            labeled_pool.set_index("sample_id")["label"],
+            set(scores["sample_id"]),
+        )
+
+        def predicted(there: list[str]) -> np.ndarray:
+            labeled = [sample for sample in there if sample in labels.index]
+            targets = class_numbers(labels[labeled].tolist(), names)
+            candidates = [sample for sample in there if sample in ids]
+            return turn.ensemble(model, samples, labeled, targets, candidates, len(names), **at)
+
+        both = [*labels.index, *scores["sample_id"]]
+        probabilities, found = samples.using(both, predicted, by_features=model.by_features)
+        kept = scores["sample_id"].isin(found.there).to_numpy()
+        scores, embeddings = scores[kept], None if embeddings is None else embeddings[kept]
+    if not len(scores):
+        return []
     selection = turn.choose(
         config.strategy,
         config,
-        size,
+        min(size, len(scores)),
         trained=trained,
         probabilities=probabilities,
         embeddings=embeddings,
         asked=asked,
-        seed=config.seed,
-        number=number,
+        **at,
     )
     strategies = np.where(selection.explored, "random", selection.strategy)
     chosen = scores.iloc[selection.indices]

@@ -76,14 +76,21 @@ def live_proof(
     if options.mode != "head" and not round_config.explore:
         # A random first batch alone is no reason to train networks after every round.
         return _none("whole networks are trained on random labels only with a random share: set round.explore to 0.2")
-    truth = class_numbers(holdout["label"].tolist(), names)
-    own = predicted.loc[holdout["sample_id"]].to_numpy().argmax(axis=1) == truth
-    samples = StoredSamples(manifest, deployment, training, seed, log)
-    learner = _learner(samples, arm, holdout, names, options, seed, round_number(key))
-    rng = generator(seed, round_number(key), "random arm parts")
-    points = measure(len(arm), learner, pairs=HEAD_PAIRS if options.mode == "head" else NETWORK_PAIRS, rng=rng)
-    found = labels_saved(points, own, n_labels=len(labels), rng=rng)
-    return Proof(sentence(found), found)
+    samples, by_head = StoredSamples(manifest, deployment, training, seed, log), options.mode == "head"
+
+    def saved(there: list[str]) -> "LabelsSaved | None":
+        drawn, tests = arm[arm.index.isin(there)], holdout[holdout["sample_id"].isin(there)]
+        if too_little(len(drawn), len(labels), len(names), len(tests)) is not None:
+            return None
+        truth = class_numbers(tests["label"].tolist(), names)
+        own = predicted.loc[tests["sample_id"]].to_numpy().argmax(axis=1) == truth
+        learner = _learner(samples, drawn, tests, names, options, seed, round_number(key))
+        rng = generator(seed, round_number(key), "random arm parts")
+        points = measure(len(drawn), learner, pairs=HEAD_PAIRS if by_head else NETWORK_PAIRS, rng=rng)
+        return labels_saved(points, own, n_labels=len(labels), rng=rng)
+
+    found, present = samples.using([*arm.index, *holdout["sample_id"]], saved, by_features=by_head)
+    return _none(present.sentence("labels are left,")) if found is None else Proof(sentence(found), found)
 
 
 def _none(reason: str) -> Proof:

@@ -3,16 +3,18 @@
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from al_pipeline.core.errors import ALError
+from al_pipeline.core.errors import ALError, ImageError
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import answered_samples, planned_before
 from al_pipeline.loop.classes import check_project, classes_of, translated
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.presence import Files, exists
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -44,7 +46,8 @@ def prepare(
     Returns
     -------
     DataFrame
-        Rows of the batch with a column ``image``: the name of the published file.
+        Rows of the batch with a column ``image``: the name of the published file. Samples whose image is away are
+        left out, and withdrawn from the round.
 
     Raises
     ------
@@ -53,19 +56,43 @@ def prepare(
     InputError
         The project does not show the classes.
     """
-    from al_pipeline.labelstudio.images import publish
-
     refuse_bad_batch(deployment.ledger, key, batch)
     classes = classes_of(deployment, manifest)
     if len(batch):
         check_project(deployment, project_id, classes)
         studio = deployment.label_studio
         batch = to_ask(deployment.ledger, studio, project_id, key, batch, policy.min_votes, classes.names)
-    uris = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
-    folder = deployment.settings.published_images
     # The classes may have changed since the checkpoint has guessed.
     batch = batch.assign(predicted=translated(batch["predicted"], classes))
-    return batch.assign(image=[publish(uris.loc[i], i, folder) for i in batch["sample_id"]])
+    files = Files(manifest, deployment)
+    names, absent = _published(files, batch["sample_id"].tolist(), deployment.settings.published_images)
+    if absent:
+        # Nobody can be asked about them: they return to the pool, and are asked about when their images are back.
+        deployment.ledger.withdraw(key, absent, datetime.now(UTC))
+    batch = batch[batch["sample_id"].isin(list(names))].reset_index(drop=True)
+    return batch.assign(image=batch["sample_id"].map(names))
+
+
+def _published(files: Files, sample_ids: list[str], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Put images where Label Studio can serve them; return their names, and of the others why they are not there.
+
+    What is there already needs no original.
+    """
+    from al_pipeline.labelstudio.images import publish, published
+
+    names = {sample: name for sample in sample_ids if (name := published(sample, folder)) is not None}
+    found = files.look(sample_ids, readable=names)
+    absent = {sample: why for sample, why in found.absent.items() if sample not in names}
+    for sample in found.there:
+        if sample not in names:
+            try:
+                names[sample] = publish(files.uris[sample], sample, folder)
+            except ImageError as error:
+                # It vanished just now; whatever else is wrong, such as a full disk, is no fault of the image.
+                if exists(files.uris[sample]) and files.damage(sample) is None:
+                    raise
+                absent[sample] = str(error)
+    return names, absent
 
 
 def create_missing(

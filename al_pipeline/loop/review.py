@@ -40,12 +40,13 @@ def review_rows(
     reviews = earlier["sample_id"].value_counts()
     tired = set(reviews[reviews >= MOST_REVIEWS].index) | {sample for _, sample in ledger.open_tasks()}
     disputed = agreed_labels(ledger, classes, policy.min_votes, purpose="query").disputed["sample_id"].tolist()
-    usable = labeled_pool[labeled_pool["label"].isin(classes.names) & labeled_pool["sample_id"].isin(samples.uris)]
+    usable = labeled_pool[labeled_pool["label"].isin(classes.names)]
     wanted = [("disputed", sample) for sample in disputed]
     if len(wanted) < count and len(usable):
         suspects = _suspects(samples, usable, list(classes.names), config.seed)
         wanted += [("suspected_error", sample) for sample in suspects]
-    rows = [(why, sample) for why, sample in wanted if sample not in tired and sample in samples.uris][:count]
+    there = set(samples.files.known(sample for _, sample in wanted).there)
+    rows = [(why, sample) for why, sample in wanted if sample not in tired and sample in there][:count]
     return [
         {"sample_id": sample, "purpose": REVIEW, "rank": rank, "strategy": why, "seed": config.seed}
         for rank, (why, sample) in enumerate(rows)
@@ -56,7 +57,8 @@ def _suspects(samples: "StoredSamples", labels: pd.DataFrame, names: list[str], 
     from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors
     from al_pipeline.core.learning.train import class_numbers
 
-    ids = labels["sample_id"].tolist()
+    features, found = samples.using(labels["sample_id"].tolist(), samples.features)
+    ids, labels = found.there, labels[labels["sample_id"].isin(found.there)]
     targets = class_numbers(labels["label"].tolist(), names)
-    probabilities = out_of_sample(samples.features(ids), targets, len(names), seed=seed)
+    probabilities = out_of_sample(features, targets, len(names), seed=seed)
     return [] if probabilities is None else suspected_errors(ids, targets, probabilities)

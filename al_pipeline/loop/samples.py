@@ -1,10 +1,10 @@
 """The samples of a deployment: decoded once, embedded once, kept where every round finds them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.presence import Files, Presence
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.core.turn import Model
 
+Result = TypeVar("Result")
 # Features do not depend on the classes.
 ANY_CLASSES = ("0", "1")
 
@@ -48,10 +50,12 @@ class StoredSamples:
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache
 
         settings, self._log = deployment.settings, log
-        usable = manifest[manifest["split"] != "excluded"]
+        #: Where their files are, and whose is away.
+        self.files = Files(manifest, deployment)
         #: Sample ids of the pool, not of the holdout.
         self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
-        self.uris: Mapping[str, str] = dict(zip(usable["sample_id"], usable["uri"], strict=True))
+        self.uris = self.files.uris
+        self._size = training.image_size
         # What is frozen can be hashed, which pyright does not know of pydantic.
         written = _written(training.weights)
         self.start: Checkpoint = _start(training, seed, written)  # pyright: ignore[reportArgumentType]
@@ -73,6 +77,24 @@ class StoredSamples:
     def complete(self, sample_ids: Sequence[str]) -> int:
         """Compute the features that are missing; return how many were."""
         return self.store.complete(sample_ids, self._embed, self._log.info)
+
+    def using(
+        self, sample_ids: Sequence[str], work: Callable[[list[str]], Result], *, by_features: bool = True
+    ) -> tuple[Result, Presence]:
+        """Do something with the features, or the images, of those samples whose image is there; see `Files.work`.
+
+        Of whom they are stored the file is not looked at: what the last scan has found is there then.
+        """
+
+        def stored() -> set[str]:
+            return self.store.ids() if by_features else self._cache.stored(sample_ids, self._size)
+
+        return self.files.work(sample_ids, work, stored=stored)
+
+    def predict(self, model: "Model", sample_ids: Sequence[str]) -> tuple[np.ndarray, Presence]:
+        """Return the class probabilities of those samples whose image is there, and whose is."""
+        by_features = model.by_features or model.head is not None
+        return self.using(sample_ids, lambda there: model.predict(self, there), by_features=by_features)
 
     def model(self, checkpoint: "Checkpoint") -> "Model":
         """Return what a stored checkpoint predicts with: these features, if they are those of its own backbone."""

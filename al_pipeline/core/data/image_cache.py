@@ -110,6 +110,14 @@ class ImageCache:
             while new:
                 self._store(shelf, new, kept)
 
+    def stored(self, sample_ids: Sequence[str], size: int) -> set[str]:
+        """Return which of the images are stored at this size, as far as a look at the files' tables tells."""
+        if not self.limit_bytes:
+            return set()
+        shelf = self._shelf(size)
+        shelf.refresh()
+        return shelf.known(sample_ids)
+
     def _shelf(self, size: int) -> "_Shelf":
         name = f"{size}-v{PREPROCESSING}"
         with self._lock:
@@ -243,6 +251,10 @@ class _Shelf:
 
     def files_with(self, ids: Iterable[str]) -> set[Path]:
         return {self.folder / name for name, _ in self._find(ids).values()}
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        with self._lock:
+            return self._places.keys() & set(ids)
 
     def _find(self, ids: Iterable[str]) -> Places:
         with self._lock:

@@ -211,7 +211,7 @@ def contact_sheet(
     Parameters
     ----------
     paths : sequence
-        The first `max_images` are shown.
+        The first `max_images` are shown; of a file that cannot be decoded any more a gray square.
     captions : sequence of str, optional
         One per path; may have several lines. What is wider than the tile is cut with an ellipsis.
     columns, tile : int
@@ -221,14 +221,12 @@ def contact_sheet(
 
     Raises
     ------
-    ImageError
-        A file cannot be decoded; the message names it.
     InputError
         Captions and paths differ in number, or not even one small tile fits into `max_bytes`.
     """
     if captions is not None and len(captions) != len(paths):
         raise InputError(f"contact_sheet got {len(captions)} captions for {len(paths)} images: give one per image")
-    thumbnails = [ImageOps.contain(_open_known(path, tile), (tile, tile)) for path in paths[:max_images]]
+    thumbnails = [_thumbnail(path, tile) for path in paths[:max_images]]
     lines = [caption.splitlines() for caption in (captions or [])[:max_images]]
     while True:
         sheet = _sheet(thumbnails, lines, columns, tile)
@@ -245,6 +243,14 @@ def contact_sheet(
             thumbnails, lines = thumbnails[:kept], lines[:kept]
         else:
             raise InputError(f"a contact sheet of one {tile} px tile is larger than max_bytes = {max_bytes}: raise it")
+
+
+def _thumbnail(path: ImagePath, tile: int) -> Image.Image:
+    try:
+        return ImageOps.contain(_open_known(path, tile), (tile, tile))
+    except ImageError:
+        # Files vanish while rounds run, and a picture for people is no reason to end one.
+        return Image.new("RGB", (tile, tile), "#999999")
 
 
 def _sheet(

@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,20 @@ class Consensus:
     skipped: list[str]
     open: list[str]
     quality: dict[str, float] = field(default_factory=dict)
+
+    def only(self, sample_ids: Collection[str]) -> "Consensus":
+        """Return it with the labels and disputes of these samples alone."""
+        kept = (rows[rows["sample_id"].isin(list(sample_ids))] for rows in (self.labels, self.disputed))
+        labels, disputed = (rows.reset_index(drop=True) for rows in kept)
+        return replace(self, labels=labels, disputed=disputed)
+
+    def beside(self, others: "Consensus") -> "Consensus":
+        """Return it with the labels and disputes of others, about other samples, too."""
+        if others.labels.empty and others.disputed.empty:
+            return self
+        tables = ((self.labels, others.labels), (self.disputed, others.disputed))
+        labels, disputed = (pd.concat(pair).sort_values("sample_id", ignore_index=True) for pair in tables)
+        return replace(self, labels=labels, disputed=disputed)
 
 
 def consensus(events: pd.DataFrame, *, class_names: Sequence[str], min_votes: int = 1) -> Consensus:

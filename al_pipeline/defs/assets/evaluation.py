@@ -13,7 +13,7 @@ from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import picture, table
+from al_pipeline.defs.metadata import absent, picture, table
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.classes import classes_of, classes_of_round
@@ -51,23 +51,21 @@ def evaluation(
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
     model = samples.model(checkpoint)
     began = time.monotonic()
-    probabilities = model.predict(samples, holdout["sample_id"].tolist())
+    probabilities, found = samples.predict(model, holdout["sample_id"].tolist())
+    holdout = holdout[holdout["sample_id"].isin(found.there)].reset_index(drop=True)
     seconds = time.monotonic() - began
     result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed)
     kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)
     kept.write(context.partition_key, holdout, probabilities, names)
     comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, classes)
     stops = StopPredictions(deployment.artifacts.stop_predictions)
-    kappa = stops.compare_with_previous(
-        context.partition_key,
-        checkpoint,
-        stops.samples(samples.pool, training, round_config.seed),
-        lambda ids: model.predict(samples, ids),
-        classes,
-    )
+    ids = stops.samples(samples.pool, training, round_config.seed)
+    answered, stop_set = samples.predict(model, ids if checkpoint.info.trained else [])
+    kappa = stops.compare_with_previous(context.partition_key, checkpoint, stop_set.there, lambda _: answered, classes)
     metadata: dict[str, Any] = {
         "seconds": round(seconds, 2),
         "holdout_samples": result.n,
+        **absent(found, "unused_holdout_labels"),
         "labels": checkpoint.info.n_labels,
         "trained": checkpoint.info.trained,
     }

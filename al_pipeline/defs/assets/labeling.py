@@ -15,13 +15,14 @@ from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_key, round_number
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import people, some
+from al_pipeline.defs.metadata import absent, people, some
 from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.classes import bring_up, check_project, classes_of, classes_of_round, translated
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.presence import Files
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.samples import StoredSamples
@@ -143,7 +144,14 @@ def agree_on_labels(
         from al_pipeline.core.labels.label_quality import weigh_annotators
 
         samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
-        agreed = weigh_annotators(agreed, answers, names, samples.features, seed=round_config.seed)
+
+        def weighed(there: list[str]) -> Consensus:
+            return weigh_annotators(agreed.only(there), answers, names, samples.features, seed=round_config.seed)
+
+        # Without its image only the majority tells of a sample.
+        known = [*agreed.labels["sample_id"], *agreed.disputed["sample_id"]]
+        found, present = samples.using(known, weighed)
+        agreed = found.beside(agreed.only(present.absent))
     if len(agreed.outside):
         context.log.warning("%d answers name no class of %s and are left out", len(agreed.outside), names)
     return Agreed(agreed, classes)
@@ -173,8 +181,12 @@ def freeze_labels(
     before = ledger.frozen_labels(round_key(number - 1)) if number else None
     if before is not None:
         before["label"] = translated(before["label"], classes)
+    unused = Files(image_pool, deployment).known(labels["sample_id"])
+    if unused.absent:
+        context.log.warning(unused.sentence("labels are kept, and not trained on while they are"))
     metadata = {
         "labels": len(labels),
+        **absent(unused, "unused_labels"),
         "n_changed": 0 if before is None else len(changed_labels(before, labels)),
         "new_events": new_events,
         "skipped": len(found.skipped),

@@ -12,10 +12,11 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import CHECKPOINT
-from al_pipeline.defs.metadata import picture
+from al_pipeline.defs.metadata import absent, picture
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.presence import Presence
 from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def checkpoint(
     batch is chosen without predictions.
     """
     began = time.monotonic()
+    from al_pipeline.core.learning.checkpoint import device
     from al_pipeline.core.learning.train import class_numbers
     from al_pipeline.core.turn import learn
 
@@ -56,23 +58,35 @@ def checkpoint(
     number = round_number(context.partition_key)
     names = classes_of_round(deployment, image_pool, context.partition_key).names
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
-    ids, labels = labeled_pool["sample_id"].tolist(), labeled_pool["label"].tolist()
-    learned = sorted(set(labels))
-    if len(learned) < 2:
-        context.log.info("%d classes are labeled: the network stays untrained in this round", len(learned))
-    result = learn(
-        samples,
-        ids,
-        class_numbers(labels, names),
-        names,
-        training,
-        seed=round_config.seed,
-        number=number,
-        others=sorted(set(samples.pool) - set(ids)),
-        labels_hash=labels_hash(labeled_pool),
-        previous=deployment.artifacts.stored_checkpoint(number - 1) if training.warm_start else None,
-    ).result
-    assert result is not None
+    labels = labeled_pool.set_index("sample_id")["label"]
+    others = [] if training.semi_supervised == "none" else sorted(set(samples.pool) - set(labels.index))
+
+    def learned(there: list[str]) -> "TrainingResult":
+        ids = [sample for sample in there if sample in labels.index]
+        used = labeled_pool[labeled_pool["sample_id"].isin(ids)]
+        result = learn(
+            samples,
+            ids,
+            class_numbers(labels[ids].tolist(), names),
+            names,
+            training,
+            seed=round_config.seed,
+            number=number,
+            others=[sample for sample in there if sample not in labels.index],
+            labels_hash=labels_hash(used),
+            previous=deployment.artifacts.stored_checkpoint(number - 1) if training.warm_start else None,
+        ).result
+        assert result is not None
+        return result
+
+    by_features = training.resolve_mode(int(labels.value_counts().min() if len(labels) else 0), device().type) == "head"
+    result, found = samples.using([*labels.index, *others], learned, by_features=by_features)
+    seen = sorted(set(labels[[sample for sample in found.there if sample in labels.index]]))
+    unused = Presence(absent={sample: why for sample, why in found.absent.items() if sample in labels.index})
+    if len(seen) < 2:
+        context.log.info("%d classes are labeled: the network stays untrained in this round", len(seen))
+    if unused.absent:
+        context.log.warning(unused.sentence("labels are not trained on,"))
 
     info = result.checkpoint.info
     finite = all(bool(tensor.isfinite().all()) for tensor in result.checkpoint.state.values())
@@ -80,8 +94,9 @@ def checkpoint(
         value=result.checkpoint,
         metadata={
             "trained": info.trained,
-            "labels": len(labeled_pool),
-            "classes_seen": len(learned),
+            "labels": len(labeled_pool) - len(unused.absent),
+            **absent(unused, "unused_labels"),
+            "classes_seen": len(seen),
             "seconds": round(result.seconds, 2),
             "import_seconds": round(import_seconds, 2),
             "parameters": result.n_parameters,
@@ -95,8 +110,8 @@ def checkpoint(
             dg.AssetCheckResult(check_name="finite_weights", passed=finite),
             dg.AssetCheckResult(
                 check_name="trained_on_two_classes",
-                passed=len(learned) >= 2 if info.trained else True,
-                metadata={"classes": ", ".join(learned) or "none yet", "trained": info.trained},
+                passed=len(seen) >= 2 if info.trained else True,
+                metadata={"classes": ", ".join(seen) or "none yet", "trained": info.trained},
             ),
         ],
     )

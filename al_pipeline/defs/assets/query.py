@@ -22,6 +22,7 @@ from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import planned_before
 from al_pipeline.loop.choose import choose_batch, draw_candidates, score_candidates
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.presence import Files
 from al_pipeline.loop.samples import StoredSamples
 
 
@@ -51,9 +52,14 @@ def predict(
 ) -> pd.DataFrame:
     """Predict the candidates with the round's checkpoint: softmax over the classes."""
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
-    probabilities = samples.model(checkpoint).predict(samples, candidates["sample_id"].tolist())
-    context.log.info("%d candidates predicted with %s", len(candidates), checkpoint.hash)
-    return candidates.assign(probabilities=list(probabilities))
+    probabilities, found = samples.predict(samples.model(checkpoint), candidates["sample_id"].tolist())
+    if found.absent:
+        context.log.warning(found.sentence("candidates are left out,"))
+    context.log.info("%d candidates predicted with %s", len(found.there), checkpoint.hash)
+    predicted = dict(zip(found.there, probabilities, strict=True))
+    return candidates.assign(
+        probabilities=candidates["sample_id"].map(predicted), absent=candidates["sample_id"].map(found.absent)
+    )
 
 
 @dg.op(
@@ -62,7 +68,8 @@ def predict(
 )
 def score(candidates: pd.DataFrame, predictions: pd.DataFrame, checkpoint: Any) -> Iterator[Any]:
     """Turn predictions into certainties, max softmax − 1/K; check that every candidate has one finite score."""
-    scores = score_candidates(predictions, checkpoint)
+    there = predictions["absent"].isna()
+    scores = score_candidates(predictions[there].drop(columns="absent").reset_index(drop=True), checkpoint)
     metadata: dict[str, Any] = {
         "candidates": len(scores),
         "checkpoint": checkpoint.hash,
@@ -74,12 +81,13 @@ def score(candidates: pd.DataFrame, predictions: pd.DataFrame, checkpoint: Any) 
         metadata["mean_certainty"] = float(scores["certainty"].mean())
     yield dg.Output(scores, "result", metadata=metadata)
     finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
-    covering = sorted(candidates["sample_id"]) == sorted(scores["sample_id"])
+    away = predictions.loc[~there, "sample_id"]
+    covering = sorted(candidates["sample_id"]) == sorted([*scores["sample_id"], *away])
     yield dg.AssetCheckResult(
         asset_key="uncertainty_scores",
         check_name="finite_and_covering",
         passed=finite and covering,
-        metadata={"drawn": len(candidates), "scored": len(scores), "finite": finite},
+        metadata={"drawn": len(candidates), "scored": len(scores), "without_image": len(away), "finite": finite},
     )
 
 
@@ -167,6 +175,6 @@ def query_batch(
 def _sheet(query: pd.DataFrame, manifest: pd.DataFrame) -> bytes:
     from al_pipeline.core.data.images import contact_sheet
 
-    uris = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
+    uris = Files(manifest).uris
     captions = [" · ".join(filter(None, [row.predicted, f"{row.certainty:.2f}"])) for row in query.itertuples()]
-    return contact_sheet(uris.loc[query["sample_id"]].tolist(), captions)
+    return contact_sheet([uris.get(sample, "") for sample in query["sample_id"]], captions)

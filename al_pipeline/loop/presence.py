@@ -1,0 +1,196 @@
+"""Whose image is there, and why the others' is not: the one place that answers for training, testing and asking.
+
+People delete, move and overwrite files while the loop runs. What the last scan has found is the rule: who is gone since
+it, is gone. Between two scans, and within a round, a file may vanish too: whoever has to read it learns so here.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pandas as pd
+
+from al_pipeline.core.data.images import open_rgb
+from al_pipeline.core.data.pool import content_id
+from al_pipeline.core.errors import ALError, ImageError
+
+if TYPE_CHECKING:
+    from al_pipeline.loop.deployment import Deployment
+    from al_pipeline.settings import Settings
+
+Result = TypeVar("Result")
+# Files of which some share may be away before that is taken for a disk that is: of fewer it says nothing.
+FEW = 10
+NEVER_SCANNED = "no scan has found it in the folder of images"
+DELETED = "its file is gone"
+REPLACED = "its file is another picture by now"
+SCAN = "put it back, or launch the job `setup`, which scans the images again"
+
+
+class ImagesAwayError(ALError):
+    """So many images are away that it is their folder that is: nothing is wrong with the labels."""
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Samples whose image is there, in the order they were asked for, and of the others where it was and why not."""
+
+    there: list[str] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def sentence(self, what: str) -> str:
+        """Return who is absent in a sentence: how many, and the first of them with the reason."""
+        first = "; ".join(list(self.absent.values())[:3])
+        more = f" and {len(self.absent) - 3} more" if len(self.absent) > 3 else ""
+        return f"{len(self.absent)} {what} without an image that can be used: {first}{more}"
+
+
+class Files:
+    """The files of the samples, as the last scan has found them.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        The image pool. One of an older version has no sizes and times; then a file that is there is taken for itself.
+    deployment : Deployment, optional
+        Its ledger knows where those were that the scan has not found, and its settings how many files may be away.
+    """
+
+    def __init__(self, manifest: pd.DataFrame, deployment: "Deployment | None" = None) -> None:
+        usable = manifest["split"] != "excluded"
+        self.uris: Mapping[str, str] = _column(manifest[usable], "uri")
+        self._aside = manifest[~usable & manifest["sample_id"].notna()]
+        self._deployment = deployment
+        self._stored = {name: _column(manifest[usable], name) for name in ("bytes", "mtime_ns", "file_id")}
+        # Found out while reading.
+        self._broken: dict[str, str] = {}
+
+    def known(self, sample_ids: Iterable[str]) -> Presence:
+        """Tell who was there at the last scan, without looking at any file."""
+        ids = list(sample_ids)
+        absent = [i for i in ids if i not in self.uris or i in self._broken]
+        return Presence([i for i in ids if i in self.uris and i not in self._broken], self._why(absent))
+
+    def look(self, sample_ids: Iterable[str], *, readable: Iterable[str] = ()) -> Presence:
+        """Tell whose file is there now.
+
+        Parameters
+        ----------
+        sample_ids : iterable of str
+        readable : iterable of str
+            Samples whose file need not be looked at: what is wanted of them is stored.
+
+        Raises
+        ------
+        ImagesAwayError
+            So many files are away that their folder must be.
+        """
+        found, stored = self.known(sample_ids), set(readable)
+        wrong = {i: why for i in found.there if i not in stored and (why := self._wrong(i)) is not None}
+        looked_at = sum(i not in stored for i in found.there)
+        if wrong and self._deployment is not None and self._away(len(wrong), looked_at, self._deployment.settings):
+            raise ImagesAwayError(
+                f"{len(wrong)} of {looked_at} images cannot be read, the first is {next(iter(wrong.values()))}: is "
+                "their folder mounted? Nothing is stored; run this again when it is there. If they were deleted, "
+                "launch the job `setup`, which scans the images again (AL_MAX_GONE_SHARE allows for more)"
+            )
+        return Presence([i for i in found.there if i not in wrong], found.absent | wrong)
+
+    def work(
+        self, sample_ids: Sequence[str], work: Callable[[list[str]], Result], *, stored: Callable[[], Iterable[str]]
+    ) -> tuple[Result, Presence]:
+        """Do something with those whose image is there; if a file vanishes meanwhile, anew with the others.
+
+        Parameters
+        ----------
+        sample_ids : sequence of str
+        work : callable
+            Is given those who are there.
+        stored : callable
+            Returns the samples of which everything that is wanted is stored.
+        """
+        while True:
+            found = self.look(sample_ids, readable=stored())
+            try:
+                return work(found.there), found
+            except ImageError:
+                kept = set(stored())
+                broken = {i: why for i in found.there if i not in kept and (why := self.damage(i)) is not None}
+                if not broken:
+                    raise
+                self._broken |= broken
+
+    @staticmethod
+    def _away(wrong: int, looked_at: int, settings: "Settings") -> bool:
+        """Say whether it is the folder that is away: a share that is not mounted is none, or an empty one."""
+        if looked_at >= FEW and wrong > settings.max_gone_share * looked_at:
+            return True
+        try:
+            return settings.images is not None and next(settings.images.iterdir(), None) is None
+        except OSError:
+            return True
+
+    def _wrong(self, sample: str) -> str | None:
+        """Return what is wrong with a sample's file, as far as its size and time tell; None if nothing is."""
+        path = Path(self.uris[sample])
+        try:
+            status = path.stat()
+            size, mtime = self._stored["bytes"].get(sample), self._stored["mtime_ns"].get(sample)
+            if mtime is None or (status.st_size == size and status.st_mtime_ns == mtime):
+                return None
+            # Touched, or copied back: only the bytes tell.
+            same = content_id(path) == self._stored["file_id"].get(sample, sample)
+            return None if same else f"{path}: {REPLACED}; {SCAN}"
+        except OSError as error:
+            why = DELETED if isinstance(error, FileNotFoundError) else f"unreadable ({error.strerror})"
+            return f"{path}: {why}; {SCAN}"
+
+    def damage(self, sample: str) -> str | None:
+        """Return why a sample's file cannot be read; None if it can."""
+        if (wrong := self._wrong(sample)) is not None:
+            return wrong
+        try:
+            open_rgb(self.uris[sample], at_least=64)
+        except ImageError as error:
+            return f"{self.uris[sample]}: {error}; {SCAN}"
+        return None
+
+    def _why(self, absent: Sequence[str]) -> dict[str, str]:
+        """Return where the images of samples were that are none of the pool's, and why they are not."""
+        unknown = [i for i in absent if i not in self._broken]
+        if not unknown:
+            return {i: self._broken[i] for i in absent}
+        aside = dict(zip(self._aside["sample_id"], self._aside[["uri", "reason"]].to_numpy().tolist(), strict=True))
+        ledger = None if self._deployment is None else self._deployment.ledger
+        gone = {} if ledger is None else ledger.gone(unknown)
+        places = {} if ledger is None else ledger.uris()
+
+        def why(sample: str) -> str:
+            if sample in self._broken:
+                return self._broken[sample]
+            if sample in aside:
+                uri, reason = aside[sample]
+                return f"{uri}: {reason}"
+            if sample in gone:
+                return f"{gone[sample].uri}: gone since {gone[sample].since:%Y-%m-%d} ({gone[sample].why}); {SCAN}"
+            return f"{places.get(sample, sample)}: {NEVER_SCANNED}; {SCAN}"
+
+        return {sample: why(sample) for sample in absent}
+
+
+def _column(rows: pd.DataFrame, name: str) -> dict[str, Any]:
+    if name not in rows:
+        return {}
+    values = rows[name]
+    there = values.notna()
+    return dict(zip(rows.loc[there, "sample_id"], values[there], strict=True))
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Say whether there is such a file, also where its folder cannot be read."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False

@@ -1,0 +1,152 @@
+"""Images that are gone, replaced, unreadable or away for a while: who can be used, and why the others cannot."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from al_pipeline.core.data.pool import scan
+from al_pipeline.core.errors import ImageError
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.presence import DELETED, NEVER_SCANNED, REPLACED, Files, ImagesAwayError
+from al_pipeline.settings import load_settings
+
+NOBODY: Callable[[], Sequence[str]] = list
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve pictures."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(12):
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    monkeypatch.chdir(tmp_path)
+    return Deployment(load_settings(home=tmp_path / "home", images=folder, classes=["a", "b"]))
+
+
+def scanned(folder: Path) -> pd.DataFrame:
+    """Return the manifest, with what a file is known again by."""
+    manifest = scan(folder)
+    status = [Path(uri).stat() for uri in manifest["uri"]]
+    return manifest.assign(mtime_ns=[each.st_mtime_ns for each in status], file_id=manifest["sample_id"])
+
+
+def test_whose_file_lies_where_it_was_is_there(folder: Path) -> None:
+    manifest = scanned(folder)
+    ids = manifest["sample_id"].tolist()[::-1]
+    found = Files(manifest).look(ids)
+    assert (found.there, found.absent) == (ids, {})
+
+
+def test_a_file_that_was_deleted_or_overwritten_is_told_with_its_name(folder: Path) -> None:
+    manifest = scanned(folder)
+    ids = manifest["sample_id"].tolist()
+    (folder / "00.png").unlink()
+    Image.new("RGB", (8, 8), "white").save(folder / "01.png")
+    found = Files(manifest).look(ids)
+    assert found.there == ids[2:]
+    assert f"{folder / '00.png'}: {DELETED}" in found.absent[ids[0]]
+    assert f"{folder / '01.png'}: {REPLACED}" in found.absent[ids[1]]
+    assert found.sentence("labels").startswith("2 labels without an image that can be used: ")
+    # What is wanted of them is stored: nobody looks.
+    assert Files(manifest).look(ids, readable=ids).absent == {}
+
+
+def test_a_file_that_was_touched_or_copied_back_is_the_same(folder: Path) -> None:
+    manifest = scanned(folder)
+    os.utime(folder / "00.png", (1, 1))
+    assert Files(manifest).look(manifest["sample_id"]).absent == {}
+
+
+def test_a_manifest_of_an_older_version_has_no_times(folder: Path) -> None:
+    manifest = scan(folder)[["sample_id", "uri", "split", "reason", "label", "bytes"]]
+    (folder / "00.png").unlink()
+    assert list(Files(manifest).look(manifest["sample_id"]).absent) == [content_or(manifest, 0)]
+
+
+def content_or(manifest: pd.DataFrame, row: int) -> str:
+    return str(manifest["sample_id"].iloc[row])
+
+
+def test_who_is_not_in_the_manifest_has_the_reason_of_the_scan(folder: Path, deployment: Deployment) -> None:
+    before = scanned(folder)
+    deployment.ledger.register(before)
+    gone, aside = content_or(before, 0), content_or(before, 1)
+    after = before.drop(index=0).reset_index(drop=True)
+    after.loc[after["sample_id"] == aside, ["split", "reason"]] = "excluded", "the same image under two labels"
+    deployment.ledger.register(after)
+    absent = Files(after, deployment).known([gone, aside, "f" * 32]).absent
+    assert str(folder / "00.png") in absent[gone]
+    assert "gone since" in absent[gone]
+    assert absent[aside] == f"{folder / '01.png'}: the same image under two labels"
+    assert NEVER_SCANNED in absent["f" * 32]
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_left_out_and_the_others_are_read_anew(folder: Path) -> None:
+    manifest = scanned(folder)
+    ids, asked = manifest["sample_id"].tolist(), list[list[str]]()
+
+    def work(there: list[str]) -> int:
+        asked.append(there)
+        if len(asked) == 1:
+            (folder / "03.png").unlink()
+            raise ImageError("gone")
+        return len(there)
+
+    done, found = Files(manifest).work(ids, work, stored=NOBODY)
+    assert (done, [len(each) for each in asked]) == (11, [12, 11])
+    assert list(found.absent) == [ids[3]]
+
+
+def test_a_file_that_is_damaged_without_a_trace_is_found_by_reading_it(folder: Path) -> None:
+    manifest = scanned(folder)
+    ids, path = manifest["sample_id"].tolist(), folder / "05.png"
+    status, data = path.stat(), path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + b"\0" * (len(data) - len(data) // 2))
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+    def work(there: list[str]) -> list[str]:
+        if ids[5] in there:
+            raise ImageError("damaged")
+        return there
+
+    done, found = Files(manifest).work(ids, work, stored=NOBODY)
+    assert done == ids[:5] + ids[6:]
+    assert str(path) in found.absent[ids[5]]
+
+
+def test_an_error_that_no_file_explains_is_raised(folder: Path) -> None:
+    def work(there: list[str]) -> None:
+        raise ImageError("the disk")
+
+    with pytest.raises(ImageError, match="the disk"):
+        Files(scanned(folder)).work(scanned(folder)["sample_id"].tolist(), work, stored=NOBODY)
+
+
+def test_a_folder_that_is_away_is_an_error_and_no_loss(folder: Path, deployment: Deployment) -> None:
+    manifest = scanned(folder)
+    files, ids = Files(manifest, deployment), manifest["sample_id"].tolist()
+    away = folder.rename(folder.parent / "away")
+    for _ in range(2):
+        with pytest.raises(ImagesAwayError, match="mounted"):
+            files.look(ids)
+        # One is enough where the folder is away; a mount point is empty then.
+        with pytest.raises(ImagesAwayError, match="1 of 1 images"):
+            files.look(ids[:1])
+        folder.mkdir(exist_ok=True)
+    folder.rmdir()
+    away.rename(folder)
+    assert files.look(ids).absent == {}
+    for path in list(folder.iterdir())[:7]:
+        path.unlink()
+    with pytest.raises(ImagesAwayError, match="7 of 12 images cannot be read"):
+        files.look(ids)
