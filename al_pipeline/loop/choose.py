@@ -128,6 +128,7 @@ def _query_rows(
     size = min(size, len(scores))
     if size < 1:
         return []
+    config = turn.applicable(config, checkpoint.info.weights)
     ids, trained = scores["sample_id"].tolist(), checkpoint.info.trained
     embeddings, asked, probabilities = None, None, stack(scores["probabilities"], None)
     if turn.uses_features(config.strategy, config):
@@ -170,6 +171,33 @@ def _query_rows(
             zip(chosen.itertuples(), strategies, selection.scores, selection.propensities, strict=True)
         )
     ]
+
+
+def fewer_than_asked(chosen: int, candidates: int, config: RoundSettings, weights: str) -> str | None:
+    """Say why a batch is smaller than `batch_size`; None if it is not.
+
+    Parameters
+    ----------
+    chosen : int
+        Samples of the batch, reviews among them.
+    candidates : int
+        Samples that were drawn and scored.
+    config : RoundSettings
+    weights : str
+        What training starts from.
+    """
+    missing = config.batch_size - chosen
+    if missing <= 0:
+        return None
+    said = f"{missing} fewer than asked"
+    if candidates <= chosen:
+        return f"{said}: no other sample of the pool is unlabeled and not asked about yet"
+    if config.dedup is not None and weights != "none":
+        return (
+            f"{said}: dedup {config.dedup:g} passed over the other candidates, each closer than that to one of the "
+            "batch: raise round.dedup or round.sample_size"
+        )
+    return f"{said}: the policy allows no more labels (label_budget, max_rounds)"
 
 
 def stack(column: pd.Series, classes: int | None) -> np.ndarray:

@@ -113,7 +113,7 @@ def _options(training: TrainingOptions, labels: pd.DataFrame) -> TrainingOptions
     """Return how the round was trained, so that random labels are trained on the same way."""
     from al_pipeline.core.learning.checkpoint import device
 
-    mode = training.resolve_mode(int(labels["label"].value_counts().min()), device().type)
+    mode = training.resolve_mode(labels["label"].value_counts().to_numpy(), device().type)
     # The last checkpoint knows the labels that the strategy chose.
     return training.but(mode=mode, warm_start=False)
 

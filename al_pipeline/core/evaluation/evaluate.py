@@ -53,8 +53,9 @@ class Evaluation:
     accuracy : Interval, optional
         Wilson's interval. None without samples.
     roc_auc : Interval, optional
-        Two classes: DeLong's interval; more: the mean over classes of one against the rest, stratified bootstrap.
-        None while a class has no holdout sample, then `note` says so.
+        Two classes: DeLong's interval; more: the mean over classes of one against the rest, stratified bootstrap. Of
+        more than two classes, those without a holdout sample are left out of the mean, and `note` names them. None
+        with holdout samples of one class alone, or of one of two classes; `note` says why.
     ece : float, optional
         Expected calibration error: mean gap between confidence and accuracy over 15 equal bins, weighted by count.
     per_class : list of ClassScore
@@ -156,17 +157,36 @@ def _checked(probabilities: npt.ArrayLike, labels: Sequence[str], names: list[st
 
 def _roc_auc(p: Floats, truth: Integers, names: list[str], seed: int) -> tuple[Interval | None, str | None]:
     support = np.bincount(truth, minlength=len(names))
-    absent = [names[i] for i in np.flatnonzero(support == 0)]
-    if absent:
-        shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        return None, f"no ROC-AUC: no holdout sample is of the class {shown}"
+    present, note = present_classes(support, names)
+    if len(present) < 2:
+        return None, note
+    p, truth = p[:, present], np.searchsorted(present, truth)
     value, low, high = delong(p[:, 1], truth == 1) if len(names) == 2 else macro_auc(p, truth, seed=seed)
     if low == high:
         # A perfect ranking, or one sample per class: resampling and asymptotics see no variation and would claim
         # certainty. Pairs of samples of different classes that share no sample are independent trials: take Wilson's.
         pairs = min(len(truth) // 2, len(truth) - int(support.max()))
         low, high = _wilson(round(value * pairs), pairs)
-    return Interval(value, low, high), None
+    return Interval(value, low, high), note
+
+
+def present_classes(support: Integers, names: Sequence[str]) -> tuple[Integers, str | None]:
+    """Return the numbers of the classes with holdout samples, and what it means for ROC-AUC that others have none.
+
+    Parameters
+    ----------
+    support : int64 array, shape (K,)
+        Holdout samples of each class.
+    names : sequence of str, length K
+    """
+    present, absent = np.flatnonzero(support), [names[i] for i in np.flatnonzero(support == 0)]
+    if not absent:
+        return present, None
+    shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+    missing = f"no holdout sample is of the class {shown}"
+    if len(present) < 2:
+        return present, f"no ROC-AUC: {missing}"
+    return present, f"ROC-AUC is the mean over {len(present)} of {len(names)} classes: {missing}"
 
 
 def _wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -204,7 +224,8 @@ def _roc_curves(p: Floats, truth: Integers, names: list[str]) -> list[RocCurve]:
         return curves
     mean /= len(curves)
     auc = float(np.mean([curve.auc for curve in curves]))
-    macro = RocCurve("mean over classes", auc, [0.0, *grid.tolist()], [0.0, *mean.tolist()])
+    over = "classes" if len(curves) == len(names) else f"{len(curves)} of {len(names)} classes"
+    macro = RocCurve(f"mean over {over}", auc, [0.0, *grid.tolist()], [0.0, *mean.tolist()])
     return [*curves, macro] if len(names) <= CURVE_CLASSES else [macro]
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal, Self, get_args
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from al_pipeline.core.errors import CheckpointError, InputError
@@ -10,7 +12,7 @@ from al_pipeline.core.options import Options
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
-# With fewer labels per class than this, given features teach more than training them does.
+# With fewer labels than this in half of the classes, given features teach more than training them does.
 FEW_LABELS = 10
 
 
@@ -27,7 +29,7 @@ class TrainingOptions(Options):
         default="auto",
         description="finetune trains the whole network (the paper's way); head trains the classifier alone, on cached "
         "features of the given weights, in seconds; auto is head with given weights on a CPU or with fewer than 10 "
-        "labels per class, else finetune.",
+        "labels in half of the classes, else finetune.",
     )
     architecture: Architecture = Field(default="resnet18", description="The network, one of torchvision's.")
     weights: str = Field(
@@ -71,6 +73,13 @@ class TrainingOptions(Options):
         description="Of fine-tuning's forward pass; auto is bfloat16 where the hardware multiplies it, float16 is for "
         "CUDA.",
     )
+    threads: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Threads that fine-tuning computes with on a CPU. The weights are the same to the bit on any "
+        "number of cores, as this number is fixed; another one gives others, and is faster where cores are idle.",
+    )
     augmentation: Literal["none", "crop", "crop_flip"] = Field(
         default="none", description="Random resized crops; crop_flip mirrors too: not for digits, letters or signs."
     )
@@ -105,13 +114,14 @@ class TrainingOptions(Options):
         """Whether heads on features of the given weights may be trained."""
         return self.weights != "none" and self.mode != "finetune"
 
-    def resolve_mode(self, fewest_labels: int, device: str) -> Literal["finetune", "head"]:
+    def resolve_mode(self, counts: npt.ArrayLike, device: str) -> Literal["finetune", "head"]:
         """Return ``head`` or ``finetune``.
 
         Parameters
         ----------
-        fewest_labels : int
-            Labels of the class that has the fewest, of those that have any.
+        counts : array_like of int
+            Labels of each class; those without play no part. The median counts: a class that is new to people is no
+            reason to learn the others in another way.
         device : str
             ``cpu`` or ``cuda``.
         """
@@ -119,7 +129,8 @@ class TrainingOptions(Options):
             return self.mode
         if self.weights == "none" or self.semi_supervised == "fixmatch" or self.warm_start:
             return "finetune"
-        return "head" if device == "cpu" or fewest_labels < FEW_LABELS else "finetune"
+        found = np.asarray(counts)
+        return "head" if device == "cpu" or np.median(found[found > 0]) < FEW_LABELS else "finetune"
 
 
 def check_weights(weights: str) -> None:

@@ -29,6 +29,7 @@ from al_pipeline.core.learning.head_training import Others, canonical, check_unl
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict
 from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
+from al_pipeline.core.learning.threads import computing_on
 from al_pipeline.core.rng import generator, torch_seed
 
 Images = Sequence[str | Path] | CachedImages
@@ -99,8 +100,9 @@ def train(
 ) -> TrainingResult:
     """Train on labeled images with cross-entropy, from the configured weights anew.
 
-    The same images, labels, options, seed and round give the same weights, bit for bit, on the same machine with the
-    same number of threads: neither the order of the rows nor where the files lie matters.
+    The same images, labels, options, seed and round give the same weights, bit for bit, on the same kind of processor,
+    however many cores it has and whatever torch's number of threads is: fine-tuning computes on `options.threads`, a
+    head on one. Neither the order of the rows nor where the files lie matters.
 
     Parameters
     ----------
@@ -137,9 +139,12 @@ def train(
     targets = _targets(len(images), labels, class_names)
     task = _Task(class_names, options, seed, round_number, images, targets, features, unlabeled, progress)
     check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
-    counts = np.bincount(targets)
-    mode = options.resolve_mode(int(counts[counts > 0].min()), device().type)
-    result = task.head() if mode == "head" else task.finetune(previous)
+    mode = options.resolve_mode(np.bincount(targets), device().type)
+    if mode == "head":
+        result = task.head()
+    else:
+        with computing_on(options.threads):
+            result = task.finetune(previous)
     info = replace(
         result.checkpoint.info,
         mode=mode,

@@ -22,6 +22,7 @@ from al_pipeline.core.turn import (
     Given,
     Probabilities,
     Rows,
+    applicable,
     choose,
     draw,
     ensemble,
@@ -274,6 +275,7 @@ def embedded(samples: KnownSamples, plan: Plan, seed: int = 0) -> Embedded:
 
 def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: int, asked: Rows) -> Rows:
     """Return the rows of the pool that the strategy asks about."""
+    plan = applicable(plan, plan.options.weights)
     by_features = uses_features(strategy, plan)
     selection = choose(
         strategy,
