@@ -100,6 +100,13 @@ class Model:
             return predict_features(self.checkpoint, features)
         return predict(self.checkpoint, samples.images(keys))
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Of the classes: see `thresholds.decided`."""
+        if self.head is not None:
+            return self.head.thresholds
+        return () if self.checkpoint is None else self.checkpoint.info.thresholds
+
     def embed(self, samples: Samples[K], keys: K) -> Features:
         """Return the features of the model's own backbone, float32, shape (n, d)."""
         features = samples.features(keys) if self.head or self.by_features else None

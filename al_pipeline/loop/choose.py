@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import RoundPolicy, round_key
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.ledger import PLAN_COLUMNS
@@ -59,7 +60,7 @@ def score_candidates(predictions: pd.DataFrame, checkpoint: "Checkpoint") -> pd.
 
     info = checkpoint.info
     probabilities = stack(predictions["probabilities"], len(info.class_names))
-    best = probabilities.argmax(axis=1)
+    best = decided(probabilities, info.thresholds)
     return predictions.assign(
         predicted=[info.class_names[i] for i in best],
         predicted_probability=probabilities[np.arange(len(best)), best],

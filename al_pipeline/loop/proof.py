@@ -11,6 +11,7 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
@@ -62,7 +63,8 @@ def live_proof(
     names: list[str] = documents[key]["evaluation"]["class_names"]
     classes = classes_of_round(deployment, manifest, key)
     holdout = holdout_labels(manifest, deployment.ledger, replace(classes, names=tuple(names)), policy.min_votes)
-    predicted = HoldoutPredictions(deployment.artifacts.holdout_predictions).read(key, names)
+    kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)
+    predicted = kept.read(key, names)
     holdout = holdout[holdout["sample_id"].isin(() if predicted is None else predicted.index)]
     labels = deployment.ledger.frozen_labels(key)
     labels = labels[labels["label"].isin(names)]
@@ -77,7 +79,7 @@ def live_proof(
         # A random first batch alone is no reason to train networks after every round.
         return _none("whole networks are trained on random labels only with a random share: set round.explore to 0.2")
     truth = class_numbers(holdout["label"].tolist(), names)
-    own = predicted.loc[holdout["sample_id"]].to_numpy().argmax(axis=1) == truth
+    own = kept.said(key, names).loc[holdout["sample_id"]].to_numpy() == truth
     samples = StoredSamples(manifest, deployment, training, seed, log)
     learner = _learner(samples, arm, holdout, names, options, seed, round_number(key))
     rng = generator(seed, round_number(key), "random arm parts")
@@ -142,6 +144,6 @@ def _learner(
         if len(present := np.unique(targets[rows])) == 1:
             return truth == present[0]
         model = learn(drawn, rows, targets[rows], names, options, seed=seed, number=number, network=False)
-        return model.predict(tests, np.arange(len(truth))).argmax(axis=1) == truth
+        return decided(model.predict(tests, np.arange(len(truth))), model.thresholds) == truth
 
     return hits

@@ -59,7 +59,12 @@ class Comparison:
 
 
 def compare(
-    previous: npt.ArrayLike, current: npt.ArrayLike, labels: Sequence[str], class_names: Sequence[str]
+    previous: npt.ArrayLike,
+    current: npt.ArrayLike,
+    labels: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    said: tuple[Integers, Integers] | None = None,
 ) -> Comparison:
     """Compare two models' predictions for the same samples.
 
@@ -72,6 +77,8 @@ def compare(
     labels : sequence of str, length n
         The true classes.
     class_names : sequence of str, length K
+    said : two int64 arrays, shape (n,), optional
+        The class numbers that the two models have said, by thresholds of their own; the most probable ones by default.
 
     Raises
     ------
@@ -91,12 +98,13 @@ def compare(
     support = np.bincount(truth, minlength=len(names))
     present, note = present_classes(support, names)
     ranked = len(present) > 1
-    if np.array_equal(before, after):
+    was, now = said or (before.argmax(axis=1), after.argmax(axis=1))
+    if np.array_equal(before, after) and np.array_equal(was, now):
         same = Difference(0.0, 0.0, 0.0)
         return Comparison(len(truth), same, same if ranked else None, note)
     return Comparison(
         n=len(truth),
-        accuracy=_accuracy(before, after, truth),
+        accuracy=_accuracy(was == truth, now == truth),
         roc_auc=_roc_auc(before, after, truth, support) if ranked else None,
         note=note,
     )
@@ -145,9 +153,8 @@ def _half_width(n: int, share: float) -> float:
     return float(np.sqrt(Z**2 * (share * (1 - share) * n + Z**2 / 4)) / (n + Z**2))
 
 
-def _accuracy(before: Floats, after: Floats, truth: Integers) -> Difference:
-    was, now = before.argmax(axis=1) == truth, after.argmax(axis=1) == truth
-    return _paired(int((now & ~was).sum()), int((was & ~now).sum()), len(truth))
+def _accuracy(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> Difference:
+    return _paired(int((now & ~was).sum()), int((was & ~now).sum()), len(now))
 
 
 def _paired(gains: float, losses: float, n: float) -> Difference:

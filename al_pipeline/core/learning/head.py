@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.calibration import fit_temperature, softmax
 from al_pipeline.core.learning.logistic import Floats, fit_logistic
+from al_pipeline.core.learning.thresholds import fit_thresholds
 
 Vectors = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -58,6 +59,8 @@ class Head:
         Of the cross-validation that chose C; 0 if it is `WITHOUT_VALIDATION`.
     n_guessed : int
         Unlabeled samples that were learned from with guessed labels.
+    thresholds : tuple of float
+        Of the classes (`thresholds.decided`), fitted on the same predictions if classes were weighed; else empty.
     """
 
     weight: Vectors
@@ -66,6 +69,7 @@ class Head:
     regularization: float
     folds: int
     n_guessed: int = 0
+    thresholds: tuple[float, ...] = ()
 
     def probabilities(self, features: Vectors) -> npt.NDArray[np.float64]:
         """Return class probabilities, float64, shape (n, K)."""
@@ -96,7 +100,7 @@ def fit_head(
         Of the folds.
     sample_weight : float64 array, shape (n,), optional
     balanced : bool
-        Weigh classes by the inverse of their number of labels.
+        Weigh classes by the inverse of their number of labels, and fit their thresholds.
 
     Raises
     ------
@@ -115,15 +119,21 @@ def fit_head(
     if balanced:
         weights = weights * (len(codes) / (len(present) * np.bincount(codes)))[codes]
     folds, tested = held_out(codes)
+    thresholds: tuple[float, ...] = ()
     with _one_thread():
         scaled = _Components.of(features)
         if folds:
-            best, temperature, start = _cross_validate(scaled.inputs, codes, weights, folds, tested, seed)
+            learned = scaled.inputs, codes, weights
+            best, temperature, start = _cross_validate(*learned, folds, tested, seed)
+            if balanced:
+                found = np.zeros((len(tested), n_classes))
+                found[:, present] = softmax(_out_of_fold(*learned, folds, tested, seed, best, start), temperature)
+                thresholds = fit_thresholds(found, present[codes[tested]])
         else:
             best, temperature, start = WITHOUT_VALIDATION, 1.0, None
         fitted = fit_logistic(scaled.inputs, codes, weights[:, None], best, TOLERANCE, start)[0]
     weight, bias = scaled.written_back(fitted, present, n_classes)
-    return Head(weight, bias, temperature, best, folds)
+    return Head(weight, bias, temperature, best, folds, thresholds=thresholds)
 
 
 def held_out(targets: Integers) -> tuple[int, Integers]:
@@ -252,6 +262,29 @@ def _cross_validate(
         best, lowest, logits, chosen = regularization, loss, scores, solution
     assert chosen is not None
     return best, fit_temperature(logits, codes), chosen.mean(axis=0, keepdims=True)
+
+
+def _out_of_fold(
+    inputs: Floats,
+    codes: Integers,
+    weights: Floats,
+    folds: int,
+    tested: Integers,
+    seed: int,
+    regularization: float,
+    start: Floats,
+) -> Floats:
+    """Return logits of all rows that can be held out, shape (n, K): a part of them would change how rare a class is."""
+    learned = np.repeat(weights[:, None], folds, axis=1)
+    drawn = int(np.random.default_rng(seed).integers(2**31))
+    parts = [held for _, held in StratifiedKFold(folds, shuffle=True, random_state=drawn).split(tested, codes[tested])]
+    for number, held in enumerate(parts):
+        learned[tested[held], number] = 0
+    fitted = fit_logistic(inputs, codes, learned, regularization, ROUGH, np.repeat(start, folds, axis=0))
+    logits = np.empty((len(tested), fitted.shape[1]))
+    for number, held in enumerate(parts):
+        logits[held] = inputs[tested[held]] @ fitted[number, :, :-1].T + fitted[number, :, -1]
+    return logits
 
 
 def _stratified(codes: Integers, size: int, rng: np.random.Generator) -> Integers:

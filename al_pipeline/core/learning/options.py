@@ -1,11 +1,11 @@
 """How a checkpoint is trained: every choice in one place, checked when it is made."""
 
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.options import Options
@@ -14,6 +14,8 @@ Architecture = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet1
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 # With fewer labels than this in half of the classes, given features teach more than training them does.
 FEW_LABELS = 10
+# Classes further apart than this, of those with so many labels, are weighed.
+IMBALANCE, FEWEST_LABELS = 10, 3
 
 
 class TrainingOptions(Options):
@@ -64,7 +66,12 @@ class TrainingOptions(Options):
         le=10_000,
         description="Epochs without a better validation loss that end fine-tuning; 0 never does.",
     )
-    class_weights: bool = Field(default=False, description="Weigh classes by the inverse of their number of labels.")
+    class_weights: Literal["auto", "true", "false"] = Field(
+        default="auto",
+        description="Weigh classes by the inverse of their number of labels, and fit a decision threshold per class on "
+        "predictions for labels that were held out; auto does where one class has more than 10 times the labels of "
+        "another one that has at least 3.",
+    )
     clip_norm: float | None = Field(
         default=None, gt=0, description="Largest norm of a gradient; null (in al.toml and the environment: none): any."
     )
@@ -93,6 +100,12 @@ class TrainingOptions(Options):
     )
     confidence: float = Field(default=0.95, ge=0.5, le=1, description="Least probability of a guessed label.")
 
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _in_words(cls, value: Any) -> Any:
+        # It was true or false alone before, and files still say so.
+        return str(value).lower() if isinstance(value, bool | str) else value
+
     @model_validator(mode="after")
     def _go_together(self) -> Self:
         if self.mode == "head" and self.weights == "none":
@@ -113,6 +126,14 @@ class TrainingOptions(Options):
     def may_be_head(self) -> bool:
         """Whether heads on features of the given weights may be trained."""
         return self.weights != "none" and self.mode != "finetune"
+
+    def weighs(self, counts: npt.ArrayLike) -> bool:
+        """Say whether classes are weighed; `counts` are the labels of each class, of shape (K,)."""
+        if self.class_weights != "auto":
+            return self.class_weights == "true"
+        # A label or two of a new class say nothing about how rare it is.
+        found = np.asarray(counts)[np.asarray(counts) >= FEWEST_LABELS]
+        return len(found) > 1 and bool(found.max() > IMBALANCE * found.min())
 
     def resolve_mode(self, counts: npt.ArrayLike, device: str) -> Literal["finetune", "head"]:
         """Return ``head`` or ``finetune``.
