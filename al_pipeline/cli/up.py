@@ -62,7 +62,10 @@ def status(home: Home = None) -> None:
     from al_pipeline.servers.observer import open_loop
 
     with open_loop(settings) as loop:
-        print_rounds(console, loop.rounds())
+        rounds = loop.rounds()
+        print_rounds(console, rounds)
+        for note in rounds[-1].notes if rounds else ():
+            say(f"[yellow]Note:[/yellow] {rounds[-1].key}: {escape(note)}")
         facts = loop.facts()
         if facts.warning:
             say(f"[yellow]Warning:[/yellow] {escape(facts.warning)}")

@@ -27,6 +27,7 @@ Rows = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float64]
 K = TypeVar("K", Rows, Sequence[str])
+Batch = TypeVar("Batch", bound=BatchOptions)
 Key = TypeVar("Key", Rows, Sequence[str], contravariant=True)
 
 
@@ -99,6 +100,13 @@ class Model:
             return predict_features(self.checkpoint, features)
         return predict(self.checkpoint, samples.images(keys))
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Of the classes: see `thresholds.decided`."""
+        if self.head is not None:
+            return self.head.thresholds
+        return () if self.checkpoint is None else self.checkpoint.info.thresholds
+
     def embed(self, samples: Samples[K], keys: K) -> Features:
         """Return the features of the model's own backbone, float32, shape (n, d)."""
         features = samples.features(keys) if self.head or self.by_features else None
@@ -154,7 +162,7 @@ def learn(
         start = untrained(class_names, options, seed=seed, round_number=number)
         # Given weights are the backbone of every round; new ones are drawn anew in each.
         return Model(False, start.checkpoint, by_features=options.weights != "none", result=start)
-    mode = options.resolve_mode(int(counts[counts > 0].min()), device().type)
+    mode = options.resolve_mode(counts, device().type)
     by_features = mode == "head" or options.semi_supervised == "label_propagation"
     features = samples.features(labeled) if by_features else None
     # Where there is nothing to learn from them, they are not even looked at.
@@ -189,6 +197,14 @@ def draw(n: int, size: int | None, *, seed: int, number: int) -> Rows:
 def stop_rows(n: int, seed: int, options: TrainingOptions) -> Rows:
     """Return the rows of n samples that successive models are compared on; fewer where each needs a whole network."""
     return stop_set(n, seed, STOP_SET if options.may_be_head else STOP_SET_IMAGES)
+
+
+def applicable(options: Batch, weights: str) -> Batch:
+    """Return the options of a batch without what cannot hold: `dedup`, if training starts from no given weights.
+
+    To an untrained network all images are near-duplicates: of a batch of 20, a cosine of 0.95 left 2.
+    """
+    return options if weights != "none" or options.dedup is None else options.but(dedup=None)
 
 
 def uses_features(strategy: str, options: BatchOptions) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import RoundPolicy, round_key
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.ledger import PLAN_COLUMNS
@@ -59,7 +60,7 @@ def score_candidates(predictions: pd.DataFrame, checkpoint: "Checkpoint") -> pd.
 
     info = checkpoint.info
     probabilities = stack(predictions["probabilities"], len(info.class_names))
-    best = probabilities.argmax(axis=1)
+    best = decided(probabilities, info.thresholds)
     return predictions.assign(
         predicted=[info.class_names[i] for i in best],
         predicted_probability=probabilities[np.arange(len(best)), best],
@@ -128,6 +129,7 @@ def _query_rows(
 
     if min(size, len(scores)) < 1:
         return []
+    config = turn.applicable(config, checkpoint.info.weights)
     trained, names = checkpoint.info.trained, checkpoint.info.class_names
     at: dict[str, Any] = {"seed": config.seed, "number": number}
     asked = None
@@ -188,6 +190,33 @@ def _query_rows(
             zip(chosen.itertuples(), strategies, selection.scores, selection.propensities, strict=True)
         )
     ]
+
+
+def fewer_than_asked(chosen: int, candidates: int, config: RoundSettings, weights: str) -> str | None:
+    """Say why a batch is smaller than `batch_size`; None if it is not.
+
+    Parameters
+    ----------
+    chosen : int
+        Samples of the batch, reviews among them.
+    candidates : int
+        Samples that were drawn and scored.
+    config : RoundSettings
+    weights : str
+        What training starts from.
+    """
+    missing = config.batch_size - chosen
+    if missing <= 0:
+        return None
+    said = f"{missing} fewer than asked"
+    if candidates <= chosen:
+        return f"{said}: no other sample of the pool is unlabeled and not asked about yet"
+    if config.dedup is not None and weights != "none":
+        return (
+            f"{said}: dedup {config.dedup:g} passed over the other candidates, each closer than that to one of the "
+            "batch: raise round.dedup or round.sample_size"
+        )
+    return f"{said}: the policy allows no more labels (label_budget, max_rounds)"
 
 
 def stack(column: pd.Series, classes: int | None) -> np.ndarray:

@@ -13,6 +13,7 @@ from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import is_round, round_key, round_number
 from al_pipeline.loop.again import AGAIN
 from al_pipeline.loop.answers import agreed_labels
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # A class may have any name, also that of another column.
 PREFIX = "p_"
+# The class that was said, where it need not be the most probable one; no class has a column of this name.
+SAID = "predicted"
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,18 @@ class _Kept:
 class HoldoutPredictions(_Kept):
     """Probabilities of the holdout's samples."""
 
-    def write(self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, names: list[str]) -> None:
-        """Keep a round's probabilities, shape (n, K), for the samples of the holdout."""
+    def write(
+        self,
+        key: str,
+        holdout: pd.DataFrame,
+        probabilities: np.ndarray,
+        names: list[str],
+        thresholds: Sequence[float] = (),
+    ) -> None:
+        """Keep a round's probabilities, shape (n, K), for the holdout's samples, and what it says by its thresholds."""
         frame = pd.DataFrame(probabilities, columns=_columns(names)).assign(sample_id=holdout["sample_id"].to_numpy())
+        if thresholds:
+            frame[SAID] = np.array(names, dtype=object)[decided(probabilities, thresholds)]
         self._keep(self._path(key), frame)
 
     def read(self, key: str, names: list[str]) -> pd.DataFrame | None:
@@ -71,8 +83,19 @@ class HoldoutPredictions(_Kept):
             return None
         return kept[columns].set_axis(names, axis=1)
 
+    def said(self, key: str, names: list[str]) -> pd.Series:
+        """Return the numbers of the classes that a round, of which `read` returns something, has said, by sample id."""
+        kept = self._of(key)
+        assert kept is not None
+        return _said(kept).map({name: i for i, name in enumerate(names)})
+
     def compare_with_previous(
-        self, key: str, holdout: pd.DataFrame, probabilities: np.ndarray, classes: ClassSet
+        self,
+        key: str,
+        holdout: pd.DataFrame,
+        probabilities: np.ndarray,
+        classes: ClassSet,
+        thresholds: Sequence[float] = (),
     ) -> "Comparison | None":
         """Compare with the round before, on the samples that both predicted; None if there is none to compare with.
 
@@ -87,8 +110,10 @@ class HoldoutPredictions(_Kept):
         shared = holdout["sample_id"].isin(before.index).to_numpy()
         if not shared.any():
             return None
-        before_names = [column.removeprefix(PREFIX) for column in before.columns]
-        sums = classes.sums(before.loc[holdout.loc[shared, "sample_id"]].to_numpy(), before_names)
+        ids = holdout.loc[shared, "sample_id"]
+        columns = [column for column in before.columns if column != SAID]
+        before_names = [column.removeprefix(PREFIX) for column in columns]
+        sums = classes.sums(before.loc[ids, columns].to_numpy(), before_names)
         if set(sums) != set(classes.names):
             return Comparison(
                 n=0,
@@ -96,8 +121,12 @@ class HoldoutPredictions(_Kept):
                 f"not {', '.join(sorted(classes.names))}",
             )
         previous = np.column_stack([sums[name] for name in classes.names])
-        labels = holdout.loc[shared, "label"].tolist()
-        return compare(previous, probabilities[shared], labels, classes.names)
+        labels, numbers = holdout.loc[shared, "label"].tolist(), {name: i for i, name in enumerate(classes.names)}
+        said = previous.argmax(axis=1)
+        if SAID in before:
+            said = translated(before.loc[ids, SAID], classes).map(numbers).to_numpy(np.int64)
+        now = decided(probabilities[shared], thresholds)
+        return compare(previous, probabilities[shared], labels, classes.names, said=(said, now))
 
 
 class StopPredictions(_Kept):
@@ -147,7 +176,8 @@ class StopPredictions(_Kept):
             self._path(key).unlink(missing_ok=True)
             return None
         names = np.array(checkpoint.info.class_names)
-        now = pd.Series(names[predict(ids).argmax(axis=1)], index=pd.Index(ids, name="sample_id"), name="predicted")
+        said = decided(predict(ids), checkpoint.info.thresholds)
+        now = pd.Series(names[said], index=pd.Index(ids, name="sample_id"), name="predicted")
         self._keep(self._path(key), now.reset_index())
         kept = self._before(key)
         if kept is None or not len(shared := now.index.intersection(kept.index)):
@@ -199,6 +229,11 @@ def stored_rounds(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the documents that a partitioned asset has stored, by round, oldest first."""
     paths = sorted(path for path in folder.glob("*.json") if is_round(path.stem))
     return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def _said(kept: pd.DataFrame) -> pd.Series:
+    """Return the classes that were said: the most probable ones, if there were no thresholds."""
+    return kept[SAID] if SAID in kept else kept.idxmax(axis=1).str.removeprefix(PREFIX)
 
 
 def _columns(names: list[str]) -> list[str]:

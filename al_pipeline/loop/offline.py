@@ -19,6 +19,7 @@ from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.data.pool import SUFFIXES, walk
 from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import is_round
 from al_pipeline.loop.deployment import Artifacts
 
@@ -181,12 +182,15 @@ def _frame(checkpoint: "Checkpoint", folder: Path, chunk: Sequence[tuple[PurePat
     probabilities, errors = _predict(checkpoint, [folder / path for path, _ in chunk], [error for _, error in chunk])
     fine = np.array([error is None for error in errors])
     predicted = np.full(len(chunk), None, dtype=object)
-    predicted[fine] = names[probabilities[fine].argmax(axis=1)]
+    said = decided(probabilities[fine], checkpoint.info.thresholds)
+    predicted[fine] = names[said]
+    probability = np.full(len(chunk), np.nan)
+    probability[fine] = probabilities[fine][np.arange(len(said)), said]
     columns = {
         # What is not UTF-8 in a name survives in no table.
         "path": [os.fsencode(path.as_posix()).decode(errors="backslashreplace") for path, _ in chunk],
         "predicted": predicted,
-        "probability": probabilities.max(axis=1),
+        "probability": probability,
     }
     columns |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(names)}
     return pd.DataFrame(columns | {"error": np.array(errors, dtype=object)})

@@ -11,6 +11,7 @@ import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
@@ -62,7 +63,8 @@ def live_proof(
     names: list[str] = documents[key]["evaluation"]["class_names"]
     classes = classes_of_round(deployment, manifest, key)
     holdout = holdout_labels(manifest, deployment.ledger, replace(classes, names=tuple(names)), policy.min_votes)
-    predicted = HoldoutPredictions(deployment.artifacts.holdout_predictions).read(key, names)
+    kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)
+    predicted = kept.read(key, names)
     holdout = holdout[holdout["sample_id"].isin(() if predicted is None else predicted.index)]
     labels = deployment.ledger.frozen_labels(key)
     labels = labels[labels["label"].isin(names)]
@@ -76,6 +78,7 @@ def live_proof(
     if options.mode != "head" and not round_config.explore:
         # A random first batch alone is no reason to train networks after every round.
         return _none("whole networks are trained on random labels only with a random share: set round.explore to 0.2")
+    said = kept.said(key, names)
     samples, by_head = StoredSamples(manifest, deployment, training, seed, log), options.mode == "head"
 
     def saved(there: list[str]) -> "LabelsSaved | None":
@@ -83,7 +86,7 @@ def live_proof(
         if too_little(len(drawn), len(labels), len(names), len(tests)) is not None:
             return None
         truth = class_numbers(tests["label"].tolist(), names)
-        own = predicted.loc[tests["sample_id"]].to_numpy().argmax(axis=1) == truth
+        own = said.loc[tests["sample_id"]].to_numpy() == truth
         learner = _learner(samples, drawn, tests, names, options, seed, round_number(key))
         rng = generator(seed, round_number(key), "random arm parts")
         points = measure(len(drawn), learner, pairs=HEAD_PAIRS if by_head else NETWORK_PAIRS, rng=rng)
@@ -120,7 +123,7 @@ def _options(training: TrainingOptions, labels: pd.DataFrame) -> TrainingOptions
     """Return how the round was trained, so that random labels are trained on the same way."""
     from al_pipeline.core.learning.checkpoint import device
 
-    mode = training.resolve_mode(int(labels["label"].value_counts().min()), device().type)
+    mode = training.resolve_mode(labels["label"].value_counts().to_numpy(), device().type)
     # The last checkpoint knows the labels that the strategy chose.
     return training.but(mode=mode, warm_start=False)
 
@@ -149,6 +152,6 @@ def _learner(
         if len(present := np.unique(targets[rows])) == 1:
             return truth == present[0]
         model = learn(drawn, rows, targets[rows], names, options, seed=seed, number=number, network=False)
-        return model.predict(tests, np.arange(len(truth))).argmax(axis=1) == truth
+        return decided(model.predict(tests, np.arange(len(truth))), model.thresholds) == truth
 
     return hits

@@ -25,7 +25,7 @@ from al_pipeline.settings import Settings
 class RoundRow:
     """One finished evaluation as a person reads it, with the metrics by their names.
 
-    Its classes may be others than today's.
+    Its classes may be others than today's; notes say why a metric is missing, or partial, and what to mind.
     """
 
     key: str
@@ -34,6 +34,7 @@ class RoundRow:
     scores: dict[str, Interval | None]
     seconds: float | None
     other_classes: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Loop:
@@ -88,7 +89,8 @@ class Loop:
         def row(key: str, document: dict[str, Any]) -> RoundRow:
             measured = document["evaluation"]
             other = classes is not None and not classes.one_to_one(measured["class_names"])
-            return RoundRow(key, document["n_labels"], *stored_scores(measured), seconds.get(key), other)
+            notes = tuple(note for note in (measured.get("note"), document.get("hint")) if note)
+            return RoundRow(key, document["n_labels"], *stored_scores(measured), seconds.get(key), other, notes)
 
         return [row(*each) for each in stored_rounds(self.deployment.artifacts.evaluations).items()]
 

@@ -14,6 +14,7 @@ from al_pipeline.core.errors import ImageError, InputError
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, read_info
 from al_pipeline.core.learning.predict import predict
+from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.images import AS_IS
 from al_pipeline.ledger import Ledger
@@ -91,11 +92,15 @@ class Guesses:
             # Every image was whole when it was published: this is rare, and only then all are decoded twice.
             files = {s: path for s, path in files.items() if _readable(path, checkpoint.info.image_size)}
             probabilities = predict(checkpoint, list(files.values()))
-        names, classes = checkpoint.info.class_names, self._ledger.class_set()
+        names = checkpoint.info.class_names
+        classes = self._ledger.class_set() or ClassSet(tuple(names))
         # A checkpoint goes on under the names that it has learned; people are asked for today's.
-        sums = (classes or ClassSet(tuple(names))).sums(probabilities, names)
+        sums = classes.sums(probabilities, names)
         table, today = np.column_stack(list(sums.values())), list(sums)
         best = table.argmax(axis=1)
+        if thresholds := checkpoint.info.thresholds:
+            said = [classes.of(names[i]) for i in decided(probabilities, thresholds)]
+            best = np.array([today.index(name) for name in said], dtype=np.int64)
         rows = zip(files, best, table[np.arange(len(best)), best], strict=True)
         return {s: Guess(name, float(p)) for s, i, p in rows if (name := today[i]) is not None}
 

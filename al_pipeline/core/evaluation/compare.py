@@ -10,7 +10,7 @@ from scipy.stats import rankdata, t
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, Z
-from al_pipeline.core.evaluation.evaluate import NO_LABELS, _checked
+from al_pipeline.core.evaluation.evaluate import NO_LABELS, _checked, present_classes
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
 # What a holdout should tell: steps of active learning are of a few points.
@@ -42,8 +42,8 @@ class Comparison:
     accuracy : Difference, optional
         None without samples.
     roc_auc : Difference, optional
-        Two classes: of the area under the curve; more: of its mean over classes of one against the rest. None while a
-        class has no holdout sample, then `note` says so.
+        Two classes: of the area under the curve; more: of its mean over classes of one against the rest, without those
+        that have no holdout sample, which `note` names. None with samples of one class alone.
     note : str, optional
         What is missing and why.
     """
@@ -59,7 +59,12 @@ class Comparison:
 
 
 def compare(
-    previous: npt.ArrayLike, current: npt.ArrayLike, labels: Sequence[str], class_names: Sequence[str]
+    previous: npt.ArrayLike,
+    current: npt.ArrayLike,
+    labels: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    said: tuple[Integers, Integers] | None = None,
 ) -> Comparison:
     """Compare two models' predictions for the same samples.
 
@@ -72,6 +77,8 @@ def compare(
     labels : sequence of str, length n
         The true classes.
     class_names : sequence of str, length K
+    said : two int64 arrays, shape (n,), optional
+        The class numbers that the two models have said, by thresholds of their own; the most probable ones by default.
 
     Raises
     ------
@@ -89,15 +96,16 @@ def compare(
     if len(truth) == 0:
         return Comparison(n=0, note=NO_LABELS)
     support = np.bincount(truth, minlength=len(names))
-    absent = [names[i] for i in np.flatnonzero(support == 0)]
-    note = f"no ROC-AUC: no holdout sample is of the class {', '.join(absent[:5])}" if absent else None
-    if np.array_equal(before, after):
+    present, note = present_classes(support, names)
+    ranked = len(present) > 1
+    was, now = said or (before.argmax(axis=1), after.argmax(axis=1))
+    if np.array_equal(before, after) and np.array_equal(was, now):
         same = Difference(0.0, 0.0, 0.0)
-        return Comparison(len(truth), same, None if absent else same, note)
+        return Comparison(len(truth), same, same if ranked else None, note)
     return Comparison(
         n=len(truth),
-        accuracy=_accuracy(before, after, truth),
-        roc_auc=None if absent else _roc_auc(before, after, truth, support),
+        accuracy=_accuracy(was == truth, now == truth),
+        roc_auc=_roc_auc(before, after, truth, support) if ranked else None,
         note=note,
     )
 
@@ -145,9 +153,8 @@ def _half_width(n: int, share: float) -> float:
     return float(np.sqrt(Z**2 * (share * (1 - share) * n + Z**2 / 4)) / (n + Z**2))
 
 
-def _accuracy(before: Floats, after: Floats, truth: Integers) -> Difference:
-    was, now = before.argmax(axis=1) == truth, after.argmax(axis=1) == truth
-    return _paired(int((now & ~was).sum()), int((was & ~now).sum()), len(truth))
+def _accuracy(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> Difference:
+    return _paired(int((now & ~was).sum()), int((was & ~now).sum()), len(now))
 
 
 def _paired(gains: float, losses: float, n: float) -> Difference:
@@ -196,7 +203,7 @@ def _placements(p: Floats, truth: Integers, support: Integers) -> tuple[float, F
     their placements over their size.
     """
     # The first of two classes mirrors the second.
-    classes = [1] if len(support) == 2 else range(len(support))
+    classes = [1] if len(support) == 2 else np.flatnonzero(support)
     area, placements = 0.0, np.zeros(len(truth))
     for i in classes:
         own, scores, rest = truth == i, p[:, i], len(truth) - support[i]

@@ -12,23 +12,31 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
 from al_pipeline.core.evaluation.metrics import METRICS, Interval
 from al_pipeline.core.learning.calibration import CalibrationBin, calibration
+from al_pipeline.core.learning.thresholds import decided
 
 CURVE_POINTS = 200
 # Beyond this many classes a curve each is unreadable and, at 200 points, megabytes: only the mean curve is kept.
 CURVE_CLASSES = 20
 # Half precision sums to one within about 1e-3.
 SUM_TOLERANCE = 1e-3
+# A class is overlooked where a good half of so many samples could be found, and are not.
+FEWEST_OVERLOOKED, WORTH_FINDING = 5, 0.6
 NO_LABELS = "no holdout labels yet"
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class, of `support` holdout samples, fares; shares are None where there is nothing to divide by."""
+    """How one class, of `support` holdout samples, fares; shares are None where there is nothing to divide by.
+
+    `reachable` is the recall at the threshold where it is furthest above the share of false alarms (Youden 1950): what
+    the ranking of the samples would allow.
+    """
 
     name: str
     support: int
     precision: float | None
     recall: float | None
+    reachable: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,9 @@ class Evaluation:
     accuracy : Interval, optional
         Wilson's interval. None without samples.
     roc_auc : Interval, optional
-        Two classes: DeLong's interval; more: the mean over classes of one against the rest, stratified bootstrap.
-        None while a class has no holdout sample, then `note` says so.
+        Two classes: DeLong's interval; more: the mean over classes of one against the rest, stratified bootstrap. Of
+        more than two classes, those without a holdout sample are left out of the mean, and `note` names them. None
+        with holdout samples of one class alone, or of one of two classes; `note` says why.
     ece : float, optional
         Expected calibration error: mean gap between confidence and accuracy over 15 equal bins, weighted by count.
     per_class : list of ClassScore
@@ -89,7 +98,12 @@ class Evaluation:
 
 
 def evaluate(
-    probabilities: npt.ArrayLike, labels: Sequence[str], class_names: Sequence[str], *, seed: int = 0
+    probabilities: npt.ArrayLike,
+    labels: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    seed: int = 0,
+    thresholds: Sequence[float] = (),
 ) -> Evaluation:
     """Compare predictions with the truth.
 
@@ -102,6 +116,8 @@ def evaluate(
     class_names : sequence of str, length K
     seed : int
         Of the bootstrap.
+    thresholds : sequence of float, length K, or empty
+        The model's (`thresholds.decided`): by them accuracy, precision and recall are told.
 
     Raises
     ------
@@ -112,11 +128,11 @@ def evaluate(
     p, truth = _checked(probabilities, labels, names)
     if len(p) == 0:
         return Evaluation(n=0, class_names=names, note=NO_LABELS)
-    predicted = p.argmax(axis=1)
+    predicted = decided(p, thresholds)
     right = predicted == truth
     confusion = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(confusion, (truth, predicted), 1)
-    ece, bins = calibration(p.max(axis=1), right)
+    ece, bins = calibration(p.max(axis=1), p.argmax(axis=1) == truth)
     roc_auc, note = _roc_auc(p, truth, names, seed)
     return Evaluation(
         n=len(p),
@@ -124,7 +140,7 @@ def evaluate(
         accuracy=Interval(float(right.mean()), *_wilson(int(right.sum()), len(p))),
         roc_auc=roc_auc,
         ece=ece,
-        per_class=_per_class(confusion, names),
+        per_class=_per_class(confusion, names, p, truth),
         confusion=confusion.tolist(),
         calibration=bins,
         roc=_roc_curves(p, truth, names),
@@ -156,17 +172,36 @@ def _checked(probabilities: npt.ArrayLike, labels: Sequence[str], names: list[st
 
 def _roc_auc(p: Floats, truth: Integers, names: list[str], seed: int) -> tuple[Interval | None, str | None]:
     support = np.bincount(truth, minlength=len(names))
-    absent = [names[i] for i in np.flatnonzero(support == 0)]
-    if absent:
-        shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        return None, f"no ROC-AUC: no holdout sample is of the class {shown}"
+    present, note = present_classes(support, names)
+    if len(present) < 2:
+        return None, note
+    p, truth = p[:, present], np.searchsorted(present, truth)
     value, low, high = delong(p[:, 1], truth == 1) if len(names) == 2 else macro_auc(p, truth, seed=seed)
     if low == high:
         # A perfect ranking, or one sample per class: resampling and asymptotics see no variation and would claim
         # certainty. Pairs of samples of different classes that share no sample are independent trials: take Wilson's.
         pairs = min(len(truth) // 2, len(truth) - int(support.max()))
         low, high = _wilson(round(value * pairs), pairs)
-    return Interval(value, low, high), None
+    return Interval(value, low, high), note
+
+
+def present_classes(support: Integers, names: list[str]) -> tuple[Integers, str | None]:
+    """Return the numbers of the classes with holdout samples, and what it means for ROC-AUC that others have none.
+
+    Parameters
+    ----------
+    support : int64 array, shape (K,)
+        Holdout samples of each class.
+    names : list of str, length K
+    """
+    present, absent = np.flatnonzero(support), [names[i] for i in np.flatnonzero(support == 0)]
+    if not absent:
+        return present, None
+    shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+    missing = f"no holdout sample is of the class {shown}"
+    if len(present) < 2:
+        return present, f"no ROC-AUC: {missing}"
+    return present, f"ROC-AUC is the mean over {len(present)} of {len(names)} classes: {missing}"
 
 
 def _wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -175,7 +210,7 @@ def _wilson(successes: int, trials: int) -> tuple[float, float]:
     return float(limits.low), float(limits.high)
 
 
-def _per_class(confusion: Integers, names: list[str]) -> list[ClassScore]:
+def _per_class(confusion: Integers, names: list[str], p: Floats, truth: Integers) -> list[ClassScore]:
     hits, support, calls = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return [
         ClassScore(
@@ -183,9 +218,34 @@ def _per_class(confusion: Integers, names: list[str]) -> list[ClassScore]:
             support=int(support[i]),
             precision=float(hits[i] / calls[i]) if calls[i] else None,
             recall=float(hits[i] / support[i]) if support[i] else None,
+            reachable=_reachable(p[:, i], truth == i),
         )
         for i, name in enumerate(names)
     ]
+
+
+def _reachable(scores: Floats, positive: npt.NDArray[np.bool_]) -> float | None:
+    if positive.all() or not positive.any():
+        return None
+    false, true = _roc_points(scores, positive)
+    return float(true[(true - false).argmax()])
+
+
+def overlooked(evaluation: Evaluation) -> ClassScore | None:
+    """Return the class whose recall is furthest below what its ranking allows, if that is far; else None.
+
+    Far is less than half of it, for a class with at least `FEWEST_OVERLOOKED` samples whose ranking allows
+    `WORTH_FINDING`.
+    """
+    missed = [
+        (score.reachable - score.recall, score)
+        for score in evaluation.per_class
+        if score.recall is not None
+        and score.reachable is not None
+        and score.support >= FEWEST_OVERLOOKED
+        and score.reachable >= max(WORTH_FINDING, 2 * score.recall)
+    ]
+    return max(missed, key=lambda pair: pair[0])[1] if missed else None
 
 
 def _roc_curves(p: Floats, truth: Integers, names: list[str]) -> list[RocCurve]:
@@ -204,7 +264,8 @@ def _roc_curves(p: Floats, truth: Integers, names: list[str]) -> list[RocCurve]:
         return curves
     mean /= len(curves)
     auc = float(np.mean([curve.auc for curve in curves]))
-    macro = RocCurve("mean over classes", auc, [0.0, *grid.tolist()], [0.0, *mean.tolist()])
+    over = "classes" if len(curves) == len(names) else f"{len(curves)} of {len(names)} classes"
+    macro = RocCurve(f"mean over {over}", auc, [0.0, *grid.tolist()], [0.0, *mean.tolist()])
     return [*curves, macro] if len(names) <= CURVE_CLASSES else [macro]
 
 

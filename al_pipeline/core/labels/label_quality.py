@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.labels.consensus import Consensus, current_votes, disputes_of, labels_of
-from al_pipeline.core.learning.head import FEWEST_FOLDS, FOLDS, fit_head
+from al_pipeline.core.learning.head import fit_head, held_out
 
 # Under this, CROWDLAB holds its own label for more probably wrong than right.
 FEWEST_QUALITY = 0.5
@@ -32,18 +32,20 @@ def out_of_sample(
     Returns
     -------
     float64 array, shape (n, K), or None
-        None if a class that occurs has fewer than three labels, or only one class occurs: nothing can be held out.
+        Rows of NaN for samples of classes with fewer than three labels, which every classifier learns from. None if
+        there are not two other classes: nothing can be held out.
     """
     from sklearn.model_selection import StratifiedKFold
 
-    counts = np.unique(targets, return_counts=True)[1]
-    folds = min(FOLDS, int(counts.min(initial=FOLDS)))
-    if len(counts) < 2 or folds < FEWEST_FOLDS:
+    folds, tested = held_out(targets)
+    if not folds:
         return None
-    probabilities = np.empty((len(targets), n_classes))
-    for fitted, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, targets):
+    probabilities = np.full((len(targets), n_classes), np.nan)
+    for _, part in StratifiedKFold(folds, shuffle=True, random_state=seed).split(tested, targets[tested]):
+        held = tested[part]
+        fitted = np.setdiff1d(np.arange(len(targets)), held)
         head = fit_head(features[fitted], targets[fitted], n_classes, seed=seed)
-        probabilities[held_out] = head.probabilities(features[held_out])
+        probabilities[held] = head.probabilities(features[held])
     return probabilities
 
 
@@ -58,7 +60,7 @@ def suspected_errors(
     targets : int64 array, shape (n,)
         Given class numbers.
     probabilities : float64 array, shape (n, K)
-        `out_of_sample`.
+        `out_of_sample`; samples without are not judged.
 
     Notes
     -----
@@ -67,12 +69,13 @@ def suspected_errors(
     """
     from cleanlab.filter import find_label_issues
 
-    present, codes = np.unique(targets, return_inverse=True)
-    shares = probabilities[:, present]
+    judged = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
+    present, codes = np.unique(targets[judged], return_inverse=True)
+    shares = probabilities[np.ix_(judged, present)]
     shares = shares / shares.sum(axis=1, keepdims=True)
     # In one process: for the few thousand labels that people give, starting more takes longer than the work.
     ranked = find_label_issues(codes, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
-    return [sample_ids[int(i)] for i in ranked]
+    return [sample_ids[int(judged[i])] for i in ranked]
 
 
 def weigh_annotators(
@@ -88,7 +91,8 @@ def weigh_annotators(
     Parameters
     ----------
     agreed : Consensus
-        By majority; samples with one vote, and those with too few, stay as they are.
+        By majority; samples with one vote, those with too few, and those of classes with fewer than three labels stay
+        as they are.
     answers : DataFrame
         What it was made of.
     class_names : sequence of str
@@ -122,7 +126,12 @@ def weigh_annotators(
     if probabilities is None:
         return agreed
     head = fit_head(inputs[: len(labeled)], targets, len(class_names), seed=seed)
-    contested = head.probabilities(inputs[len(labeled) :])
+    together = np.concatenate([probabilities, head.probabilities(inputs[len(labeled) :])])
+    judged = np.isfinite(together).all(axis=1)
+    together, known = together[judged], [sample for sample, so in zip(known, judged, strict=True) if so]
+    counts = counts[known]
+    if not (counts > 1).any():
+        return agreed
 
     from cleanlab.multiannotator import get_label_quality_multiannotator
 
@@ -130,9 +139,7 @@ def weigh_annotators(
         index="sample_id", columns="annotator", values="number"
     )
     table = table.loc[known].dropna(axis="columns", how="all").reset_index(drop=True)
-    found = get_label_quality_multiannotator(
-        table, np.concatenate([probabilities, contested]), verbose=False, return_detailed_quality=False
-    )
+    found = get_label_quality_multiannotator(table, together, verbose=False, return_detailed_quality=False)
     quality = found["label_quality"]
     decided = pd.DataFrame(
         {

@@ -55,6 +55,9 @@ class CheckpointInfo:
         How many labels were seen.
     temperature : float
         Logits are divided by it before the softmax.
+    thresholds : tuple of float
+        One per class, where a rare class is said at other probabilities than the most probable one
+        (`thresholds.decided`); else empty.
     mode : str
         ``finetune``: the whole network was trained; ``head``: the classifier alone; empty if untrained.
     backbone_hash : str
@@ -80,6 +83,7 @@ class CheckpointInfo:
     trained: bool
     n_labels: int
     temperature: float = 1.0
+    thresholds: tuple[float, ...] = ()
     mode: str = ""
     backbone_hash: str = ""
     test_time_flip: bool = False
@@ -102,7 +106,7 @@ class CheckpointInfo:
         try:
             found = json.loads(text)
             known = {f.name: found[f.name] for f in fields(cls) if f.name in found}
-            for name in ("class_names", "mean", "std"):
+            for name in known.keys() & {"class_names", "mean", "std", "thresholds"}:
                 known[name] = tuple(known[name])
             return cls(**known)
         except (ValueError, TypeError, KeyError) as error:

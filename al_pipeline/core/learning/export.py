@@ -138,6 +138,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "output": "probabilities: float32 (n, classes), in the order of class_names",
         "architecture": info.architecture,
         "temperature": str(info.temperature),
+        # The class that is said has the largest probability over its threshold.
+        "thresholds": json.dumps(info.thresholds),
         "test_time_flip": str(info.test_time_flip),
         "checkpoint": checkpoint.hash,
         "round": str(info.round),

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.learning.augment import Augment, augmented, strong, weak
-from al_pipeline.core.learning.calibration import fit_temperature
+from al_pipeline.core.learning.calibration import fit_temperature, softmax
 from al_pipeline.core.learning.checkpoint import HEAD, MEAN, STD, Checkpoint, averaged, normalize
 from al_pipeline.core.learning.memory import halving
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.thresholds import fit_thresholds
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -55,6 +56,8 @@ class Fit:
         Images per step, fewer than asked for if the memory was too small.
     temperature : float
         Fitted on the validation share; 1 without.
+    thresholds : tuple of float
+        Of the classes (`thresholds.decided`), fitted on the validation share if classes are weighed; else empty.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -62,6 +65,7 @@ class Fit:
     kept_epoch: int = 0
     batch_size: int = 0
     temperature: float = 1.0
+    thresholds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,10 @@ class _Run:
                 break
         if kept is not None and validation is not None:
             self.model.load_state_dict(kept)
-            fit.temperature = fit_temperature(self._logits(validation).cpu().numpy(), validation.targets.cpu().numpy())
+            logits, truth = self._logits(validation).cpu().numpy(), validation.targets.cpu().numpy()
+            fit.temperature = fit_temperature(logits, truth)
+            if options.weighs(np.bincount(labeled.targets.numpy())):
+                fit.thresholds = fit_thresholds(softmax(logits, fit.temperature), truth)
         return fit
 
     def _placed(self, examples: Examples) -> Examples:

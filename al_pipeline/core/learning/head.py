@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.calibration import fit_temperature, softmax
 from al_pipeline.core.learning.logistic import Floats, fit_logistic
+from al_pipeline.core.learning.thresholds import fit_thresholds
 
 Vectors = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -22,9 +23,9 @@ Integers = npt.NDArray[np.int64]
 # never better, and with few labels cross-validation took them by chance. The digits take the largest.
 GRID = (3.0, 10.0, 30.0, 100.0, 300.0)
 WITHOUT_VALIDATION = 30.0
-# Fewer labels of a class than folds teach nothing about regularisation. More rows than so many, or than so many per
-# class, say it no better: with 1,000 labels of CIFAR-10's ten classes 300 of them took a third of the best C two times
-# in three, which cost 0.35 points of ROC-AUC.
+# Fewer labels of a class than folds cannot be held out: they are learned from in every part. More rows than so many, or
+# than so many per class, say it no better: with 1,000 labels of CIFAR-10's ten classes 300 of them
+# took a third of the best C two times in three, which cost 0.35 points of ROC-AUC.
 FOLDS, FEWEST_FOLDS = 5, 3
 VALIDATION_ROWS, VALIDATION_ROWS_PER_CLASS = 300, 100
 # Choosing C takes no more than a rough solution of each.
@@ -58,6 +59,8 @@ class Head:
         Of the cross-validation that chose C; 0 if it is `WITHOUT_VALIDATION`.
     n_guessed : int
         Unlabeled samples that were learned from with guessed labels.
+    thresholds : tuple of float
+        Of the classes (`thresholds.decided`), fitted on the same predictions if classes were weighed; else empty.
     """
 
     weight: Vectors
@@ -66,6 +69,7 @@ class Head:
     regularization: float
     folds: int
     n_guessed: int = 0
+    thresholds: tuple[float, ...] = ()
 
     def probabilities(self, features: Vectors) -> npt.NDArray[np.float64]:
         """Return class probabilities, float64, shape (n, K)."""
@@ -81,7 +85,9 @@ def fit_head(
     sample_weight: npt.NDArray[np.float64] | None = None,
     balanced: bool = False,
 ) -> Head:
-    """Fit the classifier; regularisation by cross-validated log loss where each class has labels enough.
+    """Fit the classifier; regularisation by the cross-validated log loss of the classes that have labels enough.
+
+    Labels of the others, fewer than `FEWEST_FOLDS`, are learned from in every part and predicted in none.
 
     Parameters
     ----------
@@ -94,7 +100,7 @@ def fit_head(
         Of the folds.
     sample_weight : float64 array, shape (n,), optional
     balanced : bool
-        Weigh classes by the inverse of their number of labels.
+        Weigh classes by the inverse of their number of labels, and fit their thresholds.
 
     Raises
     ------
@@ -112,16 +118,36 @@ def fit_head(
     weights = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     if balanced:
         weights = weights * (len(codes) / (len(present) * np.bincount(codes)))[codes]
-    folds = int(min(FOLDS, np.bincount(codes).min()))
+    folds, tested = held_out(codes)
+    thresholds: tuple[float, ...] = ()
     with _one_thread():
         scaled = _Components.of(features)
-        if folds < FEWEST_FOLDS:
-            best, temperature, start, folds = WITHOUT_VALIDATION, 1.0, None, 0
+        if folds:
+            learned = scaled.inputs, codes, weights
+            best, temperature, start = _cross_validate(*learned, folds, tested, seed)
+            if balanced:
+                found = np.zeros((len(tested), n_classes))
+                found[:, present] = softmax(_out_of_fold(*learned, folds, tested, seed, best, start), temperature)
+                thresholds = fit_thresholds(found, present[codes[tested]])
         else:
-            best, temperature, start = _cross_validate(scaled.inputs, codes, weights, folds, seed)
+            best, temperature, start = WITHOUT_VALIDATION, 1.0, None
         fitted = fit_logistic(scaled.inputs, codes, weights[:, None], best, TOLERANCE, start)[0]
     weight, bias = scaled.written_back(fitted, present, n_classes)
-    return Head(weight, bias, temperature, best, folds)
+    return Head(weight, bias, temperature, best, folds, thresholds=thresholds)
+
+
+def held_out(targets: Integers) -> tuple[int, Integers]:
+    """Return how many folds labels can be cut into, 0 for none, and the rows that are held out in turns.
+
+    Those of classes with fewer labels than `FEWEST_FOLDS` never are: one label of a new class is no reason to test
+    nothing. There are no folds with fewer than two other classes.
+    """
+    present, codes = np.unique(targets, return_inverse=True)
+    counts = np.bincount(codes, minlength=len(present))
+    enough = counts >= FEWEST_FOLDS
+    if enough.sum() < 2:
+        return 0, np.empty(0, dtype=np.int64)
+    return int(min(FOLDS, counts[enough].min())), np.flatnonzero(enough[codes])
 
 
 def head_logits(features: Vectors, weight: npt.ArrayLike, bias: npt.ArrayLike) -> Vectors:
@@ -204,34 +230,61 @@ _libraries = cache(ThreadpoolController)
 
 
 def _cross_validate(
-    inputs: Floats, codes: Integers, weights: Floats, folds: int, seed: int
+    inputs: Floats, codes: Integers, weights: Floats, folds: int, tested: Integers, seed: int
 ) -> tuple[float, float, Floats]:
     """Return the C of the smallest log loss out of fold, the temperature of those predictions, and where to begin.
 
     From strong regularisation to weak, each from the solution before, until the loss rises: weak ones take longest.
     """
     rng = np.random.default_rng(seed)
-    most = max(VALIDATION_ROWS, VALIDATION_ROWS_PER_CLASS * (int(codes.max()) + 1))
-    if len(codes) > most:
-        kept = _stratified(codes, most, rng)
-        inputs, codes, weights = inputs[kept], codes[kept], weights[kept]
-    splits = StratifiedKFold(folds, shuffle=True, random_state=int(rng.integers(2**31))).split(inputs, codes)
+    always = np.setdiff1d(np.arange(len(codes)), tested)
+    most = max(VALIDATION_ROWS, VALIDATION_ROWS_PER_CLASS * len(np.unique(codes[tested])))
+    if len(tested) > most:
+        tested = tested[_stratified(codes[tested], most, rng)]
+    kept = np.concatenate([tested, always])
+    inputs, weights, learned_codes = inputs[kept], weights[kept], codes[kept]
+    codes = codes[tested]
+    rows = np.arange(len(tested))
+    splits = StratifiedKFold(folds, shuffle=True, random_state=int(rng.integers(2**31))).split(rows, codes)
     learned = np.repeat(weights[:, None], folds, axis=1)
-    fold = np.empty(len(codes), dtype=np.int64)
+    fold = np.empty(len(tested), dtype=np.int64)
     for number, (_, held) in enumerate(splits):
         fold[held], learned[held, number] = number, 0
-    rows = np.arange(len(codes))
+    inner, own = inputs[rows], weights[rows]
     best, lowest, solution, chosen = GRID[0], np.inf, None, None
     logits = np.empty((len(codes), 0))
     for regularization in GRID:
-        solution = fit_logistic(inputs, codes, learned, regularization, ROUGH, solution)
-        scores = np.einsum("nd,nkd->nk", inputs, solution[fold, :, :-1]) + solution[fold, :, -1]
-        loss = float(weights @ (logsumexp(scores, axis=1) - scores[rows, codes]))
+        solution = fit_logistic(inputs, learned_codes, learned, regularization, ROUGH, solution)
+        scores = np.einsum("nd,nkd->nk", inner, solution[fold, :, :-1]) + solution[fold, :, -1]
+        loss = float(own @ (logsumexp(scores, axis=1) - scores[rows, codes]))
         if loss >= lowest:
             break
         best, lowest, logits, chosen = regularization, loss, scores, solution
     assert chosen is not None
     return best, fit_temperature(logits, codes), chosen.mean(axis=0, keepdims=True)
+
+
+def _out_of_fold(
+    inputs: Floats,
+    codes: Integers,
+    weights: Floats,
+    folds: int,
+    tested: Integers,
+    seed: int,
+    regularization: float,
+    start: Floats,
+) -> Floats:
+    """Return logits of all rows that can be held out, shape (n, K): a part of them would change how rare a class is."""
+    learned = np.repeat(weights[:, None], folds, axis=1)
+    drawn = int(np.random.default_rng(seed).integers(2**31))
+    parts = [held for _, held in StratifiedKFold(folds, shuffle=True, random_state=drawn).split(tested, codes[tested])]
+    for number, held in enumerate(parts):
+        learned[tested[held], number] = 0
+    fitted = fit_logistic(inputs, codes, learned, regularization, ROUGH, np.repeat(start, folds, axis=0))
+    logits = np.empty((len(tested), fitted.shape[1]))
+    for number, held in enumerate(parts):
+        logits[held] = inputs[tested[held]] @ fitted[number, :, :-1].T + fitted[number, :, -1]
+    return logits
 
 
 def _stratified(codes: Integers, size: int, rng: np.random.Generator) -> Integers:

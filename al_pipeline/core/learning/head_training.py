@@ -50,7 +50,7 @@ def train_head(
     """
     order = canonical([row.tobytes() for row in features], targets)
     features, targets = features[order], targets[order]
-    weights = np.ones(len(targets))
+    weights, balanced = np.ones(len(targets)), options.weighs(np.bincount(targets))
     n_labels, folds = len(targets), torch_seed(seed, round_number, "head")
     if unlabeled is not None and options.semi_supervised != "none":
         others = unlabeled.features(some(unlabeled.n, MOST_FEATURES, seed, round_number))
@@ -61,7 +61,7 @@ def train_head(
         features = np.concatenate([features, others[found.rows]])
         targets = np.concatenate([targets, found.targets])
         weights = np.concatenate([weights, found.weights])
-    head = fit_head(features, targets, n_classes, seed=folds, sample_weight=weights, balanced=options.class_weights)
+    head = fit_head(features, targets, n_classes, seed=folds, sample_weight=weights, balanced=balanced)
     return replace(head, n_guessed=len(targets) - n_labels)
 
 

@@ -1,17 +1,21 @@
 """How a checkpoint is trained: every choice in one place, checked when it is made."""
 
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, field_validator, model_validator
 
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.options import Options
 
 Architecture = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
-# With fewer labels per class than this, given features teach more than training them does.
+# With fewer labels than this in half of the classes, given features teach more than training them does.
 FEW_LABELS = 10
+# Classes further apart than this, of those with so many labels, are weighed.
+IMBALANCE, FEWEST_LABELS = 10, 3
 
 
 class TrainingOptions(Options):
@@ -27,7 +31,7 @@ class TrainingOptions(Options):
         default="auto",
         description="finetune trains the whole network (the paper's way); head trains the classifier alone, on cached "
         "features of the given weights, in seconds; auto is head with given weights on a CPU or with fewer than 10 "
-        "labels per class, else finetune.",
+        "labels in half of the classes, else finetune.",
     )
     architecture: Architecture = Field(default="resnet18", description="The network, one of torchvision's.")
     weights: str = Field(
@@ -62,7 +66,12 @@ class TrainingOptions(Options):
         le=10_000,
         description="Epochs without a better validation loss that end fine-tuning; 0 never does.",
     )
-    class_weights: bool = Field(default=False, description="Weigh classes by the inverse of their number of labels.")
+    class_weights: Literal["auto", "true", "false"] = Field(
+        default="auto",
+        description="Weigh classes by the inverse of their number of labels, and fit a decision threshold per class on "
+        "predictions for labels that were held out; auto does where one class has more than 10 times the labels of "
+        "another one that has at least 3.",
+    )
     clip_norm: float | None = Field(
         default=None, gt=0, description="Largest norm of a gradient; null (in al.toml and the environment: none): any."
     )
@@ -70,6 +79,13 @@ class TrainingOptions(Options):
         default="auto",
         description="Of fine-tuning's forward pass; auto is bfloat16 where the hardware multiplies it, float16 is for "
         "CUDA.",
+    )
+    threads: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Threads that fine-tuning computes with on a CPU. The weights are the same to the bit on any "
+        "number of cores, as this number is fixed; another one gives others, and is faster where cores are idle.",
     )
     augmentation: Literal["none", "crop", "crop_flip"] = Field(
         default="none", description="Random resized crops; crop_flip mirrors too: not for digits, letters or signs."
@@ -83,6 +99,12 @@ class TrainingOptions(Options):
         default="none", description="How unlabeled samples are learned from, too."
     )
     confidence: float = Field(default=0.95, ge=0.5, le=1, description="Least probability of a guessed label.")
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _in_words(cls, value: Any) -> Any:
+        # It was true or false alone before, and files still say so.
+        return str(value).lower() if isinstance(value, bool | str) else value
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
@@ -105,13 +127,22 @@ class TrainingOptions(Options):
         """Whether heads on features of the given weights may be trained."""
         return self.weights != "none" and self.mode != "finetune"
 
-    def resolve_mode(self, fewest_labels: int, device: str) -> Literal["finetune", "head"]:
+    def weighs(self, counts: npt.ArrayLike) -> bool:
+        """Say whether classes are weighed; `counts` are the labels of each class, of shape (K,)."""
+        if self.class_weights != "auto":
+            return self.class_weights == "true"
+        # A label or two of a new class say nothing about how rare it is.
+        found = np.asarray(counts)[np.asarray(counts) >= FEWEST_LABELS]
+        return len(found) > 1 and bool(found.max() > IMBALANCE * found.min())
+
+    def resolve_mode(self, counts: npt.ArrayLike, device: str) -> Literal["finetune", "head"]:
         """Return ``head`` or ``finetune``.
 
         Parameters
         ----------
-        fewest_labels : int
-            Labels of the class that has the fewest, of those that have any.
+        counts : array_like of int
+            Labels of each class; those without play no part. The median counts: a class that is new to people is no
+            reason to learn the others in another way.
         device : str
             ``cpu`` or ``cuda``.
         """
@@ -119,7 +150,8 @@ class TrainingOptions(Options):
             return self.mode
         if self.weights == "none" or self.semi_supervised == "fixmatch" or self.warm_start:
             return "finetune"
-        return "head" if device == "cpu" or fewest_labels < FEW_LABELS else "finetune"
+        found = np.asarray(counts)
+        return "head" if device == "cpu" or np.median(found[found > 0]) < FEW_LABELS else "finetune"
 
 
 def check_weights(weights: str) -> None:

@@ -29,6 +29,7 @@ from al_pipeline.core.learning.head_training import Others, canonical, check_unl
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict
 from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
+from al_pipeline.core.learning.threads import computing_on
 from al_pipeline.core.rng import generator, torch_seed
 
 Images = Sequence[str | Path] | CachedImages
@@ -99,8 +100,9 @@ def train(
 ) -> TrainingResult:
     """Train on labeled images with cross-entropy, from the configured weights anew.
 
-    The same images, labels, options, seed and round give the same weights, bit for bit, on the same machine with the
-    same number of threads: neither the order of the rows nor where the files lie matters.
+    The same images, labels, options, seed and round give the same weights, bit for bit, on the same kind of processor,
+    however many cores it has and whatever torch's number of threads is: fine-tuning computes on `options.threads`, a
+    head on one. Neither the order of the rows nor where the files lie matters.
 
     Parameters
     ----------
@@ -137,9 +139,12 @@ def train(
     targets = _targets(len(images), labels, class_names)
     task = _Task(class_names, options, seed, round_number, images, targets, features, unlabeled, progress)
     check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
-    counts = np.bincount(targets)
-    mode = options.resolve_mode(int(counts[counts > 0].min()), device().type)
-    result = task.head() if mode == "head" else task.finetune(previous)
+    mode = options.resolve_mode(np.bincount(targets), device().type)
+    if mode == "head":
+        result = task.head()
+    else:
+        with computing_on(options.threads):
+            result = task.finetune(previous)
     info = replace(
         result.checkpoint.info,
         mode=mode,
@@ -196,7 +201,7 @@ class _Task:
         with torch.no_grad():
             self.model.fc.weight.copy_(torch.from_numpy(head.weight))  # type: ignore[union-attr, operator]
             self.model.fc.bias.copy_(torch.from_numpy(head.bias))  # type: ignore[union-attr, operator]
-        result = self.result(head.temperature)
+        result = self.result(head.temperature, head.thresholds)
         return replace(result, regularization=head.regularization, folds=head.folds, n_guessed=head.n_guessed)
 
     def finetune(self, previous: Checkpoint | None) -> TrainingResult:
@@ -224,7 +229,7 @@ class _Task:
         if previous is not None and self.options.warm_start and previous.info.trained:
             take_over(self.model, previous, self.class_names, self.options.architecture)
         fit = self.fit(examples, extra)
-        return replace(self.result(fit.temperature), losses=fit.losses, fit=fit, n_guessed=n_guessed)
+        return replace(self.result(fit.temperature, fit.thresholds), losses=fit.losses, fit=fit, n_guessed=n_guessed)
 
     def fit(self, examples: Examples, unlabeled: Tensor | None) -> Fit:
         rng = generator(self.seed, self.round_number, "train")
@@ -238,9 +243,9 @@ class _Task:
         return self.features(chosen(self.unlabeled.images, rows), given)
 
     def examples(self, images: Tensor, targets: Integers) -> Examples:
-        if not self.options.class_weights:
-            return Examples(images, torch.from_numpy(targets))
         counts = np.bincount(targets)
+        if not self.options.weighs(counts):
+            return Examples(images, torch.from_numpy(targets))
         weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return Examples(images, torch.from_numpy(targets), torch.from_numpy(weights[targets].astype(np.float32)))
 
@@ -258,7 +263,7 @@ class _Task:
     def features(self, images: Images, given: Vectors | None) -> Vectors:
         return given if given is not None else embed(self.result().checkpoint, images)
 
-    def result(self, temperature: float = 1.0) -> TrainingResult:
+    def result(self, temperature: float = 1.0, thresholds: tuple[float, ...] = ()) -> TrainingResult:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         info = CheckpointInfo(
             architecture=self.options.architecture,
@@ -274,6 +279,7 @@ class _Task:
             trained=False,
             n_labels=0,
             temperature=temperature,
+            thresholds=thresholds,
             backbone_hash=backbone_hash(state),
             test_time_flip=self.options.test_time_flip,
             versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},

@@ -48,7 +48,8 @@ class BatchOptions(Options):
         ge=-1,
         le=1,
         description="The largest cosine similarity that the features of two samples of a batch may have: 0.95 keeps "
-        "near-duplicates apart; null (in al.toml and the environment: none) allows any.",
+        "near-duplicates apart; null (in al.toml and the environment: none) allows any. It plays no part without given "
+        "weights: to an untrained network all images look alike.",
     )
 
     @model_validator(mode="after")

@@ -107,7 +107,8 @@ class Plan(StudyOptions, BatchOptions):
     def by_features(self) -> bool:
         """Whether features of the pool are needed: for heads, guessed labels, strategies or `dedup`."""
         uses = any("embeddings" in available()[name].uses for name in self.strategies)
-        return self.by_head or uses or self.dedup is not None or self.options.semi_supervised == "label_propagation"
+        apart = self.dedup is not None and self.options.weights != "none"
+        return self.by_head or uses or apart or self.options.semi_supervised == "label_propagation"
 
     @property
     def with_passes(self) -> bool:

@@ -14,6 +14,7 @@ from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
 from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.evaluation.metrics import METRICS, columns
 from al_pipeline.core.learning.predict import embed
+from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.learning.train import untrained
 from al_pipeline.core.study.oracle import SKIPPED, answers
 from al_pipeline.core.study.plan import Plan
@@ -22,6 +23,7 @@ from al_pipeline.core.turn import (
     Given,
     Probabilities,
     Rows,
+    applicable,
     choose,
     draw,
     ensemble,
@@ -164,7 +166,8 @@ def turn(world: World, plan: Plan, asked: Rows, number: int, sample_size: int | 
     tested = model.predict(world.holdout, np.arange(len(world.truth)))
     stop = None
     if plan.stop_set and model.trained:
-        stop = model.predict(pool, stop_rows(len(rows), world.seed, plan.options)).argmax(axis=1)
+        found = model.predict(pool, stop_rows(len(rows), world.seed, plan.options))
+        stop = decided(found, model.thresholds)
     unasked = np.setdiff1d(rows, asked)
     candidates = unasked[draw(len(unasked), sample_size, **at)]
     probabilities, passes = np.empty((0, n_classes)), None
@@ -172,7 +175,7 @@ def turn(world: World, plan: Plan, asked: Rows, number: int, sample_size: int | 
         probabilities = model.predict(pool, candidates)
         if plan.with_passes and model.trained:
             passes = ensemble(model, pool, labeled, targets, candidates, n_classes, **at)
-    evaluation = evaluate(tested, world.truth, world.class_names, seed=world.seed)
+    evaluation = evaluate(tested, world.truth, world.class_names, seed=world.seed, thresholds=model.thresholds)
     return Turn(model.trained, evaluation, candidates, probabilities, passes, stop)
 
 
@@ -274,6 +277,7 @@ def embedded(samples: KnownSamples, plan: Plan, seed: int = 0) -> Embedded:
 
 def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: int, asked: Rows) -> Rows:
     """Return the rows of the pool that the strategy asks about."""
+    plan = applicable(plan, plan.options.weights)
     by_features = uses_features(strategy, plan)
     selection = choose(
         strategy,

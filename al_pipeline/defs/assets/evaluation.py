@@ -24,11 +24,13 @@ from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.compare import Comparison, Difference
-    from al_pipeline.core.evaluation.evaluate import Evaluation
+    from al_pipeline.core.evaluation.evaluate import ClassScore, Evaluation
 
 
 # People wait for the batch, nobody for the figures: what is measured runs after what is pushed.
 LATER = {"dagster/priority": "-1"}
+# Columns of the learning curve: the recall of each class.
+RECALL = "recall_"
 
 
 @dg.asset(group_name="model", kinds={"scikitlearn"}, partitions_def=rounds, io_manager_key="documents", op_tags=LATER)
@@ -43,7 +45,7 @@ def evaluation(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Accuracy, ROC-AUC and calibration with 95 % intervals, on the holdout alone; better or worse than last round."""
     from al_pipeline.core.evaluation.compare import holdout_advice
-    from al_pipeline.core.evaluation.evaluate import evaluate
+    from al_pipeline.core.evaluation.evaluate import evaluate, overlooked
 
     names = list(checkpoint.info.class_names)
     classes = replace(classes_of_round(deployment, image_pool, context.partition_key), names=tuple(names))
@@ -53,11 +55,11 @@ def evaluation(
     began = time.monotonic()
     probabilities, found = samples.predict(model, holdout["sample_id"].tolist())
     holdout = holdout[holdout["sample_id"].isin(found.there)].reset_index(drop=True)
-    seconds = time.monotonic() - began
-    result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed)
+    seconds, thresholds = time.monotonic() - began, model.thresholds
+    result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed, thresholds=thresholds)
     kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)
-    kept.write(context.partition_key, holdout, probabilities, names)
-    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, classes)
+    kept.write(context.partition_key, holdout, probabilities, names, thresholds)
+    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, classes, thresholds)
     stops = StopPredictions(deployment.artifacts.stop_predictions)
     ids = stops.samples(samples.pool, training, round_config.seed)
     answered, stop_set = samples.predict(model, ids if checkpoint.info.trained else [])
@@ -72,6 +74,13 @@ def evaluation(
     if result.note:
         metadata["note"] = result.note
         context.log.info(result.note)
+    missed = overlooked(result)
+    hint = None if missed is None else _hint(missed, training)
+    if hint is not None:
+        metadata["overlooked"] = hint
+        context.log.warning(hint)
+    if thresholds:
+        metadata["thresholds"] = ", ".join(f"{n} {t:.3g}" for n, t in zip(names, thresholds, strict=True))
     for metric in METRICS:
         metadata |= _shown(metric, getattr(result, metric.name))
     if result.accuracy is not None:
@@ -98,6 +107,7 @@ def evaluation(
         "evaluation": result.to_json(),
         "comparison": None if comparison is None else comparison.to_json(),
         "agreement": kappa,
+        "hint": hint,
     }
     return dg.MaterializeResult(value=document, metadata=metadata)
 
@@ -118,6 +128,8 @@ def learning_curve(
     Cohen's kappa of a round's and the last round's checkpoint on a fixed random part of the pool. `other_classes` marks
     rounds that told other classes apart than today's.
 
+    `recall_<class>` is the share of a class's holdout samples that were found, a table of its own.
+
     `labels_saved` compares the loop with what random labels would have given, projected from those that `explore` drew:
     the dashed line.
     """
@@ -131,9 +143,11 @@ def learning_curve(
             row |= columns(name, interval)
         # Rounds of earlier versions have none.
         row["agreement"] = document.get("agreement")
+        row |= {RECALL + score["name"]: score["recall"] for score in document["evaluation"]["per_class"]}
         row["other_classes"] = not classes.one_to_one(document["evaluation"]["class_names"])
         rows.append(row)
     curve = pd.DataFrame(rows)
+    recalls = [name for name in curve if name.startswith(RECALL)]
     proof = live_proof(context.log, deployment, round_config, training, policy, image_pool)
     png = learning_curve_picture(curve, None if proof.found is None else proof.found.band)
     path = deployment.artifacts.learning_curve
@@ -146,7 +160,8 @@ def learning_curve(
             "labels_saved": proof.sentence,
             "learning_curve": picture(png, "learning curve"),
             "picture": dg.MetadataValue.path(str(path)),
-            "table": table(curve, rows=None, digits=4),
+            "table": table(curve[[name for name in curve if name not in recalls]], rows=None, digits=4),
+            "recall": table(curve[["round", "n_labels", *recalls]].astype(dict.fromkeys(recalls, float)), rows=None),
         },
     )
 
@@ -157,6 +172,13 @@ def _shown(metric: Metric, interval: Interval | None) -> dict[str, Any]:
         return {}
     span = f"{interval.low:.3f} to {interval.high:.3f}" + (f" ({metric.method})" if metric.method else "")
     return {metric.name: interval.value, f"{metric.name}_95": span}
+
+
+def _hint(missed: "ClassScore", training: TrainingOptions) -> str:
+    """Say that a class is found far less often than it could be, and what to do."""
+    found = f"class {missed.name!r} is found in {missed.recall:.0%} of its {missed.support} holdout samples"
+    remedy = "label more of it" if training.class_weights != "false" else "set training.class_weights = auto"
+    return f"{found}; its ranking would allow {missed.reachable:.0%} with few false alarms: {remedy}"
 
 
 def _per_class(result: "Evaluation") -> dg.TableMetadataValue:

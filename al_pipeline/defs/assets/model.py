@@ -123,6 +123,10 @@ def _training_metadata(result: "TrainingResult") -> dict[str, Any]:
     if not info.trained:
         return {}
     metadata: dict[str, Any] = {"mode": info.mode, "temperature": round(info.temperature, 3)}
+    if info.thresholds:
+        metadata["thresholds"] = ", ".join(
+            f"{name} {value:.3g}" for name, value in zip(info.class_names, info.thresholds, strict=True)
+        )
     if result.unseen:
         metadata["classes_without_labels"] = ", ".join(result.unseen)
     if info.semi_supervised != "none":

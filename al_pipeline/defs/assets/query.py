@@ -20,7 +20,7 @@ from al_pipeline.defs.partitions import rounds
 from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import planned_before
-from al_pipeline.loop.choose import choose_batch, draw_candidates, score_candidates
+from al_pipeline.loop.choose import choose_batch, draw_candidates, fewer_than_asked, score_candidates
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.samples import StoredSamples
@@ -156,6 +156,14 @@ def query_batch(
         "reused": reused,
         "checkpoint": str(query["checkpoint"].iloc[0]) if len(query) else "",
     }
+    weights = checkpoint.info.weights
+    asked = int((batch["purpose"] != "holdout").sum())
+    fewer = None if reused else fewer_than_asked(asked, len(uncertainty_scores), round_config, weights)
+    if fewer is not None:
+        metadata["fewer"] = fewer
+        context.log.info(fewer)
+    if round_config.dedup is not None and weights == "none":
+        metadata["dedup"] = "not applied: without given weights (training.weights) all images look alike"
     if len(query):
         metadata["batch"] = picture(_sheet(query, image_pool), "the chosen images: certainty, predicted class")
     return dg.MaterializeResult(

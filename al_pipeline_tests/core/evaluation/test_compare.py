@@ -172,6 +172,20 @@ def test_a_class_without_samples_leaves_accuracy_and_explains_the_missing_area(c
     assert result.note == "no ROC-AUC: no holdout sample is of the class dark horse"
 
 
+def test_a_class_without_samples_is_left_out_of_the_difference_of_areas() -> None:
+    before, after, truth = draw(3, 200, 4)
+    kept = truth < 3
+    names = [f"c{i}" for i in range(4)]
+    labels = [names[i] for i in truth[kept]]
+    result = compare(before[kept], after[kept], labels, names)
+    was, now = (evaluate(p[kept], labels, names).roc_auc for p in (before, after))
+    assert result.roc_auc is not None
+    assert was is not None
+    assert now is not None
+    assert result.roc_auc.value == pytest.approx(now.value - was.value)
+    assert result.note == "ROC-AUC is the mean over 3 of 4 classes: no holdout sample is of the class c3"
+
+
 def test_a_large_holdout_is_compared_at_once() -> None:
     before, after, truth = draw(5, 20_000, 20)
     result = compare(before, after, *names_of(truth, 20))

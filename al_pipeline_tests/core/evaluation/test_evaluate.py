@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.evaluate import CURVE_POINTS, NO_LABELS, evaluate
@@ -66,21 +67,36 @@ def test_no_samples_give_no_numbers_but_a_note() -> None:
         json.dumps(result.to_json(), allow_nan=False)
 
 
-def test_a_class_without_samples_leaves_accuracy_and_explains_the_missing_auc() -> None:
+def test_a_class_without_samples_is_left_out_of_the_mean_area_and_named() -> None:
     names = ["a", "b", "c"]
     result = evaluate([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]], ["a", "b"], names)
     assert result.accuracy is not None
-    assert result.roc_auc is None
-    assert result.note == "no ROC-AUC: no holdout sample is of the class c"
+    assert result.roc_auc is not None
+    assert result.roc_auc.value == 1
+    assert result.note == "ROC-AUC is the mean over 2 of 3 classes: no holdout sample is of the class c"
     assert result.per_class[2].recall is None
     assert result.per_class[2].precision is None
-    assert [curve.name for curve in result.roc] == ["a", "b", "mean over classes"]
+    assert [curve.name for curve in result.roc] == ["a", "b", "mean over 2 of 3 classes"]
 
 
 def test_one_class_alone_has_no_curve() -> None:
     result = evaluate([[0.8, 0.2], [0.6, 0.4]], ["muffin", "muffin"], TWO)
     assert result.roc == []
     assert result.roc_auc is None
+    assert result.note == "no ROC-AUC: no holdout sample is of the class dark horse"
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_the_mean_area_without_a_class_is_that_of_the_others_scores(k: int) -> None:
+    rng = np.random.default_rng(k)
+    p, truth = rng.dirichlet(np.ones(k), 90), rng.integers(0, k - 1, 90)
+    names = [f"c{i}" for i in range(k)]
+    result = evaluate(p, [names[i] for i in truth], names)
+    expected = np.mean([roc_auc_score(truth == i, p[:, i]) for i in range(k - 1)])
+    assert result.roc_auc is not None
+    assert result.roc_auc.value == pytest.approx(expected)
+    assert result.roc_auc.low < result.roc_auc.value < result.roc_auc.high
+    assert result.roc[-1].auc == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("k", [2, 4])

@@ -46,6 +46,30 @@ def test_no_sample_is_predicted_by_a_model_that_saw_its_label() -> None:
     assert (probabilities.argmax(axis=1) == chance).mean() < 0.5
 
 
+def test_one_label_of_a_new_class_is_not_judged_and_the_others_are() -> None:
+    given = TRUTH.copy()
+    wrong = list(range(0, 60, 10))
+    given[wrong] = (given[wrong] + 1) % 3
+    given[[5, 6]] = 3
+    probabilities = out_of_sample(FEATURES, given, 4, seed=0)
+    assert probabilities is not None
+    assert np.flatnonzero(np.isnan(probabilities).any(axis=1)).tolist() == [5, 6]
+    suspects = suspected_errors(IDS, given, probabilities)
+    assert set(suspects) <= {IDS[i] for i in wrong}
+    assert len(suspects) >= 4
+
+
+def test_one_label_of_a_new_class_leaves_the_votes_on_the_others_weighed() -> None:
+    events = votes({"ann": 0.02, "bob": 0.55, "eve": 0.55})
+    events.loc[events["sample_id"] == IDS[3], "value"] = "elk"
+    names = [*NAMES, "elk"]
+    majority = consensus(events, class_names=names)
+    weighed = weigh_annotators(majority, events, names, features, seed=0)
+    assert weighed.labels.set_index("sample_id")["label"][IDS[3]] == "elk"
+    assert len(weighed.labels) - right(weighed.labels) <= 3
+    assert sorted([*weighed.labels["sample_id"], *weighed.disputed["sample_id"]]) == IDS
+
+
 @pytest.mark.parametrize("targets", [[0] * 9, [0] * 7 + [1] * 2, []], ids=["one class", "two of a class", "none"])
 def test_with_too_few_labels_nothing_is_held_out(targets: list[int]) -> None:
     inputs = np.zeros((len(targets), 4), np.float32)

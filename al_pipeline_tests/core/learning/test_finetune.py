@@ -18,6 +18,7 @@ from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build, n
 from al_pipeline.core.learning.finetune import Examples, compute_precision, finetune, validation_split
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict, predict_features
+from al_pipeline.core.learning.threads import computing_on
 from al_pipeline.core.learning.train import TrainingResult, Unlabeled, train, untrained
 from al_pipeline_tests.core.data.pictures import draw
 
@@ -96,7 +97,7 @@ def test_a_head_needs_no_image_where_features_are_given(paths: list[str], weight
 
 
 @pytest.mark.parametrize(
-    ("options", "fewest", "device", "expected"),
+    ("options", "each", "device", "expected"),
     [
         ({}, 100, "cpu", "finetune"),
         ({"weights": "x.pt"}, 100, "cpu", "head"),
@@ -107,8 +108,14 @@ def test_a_head_needs_no_image_where_features_are_given(paths: list[str], weight
         ({"weights": "x.pt", "mode": "finetune"}, 9, "cpu", "finetune"),
     ],
 )
-def test_auto_chooses_the_mode(options: dict[str, Any], fewest: int, device: str, expected: str) -> None:
-    assert TrainingOptions(**options).resolve_mode(fewest, device) == expected
+def test_auto_chooses_the_mode(options: dict[str, Any], each: int, device: str, expected: str) -> None:
+    assert TrainingOptions(**options).resolve_mode([each, each, 0], device) == expected
+
+
+def test_one_label_of_a_new_class_does_not_choose_the_mode() -> None:
+    options = TrainingOptions(weights="x.pt")
+    assert options.resolve_mode([200, 200, 200, 1], "cuda") == "finetune"
+    assert options.resolve_mode([200, 4, 4, 4], "cuda") == "head"
 
 
 def test_with_a_validation_share_the_best_epoch_is_kept_and_the_temperature_fitted(paths: list[str]) -> None:
@@ -166,6 +173,18 @@ def test_each_option_changes_the_weights_and_still_learns_the_same_every_time(
     assert plain.checkpoint.hash != first.checkpoint.hash
     assert first.checkpoint.hash == second.checkpoint.hash
     assert all(np.isfinite(first.losses))
+
+
+def test_the_weights_are_the_same_whatever_the_number_of_threads(paths: list[str]) -> None:
+    found = []
+    with computing_on(torch.get_num_threads()):
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(fit(paths, epochs=1).checkpoint.hash)
+            assert torch.get_num_threads() == threads
+    assert found[0] == found[1]
+    # It is the fixed number that does it: another one gives other bits.
+    assert fit(paths, epochs=1, threads=2).checkpoint.hash != found[0]
 
 
 def test_clipping_holds_the_weights_back(paths: list[str]) -> None:

@@ -16,6 +16,7 @@ from al_pipeline.core.learning.head import (
     fit_head,
     head_logits,
     head_passes,
+    held_out,
     softmax,
 )
 from al_pipeline.core.learning.logistic import fit_logistic
@@ -76,6 +77,38 @@ def test_regularisation_is_chosen_where_labels_allow() -> None:
     clear = fit_head(*clouds(400, 2, apart=0.6), 2, seed=0)
     assert noisy.folds == clear.folds == 5
     assert noisy.regularization < clear.regularization
+
+
+def test_one_label_of_a_new_class_changes_next_to_nothing_for_the_others() -> None:
+    features, targets = clouds(200, 2, width=100, apart=0.05)
+    new = np.append(targets, 2)
+    more = np.vstack([features, features.mean(axis=0)]).astype(np.float32)
+    without, with_it = fit_head(features, targets, 3, seed=0), fit_head(more, new, 3, seed=0)
+    assert (with_it.folds, with_it.regularization) == (without.folds, without.regularization)
+    assert with_it.temperature != 1
+    others, _ = clouds(500, 2, width=100, apart=0.05, seed=7)
+    said, before = (head.probabilities(others)[:, :2].argmax(axis=1) for head in (with_it, without))
+    assert (said == before).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("counts", "folds", "tested"),
+    [
+        ([9, 9], 5, 18),
+        ([9, 4], 4, 13),
+        ([9, 9, 1], 5, 18),
+        ([9, 0, 3, 2], 3, 12),
+        ([9, 2], 0, 0),
+        ([9], 0, 0),
+        ([2, 1], 0, 0),
+        ([], 0, 0),
+    ],
+)
+def test_labels_are_held_out_where_their_class_has_enough(counts: list[int], folds: int, tested: int) -> None:
+    targets = np.repeat(np.arange(len(counts)), counts)
+    found, rows = held_out(targets)
+    assert (found, len(rows)) == (folds, tested)
+    assert all(counts[targets[row]] >= 3 for row in rows)
 
 
 def test_the_temperature_of_predictions_out_of_fold_is_kept() -> None:

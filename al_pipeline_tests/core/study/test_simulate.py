@@ -314,6 +314,12 @@ def test_batches_are_chosen_with_explore_and_dedup_as_the_loop_does(manifest: pd
     assert strict["n_asked"].tolist() == [0, 1, 2, 3]
 
 
+def test_near_duplicates_are_not_told_by_an_untrained_network(manifest: pd.DataFrame) -> None:
+    plan = Plan(**PLAN | {"strategies": ["margin"], "options": OPTIONS, "rounds": 2})
+    assert OPTIONS.weights == "none"
+    pd.testing.assert_frame_equal(simulate(manifest, NAMES, plan), simulate(manifest, NAMES, plan.but(dedup=-1)))
+
+
 def test_without_a_stop_set_everything_but_the_agreement_is_the_same(manifest: pd.DataFrame, weights: str) -> None:
     plan = Plan(**PLAN | {"options": OPTIONS.but(weights=weights), "rounds": 4})
     measured, left_out = simulate(manifest, NAMES, plan), simulate(manifest, NAMES, plan.but(stop_set=False))
