@@ -119,6 +119,7 @@ def import_(
     from al_pipeline.core.data.pool import class_names, scan
     from al_pipeline.ledger import Ledger
     from al_pipeline.ledger.imports import import_labels
+    from al_pipeline.loop.classes import known_names
 
     found = read_labels(labels, kind)
     ledger = Ledger(settings.ledger_url)
@@ -127,7 +128,11 @@ def import_(
     else:
         assert settings.images is not None
         manifest = scan(
-            settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
+            settings.images,
+            max_excluded_share=settings.max_excluded_share,
+            follow_links=settings.follow_links,
+            classes=settings.classes,
+            known=known_names(settings),
         )
         ledger.register(manifest)
     today = ledger.class_set()
