@@ -133,7 +133,7 @@ def misspelt(names: Iterable[str], classes: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         words = by_digits.get(_digits(name), {})
-        if near := difflib.get_close_matches(folded(name), words, n=1, cutoff=0.8):
+        if near := difflib.get_close_matches(folded(name), words, n=1, cutoff=0.75):
             found[name] = words[near[0]]
     return found
 

@@ -160,7 +160,9 @@ class Layout:
                 f"case. If they are one class, give them one name; if not, name all classes: {_setting(levels)}"
             )
         # Places, dates and patients are seldom the same in train and test.
-        if 2 * sum(len(found) > 1 for found in levels.values()) < len(levels) and (what := looks_like(new, levels)):
+        if 2 * sum(len(found) > 1 for found in levels.values()) < len(levels) and (
+            what := looks_like(new, {*levels, *self._names.known})
+        ):
             return (
                 f"The folder{'s' * (len(new) > 1)} {quoted(new)} look{'s' * (len(new) == 1)} like {what}, not like "
                 "classes. What are the classes? Name them, and folders of other names are just folders: "
@@ -187,31 +189,31 @@ class Layout:
 
     def remarks(self) -> Iterator[str]:
         """Yield what may be meant otherwise, in sentences."""
-        names, images = Counter[str](), Counter[str]()
-        unlabeled = Counter[str]()
+        # Images that AL_CLASSES gives no label, by the topmost of their folders, and by each.
+        unlabeled, images = Counter[str](), Counter[str]()
         for folder, place in self._places.items():
-            if self._names.closed and place.label is None and place.below:
+            if self._names.closed and place.label is None and place.below and not is_unlabeled(place.below[0]):
                 unlabeled[place.below[0]] += self._direct[folder]
                 images.update(dict.fromkeys({*place.below}, self._direct[folder]))
-        # Beyond the most common ones a mistake would be one of many.
-        names = [name for name, _ in images.most_common(1000) if not is_unlabeled(name)]
+        # Who misspells more names than these will see it by the first.
+        names = sorted(images, key=lambda name: (-images[name], name))[:1000]
         typos = misspelt(names, self._names.known)
         for name, near in typos.items():
             yield (
                 f"{counted(images[name], 'image')} in the folder {quoted([name])} have no label, because AL_CLASSES "
                 f"does not name it. If {near!r} is meant, rename the folder"
             )
-        if others := [name for name in unlabeled if name not in typos and not is_unlabeled(name)]:
+        if others := [name for name in unlabeled if name not in typos]:
             number = sum(unlabeled[name] for name in others)
             yield (
                 f"{counted(number, 'image')} in folders that AL_CLASSES does not name have no label: "
                 f"{quoted(sorted(others))}"
             )
-        if any(place.split == "holdout" for place in self._places.values()):
-            if not self._has_pool:
-                yield "All images that have no label lie in a test folder: they are the pool, because there is none"
-            elif all(place.label is None for place in self._places.values() if place.split == "holdout"):
-                yield "No image of the test folder has a class, so that a holdout is drawn from the others"
+        tested = [place.label for place in self._places.values() if place.split == "holdout"]
+        if None in tested and not self._has_pool:
+            yield "All images that have no label lie in a test folder: they are the pool, because there is none"
+        elif set(tested) == {None}:
+            yield "No image of the test folder has a class, so that a holdout is drawn from the others"
 
 
 def _children(folders: Iterable[Folder]) -> dict[Folder, set[str]]:
