@@ -316,11 +316,15 @@ def check_declared(settings: "Settings", manifest: pd.DataFrame) -> list[str]:
     return [] if found is None else list(found.names)
 
 
-def known_names(settings: "Settings") -> list[str]:
-    """Return the names that are or were classes of a loop: folders of these names are class folders."""
+def listing_options(settings: "Settings") -> dict[str, Any]:
+    """Return what `list_files`, `glance` and `scan` are to know of a loop: its settings, and its classes so far.
+
+    No ledger is made for it.
+    """
     ledger = _kept(settings)
     found = None if ledger is None else ledger.class_set()
-    return [] if found is None else [*found.names, *found.became]
+    known = () if found is None else (*found.names, *found.became)
+    return {"follow_links": settings.follow_links, "classes": settings.classes, "known": known}
 
 
 def _kept(settings: "Settings") -> "Ledger | None":

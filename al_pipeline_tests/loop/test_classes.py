@@ -27,7 +27,7 @@ from al_pipeline.loop.classes import (
     classes_of_round,
     declare,
     interface_of,
-    known_names,
+    listing_options,
     obstacle,
     translated,
 )
@@ -176,11 +176,12 @@ def test_while_nobody_has_answered_the_set_is_what_is_declared(home: Home) -> No
 
 def test_folders_may_be_called_as_classes_are_or_were_and_without_a_ledger_nothing_is_known(home: Home) -> None:
     settings = home.deployment.settings
-    assert known_names(settings) == []
+    assert listing_options(settings)["known"] == ()
     home.declares("cat", "dog")
     change(home.deployment, "rename", old="cat", new="tabby")
-    assert known_names(settings) == ["tabby", "dog", "cat"]
-    assert known_names(settings.model_copy(update={"home": settings.home / "another"})) == []
+    assert listing_options(settings)["known"] == ("tabby", "dog", "cat")
+    elsewhere = settings.model_copy(update={"home": settings.home / "another"})
+    assert listing_options(elsewhere) == {"follow_links": False, "classes": None, "known": ()}
     assert not (settings.home / "another").exists()
 
 
