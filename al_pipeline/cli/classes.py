@@ -80,7 +80,7 @@ def remove(name: Name, home: Home = None) -> None:
 
 def _change(home: Home, action: str, **arguments: str | list[str]) -> None:
     settings = configure(home)
-    from al_pipeline.core.data.pool import normal
+    from al_pipeline.core.data.folder_names import normal
     from al_pipeline.core.labels.consensus import current_answers
     from al_pipeline.ledger.queries import RETIRED
     from al_pipeline.loop.classes import change, told

@@ -188,13 +188,17 @@ def _label_studio(settings: "Settings") -> Iterator[Finding]:
 
 
 def _images(settings: "Settings") -> Iterator[Finding]:
+    from al_pipeline.core.data.folder import list_files
     from al_pipeline.core.data.pool import scan
-    from al_pipeline.loop.classes import check_declared
+    from al_pipeline.loop.classes import check_declared, listing_options
 
     if settings.images is None:
         yield Finding("images", False, "no folder is set: AL_IMAGES, `images` in al.toml, or --images")
         return
-    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
+    options = listing_options(settings)
+    for sentence in list_files(settings.images, **options).sentences():
+        yield Finding("images", None, sentence)
+    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, **options)
     names = check_declared(settings, manifest)
     counts = manifest["split"].value_counts()
     text = f"{counts.get('pool', 0)} to label, {counts.get('holdout', 0)} holdout, classes: {', '.join(names[:10])}"

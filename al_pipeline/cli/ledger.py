@@ -119,6 +119,7 @@ def import_(
     from al_pipeline.core.data.pool import class_names, scan
     from al_pipeline.ledger import Ledger
     from al_pipeline.ledger.imports import import_labels
+    from al_pipeline.loop.classes import listing_options
 
     found = read_labels(labels, kind)
     ledger = Ledger(settings.ledger_url)
@@ -126,9 +127,8 @@ def import_(
         manifest = pd.read_parquet(stored)
     else:
         assert settings.images is not None
-        manifest = scan(
-            settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links
-        )
+        options = listing_options(settings)
+        manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, **options)
         ledger.register(manifest)
     today = ledger.class_set()
     names = list(today.names) if today else class_names(manifest, settings.classes, settings.images or stored)

@@ -72,18 +72,20 @@ def check_images(settings: "Settings", *, named: bool = False) -> None:
         The folder is not set, missing or empty, or the classes are not clear.
     """
     from al_pipeline.core.data.pool import class_names, glance
-    from al_pipeline.loop.classes import check_declared
+    from al_pipeline.loop.classes import check_declared, listing_options
 
     if settings.images is None:
         raise InputError("No folder of images is set: `al up --images DIR`, AL_IMAGES, or `images` in al.toml")
-    files = glance(settings.images, follow_links=settings.follow_links)
+    # A loop with known answers may be begun anew, whatever its classes were.
+    anew = {"follow_links": settings.follow_links, "classes": settings.classes}
+    options = anew if named else listing_options(settings)
+    files = glance(settings.images, **options)
     if named and files["label"].isna().all():
         raise InputError(
             "The simulated annotator knows the answers from class folders (images/<class>/…), and the images of "
             f"{settings.images} lie in none. Let people answer: `al up`"
         )
     if named:
-        # Such a loop may be begun anew.
         class_names(files, settings.classes, settings.images)
     else:
         check_declared(settings, files)

@@ -84,7 +84,12 @@ def simulate(
     check_weights(plan.options.weights)
     from al_pipeline.core.data.pool import class_names, scan
 
-    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
+    manifest = scan(
+        settings.images,
+        max_excluded_share=settings.max_excluded_share,
+        follow_links=settings.follow_links,
+        classes=settings.classes,
+    )
     names = class_names(manifest, settings.classes, settings.images)
     # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

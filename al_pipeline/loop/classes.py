@@ -86,8 +86,7 @@ def declaration(ledger: "Ledger", manifest: pd.DataFrame, settings: "Settings") 
         The names cannot be used, or look like a rename, or AL_CLASSES lacks one that has been answered with.
     """
     known, said = ledger.class_set(), ledger.said()
-    of = None if known is None else known.of
-    given = class_names(manifest, settings.classes, settings.images, of=of)
+    given = class_names(manifest, settings.classes, settings.images, adopted=known is not None)
     origin = "AL_CLASSES" if settings.classes else f"The class folders in {settings.images}"
     if known is None:
         return _first(ledger, given, origin, explicit=bool(settings.classes))
@@ -309,14 +308,31 @@ def check_declared(settings: "Settings", manifest: pd.DataFrame) -> list[str]:
     manifest : DataFrame
         ``split, label``.
     """
-    from al_pipeline.ledger import Ledger
-
-    if settings.database_url is None and not (settings.home / "ledger.sqlite3").exists():
+    ledger = _kept(settings)
+    if ledger is None:
         return class_names(manifest, settings.classes, settings.images)
-    ledger = Ledger(settings.ledger_url)
     made = declaration(ledger, manifest, settings)
     found = made.made if made is not None else ledger.class_set()
     return [] if found is None else list(found.names)
+
+
+def listing_options(settings: "Settings") -> dict[str, Any]:
+    """Return what `list_files`, `glance` and `scan` are to know of a loop: its settings, and its classes so far.
+
+    No ledger is made for it.
+    """
+    ledger = _kept(settings)
+    found = None if ledger is None else ledger.class_set()
+    known = () if found is None else (*found.names, *found.became)
+    return {"follow_links": settings.follow_links, "classes": settings.classes, "known": known}
+
+
+def _kept(settings: "Settings") -> "Ledger | None":
+    """Return the ledger if there is one, without making it."""
+    from al_pipeline.ledger import Ledger
+
+    there = settings.database_url is not None or (settings.home / "ledger.sqlite3").exists()
+    return Ledger(settings.ledger_url) if there else None
 
 
 def _is_earlier(ledger: "Ledger", config: str) -> bool:

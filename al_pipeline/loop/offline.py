@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from al_pipeline.core.data.folder import walk
 from al_pipeline.core.data.images import default_workers, open_rgb
-from al_pipeline.core.data.pool import SUFFIXES, walk
+from al_pipeline.core.data.layout import SUFFIXES
 from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.thresholds import decided

@@ -46,6 +46,8 @@ REFUSALS = {
     "up --images empty": "holds no images",
     "up --images flat": "AL_CLASSES=muffin,chihuahua",
     "up --images one": "give 1 class ('only')",
+    "up --images places": "'Site_001', 'Site_002' look like sites, cameras or patients, not like classes. What are",
+    "simulate --images places": "If these are the classes: AL_CLASSES=Site_001,Site_002",
     "demo --images flat": "knows the answers from class folders",
     "status": "run `al up`",
     "annotate": "run `al up`",
@@ -90,6 +92,7 @@ print(json.dumps(told))
 
 def test_what_cannot_work_is_refused_before_torch_or_dagster_is_imported(tmp_path: Path) -> None:
     name_images(tmp_path / "one", "only")
+    name_images(tmp_path / "places", "Site_001", "Site_002")
     for name in ("empty", "flat"):
         (tmp_path / name).mkdir()
     (tmp_path / "flat" / "1.png").touch()

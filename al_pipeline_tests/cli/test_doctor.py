@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from al_pipeline.cli.doctor import Finding, examine
 from al_pipeline.ledger import Ledger
@@ -90,3 +91,37 @@ def test_a_port_of_this_home_that_is_busy_is_to_be_mended(make: Make) -> None:
         f"{port}, where Label Studio of this home was the last time, is in use: end what listens there, or choose "
         "another port with `al up --label-studio-port`": False,
     }
+
+
+def write(root: Path, *names: str) -> Path:
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (20 * i, 0, 0)).save(root / name)
+    return root
+
+
+def test_what_is_left_out_of_the_images_is_told_with_what_follows(make: Make, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", "train/cat/1.png", "train/dog/2.png", "test/3.png", "masks/4.png")
+    (root / "@eaDir").mkdir()
+    told = [(finding.ok, finding.text) for finding in found(make(images=root), "images")]
+    assert told == [
+        (None, "1 folder not looked into (folder of the system or of network storage): '@eaDir'"),
+        (None, "1 image left out (masks or annotations, beside the images they are of), in 'masks'"),
+        (None, "1 image left out (unlabeled test image: in no class folder of the test folder), in 'test'"),
+        (None, "No image of the test folder has a class, so that a holdout is drawn from the others"),
+        (True, "2 to label, 0 holdout, classes: cat, dog"),
+    ]
+
+
+def test_folders_that_only_sort_the_images_are_asked_about_and_are_fine_with_classes(
+    make: Make, tmp_path: Path
+) -> None:
+    root = write(tmp_path / "images", "Site_001/CAM1/1.png", "Site_001/deer/2.png", "Site_002/3.png", "daer/4.png")
+    [finding] = found(make(images=root), "images")
+    assert finding.ok is False
+    assert "'Site_001', 'Site_002', 'daer' look like sites, cameras or patients, not like classes" in finding.text
+    told = found(make(images=root, classes=["deer", "fox"]), "images")
+    assert [finding.ok for finding in told] == [None, None, True]
+    assert told[-1].text == "4 to label, 0 holdout, classes: deer, fox"
+    assert "in the folder 'daer' have no label" in told[0].text
+    assert told[1].text.endswith("have no label: 'Site_001', 'Site_002'")

@@ -3,27 +3,20 @@
 import hashlib
 import os
 import stat
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pandas as pd
 
+from al_pipeline.core.data.folder import list_files
+from al_pipeline.core.data.folder_names import normal
 from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.errors import ImageError, InputError
 
-# HEIC, AVIF and JPEG 2000 are looked at so that they show up as excluded, with a reason, instead of being missed.
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-    | {".heic", ".heif", ".avif", ".jp2"}
-)
-POOL_FOLDERS = frozenset({"pool", "train", "unlabeled", "val", "valid", "validation"})
-HOLDOUT_FOLDERS = frozenset({"holdout", "test"})
 COLUMNS = ("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash")
 MIN_CLASSES, MAX_CLASSES = 2, 1000
-LEADS_OUT = "a link that leads out of the images' folder: copy its target there, or set AL_FOLLOW_LINKS=true"
 
 
 @dataclass(frozen=True)
@@ -37,22 +30,20 @@ class _Found:
 
 
 def scan(
-    root: Path, *, max_excluded_share: float = 0.2, follow_links: bool = False, workers: int | None = None
+    root: Path,
+    *,
+    max_excluded_share: float = 0.2,
+    follow_links: bool = False,
+    workers: int | None = None,
+    classes: Collection[str] | None = None,
+    known: Collection[str] = (),
 ) -> pd.DataFrame:
     """Read a folder of images, recursively, into a manifest of one row per file, in the order of the paths.
 
-    The label is the name of the class folder. Understood, also mixed:
-
-    - ``root/<class>/…``;
-    - ``root/pool/<class>/…`` and ``root/holdout/<class>/…``; ``train``, ``val`` and ``unlabeled`` mean the pool as
-      well, ``test`` the holdout. A folder of such a name is a class after all if images lie directly in it and
-      folders of other names beside it (``bus``, ``car``, ``train``);
-    - images in no class folder: they belong to the pool and have no label.
-
-    Hidden files and folders, and files without the suffix of an image, are ignored. Set aside with a reason (split
-    ``excluded``) are files that cannot be decoded; copies of a file with the same label, but one; all copies of a file
-    that lies under several labels; pool files that lie in the holdout as well; links that lead out of `root`, unless
-    they are to be followed.
+    Which files are the pool's, the holdout's or left out, and of which class, `arrange` tells by the folders' names.
+    Set aside with a reason (split ``excluded``) are files that cannot be decoded; copies of a file with the same label,
+    but one; all copies of a file that lies under several labels; pool files that lie in the holdout as well; links that
+    lead out of `root`, unless they are to be followed.
 
     Parameters
     ----------
@@ -63,6 +54,8 @@ def scan(
         Read also what symbolic links to places outside of `root` lead to. `root` itself may be a link.
     workers : int, optional
         Threads; the number of cores, at most 8, by default.
+    classes, known
+        As for `arrange`.
 
     Returns
     -------
@@ -76,8 +69,8 @@ def scan(
     Raises
     ------
     InputError
-        The folder is missing, is a file, holds no images or none that can be used, or more than
-        `max_excluded_share` of them cannot be decoded.
+        The folder is missing, is a file, holds no images or none that can be used, more than `max_excluded_share` of
+        them cannot be decoded, or only a person can tell which folders are classes.
 
     References
     ----------
@@ -86,7 +79,7 @@ def scan(
     """
     root = Path(root)
     with ThreadPoolExecutor(workers or default_workers()) as pool:
-        rows = list(pool.map(_read, _find(root, follow_links)))
+        rows = list(pool.map(_read, _find(root, follow_links, classes, known)))
     manifest = pd.DataFrame(rows, columns=list(COLUMNS)).astype(
         {"sample_id": object, "reason": object, "label": object}
     )
@@ -102,24 +95,24 @@ def select_split(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
     return manifest[manifest["split"] == split].reset_index(drop=True)
 
 
-def glance(root: Path, *, follow_links: bool = False) -> pd.DataFrame:
+def glance(
+    root: Path, *, follow_links: bool = False, classes: Collection[str] | None = None, known: Collection[str] = ()
+) -> pd.DataFrame:
     """Return what the names alone tell of a folder, without opening a file: ``split`` and ``label`` as `scan` has them.
 
     Raises
     ------
     InputError
-        The folder is missing or holds no images.
+        The folder is missing or holds no images, or only a person can tell which folders are classes.
     """
-    found = [("excluded" if each.problem else each.split, each.label) for each in _find(root, follow_links)]
+    listing = list_files(root, follow_links=follow_links, classes=classes, known=known)
+    listing.settle(root)
+    found = [("excluded" if each.problem else each.split, each.label) for each in listing.files]
     return pd.DataFrame(found, columns=["split", "label"])
 
 
 def class_names(
-    manifest: pd.DataFrame,
-    configured: Sequence[str] | None,
-    root: Path | None,
-    *,
-    of: Callable[[str], str | None] | None = None,
+    manifest: pd.DataFrame, configured: Sequence[str] | None, root: Path | None, *, adopted: bool = False
 ) -> list[str]:
     """Return the class names: the configured ones in their order, else those of the class folders, sorted.
 
@@ -131,18 +124,17 @@ def class_names(
         From the setting AL_CLASSES; normalised to Unicode's NFC, as labels are.
     root : Path, optional
         The scanned folder, for the messages.
-    of : callable, optional
-        What a name means in the class set there is, None for one that is no class any more. Then a folder may have
-        another name of its class, and folders may be missing.
+    adopted : bool
+        There is a class set already, so that folders may be missing.
 
     Raises
     ------
     InputError
-        A name is blank or given twice, there are fewer than 2 or more than 1,000, class folders are not among the
-        configured names, or there are neither class folders nor configured names.
+        A name is blank or given twice, there are fewer than 2 or more than 1,000, or neither class folders nor
+        configured names are there.
     """
     folders = sorted(manifest.loc[manifest["split"] != "excluded", "label"].dropna().unique())
-    if not folders and not configured and of is None:
+    if not folders and not configured and not adopted:
         raise InputError(
             f"{root} has no class folders, so the class names must be set: AL_CLASSES=muffin,chihuahua, or `classes` "
             "in al.toml"
@@ -153,13 +145,7 @@ def class_names(
         raise InputError(f"A class name in {origin} is blank: give it a name, or remove it")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{origin} gives class names twice: {_list(twice)}. Give each once")
-    meant = {*names} if of is None else {None, *map(of, names)}
-    if outside := [folder for folder in folders if (folder if of is None else of(folder)) not in meant]:
-        raise InputError(
-            f"{root} has class folders that AL_CLASSES does not name: {_list(outside)}. AL_CLASSES is {_list(names)}: "
-            "add them to it, or move the folders away"
-        )
-    if not (MIN_CLASSES if of is None else 0) <= len(names) <= MAX_CLASSES:
+    if not (0 if adopted else MIN_CLASSES) <= len(names) <= MAX_CLASSES:
         raise InputError(
             f"{origin} give {len(names)} class{'es' * (len(names) != 1)} ({_list(names)}): {MIN_CLASSES} to "
             f"{MAX_CLASSES} are needed. Name all classes in AL_CLASSES, or put the images into one folder per class"
@@ -171,84 +157,17 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def normal(name: str) -> str:
-    """Return a class name as it is stored: in Unicode's NFC, without blanks around it."""
-    # macOS hands out names in NFD: the same folder must give the same class on every machine.
-    return unicodedata.normalize("NFC", name).strip()
-
-
-def _find(root: Path, follow_links: bool) -> list[_Found]:
-    if not root.exists():
-        raise InputError(f"The folder of images {root} (AL_IMAGES) does not exist: check the path")
-    if not root.is_dir():
-        raise InputError(f"{root} (AL_IMAGES) is a file: give the folder that holds the images")
+def _find(root: Path, follow_links: bool, classes: Collection[str] | None, known: Collection[str]) -> list[_Found]:
+    listing = list_files(root, follow_links=follow_links, classes=classes, known=known)
+    listing.settle(root)
     root = root.resolve()
-    paths = dict(sorted(walk(root, follow_links=follow_links), key=lambda item: item[0].parts))
-    splits = split_folders([path for path, problem in paths.items() if problem is None])
-    found = [_place(root, path, problem, splits) for path, problem in paths.items()]
-    if not found:
-        raise InputError(
-            f"{root} (AL_IMAGES) holds no images (files named {' '.join(sorted(f'*{s}' for s in SUFFIXES))}, in any "
-            "folder below it): check the path"
-        )
-    return found
-
-
-def walk(root: Path, *, follow_links: bool = True) -> Iterator[tuple[PurePath, str | None]]:
-    """Yield the files with an image's suffix, relative to `root`, and what is not to be read, with why.
-
-    That is folders that cannot be listed, and, unless `follow_links`, links to files and folders outside of `root`.
-    """
-    inside = os.path.realpath(root)
-
-    def leads_out(path: Path) -> bool:
-        return not follow_links and path.is_symlink() and not PurePath(os.path.realpath(path)).is_relative_to(inside)
-
-    problems: list[OSError] = []
-    seen: set[str] = set()
-    # Links to folders are followed, because people link their data sets together; they may form loops, and those end
-    # where a folder comes up again.
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=problems.append):
-        seen.add(os.path.realpath(folder))
-        here = Path(folder)
-        subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and os.path.realpath(here / name) not in seen
-        )
-        out = [name for name in subfolders if leads_out(here / name)]
-        subfolders[:] = [name for name in subfolders if name not in out]
-        for name in out:
-            yield (here / name).relative_to(root), LEADS_OUT
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield (here / name).relative_to(root), LEADS_OUT if leads_out(here / name) else None
-    for problem in problems:
-        yield Path(problem.filename).relative_to(root), f"unreadable folder: {problem.strerror}"
+    return [_Found(root / path, split, label, problem) for path, split, label, problem in listing.files]
 
 
 def content_id(path: Path) -> str:
     """Return the sample id of a file: the first 32 hex digits of the SHA-256 of its bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def split_folders(paths: Sequence[PurePath]) -> dict[str, str]:
-    """Return the split of each top-level folder that stands for one, and not for a class."""
-    top = {path.parts[0] for path in paths if len(path.parts) > 1}
-    direct = {path.parts[0] for path in paths if len(path.parts) == 2}
-    named = {name for name in top if name.lower() in POOL_FOLDERS | HOLDOUT_FOLDERS}
-    return {
-        name: "pool" if name.lower() in POOL_FOLDERS else "holdout"
-        for name in named
-        if named == top or name.lower() == "unlabeled" or name not in direct
-    }
-
-
-def _place(root: Path, path: PurePath, problem: str | None, splits: dict[str, str]) -> _Found:
-    folders = path.parts[:-1]
-    split = "pool"
-    if folders and folders[0] in splits:
-        split, folders = splits[folders[0]], folders[1:]
-    return _Found(root / path, split, normal(folders[0]) if folders else None, problem)
 
 
 def _read(found: _Found) -> tuple[object, ...]:

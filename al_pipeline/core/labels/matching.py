@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from al_pipeline.core.data.pool import content_id, normal
+from al_pipeline.core.data.folder_names import normal
+from al_pipeline.core.data.pool import content_id
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.formats.brought import Brought

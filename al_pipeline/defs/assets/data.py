@@ -10,7 +10,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import png_markdown
-from al_pipeline.loop.classes import declare
+from al_pipeline.loop.classes import declare, listing_options
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import StoredSamples
 
@@ -29,7 +29,8 @@ def image_pool(
     settings = deployment.settings
     if settings.images is None:
         raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
-    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
+    options = listing_options(settings)
+    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, **options)
     # Before anything is stored: what is declared may be refused.
     names = declare(deployment.ledger, manifest, settings).names
     deployment.ledger.register(manifest)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from al_pipeline.core.data.pool import normal, split_folders, walk
+from al_pipeline.core.data.folder import walk
+from al_pipeline.core.data.layout import arrange
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.formats.brought import Brought, filled
 from al_pipeline.core.labels.formats.images import place_image
@@ -19,15 +20,12 @@ FORBIDDEN = '<>:"/\\|?*'
 
 def read_folders(root: Path) -> Brought:
     """Read ``<class>/…`` or ``train|val|test/<class>/…``; images in no class folder say nothing."""
-    paths = sorted((path for path, problem in walk(root, follow_links=False) if problem is None), key=str)
-    splits = split_folders(paths)
-    rows: list[dict[str, object]] = []
-    for path in paths:
-        folders = path.parts[:-1]
-        if folders and folders[0] in splits:
-            folders = folders[1:]
-        if folders:
-            rows.append({"place": str(path), "label": normal(folders[0]), "path": str(path), "file": root / path})
+    paths = [path.as_posix() for path, problem in walk(root, follow_links=False) if problem is None]
+    rows: list[dict[str, object]] = [
+        {"place": each.path, "label": each.label, "path": each.path, "file": root / each.path}
+        for each in arrange(paths).files
+        if each.label is not None
+    ]
     return Brought(root.name, filled(rows), content_first=True)
 
 

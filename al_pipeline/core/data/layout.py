@@ -1,0 +1,192 @@
+"""How a folder of images is laid out: which files are the pool's, the holdout's or left out, and of which class.
+
+Everything here is told by the paths alone, and is the same for any order of them and on every machine.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from al_pipeline.core.data.folder_names import counted, is_system, normal, quoted
+from al_pipeline.core.data.folder_tree import Folder, Layout, Names, Place
+from al_pipeline.core.errors import InputError
+
+# HEIC, AVIF and JPEG 2000 are looked at so that they show up as excluded, with a reason, instead of being missed.
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+    | {".heic", ".heif", ".avif", ".jp2"}
+)
+_RAW = frozenset(
+    {".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".svg", ".jxl", ".dcm", ".nii", ".exr"}
+)
+_ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz"})
+# Why images are left out. Folders of the first three are not looked into.
+SYSTEM = "folder of the system or of network storage"
+HIDDEN_FOLDER = "hidden folder"
+LOOP = "link to a folder that is read already"
+HIDDEN = "hidden file"
+APPLE_DOUBLE = "what macOS keeps beside a file (._name), no image"
+
+
+class Found(NamedTuple):
+    """A file with an image's suffix that is of the pool or the holdout, or what is to be set aside.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the folder of images, with ``/`` between the parts.
+    split : str
+        pool or holdout.
+    label : str or None
+    problem : str or None
+        Why it cannot be read, if that is known already; then it may be a folder.
+    """
+
+    path: str
+    split: str
+    label: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder of images holds. Every file is in one of the first three.
+
+    Attributes
+    ----------
+    files : list of Found
+        In the order of their paths' parts.
+    left_out : dict of str to Counter
+        Reason → folder (``.`` for the top one) → number of image files left out there; 0 for a folder that was not
+        looked into.
+    sidecars : Counter
+        Lower-case suffix, or the name of a hidden file or of one without a suffix → number of files that are no
+        images.
+    remarks : list of str
+        What may be meant otherwise, in sentences.
+    question : str or None
+        What only a person can tell, with the remedies; until then no class should be made of the folders.
+    """
+
+    files: list[Found]
+    left_out: dict[str, Counter[str]]
+    sidecars: Counter[str]
+    remarks: list[str]
+    question: str | None = None
+
+    def settle(self, root: Path) -> None:
+        """Raise InputError if there is a question, with its remedies."""
+        if self.question is not None:
+            raise InputError(f"{root} (AL_IMAGES): {self.question}")
+
+    def sentences(self) -> Iterator[str]:
+        """Yield what was left out, a sentence per reason, and the remarks."""
+        for reason, places in self.left_out.items():
+            unread = [place for place, files in places.items() if not files]
+            if unread:
+                yield f"{counted(len(unread), 'folder')} not looked into ({reason}): {quoted(sorted(unread))}"
+            if len(unread) < len(places):
+                where = quoted(sorted(place for place, files in places.items() if files))
+                yield f"{counted(places.total(), 'image')} left out ({reason}), in {where}"
+        yield from self.remarks
+
+
+def arrange(
+    paths: Iterable[str],
+    *,
+    problems: Mapping[str, str] | None = None,
+    classes: Collection[str] | None = None,
+    known: Collection[str] = (),
+) -> Listing:
+    """Tell from paths alone which images there are, of which split and class, and what is left out.
+
+    With `classes` the label of an image is the folder that names one of them, the deepest if several do, and all other
+    folders are just folders. Without, it is the topmost folder, below a split's. A folder that holds all the others,
+    as the one of an archive or ``images``, counts for nothing, and ``unlabeled`` never is a class.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Relative to the folder of images, with ``/`` between the parts and, for a folder that is not to be looked into,
+        at the end.
+    problems : mapping, optional
+        Path → why it cannot be read. It is placed as the others are, and tells nothing of the layout.
+    classes : collection of str, optional
+        The names of the setting AL_CLASSES; none are as if it were not set.
+    known : collection of str
+        Names that are or were classes of this loop, whatever AL_CLASSES says.
+    """
+    names = Names(frozenset(map(normal, [*(classes or ()), *known])), bool(classes))
+    left_out: dict[str, Counter[str]] = defaultdict(Counter)
+    sidecars: Counter[str] = Counter()
+    images: dict[str, list[str]] = defaultdict(list)
+    unread: dict[str, tuple[str, str] | None] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in unread:
+            unread[folder] = _unread(folder, names)
+        if (why := unread[folder]) is not None:
+            left_out[why[0]][why[1]] += is_image(name)
+        elif not name:
+            left_out[LOOP][folder] += 0
+        elif not is_image(name):
+            sidecars[_suffix(name)] += 1
+        elif name.startswith("."):
+            left_out[APPLE_DOUBLE if name.startswith("._") else HIDDEN][folder or "."] += 1
+        else:
+            images[folder].append(name)
+    layout = Layout(names, {_parts(folder): len(held) for folder, held in images.items()})
+    found: list[Found] = []
+    held: list[tuple[str, list[tuple[str, str | None]]]] = [
+        (folder, [(name, None) for name in there]) for folder, there in images.items()
+    ]
+    for path, problem in (problems or {}).items():
+        folder, _, name = path.rpartition("/")
+        held.append((folder, [(name, problem)]))
+    for folder, there in held:
+        place = layout.place(_parts(folder))
+        if isinstance(place, Place):
+            start = f"{folder}/" if folder else ""
+            found += [Found(start + name, place.split, place.label, problem) for name, problem in there]
+        else:
+            left_out[place[0]]["/".join(place[1]) or "."] += len(there)
+    found.sort(key=lambda each: each.path.split("/"))
+    ordered = {reason: Counter(dict(sorted(places.items()))) for reason, places in sorted(left_out.items())}
+    remarks = [*layout.remarks(), *_unread_kinds(sidecars)]
+    return Listing(found, ordered, Counter(dict(sorted(sidecars.items()))), remarks, layout.question())
+
+
+def is_image(name: str) -> bool:
+    """Say whether a file has the suffix of an image."""
+    return "." in name and name[name.rindex(".") :].lower() in SUFFIXES
+
+
+def _suffix(name: str) -> str:
+    return name[name.rindex(".") :].lower() if "." in name[1:] else name
+
+
+def is_unread(name: str, classes: Collection[str] = ()) -> bool:
+    """Say whether a folder is not looked into because of its name: a hidden one, or the system's and no class."""
+    return name.startswith(".") or (is_system(name) and normal(name) not in map(normal, classes))
+
+
+def _unread(folder: str, names: Names) -> tuple[str, str] | None:
+    """Return why a folder is not looked into, and which folder of its path that is due to."""
+    parts = folder.split("/")
+    for depth, part in enumerate(parts, 1):
+        if is_unread(part, names.known):
+            return HIDDEN_FOLDER if part.startswith(".") else SYSTEM, "/".join(parts[:depth])
+    return None
+
+
+def _unread_kinds(sidecars: Mapping[str, int]) -> Iterator[str]:
+    for suffixes, what in ((_RAW, "are images of kinds that are not read"), (_ARCHIVES, "are archives")):
+        if there := sorted(suffixes & sidecars.keys()):
+            remedy = "export them as JPEG" if suffixes is _RAW else "unpack them if they hold images"
+            yield f"{counted(sum(sidecars[each] for each in there), 'file')} ({', '.join(there)}) {what}: {remedy}"
+
+
+def _parts(folder: str) -> Folder:
+    return tuple(folder.split("/")) if folder else ()
