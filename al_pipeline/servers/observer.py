@@ -76,9 +76,10 @@ class Loop:
         """
         if not self.is_set_up():
             return "scan the images, create the Label Studio project"
-        if was_moved(self.settings):
-            return "Label Studio is shown where the images of this home are served from today"
-        return changes.sentence if changes else None
+        moved = "Label Studio is to learn where the images of this home are served from today"
+        reasons = [moved] if was_moved(self.settings) else []
+        reasons += [changes.sentence] if changes else []
+        return "; ".join(reasons) or None
 
     def image_pool(self) -> pd.DataFrame:
         """Return the manifest that `setup` stored.
