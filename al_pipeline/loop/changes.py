@@ -1,13 +1,15 @@
 """Whether the images of a home, or their place, are others than when they were scanned."""
 
 import json
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from al_pipeline.core.data.changes import Changes, compare, listing
+from al_pipeline.core.data.changes import Changes, compare, stamps
+from al_pipeline.core.data.pool import walk
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.loop.deployment import Artifacts
 
@@ -39,13 +41,15 @@ def look(settings: "Settings") -> Changes | None:
     import pandas as pd
 
     try:
-        found = listing(settings.images, follow_links=settings.follow_links)
+        # A share that is away is not an empty one.
+        with os.scandir(settings.images):
+            pass
     except OSError as error:
         raise AwayError(
             f"The folder of images {settings.images} (AL_IMAGES) cannot be listed: {error.strerror}. Mount it again, "
             "or name its new place with `al up --images DIR`"
         ) from error
-    changes = compare(pd.read_parquet(stored), settings.images, found)
+    changes = compare(pd.read_parquet(stored), settings.images, stamps(settings.images, files_of(settings)))
     # Files that only have other places now went and came.
     missing = changes.went - changes.came
     if not changes.elsewhere and missing > max(settings.max_gone_share * changes.known, 10):
@@ -55,6 +59,13 @@ def look(settings: "Settings") -> Changes | None:
             "not mounted? If they are to be gone, raise it and launch `setup`"
         )
     return changes
+
+
+def files_of(settings: "Settings") -> Iterator[tuple[str, str | None]]:
+    """Yield what a scan would look at: paths below the folder of images, and why one is not to be read, if so."""
+    assert settings.images is not None
+    for path, problem in walk(settings.images.resolve(), follow_links=settings.follow_links):
+        yield str(path), problem
 
 
 def published_folder(settings: "Settings") -> str:

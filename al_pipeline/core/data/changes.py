@@ -2,14 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-
-from al_pipeline.core.data.pool import walk
 
 
 class Stamp(NamedTuple):
@@ -61,30 +59,28 @@ class Changes:
         return "since the last scan " + ", ".join(f"{_files(n)} {verb}" for verb, n in told.items() if n)
 
 
-def listing(root: Path, *, follow_links: bool = False) -> dict[str, Stamp]:
-    """Return the stamp of each file that a scan would look at, by its path below `root`, without opening any.
+def stamps(root: Path, files: Iterable[tuple[str, str | None]]) -> dict[str, Stamp]:
+    """Return the stamp of each file by its path, without opening any.
 
-    Raises
-    ------
-    OSError
-        The folder itself cannot be listed: a share that is away is not an empty one.
+    Parameters
+    ----------
+    root : Path
+    files : iterable of (str, str or None)
+        Paths below `root`, and why one is not to be read, if so.
     """
-    root = root.resolve()
-    # Walking tells of a folder that is away as of one that holds nothing.
-    with os.scandir(root):
-        pass
-    found: dict[str, Stamp] = {}
-    for path, problem in walk(root, follow_links=follow_links):
+    start, found = f"{root.resolve()}{os.sep}", dict[str, Stamp]()
+    for path, problem in files:
         stamp = Stamp()
         if problem is None:
             try:
-                status = os.stat(root / path)  # noqa: PTH116 - of 100,000 files
+                status = os.stat(start + path)  # noqa: PTH116 - of 100,000 files
             except OSError:
                 # A link to nowhere, or it went a moment ago; the scan tells of it.
                 pass
             else:
                 stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        found[_text(path)] = stamp
+        # As the manifest has a name that is not UTF-8.
+        found[os.fsencode(path).decode(errors="backslashreplace")] = stamp
     return found
 
 
@@ -97,7 +93,7 @@ def compare(manifest: pd.DataFrame, root: Path, found: Mapping[str, Stamp]) -> C
         As `scan` has returned it, also an older version, which knew no moments.
     root : Path
     found : mapping of str to Stamp
-        As `listing` returns it.
+        As `stamps` returns them.
     """
     base = f"{root.resolve()}{os.sep}"
     moments = manifest["mtime_ns"] if "mtime_ns" in manifest else pd.Series(0, index=manifest.index)
@@ -124,11 +120,6 @@ def compare(manifest: pd.DataFrame, root: Path, found: Mapping[str, Stamp]) -> C
 def _differs(stored: tuple[int, int], now: Stamp) -> bool:
     # What was not known of a file when it was scanned is no difference.
     return any(was and was != is_ for was, is_ in zip(stored, now[:2], strict=True))
-
-
-def _text(path: os.PathLike[str]) -> str:
-    # As the manifest has a name that is not UTF-8.
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _files(number: int) -> str:
