@@ -113,7 +113,7 @@ def pack(settings: "Settings", file: Path, *, images: bool = False, newest_check
         A database cannot be copied, the file cannot be written.
     """
     home, packed = _home(settings), Packed()
-    _check(settings, home, file)
+    _check(settings, home, file, images=images)
     kind = _kind(file)
     with ExitStack() as stack:
         whole = stack.enter_context(whole_file(file, "The archive", mode=0o600))
@@ -139,12 +139,14 @@ def _home(settings: "Settings") -> Path:
     return settings.home
 
 
-def _check(settings: "Settings", home: Path, file: Path) -> None:
+def _check(settings: "Settings", home: Path, file: Path, *, images: bool) -> None:
     _kind(file)
     if file.resolve().is_relative_to(home):
         raise InputError(f"{file} (FILE) lies in the home {home} that is to be packed: name a file elsewhere")
     if settings.database_url is None and not (home / LEDGER).exists():
         raise InputError(f"There is no ledger in {home}: run `al up`, or name another home (--home, AL_HOME)")
+    if images and (settings.images is None or not settings.images.is_dir()):
+        raise InputError(f"The folder of images {settings.images} (AL_IMAGES) is not there: pack without --images")
     elsewhere = os.environ.get("DAGSTER_HOME")
     if not (home / "dagster" / "history").exists() or (elsewhere and Path(elsewhere).resolve() != home / "dagster"):
         raise InputError(

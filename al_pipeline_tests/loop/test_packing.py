@@ -187,6 +187,12 @@ def test_what_cannot_be_packed_is_refused(
     assert not (tmp_path / file).exists()
 
 
+def test_images_that_are_not_there_cannot_go_along(settings: Settings, tmp_path: Path) -> None:
+    shutil.rmtree(settings.home / "photos")
+    with pytest.raises(InputError, match="pack without --images"):
+        pack(settings, tmp_path / "a.tar", images=True)
+
+
 def test_a_home_that_is_not_empty_is_never_written_into(settings: Settings, tmp_path: Path) -> None:
     pack(settings, tmp_path / "a.tar")
     before = files(settings.home)
