@@ -84,6 +84,7 @@ class Watch(Generic[T]):
     _began: float = 0.0
     _done: "list[T | BaseException]" = field(default_factory=list)
     _thread: threading.Thread | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def result(self, patience: float) -> T:
         """Return what the work gives, begun by an earlier call or by this one.
@@ -93,13 +94,15 @@ class Watch(Generic[T]):
         TimeoutError
             It goes on after `patience` seconds; the message says for how long. A later call may have its result.
         """
-        if self._thread is None:
-            self._began, self._thread = time.monotonic(), threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
-        self._thread.join(patience)
-        if self._thread.is_alive():
-            raise TimeoutError(f"{time.monotonic() - self._began:.0f} s")
-        self._thread, result = None, self._done.pop()
+        # A tick and a test of it in the UI may come at the same time.
+        with self._lock:
+            if self._thread is None:
+                self._began, self._thread = time.monotonic(), threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            self._thread.join(patience)
+            if self._thread.is_alive():
+                raise TimeoutError(f"{time.monotonic() - self._began:.0f} s")
+            self._thread, result = None, self._done.pop()
         if isinstance(result, BaseException):
             raise result
         return result

@@ -37,7 +37,8 @@ def publish_again(ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: l
         log.warning("The published image of %s is taken away: %s holds another picture now", i, uri)
         Path(served.pop(i).path).unlink()
     uris = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-    missing = [i for i in ledger.planned()["sample_id"].unique() if i not in served and i in uris]
+    asked = ledger.planned(columns=("sample_id",))["sample_id"].unique()
+    missing = [i for i in asked if i not in served and i in uris]
     for i in missing:
         try:
             publish(uris[i], i, folder)

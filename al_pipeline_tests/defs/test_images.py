@@ -10,6 +10,7 @@ from dagster import DagsterRunStatus as Status
 from al_pipeline.core.data.changes import Changes
 from al_pipeline.core.data.pool import scan
 from al_pipeline.defs.images import LISTING_TAG, ScanError, decide, images_changed
+from al_pipeline.servers.observer import Loop
 from al_pipeline_tests.defs.worlds import World
 
 NOW = 1_000_000.0
@@ -93,3 +94,19 @@ def test_a_look_at_a_real_folder_and_real_runs(world: World, tmp_path: Path, mon
     world.instance.report_run_failed(run)
     shutil.rmtree(copy)
     assert "cannot be listed" in said(look(moved))
+
+
+def test_setting_up_has_a_reason_until_there_is_nothing_to_do(world: World) -> None:
+    loop = Loop(world.settings, world.instance)
+    assert "scan the images" in str(loop.why_set_up(None))
+    world.instance.report_runless_asset_event(dg.AssetMaterialization("labeling_project"))
+    assert loop.why_set_up(None) is None
+    assert loop.why_set_up(changes(0)) is None
+    assert loop.why_set_up(changes(2)) == "since the last scan 2 files came"
+    # As a home that lay elsewhere has it.
+    project = loop.deployment.artifacts.labeling_project
+    project.parent.mkdir(parents=True, exist_ok=True)
+    project.write_text('{"images": "/elsewhere/published/images"}')
+    told = str(loop.why_set_up(changes(2)))
+    assert "served from today" in told
+    assert "2 files came" in told

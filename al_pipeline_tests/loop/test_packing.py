@@ -4,7 +4,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import closing
@@ -320,6 +323,37 @@ def test_what_ends_a_move_leaves_the_old_home_as_it_was(
     assert files(settings.home) == before
     assert not (tmp_path / "new").exists()
     assert no_traces(tmp_path)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from al_pipeline.loop import relocating
+from al_pipeline.settings import load_settings
+
+link, done = relocating._link_or_copy, []
+
+def slow(source, target):
+    if len(done) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(target)
+    link(source, target)
+
+relocating._link_or_copy = slow
+relocating.move(load_settings(home=sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_move_that_is_killed_leaves_the_old_home_and_no_half_one(settings: Settings, tmp_path: Path) -> None:
+    before = files(settings.home)
+    killed = subprocess.run([sys.executable, "-c", KILLED, settings.home, tmp_path / "new"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert files(settings.home) == before
+    assert not (tmp_path / "new").exists()
+    # What it left is in nobody's way.
+    assert not no_traces(tmp_path)
+    move(settings, tmp_path / "new")
+    assert files(tmp_path / "new").keys() == before.keys()
 
 
 def test_a_home_that_runs_stays_where_it_is(settings: Settings, tmp_path: Path) -> None:
