@@ -56,7 +56,9 @@ def _written_over(usable: pd.DataFrame, served: dict[str, os.DirEntry[str]]) -> 
     holds = dict(zip(usable["inode"], zip(usable["sample_id"], usable["uri"], strict=True), strict=True))
     found = []
     for i, entry in served.items():
-        now, uri = holds.get(entry.inode(), (i, ""))
+        # As the manifest has it, which knows no unsigned numbers.
+        inode = (entry.inode() + 2**63) % 2**64 - 2**63
+        now, uri = holds.get(inode, (i, ""))
         # On another file system the same number is another file's.
         if now != i and Path(uri).exists() and Path(uri).samefile(entry.path):
             found.append((i, uri))
