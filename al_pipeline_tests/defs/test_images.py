@@ -9,8 +9,10 @@ from dagster import DagsterRunStatus as Status
 
 from al_pipeline.core.data.changes import Changes
 from al_pipeline.core.data.pool import scan
-from al_pipeline.defs.images import LISTING_TAG, ScanError, decide, images_changed
+from al_pipeline.defs import build
+from al_pipeline.defs.images import IMAGES_CHANGED, LISTING_TAG, ScanError, decide, images_changed
 from al_pipeline.servers.observer import Loop
+from al_pipeline.settings import load_settings
 from al_pipeline_tests.defs.worlds import World
 
 NOW = 1_000_000.0
@@ -94,6 +96,16 @@ def test_a_look_at_a_real_folder_and_real_runs(world: World, tmp_path: Path, mon
     world.instance.report_run_failed(run)
     shutil.rmtree(copy)
     assert "cannot be listed" in said(look(moved))
+
+
+def test_how_often_it_looks_is_a_setting_and_0_is_never(tmp_path: Path) -> None:
+    def sensors(minutes: float) -> dict[str, dg.SensorDefinition]:
+        found = build(load_settings(home=tmp_path, rescan_minutes=minutes)).sensors or []
+        return {sensor.name: sensor for sensor in found}
+
+    assert sensors(2.5)[IMAGES_CHANGED].minimum_interval_seconds == 150
+    assert sensors(2.5)[IMAGES_CHANGED].default_status == dg.DefaultSensorStatus.RUNNING
+    assert IMAGES_CHANGED not in sensors(0)
 
 
 def test_setting_up_has_a_reason_until_there_is_nothing_to_do(world: World) -> None:
