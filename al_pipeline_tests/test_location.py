@@ -48,7 +48,11 @@ def test_the_definitions_are_valid_and_complete() -> None:
     }
     repository = defs.get_repository_def()
     assert {"setup", "round", "retrain", "draw_learning_curve", "simulate"} <= set(repository.job_names)
-    assert {sensor.name for sensor in repository.sensor_defs} == {"annotations_landed", "round_failed"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "annotations_landed",
+        "images_changed",
+        "round_failed",
+    }
     assert [schedule.name for schedule in repository.schedule_defs] == ["nightly_round"]
 
 

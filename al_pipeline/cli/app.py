@@ -1,5 +1,5 @@
-"""The command `al`: demo · up · annotate · status · export · ledger · classes · predict · export-model · simulate ·
-webhook · ml-backend · doctor · migrate.
+"""The command `al`: demo · up · annotate · status · export · ledger · classes · home · predict · export-model ·
+simulate · webhook · ml-backend · doctor · migrate.
 
 Each command's module imports what it works with inside of the command, after its arguments are checked: a wrong one is
 told at once.
@@ -10,6 +10,7 @@ import typer
 from al_pipeline.cli.classes import classes_commands
 from al_pipeline.cli.demo import demo
 from al_pipeline.cli.doctor import doctor
+from al_pipeline.cli.home import home_commands
 from al_pipeline.cli.ledger import export, ledger_commands, migrate
 from al_pipeline.cli.model import export_model, predict
 from al_pipeline.cli.session import told_plainly
@@ -27,5 +28,6 @@ for command in (demo, up, status, annotate, export):
     app.command()(told_plainly()(command))
 app.add_typer(ledger_commands, name="ledger")
 app.add_typer(classes_commands, name="classes")
+app.add_typer(home_commands, name="home")
 for command in (predict, export_model, simulate, webhook, ml_backend, doctor, migrate):
     app.command()(told_plainly()(command))

@@ -61,6 +61,7 @@ def examine(load: Callable[[], "Settings"]) -> Iterator[Finding]:
     yield Finding("settings", True, f"home {settings.home}" + (f", which keeps {kept}" if kept else ""))
     looks = {"versions": _versions, "disk": _disk, "privacy": _privacy, "ports": _ports}
     looks |= {"ledger": _ledger, "Label Studio": _label_studio, "images": _images}
+    looks["last scan"] = _changes
     for subject, look in looks.items():
         try:
             yield from look(settings)
@@ -206,3 +207,15 @@ def _images(settings: "Settings") -> Iterator[Finding]:
     if excluded := int(counts.get("excluded", 0)):
         first = manifest[manifest["split"] == "excluded"].iloc[0]
         yield Finding("images", None, f"{excluded} files are excluded, for example {first['uri']}: {first['reason']}")
+
+
+def _changes(settings: "Settings") -> Iterator[Finding]:
+    from al_pipeline.loop.changes import look
+
+    changes = look(settings) if settings.images else None
+    if changes is None:
+        yield Finding("last scan", None, "there was none in this home: `al up` begins with it")
+    elif changes:
+        yield Finding("last scan", None, f"{changes.sentence}; `al up` scans them, and the sensor images_changed")
+    else:
+        yield Finding("last scan", True, f"the folder is {changes.sentence}")

@@ -147,9 +147,14 @@ def verify(home: Home = None) -> None:
     """Check that no label is without its source, doubled or of the holdout, and that the file is whole."""
     settings = configure(home)
     _check_kept(settings, home)
+    print_check(settings.ledger_url)
+
+
+def print_check(url: str) -> None:
+    """Check a ledger and print what was found; end with 1 if that is a problem."""
     from al_pipeline.ledger.verify import verify as check
 
-    report = check(settings.ledger_url)
+    report = check(url)
     console.print(", ".join(f"{count:,} {name}" for name, count in report.counts.items()))
     for remark in report.remarks:
         say(f"• {escape(remark)}")

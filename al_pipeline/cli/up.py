@@ -21,6 +21,7 @@ from al_pipeline.cli.session import (
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
+    from al_pipeline.core.data.changes import Changes
     from al_pipeline.servers.observer import Loop
     from al_pipeline.servers.stack import Stack
 
@@ -39,13 +40,16 @@ def up(
     check_port("Dagster", dagster_port)
     check_port("Label Studio", label_studio_port)
     check_images(settings)
+    from al_pipeline.loop.changes import look
+
+    changes = look(settings)
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
     say(escape(settings.keep()))
     # Dagster, once nothing that was said can be wrong any more.
     from al_pipeline.servers.observer import open_loop
 
     with stack, open_loop(settings) as loop:
-        start_loop(stack, loop)
+        start_loop(stack, loop, changes)
         closing_words(stack, loop)
         stay_up(stack)
 
@@ -131,13 +135,15 @@ def annotate(
             time.sleep(1)
 
 
-def start_loop(stack: "Stack", loop: "Loop") -> None:
-    """Launch `setup` and round 0 through Dagster where they have not succeeded yet."""
+def start_loop(stack: "Stack", loop: "Loop", changes: "Changes | None" = None) -> None:
+    """Launch `setup` and round 0 through Dagster where they have not succeeded yet; `setup` also if images changed."""
     from al_pipeline.core.rounds import round_key
+    from al_pipeline.defs.images import running_setup
 
-    if not loop.is_set_up():
-        say("Launching the job [bold]setup[/bold]: scan the images, create the Label Studio project …")
-        stack.api.wait(stack.api.launch("setup"))
+    if why := loop.why_set_up(changes):
+        say(f"Launching the job [bold]setup[/bold]: {escape(why)} …")
+        # The sensor may have been faster.
+        stack.api.wait(running_setup(loop.instance) or stack.api.launch("setup"))
     if loop.newest() is None:
         say("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
         loop.instance.add_dynamic_partitions("rounds", [round_key(0)])

@@ -9,7 +9,7 @@ import dagster as dg
 
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import Open, RoundPolicy, Stalled, decide, round_key
-from al_pipeline.defs.jobs import retrain_job, round_job
+from al_pipeline.defs.jobs import retrain_job, round_job, setup_job
 from al_pipeline.defs.observe import Facts, observe
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.deployment import Deployment
@@ -89,10 +89,12 @@ def _observations(facts: Facts, remarks: str) -> list[dg.AssetObservation]:
 
 
 @dg.run_failure_sensor(
-    name="round_failed", monitored_jobs=[round_job, retrain_job], default_status=dg.DefaultSensorStatus.RUNNING
+    name="round_failed",
+    monitored_jobs=[round_job, retrain_job, setup_job],
+    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def round_failed(context: dg.RunFailureSensorContext, deployment: dg.ResourceParam[Deployment]) -> None:
-    """Tell people that a round failed: in this sensor's log, and at AL_ALERT_URL if one is set."""
+    """Tell people that a round or a scan failed: in this sensor's log, and at AL_ALERT_URL if one is set."""
     run, key = context.dagster_run, context.partition_key
     text = f"{run.job_name} {key or ''} failed in run {run.run_id}: {context.failure_event.message}"
     context.log.error(text)

@@ -26,8 +26,8 @@ class Artifacts:
 
     Attributes
     ----------
-    image_pool : Path
-        The manifest that `setup` stored.
+    image_pool, labeling_project : Path
+        The manifest that `setup` stored, and what it made in Label Studio.
     checkpoints, evaluations, uncertainty_scores : Path
         A .safetensors, .json or .parquet file per round.
     holdout_predictions, stop_predictions : Path
@@ -39,7 +39,7 @@ class Artifacts:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.image_pool = folder / "image_pool.parquet"
+        self.image_pool, self.labeling_project = folder / "image_pool.parquet", folder / "labeling_project.json"
         self.checkpoints, self.evaluations = folder / "checkpoint", folder / "evaluation"
         self.uncertainty_scores = folder / "uncertainty_scores"
         self.holdout_predictions, self.stop_predictions = folder / "holdout_predictions", folder / "stop_predictions"

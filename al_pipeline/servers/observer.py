@@ -9,11 +9,13 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.changes import Changes
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.metrics import Interval, stored_scores
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
+from al_pipeline.loop.changes import was_moved
 from al_pipeline.loop.classes import classes_of, translated
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import stored_rounds
@@ -64,6 +66,21 @@ class Loop:
     def is_set_up(self) -> bool:
         """Say whether the job `setup` has succeeded."""
         return self.instance.get_latest_materialization_event(dg.AssetKey("labeling_project")) is not None
+
+    def why_set_up(self, changes: Changes | None) -> str | None:
+        """Say why the job `setup` is to run, None if there is nothing for it to do.
+
+        Parameters
+        ----------
+        changes : Changes, optional
+            Of the folder of images, see `loop.changes.look`.
+        """
+        if not self.is_set_up():
+            return "scan the images, create the Label Studio project"
+        moved = "Label Studio is to learn where the images of this home are served from today"
+        reasons = [moved] if was_moved(self.settings) else []
+        reasons += [changes.sentence] if changes else []
+        return "; ".join(reasons) or None
 
     def image_pool(self) -> pd.DataFrame:
         """Return the manifest that `setup` stored.

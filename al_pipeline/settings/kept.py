@@ -1,7 +1,7 @@
 """The file of a home with what `al up` was told, from which all commands know the same loop."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,18 @@ def keep(file: Path, given: Mapping[Name, Any]) -> str:
         was = f" (was {shown(before[name])})" if before.get(name, value) != value else ""
         told.append(f"{'.'.join(name)} {shown(value)}{was}")
     return f"Settings kept in {file}: {', '.join(told) or 'all are the defaults'}"
+
+
+def rewrite(file: Path, change: Callable[[Name, Any], Any]) -> None:
+    """Write what a home keeps anew: of each value what `change` makes of its name and it, unless that is None.
+
+    Raises
+    ------
+    InputError, FileError
+        The file cannot be read or written.
+    """
+    values = {name: change(name, value) for name, value in flat(read_toml(file))}
+    write_private(file, _toml({name: value for name, value in values.items() if value is not None}))
 
 
 def _plain(name: Name, value: Any) -> Any:

@@ -20,9 +20,11 @@ from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
+from al_pipeline.loop.changes import published_folder
 from al_pipeline.loop.classes import bring_up, check_project, classes_of, classes_of_round, translated
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import Files
+from al_pipeline.loop.published import publish_again
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.samples import StoredSamples
@@ -56,13 +58,19 @@ def labeling_project(
     settings.published_images.mkdir(parents=True, exist_ok=True)
     project = bring_up(deployment, classes)
     project_id = project.project_id
-    client.connect_images(project_id, settings.label_studio_images or str(settings.published_images))
+    client.connect_images(project_id, published_folder(settings))
+    publish_again(deployment.ledger, image_pool, settings.published_images, context.log)
     unanswered = client.tasks(project_id, unanswered=True)
     again = push_again(deployment, project, image_pool, policy, unanswered, context.log)
     withdraw_answered(deployment.ledger, client, project.source, unanswered, policy.min_votes)
     url = deployment.project_url(project_id)
     return dg.MaterializeResult(
-        value={"project_id": project_id, "url": url, "classes": list(classes.names)},
+        value={
+            "project_id": project_id,
+            "url": url,
+            "classes": list(classes.names),
+            "images": published_folder(settings),
+        },
         metadata={
             "project": dg.MetadataValue.url(url),
             "project_id": project_id,
