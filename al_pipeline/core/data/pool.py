@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from al_pipeline.core.data.images import default_workers, open_rgb
+from al_pipeline.core.data.near_duplicates import thumbnail
 from al_pipeline.core.errors import ImageError, InputError
 
 # HEIC, AVIF and JPEG 2000 are looked at so that they show up as excluded, with a reason, instead of being missed.
@@ -21,7 +22,7 @@ SUFFIXES = frozenset(
 )
 POOL_FOLDERS = frozenset({"pool", "train", "unlabeled", "val", "valid", "validation"})
 HOLDOUT_FOLDERS = frozenset({"holdout", "test"})
-COLUMNS = ("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash")
+COLUMNS = ("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash", "thumbnail")
 MIN_CLASSES, MAX_CLASSES = 2, 1000
 LEADS_OUT = "a link that leads out of the images' folder: copy its target there, or set AL_FOLLOW_LINKS=true"
 
@@ -71,7 +72,7 @@ def scan(
         over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
         ``reason`` (str, None unless excluded), ``label`` (str or None), ``width``, ``height`` (int, pixels as shown,
         0 if unknown), ``format`` (str), ``bytes`` (int), ``phash`` (64-bit perceptual hash of the DCT as 16 hex
-        digits [1]_, "" if unknown).
+        digits [1]_, "" if unknown), ``thumbnail`` (bytes of `near_duplicates.thumbnail`, empty if unknown).
 
     Raises
     ------
@@ -273,12 +274,12 @@ def _read(found: _Found) -> tuple[object, ...]:
             sample_id = content_id(path)
             image = open_rgb(path)
             phash = str(imagehash.phash(image))
-            return sample_id, uri, found.split, None, label, *image.size, image.format, size, phash
+            return sample_id, uri, found.split, None, label, *image.size, image.format, size, phash, thumbnail(image)
     except OSError as error:
         problem = f"unreadable: {error.strerror}"
     except ImageError as error:
         problem = str(error)
-    return sample_id, uri, "excluded", problem, label, 0, 0, "", size, ""
+    return sample_id, uri, "excluded", problem, label, 0, 0, "", size, "", b""
 
 
 def _refuse_mostly_broken(manifest: pd.DataFrame, root: Path, max_share: float) -> None:
