@@ -12,6 +12,7 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import png_markdown
 from al_pipeline.loop.classes import declare
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.grouping import group_images, keep_rule
 from al_pipeline.loop.samples import StoredSamples
 
 
@@ -32,7 +33,9 @@ def image_pool(
     manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
     # Before anything is stored: what is declared may be refused.
     names = declare(deployment.ledger, manifest, settings).names
+    manifest["group"] = group_images(deployment, manifest)
     deployment.ledger.register(manifest)
+    keep_rule(deployment)
 
     pool, holdout = select_split(manifest, "pool"), select_split(manifest, "holdout")
     excluded = manifest[manifest["split"] == "excluded"]
