@@ -215,7 +215,7 @@ def _holdout(ledger: "Ledger", manifest: pd.DataFrame, size: int, seed: int, num
     arrived = {sample: seen for sample, seen in ledger.first_seen().items() if seen > since}
     asked = set(ledger.planned(columns=("sample_id",))["sample_id"]) | ledger.imported()
     drawn = grow_holdout(_groups(ledger, manifest), arrived, asked, rate=rate, size=size, seed=seed)
-    return dict.fromkeys([sample for sample in drawn if sample in pool], rate)
+    return {sample: share for sample, share in drawn.items() if sample in pool}
 
 
 def _groups(ledger: "Ledger", manifest: pd.DataFrame) -> dict[str, str]:

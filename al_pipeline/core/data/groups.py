@@ -1,12 +1,13 @@
 """Which images belong together: a burst, a site, a patient. What belongs together is held out together."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.data.near_duplicates import SIDE, Looks
 from al_pipeline.core.data.pool import HOLDOUT_FOLDERS, POOL_FOLDERS, normal
 from al_pipeline.core.errors import InputError
@@ -72,6 +73,37 @@ def assign(manifest: pd.DataFrame, root: Path, rule: str, known: Mapping[str, st
         numbers = np.array([seen.setdefault(key, len(seen)) for key in each], dtype=np.int64)
     names = dict(zip(usable.index, _names(numbers, ids, known), strict=True))
     return pd.Series([names.get(row) for row in manifest.index], index=manifest.index, dtype=object, name="group")
+
+
+def with_twins(manifest: pd.DataFrame, holdout: Collection[str], training: Collection[str]) -> set[str]:
+    """Return the holdout's samples that training has seen: one of their group, or one that looks alike.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        As for `assign`, with its groups.
+    holdout, training : collection of str
+        Sample ids.
+    """
+    groups = groups_of(manifest)
+    trained = {groups[sample] for sample in training if sample in groups}
+    found = {sample for sample in holdout if groups.get(sample) in trained}
+    tests, labels = set(holdout) - found, set(training) - set(holdout)
+    rows = manifest[manifest["sample_id"].isin(tests | labels) & (manifest["split"] != "excluded")]
+    seen = rows[_seen(rows)]
+    new = seen["sample_id"].isin(tests).to_numpy()
+    pairs, _ = _looks(seen).pairs(new)
+    one, other = seen["sample_id"].to_numpy()[pairs].T
+    return found | set(one[new[pairs[:, 0]] & ~new[pairs[:, 1]]]) | set(other[new[pairs[:, 1]] & ~new[pairs[:, 0]]])
+
+
+def torn_groups(manifest: pd.DataFrame) -> list[str]:
+    """Return the files of the images' own test split that share a group with files of the pool, in their order."""
+    groups = groups_of(manifest)
+    usable = manifest[manifest["split"] != "excluded"]
+    own = usable["sample_id"].map(groups)
+    of_pool = set(own[usable["split"] == "pool"])
+    return usable.loc[(usable["split"] == "holdout") & own.isin(of_pool), "uri"].tolist()
 
 
 def _names(numbers: np.ndarray, ids: np.ndarray, known: Mapping[str, str]) -> np.ndarray:
@@ -189,15 +221,18 @@ def _look_alikes(usable: pd.DataFrame, before: list[str | None]) -> np.ndarray:
     if not new.any() or not len(rows):
         return groups.numbers()
     seen = usable.iloc[rows]
-    looks = Looks(
-        seen["phash"].map(lambda digits: int(digits, 16)).to_numpy(np.uint64),
-        np.frombuffer(b"".join(seen["thumbnail"]), np.uint8).reshape(-1, SIDE * SIDE),
-    )
+    looks = _looks(seen)
     alike = looks.pairs(None if new.all() else new[rows])
     # A burst is surer than a look, and needs no other proof.
     for pairs, likeness in (_bursts(seen, looks, new[rows]), alike):
         groups.join(rows[pairs[np.argsort(-likeness, kind="stable")]])
     return groups.numbers()
+
+
+def _looks(seen: pd.DataFrame) -> Looks:
+    hashes = np.array([int(digits, 16) for digits in seen["phash"]], dtype=np.uint64)
+    gray = b"".join(seen["thumbnail"]) if len(seen) else b""
+    return Looks(hashes, np.frombuffer(gray, np.uint8).reshape(-1, SIDE * SIDE))
 
 
 def _seen(usable: pd.DataFrame) -> np.ndarray:

@@ -50,10 +50,11 @@ def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:
 
 def grow_holdout(
     groups: Mapping[str, str], arrived: Mapping[str, Any], asked: Collection[str], *, rate: float, size: int, seed: int
-) -> list[str]:
-    """Return the samples of later arrivals that belong to the holdout, sorted: their share of it, by whole groups.
+) -> dict[str, float]:
+    """Return the samples of later arrivals that belong to the holdout, and with which chance each was drawn.
 
-    Whether a group belongs to it depends on its name and the seed alone, so that every round draws the same ones.
+    Whole groups are drawn; the samples are sorted. Whether a group belongs to it depends on its name and the seed
+    alone, so that every round draws the same ones.
 
     Parameters
     ----------
@@ -73,13 +74,13 @@ def grow_holdout(
     members = dict[str, list[str]]()
     for sample, group in groups.items():
         members.setdefault(group, []).append(sample)
-    drawn: list[str] = []
+    drawn: dict[str, float] = {}
     for group, samples in members.items():
         if all(sample in arrived and sample not in asked for sample in samples):
             share = min(rate, *(size / at_once[arrived[sample]] for sample in samples))
             if _chance(group, seed) < share:
-                drawn += sorted(samples)[:size]
-    return sorted(drawn)
+                drawn |= dict.fromkeys(sorted(samples)[:size], share)
+    return dict(sorted(drawn.items()))
 
 
 def holdout_mates(groups: Mapping[str, str], holdout: Iterable[str]) -> set[str]:

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.groups import torn_groups
 from al_pipeline.core.data.pool import scan, select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
@@ -52,6 +53,14 @@ def image_pool(
         "thumbnails": dg.MetadataValue.md(png_markdown(contact_sheet(sample["uri"].tolist()), "thumbnails")),
         "dagster/row_count": len(manifest),
     }
+    if torn := torn_groups(manifest):
+        # The split that the images bring is theirs: it is told, and not repaired.
+        metadata["holdout_with_mates_in_the_pool"] = f"{len(torn)} of {len(holdout)}"
+        context.log.warning(
+            "%d of the %d images in the test split share a group (look-alikes, by default) with images of the pool, as "
+            "%s does: what is measured on them flatters. Move whole groups, or remove the test split to have one drawn",
+            *(len(torn), len(holdout), torn[0]),
+        )
     if len(excluded):
         context.log.warning("%d files are excluded; the metadata lists them with their reasons", len(excluded))
         metadata["excluded_files"] = dg.MetadataValue.md(

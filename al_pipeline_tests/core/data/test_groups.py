@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from al_pipeline.core.data.groups import LARGEST_GROUP, assign, check_rule
+from al_pipeline.core.data.groups import LARGEST_GROUP, assign, check_rule, torn_groups, with_twins
 from al_pipeline.core.errors import InputError
 from al_pipeline_tests.core.data.scenes import ROOT, frame, manifest, scene, seen
 
@@ -149,3 +149,21 @@ def test_a_chain_of_look_alikes_is_no_group_of_everything() -> None:
 def test_a_manifest_of_an_earlier_version_has_no_look_alikes() -> None:
     rows = seen([frame(1, number) for number in range(3)]).drop(columns="thumbnail")
     assert together(assign(rows, Path(ROOT), "near_duplicates")) == [[0], [1], [2]]
+
+
+def test_twins_are_of_the_same_group_or_look_alike() -> None:
+    rows = seen([frame(seed, number) for seed in range(30) for number in range(2)])
+    ids = rows["sample_id"].tolist()
+    rows["group"] = ids
+    rows.loc[59, "group"] = ids[0]
+    # One of its group, one that looks alike, and one that looks like another of the holdout alone.
+    assert with_twins(rows, [ids[59], ids[3], ids[4], ids[5]], [ids[0], ids[2], ids[20], "gone"]) == {ids[59], ids[3]}
+    assert with_twins(rows.drop(columns="thumbnail"), [ids[59], ids[3]], [ids[0], ids[2]]) == {ids[59]}
+    assert with_twins(rows, [], [ids[0]]) == with_twins(rows, [ids[0]], []) == set()
+
+
+def test_a_group_in_both_splits_is_told() -> None:
+    rows = manifest(["pool/1.jpg", "pool/2.jpg", "test/3.jpg", "test/4.jpg"], group=["a", "b", "b", "c"])
+    rows["split"] = ["pool", "pool", "holdout", "holdout"]
+    assert torn_groups(rows) == [f"{ROOT}/test/3.jpg"]
+    assert torn_groups(rows.drop(columns="group")) == []
