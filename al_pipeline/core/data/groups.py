@@ -136,11 +136,10 @@ def _keys(usable: pd.DataFrame, root: Path, rule: str) -> list[str | None]:
 def _below_class(path: PurePath, label: str | None) -> tuple[str, ...]:
     """Return the folders that a file lies in, without those that stand for a split or its class."""
     folders = path.parts[:-1]
-    if folders and folders[0].lower() in POOL_FOLDERS | HOLDOUT_FOLDERS and normal(folders[0]) != label:
-        folders = folders[1:]
-    if folders and isinstance(label, str) and normal(folders[0]) == label:
-        folders = folders[1:]
-    return folders
+    names = [normal(folder) for folder in folders]
+    if label in names:
+        return folders[names.index(label) + 1 :]
+    return folders[1:] if folders and folders[0].lower() in POOL_FOLDERS | HOLDOUT_FOLDERS else folders
 
 
 def _expression(rule: str) -> re.Pattern[str]:

@@ -48,6 +48,12 @@ def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:
     return drawn[:size]
 
 
+def with_holdout(manifest: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Return a manifest with a test split: its own, else a quarter of the pool, drawn by whole groups."""
+    drawn = draw_holdout(manifest, len(manifest), seed)
+    return manifest.assign(split=manifest["split"].mask(manifest["sample_id"].isin(drawn), "holdout"))
+
+
 def grow_holdout(
     groups: Mapping[str, str], arrived: Mapping[str, Any], asked: Collection[str], *, rate: float, size: int, seed: int
 ) -> dict[str, float]:

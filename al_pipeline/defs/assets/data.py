@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.core.data.groups import torn_groups
+from al_pipeline.core.data.groups import check_rule, torn_groups
 from al_pipeline.core.data.pool import scan, select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
@@ -31,6 +31,7 @@ def image_pool(
     settings = deployment.settings
     if settings.images is None:
         raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
+    check_rule(settings.group)
     manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, follow_links=settings.follow_links)
     # Before anything is stored: what is declared may be refused.
     names = declare(deployment.ledger, manifest, settings).names
