@@ -78,12 +78,18 @@ def simulate(
     """Compare query strategies on images in class folders; what is not said here is as in the loop's settings."""
     settings = configure(home, images)
     if settings.images is None:
-        raise InputError("No folder of images is set: add --images DIR, a folder with pool/<class>/… and holdout/…")
+        raise InputError(
+            "No folder of images is set: add --images DIR, with a folder for each class, or pool/<class>/… and "
+            "holdout/<class>/…"
+        )
     names = [name.strip() for name in strategies.split(",") if name.strip()]
     plan = _plan(settings, names, seeds, given)
     check_weights(plan.options.weights)
-    from al_pipeline.core.data.pool import class_names, scan
+    from al_pipeline.core.data.groups import assign, check_rule
+    from al_pipeline.core.data.holdout import with_holdout
+    from al_pipeline.core.data.pool import class_names, scan, select_split
 
+    check_rule(settings.group)
     manifest = scan(
         settings.images,
         max_excluded_share=settings.max_excluded_share,
@@ -91,6 +97,11 @@ def simulate(
         classes=settings.classes,
     )
     names = class_names(manifest, settings.classes, settings.images)
+    if not len(select_split(manifest, "holdout")):
+        manifest["group"] = assign(manifest, settings.images, settings.group)
+        manifest = with_holdout(manifest)
+        count = len(select_split(manifest, "holdout"))
+        say(f"The images bring no test split (holdout/…): {count} are held out, by whole groups ({settings.group})")
     # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -75,6 +75,15 @@ def planned(round_key: str | None, columns: Iterable[str]) -> sa.Select[tuple]:
     return query if round_key is None else query.where(task.round == round_key)
 
 
+def held_back() -> sa.Select[tuple]:
+    """Select the pool's samples whose group has one that was asked about blind, without these."""
+    blind = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.purpose == "holdout")
+    mate = samples.alias("mate")
+    groups = sa.select(mate.c.group_id).where(mate.c.group_id.is_not(None), mate.c.sample_id.in_(blind))
+    one = samples.c
+    return sa.select(one.sample_id).where(one.split == "pool", one.group_id.in_(groups), one.sample_id.not_in(blind))
+
+
 def frozen(round_key: str) -> sa.Select[tuple]:
     """Select what a round trains on, by sample id; the columns are those of `frames.SNAPSHOT`."""
     label = snapshot_labels.c

@@ -252,11 +252,21 @@ class Views:
         return set(self._rows(queries.open_tasks()))
 
     def count_asked(self) -> int:
-        """Return how many samples that are there have a task, answered or not: they are not asked about again."""
-        task, there = planned_tasks.c, samples.c.gone_since.is_(None)
-        query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None), there)
-        query = query.join_from(planned_tasks, samples, samples.c.sample_id == task.sample_id)
-        return self._rows(query)[0][0]
+        """Return how many samples that are there are not asked about again.
+
+        They have a task, answered or not, or are held back because they belong to a group of the holdout.
+        """
+        task, one = planned_tasks.c, samples.c
+        tasks = sa.select(task.sample_id).where(task.withdrawn_at.is_(None))
+        settled = one.sample_id.in_(tasks) | one.sample_id.in_(queries.held_back())
+        return self._rows(sa.select(sa.func.count()).where(one.gone_since.is_(None), settled))[0][0]
+
+    def held_back(self) -> set[str]:
+        """Return the pool's samples that share a group with one that people were asked about blind, without these.
+
+        They are neither asked about nor trained on: who has seen one picture of a scene knows the others.
+        """
+        return {i for (i,) in self._rows(queries.held_back())}
 
     def holdout(self) -> set[str]:
         """Return the samples that are never trained on: of the images' own test split, or asked about as such."""

@@ -9,7 +9,6 @@ from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import Consensus, consensus, current_answers
-from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.queries import NO_ANSWERS
 from al_pipeline.ledger.schema import REVIEW
@@ -18,8 +17,6 @@ from al_pipeline.loop.classes import translated
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
 
-# The pool keeps at least three quarters of the images: they are what people's labels are spent on.
-LARGEST_HOLDOUT_SHARE = 0.25
 PURPOSES = ("sample_id", "purpose")
 
 
@@ -96,26 +93,15 @@ def answered_samples(
     return {str(sample): sample in labeled for sample in people.index[people >= min_votes].union(sorted(labeled))}
 
 
-def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:
-    """Return the sample ids of the holdout drawn in round 0; none when the images bring a test split of their own.
-
-    A pure function of the images, the size and the seed, so that the draw of candidates and the query batch, which
-    run in different steps, speak of the same samples.
-    """
-    if len(select_split(manifest, "holdout")):
-        return []
-    pool = sorted(select_split(manifest, "pool")["sample_id"])
-    size = min(size, int(len(pool) * LARGEST_HOLDOUT_SHARE))
-    return [pool[i] for i in generator(seed, 0, "holdout").permutation(len(pool))[:size]]
-
-
 def holdout_labels(manifest: pd.DataFrame, ledger: "Ledger", classes: ClassSet, min_votes: int) -> pd.DataFrame:
-    """Return ``sample_id, uri, label`` of every holdout sample whose class is known: by its folder, or by people."""
+    """Return ``sample_id, uri, label`` of every holdout sample whose class is known: by its folder, or by people.
+
+    A holdout that was drawn before the images brought one counts beside it; where both know an image, its folder does.
+    """
     known = select_split(manifest, "holdout")
     known["label"] = translated(known["label"], classes)
     known = known[known["label"].isin(classes.names)][["sample_id", "uri", "label"]]
     answered = agreed_labels(ledger, classes, min_votes, purpose="holdout").labels[["sample_id", "label"]]
-    uris = select_split(manifest, "pool")[["sample_id", "uri"]]
-    drawn = answered.merge(uris, on="sample_id")[["sample_id", "uri", "label"]]
-    # The images either bring a labeled holdout or have one drawn, never both.
-    return (drawn if known.empty else known).sort_values("sample_id", ignore_index=True)
+    uris = manifest.loc[manifest["split"] != "excluded", ["sample_id", "uri"]]
+    drawn = answered[~answered["sample_id"].isin(known["sample_id"])].merge(uris, on="sample_id")
+    return pd.concat([known, drawn[["sample_id", "uri", "label"]]]).sort_values("sample_id", ignore_index=True)

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.holdout import draw_holdout, groups_of, grow_holdout, holdout_mates
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import RoundPolicy, round_key
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.loop.again import again_rows
-from al_pipeline.loop.answers import asked_blind, draw_holdout, planned_before
+from al_pipeline.loop.answers import asked_blind, planned_before
 from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.review import review_rows
@@ -27,6 +28,8 @@ def draw_candidates(
 ) -> tuple[pd.DataFrame, int]:
     """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about.
 
+    Nothing is drawn that belongs to a group of the holdout.
+
     Returns
     -------
     DataFrame
@@ -37,9 +40,9 @@ def draw_candidates(
     from al_pipeline.core.turn import draw
 
     # Who was asked about blind stays so, also if the task is gone.
-    asked = planned_before(ledger, number) | ledger.imported() | asked_blind(ledger)
-    if number == 0:
-        asked |= set(draw_holdout(manifest, holdout_size, config.seed))
+    asked = planned_before(ledger, number) | ledger.imported() | asked_blind(ledger) | ledger.held_back()
+    coming = _holdout(ledger, manifest, holdout_size, config.seed, number)
+    asked |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
     # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
     pool = select_split(manifest, "pool").sort_values("sample_id")
     unlabeled = pool[~pool["sample_id"].isin(asked)]
@@ -83,7 +86,8 @@ def choose_batch(
 ) -> pd.DataFrame:
     """Choose what people are asked about in a round, write it to the ledger, and return the rows of the plan.
 
-    That is the query batch, with the samples that are reviewed in it, and in round 0 the holdout.
+    That is the query batch, with the samples that are reviewed in it, and the holdout: in round 0 that which is drawn,
+    later the share of it that images which came since have.
 
     Parameters
     ----------
@@ -104,12 +108,17 @@ def choose_batch(
     free = size - len(reviews)
     names, overlap = classes_of(deployment, manifest).names, deployment.settings.overlap
     again = again_rows(ledger, number, names, policy, overlap, most=free, seed=config.seed)
-    again = [row for row in again if row["sample_id"] in samples.uris]
-    scores = scores[~scores["sample_id"].isin([row["sample_id"] for row in again])]
+    held = ledger.held_back()
+    again = [row for row in again if row["sample_id"] in samples.uris and row["sample_id"] not in held]
+    coming = _holdout(ledger, manifest, deployment.settings.holdout_size, config.seed, number)
+    if number and _labels_left(ledger, policy, number) < 1:
+        coming = {}
+    # The images may have changed since candidates were drawn.
+    held |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
+    scores = scores[~scores["sample_id"].isin([row["sample_id"] for row in again]) & ~scores["sample_id"].isin(held)]
     free -= sum(row["purpose"] == "query" for row in again)
     rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, free, number) + again + reviews
-    if number == 0:
-        rows += _holdout_rows(manifest, deployment.settings.holdout_size, config.seed)
+    rows += _holdout_rows(coming, config.seed, first=sum(row["purpose"] == "holdout" for row in again))
     return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))
 
 
@@ -238,16 +247,38 @@ def _labels_left(ledger: "Ledger", policy: RoundPolicy, number: int) -> int:
     return max(0, policy.label_budget - ledger.count_labels(policy.min_votes) - coming)
 
 
-def _holdout_rows(manifest: pd.DataFrame, size: int, seed: int) -> list[dict[str, Any]]:
-    samples = draw_holdout(manifest, size, seed)
+def _holdout(ledger: "Ledger", manifest: pd.DataFrame, size: int, seed: int, number: int) -> dict[str, float]:
+    """Return the samples that a round adds to the holdout, in their order, and with which probability each is drawn."""
+    pool = set(select_split(manifest, "pool")["sample_id"])
+    if number == 0:
+        drawn = draw_holdout(manifest, size, seed)
+        return dict.fromkeys(drawn, len(drawn) / max(1, len(pool)))
+    first = ledger.planned(round_key(0), columns=("purpose", "propensity", "planned_at"))
+    first = first[(first["purpose"] == "holdout") & first["propensity"].notna()]
+    # Of a test split that the images bring there is no share to go by.
+    if first.empty:
+        return {}
+    rate, since = float(first["propensity"].max()), first["planned_at"].min()
+    arrived = {sample: seen for sample, seen in ledger.first_seen().items() if seen > since}
+    asked = set(ledger.planned(columns=("sample_id",))["sample_id"]) | ledger.imported()
+    drawn = grow_holdout(_groups(ledger, manifest), arrived, asked, rate=rate, size=size, seed=seed)
+    return {sample: share for sample, share in drawn.items() if sample in pool}
+
+
+def _groups(ledger: "Ledger", manifest: pd.DataFrame) -> dict[str, str]:
+    """Return the group of each sample, of those that are gone too."""
+    return ledger.groups() | groups_of(manifest)
+
+
+def _holdout_rows(drawn: dict[str, float], seed: int, *, first: int) -> list[dict[str, Any]]:
     return [
         {
             "sample_id": sample_id,
             "purpose": "holdout",
             "rank": rank,
             "strategy": "random",
-            "propensity": len(samples) / max(1, len(select_split(manifest, "pool"))),
+            "propensity": propensity,
             "seed": seed,
         }
-        for rank, sample_id in enumerate(samples)
+        for rank, (sample_id, propensity) in enumerate(drawn.items(), start=first)
     ]

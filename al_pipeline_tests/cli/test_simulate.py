@@ -27,6 +27,8 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name in NAMES:
             seed += 1
             draw(tmp_path / "images" / split / name, [name] * count, seed=seed)
+    for name in NAMES:
+        draw(tmp_path / "few" / name, [name], seed=9)
     untrained(NAMES, TrainingOptions(image_size=16), seed=5, round_number=0).checkpoint.save(
         tmp_path / "start.safetensors"
     )
@@ -139,7 +141,7 @@ def test_with_skips_the_samples_asked_about_are_counted(tmp_path: Path) -> None:
         (("--error-rate", "2"), "error_rate must be a number from 0 to 1, not '2'"),
         (("--weights", "none"), "mode head learns from the features of given weights, and weights are none"),
         (("--weights", "gone.safetensors"), "There is no file"),
-        (("--images", "images/pool"), "the label of every holdout sample, but it is empty"),
+        (("--images", "few"), "the label of every holdout sample, but it is empty"),
     ],
 )
 def test_what_cannot_be_simulated_is_told_in_a_sentence(change: tuple[str, ...], message: str) -> None:
@@ -147,6 +149,12 @@ def test_what_cannot_be_simulated_is_told_in_a_sentence(change: tuple[str, ...],
     assert code == 1
     assert message in told
     assert told.startswith("Error:")
+
+
+def test_without_a_test_split_a_quarter_is_held_out() -> None:
+    code, told = run(*ARGUMENTS, "--images", "images/pool")
+    assert code == 0, told
+    assert "The images bring no test split (holdout/…): 2 are held out, by whole groups (near_duplicates)" in told
 
 
 def test_no_images_are_asked_for() -> None:

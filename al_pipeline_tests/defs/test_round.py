@@ -8,13 +8,14 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.holdout import draw_holdout
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.formats.brought import Brought
 from al_pipeline.core.labels.formats.tables import table_rows
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.ledger.imports import import_labels
-from al_pipeline.loop.answers import agreed_labels, draw_holdout, holdout_labels, planned_before
+from al_pipeline.loop.answers import agreed_labels, holdout_labels, planned_before
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images

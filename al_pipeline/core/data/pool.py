@@ -13,9 +13,10 @@ import pandas as pd
 from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.folder_names import normal
 from al_pipeline.core.data.images import default_workers, open_rgb
+from al_pipeline.core.data.near_duplicates import thumbnail
 from al_pipeline.core.errors import ImageError, InputError
 
-COLUMNS = ("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash")
+COLUMNS = ("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash", "thumbnail")
 MIN_CLASSES, MAX_CLASSES = 2, 1000
 
 
@@ -64,7 +65,7 @@ def scan(
         over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
         ``reason`` (str, None unless excluded), ``label`` (str or None), ``width``, ``height`` (int, pixels as shown,
         0 if unknown), ``format`` (str), ``bytes`` (int), ``phash`` (64-bit perceptual hash of the DCT as 16 hex
-        digits [1]_, "" if unknown).
+        digits [1]_, "" if unknown), ``thumbnail`` (bytes of `near_duplicates.thumbnail`, empty if unknown).
 
     Raises
     ------
@@ -192,12 +193,12 @@ def _read(found: _Found) -> tuple[object, ...]:
             sample_id = content_id(path)
             image = open_rgb(path)
             phash = str(imagehash.phash(image))
-            return sample_id, uri, found.split, None, label, *image.size, image.format, size, phash
+            return sample_id, uri, found.split, None, label, *image.size, image.format, size, phash, thumbnail(image)
     except OSError as error:
         problem = f"unreadable: {error.strerror}"
     except ImageError as error:
         problem = str(error)
-    return sample_id, uri, "excluded", problem, label, 0, 0, "", size, ""
+    return sample_id, uri, "excluded", problem, label, 0, 0, "", size, "", b""
 
 
 def _refuse_mostly_broken(manifest: pd.DataFrame, root: Path, max_share: float) -> None:

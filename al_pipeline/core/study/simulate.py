@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from al_pipeline.core.data.holdout import with_holdout
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
@@ -74,6 +75,7 @@ def simulate(
     ----------
     manifest : DataFrame
         Of `pool.scan`: the labels of the split ``pool`` are what the oracle goes by, those of ``holdout`` the test.
+        Without any a quarter of the pool is held out, by whole groups.
     class_names : sequence of str
     plan : Plan
     progress : callable, optional
@@ -230,14 +232,16 @@ def world_of(samples: KnownSamples, plan: Plan, seed: int, features: Embedded) -
 
 
 def known(manifest: pd.DataFrame, class_names: Sequence[str]) -> KnownSamples:
-    """Return pool and holdout, each with an answer for every sample.
+    """Return pool and holdout, each with an answer for every sample; without a test split a quarter is drawn.
+
+    Whole groups are drawn, the same ones for every seed of a study, which are paired.
 
     Raises
     ------
     InputError
         A sample has no label or one outside of the classes, or a split is empty.
     """
-    found = []
+    found, manifest = [], with_holdout(manifest)
     for split in ("pool", "holdout"):
         # By the ids, as in the real loop: neither the draw nor a sum's rounding depends on where the files lie.
         frame = select_split(manifest, split).sort_values("sample_id", ignore_index=True)

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.groups import check_rule, torn_groups
 from al_pipeline.core.data.pool import scan, select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
@@ -12,6 +13,7 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import png_markdown
 from al_pipeline.loop.classes import declare, listing_options
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.grouping import group_images, keep_rule
 from al_pipeline.loop.samples import StoredSamples
 
 
@@ -29,11 +31,14 @@ def image_pool(
     settings = deployment.settings
     if settings.images is None:
         raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
+    check_rule(settings.group)
     options = listing_options(settings)
     manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, **options)
     # Before anything is stored: what is declared may be refused.
     names = declare(deployment.ledger, manifest, settings).names
+    manifest["group"] = group_images(deployment, manifest)
     deployment.ledger.register(manifest)
+    keep_rule(deployment)
 
     pool, holdout = select_split(manifest, "pool"), select_split(manifest, "holdout")
     excluded = manifest[manifest["split"] == "excluded"]
@@ -50,6 +55,14 @@ def image_pool(
         "thumbnails": dg.MetadataValue.md(png_markdown(contact_sheet(sample["uri"].tolist()), "thumbnails")),
         "dagster/row_count": len(manifest),
     }
+    if torn := torn_groups(manifest):
+        # The split that the images bring is theirs: it is told, and not repaired.
+        metadata["holdout_with_mates_in_the_pool"] = f"{len(torn)} of {len(holdout)}"
+        context.log.warning(
+            "%d of the %d images in the test split share a group (look-alikes, by default) with images of the pool, as "
+            "%s does: what is measured on them flatters. Move whole groups, or remove the test split to have one drawn",
+            *(len(torn), len(holdout), torn[0]),
+        )
     if len(excluded):
         context.log.warning("%d files are excluded; the metadata lists them with their reasons", len(excluded))
         metadata["excluded_files"] = dg.MetadataValue.md(

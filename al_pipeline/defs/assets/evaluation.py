@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.groups import with_twins
 from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
 from al_pipeline.core.evaluation.metrics import METRICS, Interval, Metric, columns, stored_scores
 from al_pipeline.core.files import whole_file
@@ -71,6 +72,9 @@ def evaluation(
         "labels": checkpoint.info.n_labels,
         "trained": checkpoint.info.trained,
     }
+    twins = with_twins(image_pool, holdout["sample_id"].tolist(), _trained_on(deployment, context.partition_key))
+    if len(holdout):
+        metadata["holdout_with_near_duplicates"] = f"{len(twins)} of {len(holdout)} have one among the training labels"
     if result.note:
         metadata["note"] = result.note
         context.log.info(result.note)
@@ -107,6 +111,7 @@ def evaluation(
         "evaluation": result.to_json(),
         "comparison": None if comparison is None else comparison.to_json(),
         "agreement": kappa,
+        "near_duplicates": len(twins) / len(holdout) if len(holdout) else None,
         "hint": hint,
     }
     return dg.MaterializeResult(value=document, metadata=metadata)
@@ -126,7 +131,8 @@ def learning_curve(
     `prequential` is what the answers to a round's own batch say about the checkpoint that chose it, before it learned
     from them; only where samples were drawn with known probability (`explore`, or a random strategy). `agreement` is
     Cohen's kappa of a round's and the last round's checkpoint on a fixed random part of the pool. `other_classes` marks
-    rounds that told other classes apart than today's.
+    rounds that told other classes apart than today's. `near_duplicates` is the share of the holdout that looks like an
+    image of the training labels, or belongs to its group: what it says about these says little about new images.
 
     `recall_<class>` is the share of a class's holdout samples that were found, a table of its own.
 
@@ -142,7 +148,7 @@ def learning_curve(
         for name, interval in (scores | {"prequential": prequential.get(key)}).items():
             row |= columns(name, interval)
         # Rounds of earlier versions have none.
-        row["agreement"] = document.get("agreement")
+        row["agreement"], row["near_duplicates"] = document.get("agreement"), document.get("near_duplicates")
         row |= {RECALL + score["name"]: score["recall"] for score in document["evaluation"]["per_class"]}
         row["other_classes"] = not classes.one_to_one(document["evaluation"]["class_names"])
         rows.append(row)
@@ -164,6 +170,11 @@ def learning_curve(
             "recall": table(curve[["round", "n_labels", *recalls]].astype(dict.fromkeys(recalls, float)), rows=None),
         },
     )
+
+
+def _trained_on(deployment: Deployment, key: str) -> list[str]:
+    """Return the samples whose labels a round was trained on."""
+    return deployment.ledger.frozen_labels(key)["sample_id"].tolist() if deployment.ledger.has_snapshot(key) else []
 
 
 def _shown(metric: Metric, interval: Interval | None) -> dict[str, Any]:

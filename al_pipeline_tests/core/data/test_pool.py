@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from al_pipeline.core.data.near_duplicates import thumbnail
 from al_pipeline.core.data.pool import COLUMNS, class_names, scan, select_split
 from al_pipeline.core.errors import InputError
 
@@ -65,6 +66,7 @@ def test_a_row_tells_everything_about_its_file(tmp_path: Path) -> None:
         "format": "PNG",
         "bytes": path.stat().st_size,
         "phash": str(imagehash.phash(photo)),
+        "thumbnail": thumbnail(photo),
     }
     assert tuple(row) == COLUMNS
 

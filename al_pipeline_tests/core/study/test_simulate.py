@@ -217,9 +217,20 @@ def test_an_oracle_must_know_every_answer(manifest: pd.DataFrame) -> None:
         simulate(forgotten, NAMES, Plan(**PLAN))
 
 
+def test_without_a_test_split_a_quarter_is_held_out_by_whole_groups(manifest: pd.DataFrame) -> None:
+    alone = manifest[manifest["split"] != "holdout"]
+    pool = alone["sample_id"].dropna().sort_values().to_numpy()
+    grouped = alone.assign(group=alone["sample_id"].map({sample: pool[i - i % 2] for i, sample in enumerate(pool)}))
+    samples = known(grouped, NAMES)
+    assert (len(samples.pool), len(samples.holdout)) == (16, 4)
+    groups = grouped.set_index("sample_id")["group"]
+    assert not set(groups[samples.pool["sample_id"]]) & set(groups[samples.holdout["sample_id"]])
+
+
 def test_a_holdout_is_needed(manifest: pd.DataFrame) -> None:
+    # A quarter of three images is none.
     with pytest.raises(InputError, match="every holdout sample, but it is empty"):
-        simulate(manifest[manifest["split"] != "holdout"], NAMES, Plan(**PLAN))
+        simulate(manifest[manifest["split"] != "holdout"].head(3), NAMES, Plan(**PLAN))
 
 
 @pytest.mark.parametrize(
