@@ -1,5 +1,6 @@
 """Decode image files of every common kind to RGB, in parallel, and lay them out on contact sheets."""
 
+import contextlib
 import io
 import os
 import struct
@@ -52,35 +53,56 @@ def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | N
     ImageError
         The file cannot be used; the message is a short reason without the path.
     """
+    with opened(path, max_pixels=max_pixels) as image:
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        rgb = to_rgb(upright(image))
+        rgb.format = image.format
+        return rgb
+
+
+@contextlib.contextmanager
+def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> Generator[Image.Image]:
+    """Open an image of a known kind; whatever goes wrong with it there and in the block is an ImageError.
+
+    Parameters
+    ----------
+    source : path-like or BytesIO
+    max_pixels : int
+        Checked on the header.
+
+    Raises
+    ------
+    ImageError
+        The message is a short reason without the path.
+    """
     limit = f"the limit is {max_pixels / 1e6:g} megapixels"
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise ImageError(f"too large: {image.width} × {image.height} pixels, {limit}")
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            rgb = _to_rgb(_upright(image))
-            rgb.format = image.format
-            return rgb
+            yield image
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"too large: {limit}") from error
     except Exception as error:
         # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
-        raise ImageError(_reason(error, Path(path))) from error
+        raise ImageError(_reason(error, source)) from error
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: Exception, source: ImagePath | io.BytesIO) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"unreadable: {error.strerror}"
     if isinstance(error, UnidentifiedImageError):
-        return "not an image of a known kind (JPEG, PNG, WebP, GIF, BMP, TIFF)" if path.stat().st_size else "empty file"
+        size = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else Path(source).stat().st_size
+        return "not an image of a known kind (JPEG, PNG, WebP, GIF, BMP, TIFF)" if size else "empty file"
     text = str(error) or type(error).__name__
     return text if text.startswith("image file is truncated") else f"damaged: {text}"
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Return a copy turned as its EXIF says."""
     try:
         return ImageOps.exif_transpose(image)
     except (SyntaxError, struct.error, ValueError, TypeError, LookupError):
@@ -88,7 +110,8 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB, transparency on white."""
     if image.mode.startswith(("I", "F")):
         return _gray(np.asarray(image, dtype=np.float64), sixteen_bit=image.mode.startswith("I;16")).convert("RGB")
     if image.has_transparency_data:
