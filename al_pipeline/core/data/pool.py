@@ -1,33 +1,35 @@
-"""The image pool: find the files, hash them, set broken ones and copies aside, keep the splits apart."""
+"""The image pool: find the files, read them, set broken ones and copies aside, keep the splits apart."""
 
 import hashlib
 import os
-import stat
-from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.folder_names import normal
-from al_pipeline.core.data.images import default_workers, open_rgb
-from al_pipeline.core.data.near_duplicates import thumbnail
-from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.data.identity import KnownPictures, exclude_copies, name_samples
+from al_pipeline.core.data.images import default_workers
+from al_pipeline.core.data.layout import Listing
+from al_pipeline.core.data.reading import Reading, read_files, signed
+from al_pipeline.core.data.scan_cache import COLUMNS as READ
+from al_pipeline.core.data.scan_cache import ScanCache
+from al_pipeline.core.errors import InputError
 
-COLUMNS = ("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash", "thumbnail")
+COLUMNS = (
+    *("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash", "thumbnail"),
+    *("file_id", "pixels", "mtime_ns", "inode", "taken"),
+)
 MIN_CLASSES, MAX_CLASSES = 2, 1000
+# What was read is kept after so many seconds: an interrupted scan goes on from there.
+KEEP_SECONDS = 15.0
 
-
-@dataclass(frozen=True)
-class _Found:
-    """A file with an image's suffix, or a folder that could not be listed."""
-
-    path: Path
-    split: str
-    label: str | None
-    problem: str | None = None
+Progress = Callable[[int, int], None]
 
 
 def scan(
@@ -38,13 +40,18 @@ def scan(
     workers: int | None = None,
     classes: Collection[str] | None = None,
     known: Collection[str] = (),
+    pictures: KnownPictures | None = None,
+    before: pd.DataFrame | None = None,
+    cache: ScanCache | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Read a folder of images, recursively, into a manifest of one row per file, in the order of the paths.
 
     Which files are the pool's, the holdout's or left out, and of which class, `arrange` tells by the folders' names.
-    Set aside with a reason (split ``excluded``) are files that cannot be decoded; copies of a file with the same label,
-    but one; all copies of a file that lies under several labels; pool files that lie in the holdout as well; links that
-    lead out of `root`, unless they are to be followed.
+    Set aside with a reason (split ``excluded``) are files that cannot be decoded; copies of a picture with the same
+    label, but one; all copies of a picture that lies under several labels; pool files that lie in the holdout as well;
+    links that lead out of `root`, unless they are to be followed. A picture is the same in other bytes, as after a tag
+    was written into its file.
 
     Parameters
     ----------
@@ -57,36 +64,143 @@ def scan(
         Threads; the number of cores, at most 8, by default.
     classes, known
         As for `arrange`.
+    pictures : KnownPictures, optional
+        Pictures keep the ids that they are known by.
+    before : DataFrame, optional
+        The last manifest: by it a picture is known that was turned without loss.
+    cache : ScanCache, optional
+        Files that have not changed since they were read are not read again.
+    progress : callable, optional
+        Is told how many files are done, and of how many.
 
     Returns
     -------
     DataFrame
-        ``sample_id`` (str, first 32 hex digits of the SHA-256 of the bytes; None if they could not be read; unique
-        over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
-        ``reason`` (str, None unless excluded), ``label`` (str or None), ``width``, ``height`` (int, pixels as shown,
-        0 if unknown), ``format`` (str), ``bytes`` (int), ``phash`` (64-bit perceptual hash of the DCT as 16 hex
-        digits [1]_, "" if unknown), ``thumbnail`` (bytes of `near_duplicates.thumbnail`, empty if unknown).
+        ``sample_id`` (str, the picture's: the ``file_id`` that it was first known by; None if nothing could be read;
+        unique over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
+        ``reason`` (str, None unless excluded), ``label`` (str or None), and of `Reading` ``width``, ``height``,
+        ``format``, ``bytes``, ``phash``, ``thumbnail``, ``file_id``, ``pixels``, ``mtime_ns``, ``inode``, ``taken``.
 
     Raises
     ------
     InputError
         The folder is missing, is a file, holds no images or none that can be used, more than `max_excluded_share` of
         them cannot be decoded, or only a person can tell which folders are classes.
-
-    References
-    ----------
-    .. [1] C. Zauner, Implementation and benchmarking of perceptual image hash functions, 2010 (pHash, as in the
-       ImageHash library).
     """
     root = Path(root)
-    with ThreadPoolExecutor(workers or default_workers()) as pool:
-        rows = list(pool.map(_read, _find(root, follow_links, classes, known)))
-    manifest = pd.DataFrame(rows, columns=list(COLUMNS)).astype(
-        {"sample_id": object, "reason": object, "label": object}
+    listing = list_files(root, follow_links=follow_links, classes=classes, known=known)
+    listing.settle(root)
+    return scan_listed(
+        root,
+        listing,
+        max_excluded_share=max_excluded_share,
+        workers=workers,
+        pictures=pictures,
+        before=before,
+        cache=cache,
+        progress=progress,
     )
+
+
+def scan_listed(
+    root: Path,
+    listing: Listing,
+    *,
+    max_excluded_share: float = 0.2,
+    workers: int | None = None,
+    pictures: KnownPictures | None = None,
+    before: pd.DataFrame | None = None,
+    cache: ScanCache | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Return the manifest of files that were listed already; all else is as for `scan`."""
+    base = f"{root.resolve()}{os.sep}".replace(os.sep * 2, os.sep)
+    paths = [found.path for found in listing.files]
+    uris = [base + path for path in paths]
+    problems, labels = [found.problem for found in listing.files], [found.label for found in listing.files]
+    for row in _not_unicode(paths):
+        # Such a path survives neither a database nor a URL.
+        uris[row], labels[row] = os.fsencode(uris[row]).decode(errors="backslashreplace"), None
+        problems[row] = "the path is not UTF-8: rename the file or its folder"
+    columns = {"uri": uris, "split": [found.split for found in listing.files], "label": labels}
+    columns |= _read(paths, uris, problems, workers or default_workers(), cache, progress)
+    manifest = pd.DataFrame(columns, dtype=None).rename(columns={"problem": "reason"})
+    manifest = manifest.astype(dict.fromkeys(["label", "reason", "file_id", "pixels", "taken"], object))
+    manifest.loc[manifest["reason"].notna(), "split"] = "excluded"
+    manifest["sample_id"] = name_samples(manifest, pictures, before)
+    manifest = manifest[list(COLUMNS)]
     _refuse_mostly_broken(manifest, root, max_excluded_share)
-    _exclude_copies(manifest)
+    exclude_copies(manifest)
     return manifest
+
+
+def _not_unicode(paths: Sequence[str]) -> list[int]:
+    try:
+        "".join(paths).encode()
+    except UnicodeEncodeError:
+        return [row for row, path in enumerate(paths) if any("\ud800" <= letter <= "\udfff" for letter in path)]
+    return []
+
+
+def _read(
+    paths: Sequence[str],
+    uris: Sequence[str],
+    problems: Sequence[str | None],
+    workers: int,
+    cache: ScanCache | None,
+    progress: Progress | None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of `Reading`, of the files that have no problem from what is there or what is kept of them."""
+    n, now = len(paths), time.time_ns()
+    rows = np.full(n, -1) if cache is None else _find(cache, paths, uris, problems)
+    readable = np.array([problem is None for problem in problems])
+    wanted = np.flatnonzero(readable & (rows < 0))
+    names = [paths[row] for row in wanted.tolist()]
+    done, readings = n - len(wanted), list[Reading]()
+    if progress is not None:
+        progress(done, n)
+    kept, when = 0, time.monotonic()
+    try:
+        for some in read_files([uris[row] for row in wanted.tolist()], now, workers=workers):
+            readings += some
+            if progress is not None:
+                progress(done + len(readings), n)
+            if cache is not None and time.monotonic() > when + KEEP_SECONDS:
+                cache.add(names[kept : len(readings)], readings[kept:])
+                kept, when = len(readings), time.monotonic()
+    finally:
+        if cache is not None:
+            cache.add(names[kept : len(readings)], readings[kept:])
+    columns = {"problem": np.array(problems, dtype=object)}
+    columns["problem"][wanted] = [reading.problem for reading in readings]
+    nothing, found = Reading(), rows >= 0
+    for name in READ:
+        unknown = getattr(nothing, name)
+        column = np.full(n, unknown, dtype=np.int64 if isinstance(unknown, int) else object)
+        column[wanted] = [getattr(reading, name) for reading in readings]
+        if cache is not None and found.any():
+            column[found] = cache.column(name, rows[found])
+        columns[name] = column
+    if cache is not None:
+        cache.tidy(rows)
+    return columns
+
+
+def _find(
+    cache: ScanCache, paths: Sequence[str], uris: Sequence[str], problems: Sequence[str | None]
+) -> npt.NDArray[np.int64]:
+    """Return in which rows of the cache the readings of files are, −1 where a file is to be read."""
+    stamps = np.zeros((3, len(paths)), dtype=np.int64)
+    for row, (uri, problem) in enumerate(zip(uris, problems, strict=True)):
+        if problem is None:
+            try:
+                status = os.stat(uri)  # noqa: PTH116 - of 100,000 files
+            except OSError:
+                # Reading it will tell why.
+                continue
+            stamps[:, row] = status.st_size, status.st_mtime_ns, signed(status.st_ino)
+    asked = [path if problem is None else "" for path, problem in zip(paths, problems, strict=True)]
+    return cache.find(asked, (stamps[0], stamps[1], stamps[2]))
 
 
 def select_split(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -158,47 +272,10 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _find(root: Path, follow_links: bool, classes: Collection[str] | None, known: Collection[str]) -> list[_Found]:
-    listing = list_files(root, follow_links=follow_links, classes=classes, known=known)
-    listing.settle(root)
-    root = root.resolve()
-    return [_Found(root / path, split, label, problem) for path, split, label, problem in listing.files]
-
-
 def content_id(path: Path) -> str:
     """Return the sample id of a file: the first 32 hex digits of the SHA-256 of its bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def _read(found: _Found) -> tuple[object, ...]:
-    """Return a manifest row."""
-    import imagehash
-
-    path, label = found.path, found.label
-    sample_id, size, problem = None, 0, found.problem
-    try:
-        uri = str(path)
-        uri.encode()
-    except UnicodeEncodeError:
-        # Such a path survives neither a database nor a URL.
-        uri, label = os.fsencode(path).decode(errors="backslashreplace"), None
-        problem = "the path is not UTF-8: rename the file or its folder"
-    try:
-        status = path.stat()
-        if problem is None and not stat.S_ISREG(status.st_mode):
-            problem = "not a regular file"
-        if problem is None:
-            size = status.st_size
-            sample_id = content_id(path)
-            image = open_rgb(path)
-            phash = str(imagehash.phash(image))
-            return sample_id, uri, found.split, None, label, *image.size, image.format, size, phash, thumbnail(image)
-    except OSError as error:
-        problem = f"unreadable: {error.strerror}"
-    except ImageError as error:
-        problem = str(error)
-    return sample_id, uri, "excluded", problem, label, 0, 0, "", size, "", b""
 
 
 def _refuse_mostly_broken(manifest: pd.DataFrame, root: Path, max_share: float) -> None:
@@ -211,20 +288,3 @@ def _refuse_mostly_broken(manifest: pd.DataFrame, root: Path, max_share: float) 
         f"{len(broken)} of {len(manifest)} files in {root} cannot be used, more than the share of {max_share:.0%} that "
         f"is set aside silently:\n{first}{more}\nMend or remove them, or raise AL_MAX_EXCLUDED_SHARE"
     )
-
-
-def _exclude_copies(manifest: pd.DataFrame) -> None:
-    """Keep one file per content, in place; content under several labels has no honest one."""
-    usable = manifest[manifest["split"] != "excluded"]
-    for _, copies in usable[usable["sample_id"].duplicated(keep=False)].groupby("sample_id"):
-        labels = sorted(copies["label"].dropna().unique())
-        if len(labels) > 1:
-            reason = f"the same image under the labels {' and '.join(map(repr, labels))}: keep it under one"
-            manifest.loc[copies.index, ["split", "reason"]] = "excluded", reason
-            continue
-        # The holdout goes first: an image in both splits would be trained on and tested with. Then those with a label.
-        ranked = copies.assign(unlabeled=copies["label"].isna()).sort_values(["split", "unlabeled"], kind="stable")
-        kept = ranked.iloc[0]
-        for index, split in ranked["split"].iloc[1:].items():
-            what = "duplicate of" if split == kept["split"] else "also in the holdout:"
-            manifest.loc[index, ["split", "reason"]] = "excluded", f"{what} {kept['uri']}"

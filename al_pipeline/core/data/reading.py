@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +42,11 @@ class Reading(NamedTuple):
     width, height : int
         Pixels of the whole image as shown; 0 if unknown.
     format : str
-    bytes : int
-    phash : str
-        64-bit perceptual hash as 16 hex digits, of the image as shown; "" if unknown.
     thumbnail : bytes
-        16 × 16 gray levels of it; empty if unknown.
+        16 × 16 gray levels of the image as shown; empty if unknown.
+    phash : str
+        64-bit perceptual hash of it as 16 hex digits; "" if unknown.
+    bytes : int
     taken : str or None
         When, by the camera's clock, in ISO 8601.
     mtime_ns, inode : int
@@ -62,9 +62,9 @@ class Reading(NamedTuple):
     width: int = 0
     height: int = 0
     format: str = ""
-    bytes: int = 0
-    phash: str = ""
     thumbnail: bytes = b""
+    phash: str = ""
+    bytes: int = 0
     taken: str | None = None
     mtime_ns: int = 0
     inode: int = 0
@@ -95,7 +95,7 @@ def read_file(path: str, now_ns: int) -> Reading:
         file_id=hashlib.sha256(data).hexdigest()[:32],
         bytes=len(data),
         mtime_ns=status.st_mtime_ns,
-        inode=_int64(status.st_ino),
+        inode=signed(status.st_ino),
         settled=len(data) == status.st_size and abs(now_ns - status.st_mtime_ns) > SETTLED_NS,
     )
     try:
@@ -199,7 +199,7 @@ def _weights(length: int) -> npt.NDArray[np.float32]:
     return np.concatenate([cosines @ sums[0], sums[1]]).astype(np.float32)
 
 
-def _positions(length: int, parts: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+def _positions(length: int, parts: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], float]:
     """Return where the pixels of a side and the centres of its parts are, and how many pixels a part has, 1 or more."""
     return np.arange(length) + 0.5, (np.arange(parts)[:, None] + 0.5) * length / parts, max(1.0, length / parts)
 
@@ -241,6 +241,6 @@ def read_files(paths: Sequence[str], now_ns: int, *, workers: int) -> Iterator[l
         pool.shutdown(cancel_futures=True)
 
 
-def _int64(number: int) -> int:
+def signed(number: int) -> int:
     """Return a number of 64 bits as a signed one, as tables store it."""
     return number - (1 << 64) if number >= 1 << 63 else number

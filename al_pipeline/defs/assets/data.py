@@ -5,16 +5,14 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.core.data.groups import check_rule, torn_groups
-from al_pipeline.core.data.pool import scan, select_split
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.data.groups import torn_groups
+from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import png_markdown
-from al_pipeline.loop.classes import declare, listing_options
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.grouping import group_images, keep_rule
 from al_pipeline.loop.samples import StoredSamples
+from al_pipeline.loop.scan import Pace, scan_images
 
 
 @dg.asset(group_name="data", kinds={"python"}, io_manager_key="tables")
@@ -28,17 +26,10 @@ def image_pool(
     """
     from al_pipeline.core.data.images import contact_sheet
 
-    settings = deployment.settings
-    if settings.images is None:
-        raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
-    check_rule(settings.group)
-    options = listing_options(settings)
-    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, **options)
-    # Before anything is stored: what is declared may be refused.
-    names = declare(deployment.ledger, manifest, settings).names
-    manifest["group"] = group_images(deployment, manifest)
-    deployment.ledger.register(manifest)
-    keep_rule(deployment)
+    scanned = scan_images(deployment, progress=Pace(context.log.info))
+    manifest, names = scanned.manifest, scanned.classes.names
+    for sentence in scanned.sentences():
+        context.log.info(sentence)
 
     pool, holdout = select_split(manifest, "pool"), select_split(manifest, "holdout")
     excluded = manifest[manifest["split"] == "excluded"]
@@ -47,8 +38,8 @@ def image_pool(
         "samples": len(pool),
         "holdout": len(holdout),
         "excluded": len(excluded),
-        "classes": dg.MetadataValue.json({"names": names[:100], "count": len(names)}),
-        "images": dg.MetadataValue.path(str(settings.images.resolve())),
+        "classes": dg.MetadataValue.json({"names": list(names[:100]), "count": len(names)}),
+        "images": dg.MetadataValue.path(str(scanned.root)),
         "megabytes": round(float(manifest["bytes"].sum()) / 1e6, 1),
         "width": f"{pool['width'].min()} to {pool['width'].max()} px" if len(pool) else "none",
         "height": f"{pool['height'].min()} to {pool['height'].max()} px" if len(pool) else "none",

@@ -1,0 +1,111 @@
+"""Which files are the same picture: the same bytes, the same pixels in other bytes, the same turned without loss."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import pandas as pd
+
+from al_pipeline.core.data.reading import turned_hashes
+from al_pipeline.core.errors import ImageError
+
+# Turning without loss cuts at most a few pixels off the edges. Unrelated pictures are 32 bits apart, give or take 4.
+TURNED_BITS = 4
+
+
+class KnownPictures(Protocol):
+    """By what pictures are known: file id → sample id, and hash of the pixels → sample id."""
+
+    @property
+    def files(self) -> Mapping[str, str]: ...
+    @property
+    def pixels(self) -> Mapping[str, str]: ...
+
+
+def name_samples(
+    manifest: pd.DataFrame, known: KnownPictures | None = None, before: pd.DataFrame | None = None
+) -> pd.Series:
+    """Return the sample id of each file: that of the picture, by which bytes it was known first.
+
+    A file has the id that its bytes are known by; else its pixels, in an earlier scan or in another file of this one;
+    else that of the known picture that it has replaced in the same place, if it is that one turned or mirrored; else
+    its own file id.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        ``file_id, pixels, uri, width, height``, in the order of the paths; ids are None where nothing was read.
+    known : KnownPictures, optional
+    before : DataFrame, optional
+        An earlier manifest: ``sample_id, uri, split, width, height, phash``.
+    """
+    files: list[str | None] = manifest["file_id"].tolist()
+    by_bytes = {} if known is None else known.files
+    named = [None if file is None else by_bytes.get(file) for file in files]
+    of_pixels: dict[str, str] = {}
+    for name, pixels in zip(named, manifest["pixels"], strict=True):
+        if name is not None and pixels is not None:
+            of_pixels.setdefault(pixels, name)
+    turned = {} if known is None or before is None else _turned(manifest, named, before)
+    for row, pixels in enumerate(manifest["pixels"]):
+        if named[row] is not None:
+            continue
+        name = known.pixels.get(pixels) if known is not None and pixels is not None else None
+        name = name or of_pixels.get(pixels) or turned.get(row) or files[row]
+        if pixels is not None:
+            name = of_pixels.setdefault(pixels, name)
+        named[row] = name
+    return pd.Series(named, index=manifest.index, dtype=object)
+
+
+def _turned(manifest: pd.DataFrame, named: list[str | None], before: pd.DataFrame) -> dict[int, str]:
+    """Return row → sample id of the files that have replaced a known picture by the same one, turned or mirrored."""
+    there = {name for name in named if name is not None}
+    gone = before[(before["split"] != "excluded") & ~before["sample_id"].isin(there)]
+    places = {row.uri: row for row in gone.itertuples() if row.phash}
+    found: dict[int, str] = {}
+    for row, (uri, width, height) in enumerate(
+        zip(manifest["uri"], manifest["width"], manifest["height"], strict=True)
+    ):
+        old = places.get(uri) if named[row] is None else None
+        if old is None or (old.width, old.height) not in {(width, height), (height, width)}:
+            continue
+        try:
+            hashes = turned_hashes(uri)
+        except ImageError:
+            # It was whole a moment ago, and the next scan looks at it again.
+            continue
+        if min((int(each, 16) ^ int(str(old.phash), 16)).bit_count() for each in hashes) <= TURNED_BITS:
+            found[row] = str(old.sample_id)
+    return found
+
+
+def exclude_copies(manifest: pd.DataFrame) -> None:
+    """Keep one file per picture, in place; a picture under several labels has no honest one."""
+    usable = manifest[manifest["split"] != "excluded"]
+    copies = usable[usable["sample_id"].duplicated(keep=False)]
+    if copies.empty:
+        return
+    several = copies.groupby("sample_id")["label"].nunique() > 1
+    unclear = copies[copies["sample_id"].map(several)]
+    said = {
+        sample: f"the same image under the labels {' and '.join(map(repr, sorted(labels.dropna().unique())))}: keep it "
+        "under one"
+        for sample, labels in unclear.groupby("sample_id")["label"]
+    }
+    manifest.loc[unclear.index, "reason"] = unclear["sample_id"].map(said)
+    manifest.loc[unclear.index, "split"] = "excluded"
+    copies = copies.drop(unclear.index)
+    # The holdout goes first: an image in both splits would be trained on and tested with. Then those with a label.
+    ranked = copies.assign(unlabeled=copies["label"].isna()).sort_values(["split", "unlabeled"], kind="stable")
+    more = ranked["sample_id"].duplicated()
+    kept = {row.sample_id: row for row in ranked[~more].itertuples()}
+    others = ranked[more]
+    manifest.loc[others.index, "reason"] = [_why(row, kept[row.sample_id]) for row in others.itertuples()]
+    manifest.loc[others.index, "split"] = "excluded"
+
+
+def _why(copy: tuple, kept: tuple) -> str:
+    bytes_differ = copy.file_id != kept.file_id  # type: ignore[attr-defined]
+    if copy.split != kept.split:  # type: ignore[attr-defined]
+        return f"also in the holdout{', in other bytes' * bytes_differ}: {kept.uri}"  # type: ignore[attr-defined]
+    return f"the same picture as {kept.uri} in other bytes" if bytes_differ else f"duplicate of {kept.uri}"  # type: ignore[attr-defined]

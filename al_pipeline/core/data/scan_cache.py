@@ -1,0 +1,147 @@
+"""What earlier scans have read of files that have not changed since, kept in parts on the disk."""
+
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from al_pipeline.core.data.reading import PIXELS_VERSION, Reading
+from al_pipeline.core.files import whole_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+# Of a reading; what could not be used is read again each time.
+COLUMNS = tuple(name for name in Reading._fields if name not in {"problem", "settled"})
+# More parts than these become one at the end of a scan, and so does what has many rows of files that are gone.
+MOST_PARTS = 12
+VERSION = b"1, " + PIXELS_VERSION.encode()
+
+
+class ScanCache:
+    """Readings of files by their paths below the folder of images, valid while size, mtime and inode are the same.
+
+    A folder of Parquet files. Each is written whole and never changed, newer ones count first, and a reader keeps those
+    open that it has begun with: so any number of processes may share it, and it can be deleted at any time.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when there is something to keep.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._parts: list[tuple[Path, pq.ParquetFile]] = []
+
+    def forget(self) -> None:
+        """Delete all that is known."""
+        for path in self._names():
+            path.unlink(missing_ok=True)
+
+    def find(
+        self, paths: Sequence[str], stamps: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    ) -> npt.NDArray[np.int64]:
+        """Return the row of each file's reading, shape (n,), −1 where there is none that is valid.
+
+        Parameters
+        ----------
+        paths : sequence of n str
+        stamps : three int64 arrays, shape (n,)
+            Sizes in bytes, times of change in ns, inodes.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        self._open()
+        if not self._parts:
+            return np.full(len(paths), -1)
+        wanted = pa.array(paths, pa.string())
+        rows = pc.index_in(wanted, value_set=self._column("path").combine_chunks())
+        found = rows.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        for name, now in zip(("bytes", "mtime_ns", "inode"), stamps, strict=True):
+            kept = self._column(name).to_numpy()
+            if len(kept):
+                found[kept[found] != now] = -1
+        return found
+
+    def column(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return what the readings in these rows have in one column."""
+        return self._column(name).take(rows).to_pandas().to_numpy()
+
+    def add(self, paths: Sequence[str], readings: Sequence[Reading]) -> None:
+        """Keep readings; those of files that could not be used, or had just been written, are not kept."""
+        import pyarrow as pa
+
+        kept = [(path, r) for path, r in zip(paths, readings, strict=True) if r.problem is None and r.settled]
+        columns: dict[str, Any] = {name: [getattr(r, name) for _, r in kept] for name in COLUMNS}
+        if kept:
+            self._write(pa.table({"path": [path for path, _ in kept]} | columns, schema=_schema()))
+
+    def tidy(self, found: npt.NDArray[np.int64]) -> None:
+        """Make one part of many, of the rows that a scan has found (as `find` has returned them) and of what is newer.
+
+        Nothing is done while there are few parts and most of their rows were found.
+        """
+        live = np.unique(found[found >= 0])
+        total = sum(part.metadata.num_rows for _, part in self._parts)
+        if len(self._parts) > MOST_PARTS or total > 2 * len(live) + 1000:
+            import pyarrow as pa
+
+            if len(live):
+                columns = {name: self._column(name).take(live) for name in _schema().names}
+                # Older than what was added since.
+                self._write(pa.table(columns, schema=_schema()), self._parts[0][0].name)
+            for path, _ in self._parts:
+                path.unlink(missing_ok=True)
+
+    def _open(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._parts = []
+        for path in sorted(self._names(), reverse=True):
+            try:
+                part = pq.ParquetFile(path)
+            except FileNotFoundError:
+                # Another process has tidied up: the files in it are read again.
+                continue
+            except (OSError, pa.ArrowException):
+                path.unlink(missing_ok=True)
+                continue
+            if (part.schema_arrow.metadata or {}).get(b"al_pipeline") == VERSION:
+                self._parts.append((path, part))
+            else:
+                path.unlink(missing_ok=True)
+
+    def _names(self) -> Iterable[Path]:
+        return [path for path in self.folder.glob("*.parquet") if not path.name.startswith(".")]
+
+    def _column(self, name: str) -> "pa.ChunkedArray":
+        import pyarrow as pa
+
+        chunks = [part.read([name]).column(0) for _, part in self._parts]
+        return pa.chunked_array([chunk for column in chunks for chunk in column.chunks], _schema().field(name).type)
+
+    def _write(self, table: "pa.Table", after: str = "") -> None:
+        import pyarrow.parquet as pq
+
+        name = after.removesuffix(".parquet") or f"{time.time_ns():020d}"
+        path = self.folder / f"{name}-{uuid.uuid4().hex[:8]}.parquet"
+        with whole_file(path, "What a scan has read") as file:
+            pq.write_table(table, file, use_dictionary=["format"])
+
+
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int64()
+    types = {"width": number, "height": number, "bytes": number, "mtime_ns": number, "inode": number}
+    fields = [("path", text), *((name, types.get(name, text)) for name in COLUMNS)]
+    fields = [(name, pa.binary() if name == "thumbnail" else kind) for name, kind in fields]
+    return pa.schema(fields, metadata={b"al_pipeline": VERSION})
