@@ -6,7 +6,6 @@ import socket
 import unicodedata
 from pathlib import Path
 
-import imagehash
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from al_pipeline.core.data.near_duplicates import thumbnail
 from al_pipeline.core.data.pool import COLUMNS, class_names, scan, select_split
+from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import InputError
+from al_pipeline_tests.core.data.jpegs import photo
 
 
 def picture(path: Path, seed: int | None = None) -> Path:
@@ -52,9 +52,8 @@ def reasons(manifest: pd.DataFrame) -> dict[str, str]:
 def test_a_row_tells_everything_about_its_file(tmp_path: Path) -> None:
     path = tmp_path / "cat" / "a.png"
     path.parent.mkdir()
-    photo = Image.effect_noise((40, 30), 80).convert("RGB")
-    photo.save(path)
-    row = scan(tmp_path).iloc[0].to_dict()
+    photo(1, (40, 30)).save(path)
+    row, read = scan(tmp_path).iloc[0].to_dict(), read_file(str(path), 0)
     assert row == {
         "sample_id": hashlib.sha256(path.read_bytes()).hexdigest()[:32],
         "uri": str(path.resolve()),
@@ -65,8 +64,13 @@ def test_a_row_tells_everything_about_its_file(tmp_path: Path) -> None:
         "height": 30,
         "format": "PNG",
         "bytes": path.stat().st_size,
-        "phash": str(imagehash.phash(photo)),
-        "thumbnail": thumbnail(photo),
+        "phash": read.phash,
+        "thumbnail": read.thumbnail,
+        "file_id": row["sample_id"],
+        "pixels": read.pixels,
+        "mtime_ns": path.stat().st_mtime_ns,
+        "inode": path.stat().st_ino,
+        "taken": None,
     }
     assert tuple(row) == COLUMNS
 
