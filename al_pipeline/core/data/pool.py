@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ def scan(
     workers: int | None = None,
     classes: Collection[str] | None = None,
     known: Collection[str] = (),
+    progress: Callable[[int, int], object] | None = None,
 ) -> pd.DataFrame:
     """Read a folder of images, recursively, into a manifest of one row per file, in the order of the paths.
 
@@ -56,6 +57,8 @@ def scan(
         Threads; the number of cores, at most 8, by default.
     classes, known
         As for `arrange`.
+    progress : callable, optional
+        Told how many files are read, and how many there are.
 
     Returns
     -------
@@ -78,8 +81,16 @@ def scan(
        ImageHash library).
     """
     root = Path(root)
+    found, rows = _find(root, follow_links, classes, known), []
     with ThreadPoolExecutor(workers or default_workers()) as pool:
-        rows = list(pool.map(_read, _find(root, follow_links, classes, known)))
+        try:
+            for row in pool.map(_read, found):
+                rows.append(row)
+                if progress is not None:
+                    progress(len(rows), len(found))
+        finally:
+            # Ctrl-C is to end it, not to be waited for until all files are read.
+            pool.shutdown(cancel_futures=True)
     manifest = pd.DataFrame(rows, columns=list(COLUMNS)).astype(
         {"sample_id": object, "reason": object, "label": object}
     )

@@ -1,15 +1,14 @@
 """The data group: which images there are, and their features."""
 
-from typing import Any
-
 import dagster as dg
 import pandas as pd
 
-from al_pipeline.core.data.pool import scan, select_split
+from al_pipeline.core.data.pool import scan
+from al_pipeline.core.data.report import describe
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import png_markdown
+from al_pipeline.defs.pool_metadata import pool_metadata
 from al_pipeline.loop.classes import declare, listing_options
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import StoredSamples
@@ -24,8 +23,6 @@ def image_pool(
     Files that cannot be used stay in the table with the split `excluded` and the reason. Materialize it again after
     adding images; ids are content hashes, so nothing that is labeled is lost.
     """
-    from al_pipeline.core.data.images import contact_sheet
-
     settings = deployment.settings
     if settings.images is None:
         raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
@@ -35,27 +32,12 @@ def image_pool(
     names = declare(deployment.ledger, manifest, settings).names
     deployment.ledger.register(manifest)
 
-    pool, holdout = select_split(manifest, "pool"), select_split(manifest, "holdout")
-    excluded = manifest[manifest["split"] == "excluded"]
-    sample = pool.sample(min(40, len(pool)), random_state=0)
-    metadata: dict[str, Any] = {
-        "samples": len(pool),
-        "holdout": len(holdout),
-        "excluded": len(excluded),
-        "classes": dg.MetadataValue.json({"names": names[:100], "count": len(names)}),
-        "images": dg.MetadataValue.path(str(settings.images.resolve())),
-        "megabytes": round(float(manifest["bytes"].sum()) / 1e6, 1),
-        "width": f"{pool['width'].min()} to {pool['width'].max()} px" if len(pool) else "none",
-        "height": f"{pool['height'].min()} to {pool['height'].max()} px" if len(pool) else "none",
-        "thumbnails": dg.MetadataValue.md(png_markdown(contact_sheet(sample["uri"].tolist()), "thumbnails")),
-        "dagster/row_count": len(manifest),
-    }
-    if len(excluded):
-        context.log.warning("%d files are excluded; the metadata lists them with their reasons", len(excluded))
-        metadata["excluded_files"] = dg.MetadataValue.md(
-            excluded.head(50)[["uri", "reason"]].rename(columns={"uri": "file"}).to_markdown(index=False)
-        )
-    return dg.MaterializeResult(value=manifest, metadata=metadata)
+    report = describe(manifest, settings.images, rule=settings.group)
+    for subject, text in report.facts():
+        context.log.info("%s: %s", subject, text)
+    for each in report.set_aside:
+        context.log.warning("%d set aside: %s, for example %s", each.files, each.reason, each.example)
+    return dg.MaterializeResult(value=manifest, metadata=pool_metadata(report, manifest, names))
 
 
 @dg.asset(group_name="data", kinds={"pytorch"}, pool="train")
