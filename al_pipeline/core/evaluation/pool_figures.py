@@ -54,7 +54,9 @@ def size_histogram(width: npt.ArrayLike, height: npt.ArrayLike) -> bytes:
     # Icons and photos in one folder are decades apart.
     axes.hist(sides, bins=np.geomspace(low / 1.5, high * 1.5, 30).tolist(), color=COLORS[0], rwidth=0.92)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.xaxis.set_minor_formatter("{x:.0f}" if high < 10 * low else "")
+    # matplotlib's own of a logarithmic scale lie on each other, or there is one.
+    ticks = sorted({float(f"{tick:.2g}") for tick in np.geomspace(low / 1.4, high * 1.4, 6)})
+    axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    axes.minorticks_off()
     axes.set(xlabel="side of a square of as many pixels (px)", ylabel="images")
     return as_png(figure)
