@@ -11,6 +11,7 @@ import pandas as pd
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.
 SHOWN = 5
+MOST_REASONS = 12
 NEAR_DUPLICATES = "near_duplicates"
 # Begins a reason of `pool.scan`.
 SEVERAL_LABELS = "the same image under the labels"
@@ -261,7 +262,10 @@ def _set_aside(excluded: pd.DataFrame, root: Path) -> list[SetAside]:
     kinds = excluded["reason"].map(lambda reason: _kind(reason, f"{root.resolve()}/"))
     found = excluded.groupby(kinds, sort=True)["uri"].agg(["size", "first"])
     rows = [SetAside(reason, int(files), below(uri, root)) for reason, files, uri in found.itertuples()]
-    return sorted(rows, key=lambda each: -each.files)
+    rows.sort(key=lambda each: -each.files)
+    # Damaged files have as many reasons as there are ways to be damaged.
+    kept, rest = rows[:MOST_REASONS], rows[MOST_REASONS:]
+    return kept + [SetAside("other reasons", sum(each.files for each in rest), first.example) for first in rest[:1]]
 
 
 def _kind(reason: str, root: str) -> str:

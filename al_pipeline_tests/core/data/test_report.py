@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from al_pipeline.core.data.oddities import LONG, MOST_IN_GROUP, MOST_ROWS, oddities
-from al_pipeline.core.data.report import UNLABELED, Report, describe
+from al_pipeline.core.data.report import MOST_REASONS, UNLABELED, Report, describe
 from al_pipeline.core.evaluation.pool_figures import NAMED_CLASSES, class_counts, size_histogram
 
 ROOT = Path("/images").resolve()
@@ -80,6 +80,13 @@ def test_what_is_set_aside_is_counted_by_reason_whatever_differs_from_file_to_fi
         ("too large: the limit is 64 megapixels", 2, "7"),
         ("the same image under several labels: keep it under one", 1, "9"),
     ]
+
+
+def test_of_many_reasons_the_rare_ones_are_counted_together() -> None:
+    rows = [aside(str(i), f"damaged: {'x' * (i + 1)}") for i in range(MOST_REASONS + 3)]
+    *kept, rest = told(image("1"), *rows, *rows[:MOST_REASONS]).set_aside
+    assert [each.files for each in kept] == [2] * MOST_REASONS
+    assert tuple(rest) == ("other reasons", 3, str(MOST_REASONS))
 
 
 def test_sizes_are_told_by_their_ends_and_the_usual_one() -> None:
