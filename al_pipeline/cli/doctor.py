@@ -191,6 +191,7 @@ def _label_studio(settings: "Settings") -> Iterator[Finding]:
 def _images(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.core.data.folder import list_files
     from al_pipeline.core.data.pool import scan
+    from al_pipeline.core.data.report import describe
     from al_pipeline.loop.classes import check_declared, listing_options
 
     if settings.images is None:
@@ -201,12 +202,13 @@ def _images(settings: "Settings") -> Iterator[Finding]:
         yield Finding("images", None, sentence)
     manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, **options)
     names = check_declared(settings, manifest)
-    counts = manifest["split"].value_counts()
-    text = f"{counts.get('pool', 0)} to label, {counts.get('holdout', 0)} holdout, classes: {', '.join(names[:10])}"
+    report = describe(manifest, settings.images)
+    text = f"{report.pool:,} to label, {report.holdout:,} holdout, classes: {', '.join(names[:10])}"
     yield Finding("images", True, text + (" …" if len(names) > 10 else ""))
-    if excluded := int(counts.get("excluded", 0)):
-        first = manifest[manifest["split"] == "excluded"].iloc[0]
-        yield Finding("images", None, f"{excluded} files are excluded, for example {first['uri']}: {first['reason']}")
+    if report.set_aside:
+        first = report.set_aside[0]
+        text = f"{report.excluded:,} files are set aside, for example {first.example}: {first.reason}"
+        yield Finding("images", None, f"{text}; `al scan` shows all reasons")
 
 
 def _changes(settings: "Settings") -> Iterator[Finding]:

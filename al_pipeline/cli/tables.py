@@ -10,6 +10,7 @@ from rich.table import Table
 from al_pipeline.core.evaluation.metrics import METRICS, TITLES, Interval
 
 if TYPE_CHECKING:
+    from al_pipeline.core.data.report import Report
     from al_pipeline.core.labels.class_set import ClassSet
     from al_pipeline.core.study.results import Results
     from al_pipeline.servers.observer import RoundRow
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Marks a round.
 OTHER = "*"
+# Classes that a table of a scan shows; of more there are the largest and the smallest.
+MOST_CLASSES = 20
 
 
 def _interval(numbers: Interval | None) -> str:
@@ -74,3 +77,44 @@ def score_tables(results: "Results") -> Iterator[Table]:
         for strategy, rows in found.groupby("strategy", sort=False):
             table.add_row(str(strategy), *(f"{score:.3f}" for score in rows[metric]))
         yield table
+
+
+def print_scan(console: Console, report: "Report") -> None:
+    """Print what a scan found: images by class and split, what else is to be said, and what is set aside and why."""
+    console.print(f"[bold]{escape(report.title)}[/bold]", soft_wrap=True)
+    console.print(*_scan_tables(report))
+
+
+def _scan_tables(report: "Report") -> Iterator[Table]:
+    counts = Table()
+    counts.add_column("class", overflow="fold")
+    for split in ("pool", "holdout"):
+        counts.add_column(split, justify="right", no_wrap=True)
+    for name, *numbers in shown_counts(report):
+        counts.add_row(escape(name), *numbers)
+    counts.add_section()
+    counts.add_row("all", f"{report.pool:,}", f"{report.holdout:,}")
+    yield counts
+    facts = Table(show_header=False, box=None)
+    facts.add_column(no_wrap=True, style="bold")
+    facts.add_column(overflow="fold")
+    for subject, text in report.facts():
+        facts.add_row(subject, escape(text))
+    yield facts
+    if report.set_aside:
+        aside = Table(title=f"Set aside: {report.excluded:,} files")
+        aside.add_column("files", justify="right", no_wrap=True)
+        aside.add_column("why", overflow="fold")
+        aside.add_column("for example", overflow="fold")
+        for each in report.set_aside:
+            aside.add_row(f"{each.files:,}", escape(each.reason), escape(each.example))
+        yield aside
+
+
+def shown_counts(report: "Report") -> Iterator[tuple[str, str, str]]:
+    """Yield name, images in the pool and in the holdout of each class; of many classes the first and the last."""
+    rows = [(name, f"{row.pool:,}", f"{row.holdout:,}") for name, row in report.counts.iterrows()]
+    if (more := len(rows) - MOST_CLASSES) > 0:
+        half = MOST_CLASSES // 2
+        rows = [*rows[:half], (f"… {more:,} more", "", ""), *rows[-half:]]
+    yield from rows

@@ -144,10 +144,20 @@ def start_loop(stack: "Stack", loop: "Loop", changes: "Changes | None" = None) -
         say(f"Launching the job [bold]setup[/bold]: {escape(why)} …")
         # The sensor may have been faster.
         stack.api.wait(running_setup(loop.instance) or stack.api.launch("setup"))
+        show_scan(loop)
     if loop.newest() is None:
         say("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
         loop.instance.add_dynamic_partitions("rounds", [round_key(0)])
         stack.api.wait(stack.api.launch("round", partition=round_key(0)))
+
+
+def show_scan(loop: "Loop") -> None:
+    """Say what `setup` found in the folder of images."""
+    from al_pipeline.cli.tables import print_scan
+    from al_pipeline.core.data.report import describe
+
+    if loop.settings.images is not None:
+        print_scan(console, describe(loop.image_pool(), loop.settings.images, rule=loop.settings.group))
 
 
 def closing_words(stack: "Stack", loop: "Loop") -> None:

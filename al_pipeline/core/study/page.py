@@ -31,6 +31,7 @@ td[style] { white-space: nowrap; }
 th { color: var(--faint); font-weight: 600; }
 tbody tr:nth-child(even) { background: var(--band); }
 img { display: block; max-width: 100%; height: auto; margin: 1rem 0; background: #ffffff; border-radius: 4px; }
+td img { display: inline-block; margin: 0 0.3rem 0 0; vertical-align: top; }
 code { font-family: ui-monospace, monospace; font-size: 0.9em; background: var(--band); padding: 0.1rem 0.25rem; }
 pre { overflow-x: auto; background: var(--band); padding: 0.6rem; } pre code { padding: 0; }
 """

@@ -1,15 +1,13 @@
 """The data group: which images there are, and their features."""
 
-from typing import Any
-
 import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.data.groups import torn_groups
-from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.data.report import describe
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import png_markdown
+from al_pipeline.defs.pool_metadata import pool_metadata
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.scan import Pace, scan_images
@@ -24,40 +22,24 @@ def image_pool(
     Files that cannot be used stay in the table with the split `excluded` and the reason. Materialize it again after
     adding images; ids are content hashes, so nothing that is labeled is lost.
     """
-    from al_pipeline.core.data.images import contact_sheet
-
     scanned = scan_images(deployment, progress=Pace(context.log.info))
-    manifest, names = scanned.manifest, scanned.classes.names
+    manifest = scanned.manifest
     for sentence in scanned.sentences():
         context.log.info(sentence)
-
-    pool, holdout = select_split(manifest, "pool"), select_split(manifest, "holdout")
-    excluded = manifest[manifest["split"] == "excluded"]
-    sample = pool.sample(min(40, len(pool)), random_state=0)
-    metadata: dict[str, Any] = {
-        "samples": len(pool),
-        "holdout": len(holdout),
-        "excluded": len(excluded),
-        "classes": dg.MetadataValue.json({"names": list(names[:100]), "count": len(names)}),
-        "images": dg.MetadataValue.path(str(scanned.root)),
-        "megabytes": round(float(manifest["bytes"].sum()) / 1e6, 1),
-        "width": f"{pool['width'].min()} to {pool['width'].max()} px" if len(pool) else "none",
-        "height": f"{pool['height'].min()} to {pool['height'].max()} px" if len(pool) else "none",
-        "thumbnails": dg.MetadataValue.md(png_markdown(contact_sheet(sample["uri"].tolist()), "thumbnails")),
-        "dagster/row_count": len(manifest),
-    }
+    report = describe(manifest, scanned.root, scanned.listing, rule=deployment.settings.group)
+    for subject, text in report.facts():
+        context.log.info("%s: %s", subject, text)
+    for each in report.set_aside:
+        context.log.warning("%d set aside: %s, for example %s", each.files, each.reason, each.example)
+    metadata = pool_metadata(report, manifest, scanned.classes.names)
     if torn := torn_groups(manifest):
+        holdout = int((manifest["split"] == "holdout").sum())
         # The split that the images bring is theirs: it is told, and not repaired.
-        metadata["holdout_with_mates_in_the_pool"] = f"{len(torn)} of {len(holdout)}"
+        metadata["holdout_with_mates_in_the_pool"] = f"{len(torn)} of {holdout}"
         context.log.warning(
             "%d of the %d images in the test split share a group (look-alikes, by default) with images of the pool, as "
             "%s does: what is measured on them flatters. Move whole groups, or remove the test split to have one drawn",
-            *(len(torn), len(holdout), torn[0]),
-        )
-    if len(excluded):
-        context.log.warning("%d files are excluded; the metadata lists them with their reasons", len(excluded))
-        metadata["excluded_files"] = dg.MetadataValue.md(
-            excluded.head(50)[["uri", "reason"]].rename(columns={"uri": "file"}).to_markdown(index=False)
+            *(len(torn), holdout, torn[0]),
         )
     return dg.MaterializeResult(value=manifest, metadata=metadata)
 

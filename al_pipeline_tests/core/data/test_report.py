@@ -1,0 +1,170 @@
+"""What a scan found is told in counts, whatever the files are called and however old the manifest is."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from al_pipeline.core.data.oddities import LONG, MOST_IN_GROUP, MOST_ROWS, oddities
+from al_pipeline.core.data.report import MOST_REASONS, UNLABELED, Report, describe
+from al_pipeline.core.evaluation.pool_figures import NAMED_CLASSES, class_counts, size_histogram
+
+ROOT = Path("/images").resolve()
+COLUMNS = ("uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash")
+
+
+@dataclass(frozen=True)
+class Listed:
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    sidecars: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def image(name: str, label: str | None = None, **other: object) -> dict[str, object]:
+    row = dict.fromkeys(COLUMNS) | {"uri": f"{ROOT}/{name}", "split": "pool", "label": label, "format": "JPEG"}
+    return row | {"width": 64, "height": 48, "bytes": 1000, "phash": "", "sample_id": name} | other
+
+
+def aside(name: str, reason: str, **other: object) -> dict[str, object]:
+    return image(name, split="excluded", reason=reason) | {"width": 0, "height": 0} | other
+
+
+def told(*rows: dict[str, object], listed: Listed | None = None, rule: str = "near_duplicates") -> Report:
+    return describe(pd.DataFrame(rows), ROOT, listed, rule=rule)
+
+
+def facts(report: Report) -> dict[str, str]:
+    return dict(report.facts())
+
+
+def test_images_are_counted_by_class_and_split_the_largest_first() -> None:
+    rows = [image(f"dog/{i}", "dog") for i in range(3)] + [image("cat/1", "cat"), image("a")]
+    report = told(*rows, image("test/dog/1", "dog", split="holdout"), aside("dog/9", "empty file", label="dog"))
+    assert list(report.counts.itertuples(name=None)) == [("dog", 3, 1, 4), ("cat", 1, 0, 1), (UNLABELED, 1, 0, 1)]
+    assert (report.pool, report.holdout, report.excluded) == (5, 1, 1)
+    assert report.classes == ["dog", "cat"]
+    assert facts(report)["classes"] == "2, with 1 to 4 images"
+
+
+def test_a_class_may_be_called_as_images_without_one() -> None:
+    report = told(image("1", UNLABELED), image("2"), image("3"))
+    assert report.classes == [UNLABELED]
+    assert report.counts["pool"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("label", [None, "cat"])
+def test_images_with_and_without_classes_can_be_told_alone(label: str | None) -> None:
+    report = told(image("1", label))
+    assert report.pool == 1
+    assert ("classes" in facts(report)) is (label is not None)
+
+
+def test_what_is_set_aside_is_counted_by_reason_whatever_differs_from_file_to_file() -> None:
+    under = "the same image under the labels 'cat' and 'dog': keep it under one"
+    report = told(
+        image("1"),
+        aside("2", f"duplicate of {ROOT}/1"),
+        aside("3", f"duplicate of {ROOT}/1 (2)"),
+        aside("4", "image file is truncated (12 bytes not processed)"),
+        aside("5", "image file is truncated (7 bytes not processed)"),
+        aside("6", "image file is truncated (9 bytes not processed)"),
+        aside("7", "too large: 9000 × 9000 pixels, the limit is 64 megapixels"),
+        aside("8", "too large: 9000 × 9001 pixels, the limit is 64 megapixels"),
+        aside("9", under),
+    )
+    assert [tuple(each) for each in report.set_aside] == [
+        ("image file is truncated", 3, "4"),
+        ("duplicate of another file", 2, "2"),
+        ("too large: the limit is 64 megapixels", 2, "7"),
+        ("the same image under several labels: keep it under one", 1, "9"),
+    ]
+
+
+def test_of_many_reasons_the_rare_ones_are_counted_together() -> None:
+    rows = [aside(str(i), f"damaged: {'x' * (i + 1)}") for i in range(MOST_REASONS + 3)]
+    *kept, rest = told(image("1"), *rows, *rows[:MOST_REASONS]).set_aside
+    assert [each.files for each in kept] == [2] * MOST_REASONS
+    assert tuple(rest) == ("other reasons", 3, str(MOST_REASONS))
+
+
+def test_sizes_are_told_by_their_ends_and_the_usual_one() -> None:
+    small, large = image("s", width=10, height=20), image("l", width=300, height=100)
+    assert facts(told(small, image("s2", width=10, height=20)))["sizes"] == "all 10 × 20 px; 0.0 MB"
+    assert facts(told(small, small, large))["sizes"] == "10 × 20 to 300 × 100 px, 2 of 10 × 20; 0.0 MB"
+    many = [image(str(i), width=100 + i) for i in range(20)]
+    assert facts(told(*many))["sizes"] == "100 × 48 to 119 × 48 px, 20 different ones; 0.0 MB"
+
+
+def test_groups_are_told_and_a_manifest_without_them_tells_of_equal_looks() -> None:
+    rows = [image(str(i), phash="ab" if i < 3 else str(i)) for i in range(5)]
+    assert facts(told(*rows))["near-duplicates"] == "2 images with the look of another (perceptual hash)"
+    grouped = [row | {"group": "0" if i < 3 else str(i)} for i, row in enumerate(rows)]
+    found = facts(told(*grouped))
+    assert found["groups"] == "3 groups by near_duplicates; 1 of several images, 3 in all, the largest of 3"
+    assert "near-duplicates" not in found
+    assert "near-duplicates" in facts(told(*grouped, rule="folder"))
+
+
+def test_days_are_told_where_files_know_them() -> None:
+    rows = [image("1", taken="2023-06-07T10:00:00"), image("2", taken=None), image("3", taken="2023-05-01T09:00:00.25")]
+    assert facts(told(*rows))["taken"] == "2023-05-01 to 2023-06-07"
+    assert facts(told(rows[0]))["taken"] == "2023-06-07"
+    assert "taken" not in facts(told(rows[1]))
+
+
+def test_what_is_left_out_is_named_the_most_first() -> None:
+    listed = Listed(
+        {"system folder": Counter({"a/@eaDir": 0}), "mask": Counter({f"truth/{i}": i for i in range(8)})},
+        {".json": 2, ".xmp": 30},
+        ["Is it so?"],
+    )
+    report = told(image("1"), listed=listed)
+    assert [text for subject, text in report.facts() if subject == "left out"] == [
+        "28 images, mask: truth/7, truth/6, truth/5, truth/4, truth/3 and 3 more",
+        "system folder: a/@eaDir",
+    ]
+    assert facts(report)["other files"] == ".xmp 30, .json 2"
+    assert report.remarks == ["Is it so?"]
+
+
+def shown(*rows: dict[str, object]) -> dict[str, list[str]]:
+    found = oddities(pd.DataFrame(rows), ROOT)
+    return {each.title: [Path(uri).name for row in each.rows for uri in row.uris] for each in found}
+
+
+def test_images_that_are_all_alike_in_kind_are_not_odd() -> None:
+    assert shown(*(image(str(i), phash=str(i)) for i in range(20))) == {}
+
+
+def test_odd_images_are_shown_by_kind_and_few_of_each() -> None:
+    found = shown(
+        *(image(f"n{i:02}", phash=f"n{i}") for i in range(40)),
+        *(image(f"twin{i:02}", phash="same") for i in range(30)),
+        image("icon", width=8, height=8),
+        image("huge", width=4000, height=3000),
+        image("strip", width=round(48 * LONG), height=48, format="GIF"),
+        aside("copy", f"duplicate of {ROOT}/n00", width=64, height=48),
+        aside("empty", "empty file"),
+        aside("torn", "the same image under the labels 'cat' and 'dog': keep it under one", sample_id="x"),
+        aside("torn too", "the same image under the labels 'cat' and 'dog': keep it under one", sample_id="x"),
+    )
+    assert found == {
+        "The same image under several labels": ["torn"],
+        "Images that look alike": [f"twin{i:02}" for i in range(MOST_IN_GROUP)],
+        "Set aside, though they can be read": ["copy"],
+        "The smallest images": ["icon"],
+        "The largest images": ["huge", "strip"],
+        "The longest images": ["strip"],
+        "Rare formats": ["strip"],
+    }
+    icons = shown(*(image(str(i)) for i in range(50)), *(image(f"i{i}", width=9, height=9) for i in range(20)))
+    assert len(icons["The smallest images"]) == MOST_ROWS
+
+
+@pytest.mark.parametrize("classes", [1, NAMED_CLASSES, NAMED_CLASSES + 1, 1000])
+def test_pictures_are_drawn_of_any_number_of_classes_and_any_size(classes: int) -> None:
+    report = told(*(image(str(i), f"$class {i}_^", width=20 + i) for i in range(classes)))
+    sizes = size_histogram(range(20, 20 + classes), [48] * classes)
+    assert all(png.startswith(b"\x89PNG") and len(png) < 100_000 for png in (class_counts(report.counts), sizes))
