@@ -252,11 +252,15 @@ class Views:
         return set(self._rows(queries.open_tasks()))
 
     def count_asked(self) -> int:
-        """Return how many samples that are there have a task, answered or not: they are not asked about again."""
-        task, there = planned_tasks.c, samples.c.gone_since.is_(None)
-        query = sa.select(sa.func.count(task.sample_id.distinct())).where(task.withdrawn_at.is_(None), there)
-        query = query.join_from(planned_tasks, samples, samples.c.sample_id == task.sample_id)
-        return self._rows(query)[0][0]
+        """Return how many samples that are there have a task, answered or not: they are not asked about again.
+
+        Those that a task shows beside its own have it, too.
+        """
+        task, shown = planned_tasks.c, queries.live_members().subquery()
+        own = sa.select(task.sample_id).where(task.withdrawn_at.is_(None))
+        asked = sa.union(own, sa.select(shown.c.member_id)).subquery()
+        query = sa.select(sa.func.count()).join_from(asked, samples, samples.c.sample_id == asked.c.sample_id)
+        return self._rows(query.where(samples.c.gone_since.is_(None)))[0][0]
 
     def holdout(self) -> set[str]:
         """Return the samples that are never trained on: of the images' own test split, or asked about as such."""

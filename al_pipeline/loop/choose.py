@@ -14,6 +14,7 @@ from al_pipeline.loop.answers import asked_blind, draw_holdout, planned_before
 from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.review import review_rows
+from al_pipeline.loop.together import asking_groups, members_for, one_of_each, parted
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -22,9 +23,17 @@ if TYPE_CHECKING:
 
 
 def draw_candidates(
-    ledger: "Ledger", manifest: pd.DataFrame, config: RoundSettings, number: int, holdout_size: int
+    ledger: "Ledger",
+    manifest: pd.DataFrame,
+    config: RoundSettings,
+    number: int,
+    holdout_size: int,
+    *,
+    together: bool = False,
 ) -> tuple[pd.DataFrame, int]:
     """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about.
+
+    Of samples that are asked about together one is drawn from.
 
     Returns
     -------
@@ -35,15 +44,23 @@ def draw_candidates(
     """
     from al_pipeline.core.turn import draw
 
+    unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size)
+    if together:
+        unlabeled = one_of_each(unlabeled, parted(ledger), seed=config.seed, number=number)
+    drawn = unlabeled.iloc[draw(len(unlabeled), config.sample_size, seed=config.seed, number=number)]
+    return drawn[["sample_id", "uri"]].reset_index(drop=True), len(unlabeled)
+
+
+def _unlabeled(
+    ledger: "Ledger", manifest: pd.DataFrame, config: RoundSettings, number: int, holdout_size: int
+) -> pd.DataFrame:
     # Who was asked about blind stays so, also if the task is gone.
     asked = planned_before(ledger, number) | ledger.imported() | asked_blind(ledger)
     if number == 0:
         asked |= set(draw_holdout(manifest, holdout_size, config.seed))
     # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
     pool = select_split(manifest, "pool").sort_values("sample_id")
-    unlabeled = pool[~pool["sample_id"].isin(asked)]
-    drawn = unlabeled.iloc[draw(len(unlabeled), config.sample_size, seed=config.seed, number=number)]
-    return drawn[["sample_id", "uri"]].reset_index(drop=True), len(unlabeled)
+    return pool[~pool["sample_id"].isin(asked)]
 
 
 def score_candidates(predictions: pd.DataFrame, checkpoint: "Checkpoint") -> pd.DataFrame:
@@ -104,11 +121,18 @@ def choose_batch(
     again = again_rows(ledger, number, names, policy, overlap, most=free, seed=config.seed)
     again = [row for row in again if row["sample_id"] in samples.uris]
     scores = scores[~scores["sample_id"].isin([row["sample_id"] for row in again])]
+    holdout_size, alone = deployment.settings.holdout_size, parted(ledger)
+    together = deployment.settings.ask_groups
+    unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size) if together else manifest.head(0)
+    groups = dict(zip(unlabeled["sample_id"], asking_groups(unlabeled, alone), strict=True))
+    # What is asked again brings its group along.
+    scores = scores[~scores["sample_id"].map(groups).isin({groups.get(row["sample_id"], "") for row in again})]
     free -= sum(row["purpose"] == "query" for row in again)
     rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, free, number) + again + reviews
     if number == 0:
-        rows += _holdout_rows(manifest, deployment.settings.holdout_size, config.seed)
-    return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))
+        rows += _holdout_rows(manifest, holdout_size, config.seed)
+    members = members_for(rows, unlabeled, alone)
+    return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)), members)
 
 
 def _query_rows(

@@ -13,6 +13,7 @@ from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import answered_samples, planned_before
 from al_pipeline.loop.classes import check_project, classes_of, translated
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.together import cannot_return, with_pictures
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -44,7 +45,8 @@ def prepare(
     Returns
     -------
     DataFrame
-        Rows of the batch with a column ``image``: the name of the published file.
+        Rows of the batch with the columns ``image``, the name of the published file, and ``shown``, how many images
+        are in it.
 
     Raises
     ------
@@ -61,11 +63,13 @@ def prepare(
         check_project(deployment, project_id, classes)
         studio = deployment.label_studio
         batch = to_ask(deployment.ledger, studio, project_id, key, batch, policy.min_votes, classes.names)
-    uris = manifest[manifest["split"] != "excluded"].set_index("sample_id")["uri"]
-    folder = deployment.settings.published_images
+    usable = manifest[manifest["split"] != "excluded"]
+    uris = dict(zip(usable["sample_id"], usable["uri"], strict=True))
     # The classes may have changed since the checkpoint has guessed.
     batch = batch.assign(predicted=translated(batch["predicted"], classes))
-    return batch.assign(image=[publish(uris.loc[i], i, folder) for i in batch["sample_id"]])
+    folder = deployment.settings.published_images
+    batch = batch.assign(image=[publish(uris[i], i, folder) for i in batch["sample_id"]])
+    return with_pictures(deployment, key, batch, uris)
 
 
 def create_missing(
@@ -136,6 +140,7 @@ def to_ask(
     planned = ledger.planned()
     elsewhere = planned[(planned["round"] != key) & planned["withdrawn_at"].isna() & (planned["purpose"] != REVIEW)]
     batch = batch[(batch["purpose"] == REVIEW) | ~batch["sample_id"].isin(elsewhere["sample_id"])]
+    batch = batch[~batch["sample_id"].isin(cannot_return(ledger, key))]
     settled = answered_samples(ledger, key, min_votes, class_names)
     if not settled:
         return batch

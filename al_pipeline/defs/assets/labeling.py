@@ -4,6 +4,7 @@
 # pyright: reportCallIssue=false
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -25,6 +26,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.samples import StoredSamples
+from al_pipeline.loop.together import with_those_beside
 from al_pipeline.loop.withdrawals import withdraw_answered, withdraw_copies, withdraw_deleted
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
@@ -146,7 +148,7 @@ def agree_on_labels(
         agreed = weigh_annotators(agreed, answers, names, samples.features, seed=round_config.seed)
     if len(agreed.outside):
         context.log.warning("%d answers name no class of %s and are left out", len(agreed.outside), names)
-    return Agreed(agreed, classes)
+    return Agreed(replace(agreed, labels=with_those_beside(deployment.ledger, agreed.labels, answers, names)), classes)
 
 
 @dg.op(
@@ -175,6 +177,7 @@ def freeze_labels(
         before["label"] = translated(before["label"], classes)
     metadata = {
         "labels": len(labels),
+        "labels_of_members": int(labels["asked_with"].notna().sum()),
         "n_changed": 0 if before is None else len(changed_labels(before, labels)),
         "new_events": new_events,
         "skipped": len(found.skipped),
