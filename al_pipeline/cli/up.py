@@ -63,6 +63,7 @@ def status(home: Home = None) -> None:
 
     instance_folder(settings)
     from al_pipeline.cli.tables import print_rounds
+    from al_pipeline.loop.together import labels_beside
     from al_pipeline.servers.observer import open_loop
 
     with open_loop(settings) as loop:
@@ -75,8 +76,10 @@ def status(home: Home = None) -> None:
             say(f"[yellow]Warning:[/yellow] {escape(facts.warning)}")
         now = facts.status
         if now.run_state == "succeeded":
+            beside = labels_beside(loop.deployment.ledger, settings.policy.min_votes)
+            more = f" (and {beside} of images that were shown beside others)" if beside else ""
             console.print(
-                f"{now.labels_total} labels, {now.unlabeled_left} images unlabeled; newest round: "
+                f"{now.labels_total} labels{more}, {now.unlabeled_left} images unlabeled; newest round: "
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
                 + (f", {now.again} to be asked again" if now.again else "")
             )

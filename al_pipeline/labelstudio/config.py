@@ -7,14 +7,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.labels.annotation import CHOICES, UNSURE
+from al_pipeline.core.labels.annotation import BUTTONS, CHOICES, MIXED, UNSURE
 
 IMAGE = "image"
 # The one version of all guesses, whichever round's; of which checkpoint each is, the ledger's plan says.
 MODEL = "al_pipeline"
 # What the model guesses is shown by a control of its own, which no answer is read from.
 GUESS = "guess"
-UNSURE_BUTTON = "Unsure"
+UNSURE_BUTTON, MIXED_BUTTON = "Unsure", "Not all the same"
 # Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts); classes beyond them are chosen by
 # mouse or through the filter.
 HOTKEYS = "1234567890qwertyiopasdfgjklzcbnm"
@@ -48,24 +48,39 @@ class Interface:
         HTML that they read above the list of classes and keys.
     unsure : bool
         Whether there is a button for whoever cannot tell.
+    mixed : bool
+        Whether there is one for images of several classes in a task that shows several.
 
     Raises
     ------
     InputError
-        A class is named like that button, or like what is stored for it.
+        A class is named like one of these buttons, or like what is stored for it.
     """
 
     class_names: Sequence[str]
     guideline: str = ""
     unsure: bool = False
+    mixed: bool = False
 
     def __post_init__(self) -> None:
-        taken = {UNSURE} | ({UNSURE_BUTTON.casefold()} if self.unsure else set())
-        if like := [name for name in self.class_names if name.casefold() in taken]:
-            raise InputError(
-                f"The class {like[0]!r} cannot be told from the button {UNSURE_BUTTON!r}, which is an answer and no "
-                "class: give the class another name (AL_CLASSES, or its folder), or set AL_UNSURE_CLASS=false"
-            )
+        for stored, button, offered, setting in (
+            (UNSURE, UNSURE_BUTTON, self.unsure, "AL_UNSURE_CLASS"),
+            (MIXED, MIXED_BUTTON, self.mixed, "AL_ASK_GROUPS"),
+        ):
+            taken = {stored} | ({button.casefold()} if offered else set())
+            if like := [name for name in self.class_names if name.casefold() in taken]:
+                raise InputError(
+                    f"The class {like[0]!r} cannot be told from the button {button!r}, which is an answer and no "
+                    f"class: give the class another name (AL_CLASSES, or its folder), or set {setting}=false"
+                )
+
+    def buttons(self) -> Sequence[tuple[str, str, str | None]]:
+        """Return name, what is stored and hotkey of each button that names no class."""
+        free = [key for key in "0" + HOTKEYS if key not in hotkeys(self.class_names).values()]
+        unsure = (UNSURE_BUTTON, UNSURE, next(iter(free), None))
+        # From the other end: m, unless there are many classes.
+        mixed = (MIXED_BUTTON, MIXED, next(reversed(free[1:]), None))
+        return [unsure] * self.unsure + [mixed] * self.mixed
 
 
 def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
@@ -74,12 +89,6 @@ def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
     left = iter(key for key in HOTKEYS if key not in own.values())
     keys = {name: own.get(name) or next(left, None) for name in class_names}
     return {name: key for name, key in keys.items() if key is not None}
-
-
-def unsure_key(class_names: Sequence[str]) -> str | None:
-    """Return the hotkey of the button for whoever cannot tell: one that the classes leave free, if they do."""
-    taken = hotkeys(class_names).values()
-    return next((key for key in "0" + HOTKEYS if key not in taken), None)
 
 
 def label_config(interface: Interface) -> str:
@@ -112,9 +121,9 @@ def label_config(interface: Interface) -> str:
         showInline="false" if many else "true",
     )
     offered = [_offer(name, key) for name, key in _keys(names)]
-    if interface.unsure:
-        # Of many classes the last is out of sight.
-        offered.insert(0 if many else len(offered), _offer(UNSURE_BUTTON, unsure_key(names), alias=UNSURE))
+    buttons = [_offer(name, key, alias=stored) for name, stored, key in interface.buttons()]
+    # Of many classes the last is out of sight.
+    offered = buttons + offered if many else offered + buttons
     choices.extend(offered)
     if not many:
         _add_guess(right)
@@ -141,13 +150,14 @@ def _add_guess(parent: ElementTree.Element) -> None:
 def classes_in(config: str) -> list[str]:
     """Return the classes of a label config, none if it is not ours."""
     root = _parse(config)
-    return [] if root is None else [name for name in _stored(root) if name != UNSURE]
+    return [] if root is None else [name for name in _stored(root) if name not in BUTTONS]
 
 
-def offers_unsure(config: str) -> bool:
-    """Say whether a label config has the button for whoever cannot tell."""
+def buttons_in(config: str) -> dict[str, bool]:
+    """Say which buttons that name no class a label config has, as `Interface` takes them."""
     root = _parse(config)
-    return root is not None and UNSURE in _stored(root)
+    stored = set() if root is None else set(_stored(root))
+    return {"unsure": UNSURE in stored, "mixed": MIXED in stored}
 
 
 def shows_guesses(config: str) -> bool:
@@ -175,10 +185,14 @@ def differences(config: str, interface: Interface) -> list[str]:
     offered = list(_stored(answer))
     if missing := [name for name in interface.class_names if name not in offered]:
         found.append(f"It does not offer {_list(missing)}.")
-    if foreign := [name for name in offered if name not in interface.class_names and name != UNSURE]:
+    if foreign := [name for name in offered if name not in (*interface.class_names, *BUTTONS)]:
         found.append(f"It offers {_list(foreign)} beside the classes.")
-    if interface.unsure != (UNSURE in offered):
-        found.append(f"It {'lacks' if interface.unsure else 'has'} the button {UNSURE_BUTTON!r} (AL_UNSURE_CLASS).")
+    for wanted, stored, button, setting in (
+        (interface.unsure, UNSURE, UNSURE_BUTTON, "AL_UNSURE_CLASS"),
+        (interface.mixed, MIXED, MIXED_BUTTON, "AL_ASK_GROUPS"),
+    ):
+        if wanted != (stored in offered):
+            found.append(f"It {'lacks' if wanted else 'has'} the button {button!r} ({setting}).")
     return found
 
 
@@ -205,9 +219,16 @@ def instructions(interface: Interface) -> str:
     """Return the HTML that annotators see: the guideline, and what the keys do."""
     rows = "".join(f"<li>{_told(name, key)}</li>" for name, key in _keys(interface.class_names))
     cannot = "press <b>Skip</b>: a skip is never used as a label and you are not asked again."
+    told = {stored: _told(button, key) for button, stored, key in interface.buttons()}
     if interface.unsure:
-        unsure = _told(UNSURE_BUTTON, unsure_key(interface.class_names))
-        cannot = f"choose {unsure}: it is counted, and never used as a label. <b>Skip</b> what does not belong here."
+        cannot = (
+            f"choose {told[UNSURE]}: it is counted, and never used as a label. <b>Skip</b> what does not belong here."
+        )
+    if interface.mixed:
+        cannot += (
+            f" Where several numbered images are shown, your answer is for all of them: if they are not all of one "
+            f"class, choose {told[MIXED]}, and you are asked about each by itself."
+        )
     return (
         f'<style>{TOLD}</style><div class="told">{interface.guideline}<p>Choose the one class that the image shows, '
         f"then press <code>Ctrl+Enter</code> (Submit). If you cannot tell, {cannot}</p><ul>{rows}</ul></div>"
@@ -224,7 +245,7 @@ def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, predicti
     Parameters
     ----------
     row : mapping
-        ``sample_id, purpose, predicted, predicted_probability``.
+        ``sample_id, purpose, predicted, predicted_probability``, optionally ``shown``: how many images it shows.
     round_key : str
     image_name : str
         File name within the published images.
@@ -232,7 +253,9 @@ def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, predicti
         Show the model's guess. Never done for the holdout, whose labels must be blind.
     """
     data = {"image": f"{LOCAL_FILES}{IMAGE_FOLDER}/{image_name}", "sample_id": row["sample_id"], "round": round_key}
-    task: dict[str, Any] = {"data": data}
+    # A column of the Data Manager, in projects that have such tasks.
+    shown = {"shows": int(row["shown"])} if row.get("shown", 1) > 1 else {}
+    task: dict[str, Any] = {"data": data | shown}
     if prediction and row["purpose"] == "query" and isinstance(row.get("predicted"), str):
         task["predictions"] = [
             {

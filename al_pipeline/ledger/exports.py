@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import pandas as pd
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.labels.consensus import consensus
+from al_pipeline.core.labels.consensus import consensus, current_votes
+from al_pipeline.core.labels.together import with_members
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.frames import MOMENT
 from al_pipeline.ledger.store import Ledger
 
-COLUMNS = ["sample_id", "uri", "label", "votes", "n_votes", "split"]
+COLUMNS = ["sample_id", "uri", "label", "votes", "n_votes", "asked_with", "split"]
+# What is known about the question, and not about a sample that was shown beside the one it is about.
+OF_QUERY = ["rank", "strategy", "score", "propensity", "certainty", "predicted", "predicted_probability"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,9 @@ class Agreed:
     Attributes
     ----------
     labels : DataFrame
-        ``sample_id, uri, label, votes, n_votes, split``; the split is ``train``, or ``holdout`` for labels that are
-        never trained on. By sample id, those to train on first.
+        ``sample_id, uri, label, votes, n_votes, asked_with, split``; `asked_with` is the sample that people were asked
+        about, if this one was shown beside it. The split is ``train``, or ``holdout`` for labels that are never
+        trained on. By sample id, those to train on first.
     disputed, too_few, skipped, outside : int
         Images that were answered and have no label: people disagree, too few have answered, they skipped it, or what
         they said is no class of today.
@@ -70,7 +74,10 @@ def agreed(ledger: Ledger, class_names: Sequence[str] | None, min_votes: int, *,
     for split, purpose in (("train", "query"), ("holdout", "holdout")):
         theirs = answers[answers["purpose"] == purpose]
         found = consensus(theirs, class_names=names, min_votes=min_votes)
-        labels = found.labels.assign(split=split)
+        labels = found.labels
+        if split == "train":
+            labels = with_members(labels, ledger.answered_with(), set(current_votes(theirs, names)["sample_id"]))
+        labels = labels.assign(split=split)
         if since is not None and split == "train":
             labels = labels[~_as_before(ledger, since, labels)]
         elif frozen_at is not None:
@@ -90,13 +97,28 @@ def agreed(ledger: Ledger, class_names: Sequence[str] | None, min_votes: int, *,
 def answers_since(ledger: Ledger, since: str | None) -> pd.DataFrame:
     """Return every person's labels with all that is known about them, or those that came after a round had begun.
 
+    An answer to a task that shows several images has a row for each. `asked_with` is the sample that the person was
+    asked about, where it is another one.
+
     Raises
     ------
     InputError
         The labels of the round were never frozen.
     """
-    answers = ledger.export()
+    answers = _with_beside(ledger, ledger.export())
     return answers if since is None else answers[answers["pulled_at"] > _frozen_at(ledger, since)]
+
+
+def _with_beside(ledger: Ledger, answers: pd.DataFrame) -> pd.DataFrame:
+    answers, members = answers.assign(asked_with=None), ledger.answered_with()
+    members = members[~members["member_id"].isin(answers["sample_id"])]
+    theirs = answers[answers["purpose"] == "query"].merge(members, on=["round", "sample_id"])
+    if theirs.empty:
+        return answers
+    theirs = theirs.assign(asked_with=theirs["sample_id"], sample_id=theirs["member_id"], **dict.fromkeys(OF_QUERY))
+    theirs["uri"] = theirs["sample_id"].map(ledger.uris())
+    rows = pd.concat([answers, theirs[answers.columns].astype(answers.dtypes)], ignore_index=True)
+    return rows.sort_values(["sample_id", "annotator"], ignore_index=True)
 
 
 def _frozen_at(ledger: Ledger, since: str) -> pd.Timestamp:

@@ -143,7 +143,11 @@ class _Decided:
             self.agreed |= dict(zip(found.labels["sample_id"], found.labels["label"], strict=True))
             self.disputed |= set(found.disputed["sample_id"])
         votes = answers[answers["kind"].isin(VOTES) & answers["purpose"].isin(["query", "holdout"])]
-        votes = votes.sort_values(["updated_at", "annotation_id"])
+        votes, members = votes.sort_values(["updated_at", "annotation_id"]), ledger.answered_with()
+        members = members[~members["member_id"].isin(votes["sample_id"])]
+        # An export tells their labels as well, and brings nothing new.
+        beside = zip(members["member_id"], members["sample_id"].map(self.agreed), strict=True)
+        self._beside: dict[str, str] = {sample: label for sample, label in beside if isinstance(label, str)}
         self._mine = _by_person(votes)
         self._brought = _by_person(votes[votes["source"] == IMPORTED])
         self._latest = answers.groupby("sample_id")["updated_at"].max().to_dict()
@@ -157,7 +161,8 @@ class _Decided:
         sample, today = row["sample"], self.agreed.get(row["sample"])
         mine = self._mine.get((sample, _who(row)))
         if today is None and sample not in self.disputed:
-            return ("unchanged", None) if row["class"] == mine else ("new" if mine is None else "changed", "answer")
+            known = row["class"] in (mine, self._beside.get(sample))
+            return ("unchanged", None) if known else ("new" if mine is None else "changed", "answer")
         # The same file again settles no dispute that it is part of.
         if row["class"] == today or (today is None and self._brought.get((sample, _who(row))) == row["class"]):
             return "unchanged", None
@@ -167,7 +172,7 @@ class _Decided:
         """Return the same of a row that is one person's vote."""
         person = (row["sample"], _who(row))
         mine = self._mine.get(person)
-        if row["class"] in (mine, said.get(row["place"])):
+        if row["class"] in (mine, said.get(row["place"]), self._beside.get(row["sample"])):
             return "unchanged", None
         # Who has corrected the label corrects it anew: else what was said before it would count again.
         if person in self._corrected:

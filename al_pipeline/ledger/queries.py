@@ -7,7 +7,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 
 from al_pipeline.core.labels.annotation import DEALT_WITH, SLIPS, VOTES
 from al_pipeline.core.labels.class_set import ClassSet
-from al_pipeline.ledger.frames import ANSWERS, EXPORT, SNAPSHOT
+from al_pipeline.ledger.frames import ANSWERS, EXPORT, MEMBERS, SNAPSHOT
 from al_pipeline.ledger.schema import (
     IMPORTED,
     REVIEW,
@@ -16,6 +16,7 @@ from al_pipeline.ledger.schema import (
     planned_tasks,
     samples,
     snapshot_labels,
+    task_members,
 )
 
 # Made by a click for many tasks, or told already: nobody's answer.
@@ -88,6 +89,24 @@ def frozen(round_key: str) -> sa.Select[tuple]:
     """Select what a round trains on, by sample id; the columns are those of `frames.SNAPSHOT`."""
     label = snapshot_labels.c
     return sa.select(*(label[name] for name in SNAPSHOT)).where(label.round == round_key).order_by(label.sample_id)
+
+
+def live_members() -> sa.Select[tuple]:
+    """Select what the tasks that stand show beside the sample they ask about; the columns are `frames.MEMBERS`."""
+    task, member = planned_tasks.c, task_members.c
+    theirs = (task.round == member.round) & (task.sample_id == member.sample_id)
+    standing = sa.select(*(member[name] for name in MEMBERS)).join_from(task_members, planned_tasks, theirs)
+    return standing.where(task.withdrawn_at.is_(None))
+
+
+def members(*, split: bool) -> sa.Select[tuple]:
+    """Select the members of tasks of which somebody says that they differ, or those of the others that stand."""
+    member, answer = task_members.c, annotations.c
+    differ = sa.exists().where(
+        answer.sample_id == member.sample_id, answer.round == member.round, answer.kind == "mixed", ~answer.deleted
+    )
+    some = sa.select(*(member[name] for name in MEMBERS)).where(differ) if split else live_members().where(~differ)
+    return some.order_by(member.round, member.sample_id, member.place)
 
 
 def labels(

@@ -19,7 +19,7 @@ from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import LedgerConflictError, LedgerError, chunks, transaction
 from al_pipeline.ledger.frames import aware
-from al_pipeline.ledger.pictures import Pictures
+from al_pipeline.ledger.members import Members, member_records
 from al_pipeline.ledger.schema import (
     REVIEW,
     annotation_events,
@@ -31,12 +31,13 @@ from al_pipeline.ledger.schema import (
     projects,
     samples,
     snapshot_labels,
+    task_members,
     watermarks,
 )
 from al_pipeline.ledger.views import Watermark
 
 
-class Ledger(Pictures):
+class Ledger(Members):
     """The ledger in a SQLite file or a PostgreSQL database; opening it brings its schema up to date.
 
     Parameters
@@ -52,7 +53,7 @@ class Ledger(Pictures):
         The database cannot be reached, or belongs to a newer version. No message shows a password.
     """
 
-    def plan(self, round_key: str, rows: pd.DataFrame) -> pd.DataFrame:
+    def plan(self, round_key: str, rows: pd.DataFrame, members: pd.DataFrame | None = None) -> pd.DataFrame:
         """Store the batch of a round, once: a round that is planned already keeps and returns what it has.
 
         Parameters
@@ -61,6 +62,8 @@ class Ledger(Pictures):
         rows : DataFrame
             ``sample_id, purpose, rank, strategy, seed`` and optionally ``score, propensity, certainty, predicted,
             predicted_probability, checkpoint``; may be empty.
+        members : DataFrame, optional
+            ``sample_id, member_id, place``: what is shown beside the sample of a query, whose answer is theirs, too.
 
         Returns
         -------
@@ -80,9 +83,12 @@ class Ledger(Pictures):
             with transaction(self._engine, write=True) as connection:
                 if self._claim(connection, planned_rounds, common):
                     records = frames.records(rows, frames.PLAN, frames.OPTIONAL)
-                    _refuse_unplannable(connection, round_key, records)
+                    shown = member_records(round_key, records, members)
+                    _refuse_unplannable(connection, round_key, records, [row["member_id"] for row in shown])
                     if records:
                         connection.execute(sa.insert(planned_tasks), [record | common for record in records])
+                    if shown:
+                        connection.execute(sa.insert(task_members), shown)
                 return frames.frame(connection.execute(queries.planned(round_key, frames.PLAN)), frames.PLAN)
         except LedgerConflictError as error:
             raise LedgerError(
@@ -323,15 +329,22 @@ def _update_task(round_key: str) -> sa.Update:
     return sa.update(planned_tasks).where(task.round == round_key, task.sample_id == sa.bindparam("sample"))
 
 
-def _refuse_unplannable(connection: sa.Connection, round_key: str, rows: list[dict[str, Any]]) -> None:
+def _refuse_unplannable(
+    connection: sa.Connection, round_key: str, rows: list[dict[str, Any]], members: list[str]
+) -> None:
     """Raise LedgerError if a sample is not registered, or some task asks about it now and this is no review."""
-    _refuse_unregistered(connection, [row["sample_id"] for row in rows])
+    _refuse_unregistered(connection, [row["sample_id"] for row in rows] + members)
     task = planned_tasks.c
     query = sa.select(task.sample_id, task.round).where(task.withdrawn_at.is_(None), task.purpose != REVIEW)
-    new = [row["sample_id"] for row in rows if row["purpose"] != REVIEW]
-    live: dict[str, str] = {}
+    new = [row["sample_id"] for row in rows if row["purpose"] != REVIEW] + members
+    if members:
+        # No index of the database forbids that two tasks show the same sample.
+        _alone(connection, task_members)
+    member, live = task_members.c, dict[str, str]()
+    beside = queries.live_members().with_only_columns(member.member_id, member.round)
     for part in chunks(new):
         live.update(connection.execute(query.where(task.sample_id.in_(part))).tuples().all())
+        live.update(connection.execute(beside.where(member.member_id.in_(part))).tuples().all())
     if asked := [sample for sample in new if sample in live]:
         raise LedgerError(
             f"{round_key} cannot be planned: {len(asked)} of its samples have a task already, "

@@ -11,6 +11,7 @@ from al_pipeline.core.labels.consensus import current_answers
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.ledger.queries import NO_ANSWERS, RETIRED
 from al_pipeline.ledger.schema import REVIEW
+from al_pipeline.loop.together import waiting_alone
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 AGAIN = "asked again"
 # The sample returns to the pool and may be drawn; whatever has another reason is asked about by the next round.
 SKIPPED = "it was skipped"
-TWICE, GONE, EMPTY, HASTY, GUESSED, COPIED = (
+MIXED, TWICE, GONE, EMPTY, HASTY, GUESSED, COPIED = (
+    "what was shown with it is not the same",
     "one person has answered twice, and nobody else is asked",
     "its class is none any more",
     "its answer names no class, or several",
@@ -61,13 +63,15 @@ def reasons(
     # Every time counts, also of one person.
     foreign = answers["kind"].isin(VOTES) & answers["value"].notna()
     foreign &= ~answers["value"].isin(list(class_names)) if class_names is not None else False
-    skipped = answers["kind"].isin(DEALT_WITH) & (answers["kind"] != "hasty")
+    skipped = answers["kind"].isin(DEALT_WITH) & ~answers["kind"].isin(["hasty", "mixed"])
     skips = answers[skipped | foreign].groupby("sample_id").size()
     quick = answers[answers["kind"] == "hasty"].groupby("sample_id").size()
 
     theirs = given.merge(asked[["round", "sample_id"]], on=["round", "sample_id"])
-    found: dict[str, str] = {}
-    for sample, rows in theirs[~theirs["sample_id"].isin(labeled)].groupby("sample_id"):
+    # Who says so is right, whatever others say of all together.
+    mixed = set(theirs.loc[theirs["kind"] == "mixed", "sample_id"])
+    found = {str(sample): MIXED for sample in sorted(mixed)}
+    for sample, rows in theirs[~theirs["sample_id"].isin(labeled | mixed)].groupby("sample_id"):
         own, kinds = rows[~rows["kind"].isin(NO_ANSWERS)], set(rows["kind"])
         full, filled = (int((~each["cancelled"].astype(bool)).sum()) >= overlap for each in (own, rows))
         if RETIRED in kinds:
@@ -122,6 +126,8 @@ def again_rows(
 ) -> list[dict[str, Any]]:
     """Return the plan rows of samples that a round has to ask about again: all of the holdout, at most so many others.
 
+    That goes for each by itself of those that were shown together and are not all the same.
+
     Parameters
     ----------
     ledger : Ledger
@@ -138,6 +144,9 @@ def again_rows(
     newest = newest[newest["withdrawn_at"].notna()]
     why = reasons(ledger.answers(nobodys=True), newest, class_names, policy, overlap)
     rows = newest[newest["sample_id"].isin([sample for sample, reason in why.items() if reason != SKIPPED])]
+    parted = waiting_alone(ledger, number).assign(purpose="query")
+    rows = pd.concat([rows, parted[~parted["sample_id"].isin(rows["sample_id"])]])
+    why |= dict.fromkeys(parted["sample_id"], MIXED)
     blind = rows["purpose"] == "holdout"
     # Whoever waits longest is asked about first.
     chosen = pd.concat([rows[blind], rows[~blind].sort_values(["round", "sample_id"]).head(most)])

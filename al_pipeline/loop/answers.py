@@ -13,6 +13,7 @@ from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.queries import NO_ANSWERS
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.classes import translated
+from al_pipeline.loop.together import asked_beside
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
@@ -27,13 +28,17 @@ def agreed_labels(ledger: "Ledger", classes: ClassSet, min_votes: int, *, purpos
 
 
 def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None) -> set[str]:
-    """Return the samples that rounds before `number` have asked about, for one purpose or any, and not withdrawn."""
+    """Return the samples that rounds before `number` have asked about, for one purpose or any, and not withdrawn.
+
+    What a task shows beside its sample is asked about by it, too.
+    """
     planned = ledger.planned()
     planned = planned[planned["purpose"] != REVIEW]
     if purpose is not None:
         planned = planned[planned["purpose"] == purpose]
     earlier = planned["round"].map(round_number) < number
-    return set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
+    asked = set(planned.loc[earlier & planned["withdrawn_at"].isna(), "sample_id"])
+    return asked | asked_beside(ledger, number) if purpose in {None, "query"} else asked
 
 
 def asked_blind(ledger: "Ledger") -> set[str]:

@@ -16,6 +16,7 @@ from al_pipeline.loop.answers import asked_blind, planned_before
 from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.review import review_rows
+from al_pipeline.loop.together import asking_groups, members_for, one_of_each, parted
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -24,11 +25,18 @@ if TYPE_CHECKING:
 
 
 def draw_candidates(
-    ledger: "Ledger", manifest: pd.DataFrame, config: RoundSettings, number: int, holdout_size: int
+    ledger: "Ledger",
+    manifest: pd.DataFrame,
+    config: RoundSettings,
+    number: int,
+    holdout_size: int,
+    *,
+    together: bool = False,
 ) -> tuple[pd.DataFrame, int]:
     """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about.
 
-    Nothing is drawn that belongs to a group of the holdout.
+    Nothing is drawn that belongs to a group of the holdout, and of samples that are asked about together one is drawn
+    from.
 
     Returns
     -------
@@ -39,15 +47,23 @@ def draw_candidates(
     """
     from al_pipeline.core.turn import draw
 
+    unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size)
+    if together:
+        unlabeled = one_of_each(unlabeled, parted(ledger), seed=config.seed, number=number)
+    drawn = unlabeled.iloc[draw(len(unlabeled), config.sample_size, seed=config.seed, number=number)]
+    return drawn[["sample_id", "uri"]].reset_index(drop=True), len(unlabeled)
+
+
+def _unlabeled(
+    ledger: "Ledger", manifest: pd.DataFrame, config: RoundSettings, number: int, holdout_size: int
+) -> pd.DataFrame:
     # Who was asked about blind stays so, also if the task is gone.
     asked = planned_before(ledger, number) | ledger.imported() | asked_blind(ledger) | ledger.held_back()
     coming = _holdout(ledger, manifest, holdout_size, config.seed, number)
     asked |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
     # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
     pool = select_split(manifest, "pool").sort_values("sample_id")
-    unlabeled = pool[~pool["sample_id"].isin(asked)]
-    drawn = unlabeled.iloc[draw(len(unlabeled), config.sample_size, seed=config.seed, number=number)]
-    return drawn[["sample_id", "uri"]].reset_index(drop=True), len(unlabeled)
+    return pool[~pool["sample_id"].isin(asked)]
 
 
 def score_candidates(predictions: pd.DataFrame, checkpoint: "Checkpoint") -> pd.DataFrame:
@@ -116,10 +132,17 @@ def choose_batch(
     # The images may have changed since candidates were drawn.
     held |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
     scores = scores[~scores["sample_id"].isin([row["sample_id"] for row in again]) & ~scores["sample_id"].isin(held)]
+    holdout_size, alone = deployment.settings.holdout_size, parted(ledger)
+    together = deployment.settings.ask_groups
+    unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size) if together else manifest.head(0)
+    groups = dict(zip(unlabeled["sample_id"], asking_groups(unlabeled, alone), strict=True))
+    # What is asked again brings its group along.
+    scores = scores[~scores["sample_id"].map(groups).isin({groups.get(row["sample_id"], "") for row in again})]
     free -= sum(row["purpose"] == "query" for row in again)
     rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, free, number) + again + reviews
     rows += _holdout_rows(coming, config.seed, first=sum(row["purpose"] == "holdout" for row in again))
-    return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)))
+    members = members_for(rows, unlabeled, alone)
+    return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)), members)
 
 
 def _query_rows(

@@ -152,10 +152,10 @@ def obstacle(classes: ClassSet, config: str | None) -> str | None:
     config : str, optional
         Label Studio's XML.
     """
-    from al_pipeline.labelstudio.config import Interface, classes_in, differences, offers_unsure
+    from al_pipeline.labelstudio.config import Interface, buttons_in, classes_in, differences
 
-    # Whether there is a button for whoever cannot tell matters to nothing that is said otherwise.
-    if config is None or not (found := differences(config, Interface(classes.names, unsure=offers_unsure(config)))):
+    # Whether there are buttons that name no class matters to nothing that is said otherwise.
+    if config is None or not (found := differences(config, Interface(classes.names, **buttons_in(config)))):
         return None
     shown = classes_in(config)
     missing = [name for name in classes.names if name not in shown]
@@ -207,7 +207,7 @@ def interface_of(settings: "Settings", classes: ClassSet) -> "Interface":
 
     names, published = list(classes.names), settings.published_images
     told = guideline(settings.instructions, settings.examples, names, published, of=classes.of)
-    return Interface(names, told, settings.unsure_class)
+    return Interface(names, told, settings.unsure_class, settings.ask_groups)
 
 
 def _bring_up(deployment: "Deployment", interface: "Interface") -> "Project":

@@ -15,6 +15,7 @@ from al_pipeline.loop.answers import answered_samples, planned_before
 from al_pipeline.loop.classes import check_project, classes_of, translated
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import Files, exists
+from al_pipeline.loop.together import cannot_return, with_pictures
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -46,8 +47,8 @@ def prepare(
     Returns
     -------
     DataFrame
-        Rows of the batch with a column ``image``: the name of the published file. Samples whose image is away are
-        left out, and withdrawn from the round.
+        Rows of the batch with the columns ``image``, the name of the published file, and ``shown``, how many images
+        are in it. Samples whose image is away are left out, and withdrawn from the round.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def prepare(
         # Nobody can be asked about them: they return to the pool, and are asked about when their images are back.
         deployment.ledger.withdraw(key, absent, datetime.now(UTC))
     batch = batch[batch["sample_id"].isin(list(names))].reset_index(drop=True)
-    return batch.assign(image=batch["sample_id"].map(names))
+    return with_pictures(deployment, key, batch.assign(image=batch["sample_id"].map(names)), files.uris)
 
 
 def _published(files: Files, sample_ids: list[str], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -163,6 +164,7 @@ def to_ask(
     planned = ledger.planned()
     elsewhere = planned[(planned["round"] != key) & planned["withdrawn_at"].isna() & (planned["purpose"] != REVIEW)]
     batch = batch[(batch["purpose"] == REVIEW) | ~batch["sample_id"].isin(elsewhere["sample_id"])]
+    batch = batch[~batch["sample_id"].isin(cannot_return(ledger, key))]
     settled = answered_samples(ledger, key, min_votes, class_names)
     if not settled:
         return batch

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from al_pipeline.core.labels.annotation import VOTES, is_unknown
-from al_pipeline.loop.again import EMPTY, GONE, TWICE
+from al_pipeline.loop.again import EMPTY, GONE, MIXED, TWICE
 
 # Names in one sentence.
 SHOWN = 3
@@ -62,6 +62,7 @@ def remarks(
     for why, what in (
         (TWICE, "answered twice by the same person, so that nobody else is asked: asked again by the next round"),
         (EMPTY, "answered with no class, or with several: asked again by the next round"),
+        (MIXED, "about images that are not all the same: each is asked about by itself by the next round"),
         (GONE, "answered with a class that is none any more: asked again by the next round"),
     ):
         if count := sum(reason == why for reason in stuck.values()):

@@ -11,18 +11,24 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from al_pipeline.core.labels.annotation import UNSURE, Annotation, choices_of
+from al_pipeline.core.labels.annotation import MIXED, UNSURE, Annotation, choices_of
+from al_pipeline.core.labels.consensus import consensus
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.callbacks import register_backend
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.config import UNSURE_BUTTON, Interface, choice, hotkeys, label_config
+from al_pipeline.labelstudio.config import MIXED_BUTTON, UNSURE_BUTTON, Interface, choice, hotkeys, label_config
 from al_pipeline.labelstudio.guideline import EXAMPLES, guideline
+from al_pipeline.labelstudio.images import publish_together
+from al_pipeline.ledger import Ledger
+from al_pipeline.loop.pull import pull
+from al_pipeline.loop.together import members_for, with_those_beside
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend
 from al_pipeline.web.serve import serving
 from al_pipeline_tests.browser import open_browser
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
+from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 from al_pipeline_tests.web.checkpoints import QUERY, checkpoint, open_ledger, publish_images, save
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.browser]
@@ -213,6 +219,48 @@ def test_whoever_cannot_tell_presses_a_key_too(page: Page, make_project: Callabl
     page.keyboard.press("Control+Enter")
     (event,) = arrived(project, 1)
     assert (event.kind, event.cancelled, choices_of(event.raw)) == ("unsure", False, [UNSURE])
+
+
+def test_a_task_that_shows_nine_is_answered_once_and_split_with_a_key(
+    page: Page, make_project: Callable[..., Project], server: LocalLabelStudio, tmp_path: Path
+) -> None:
+    pool = manifest(pool=18, holdout=0).dropna(subset="sample_id")
+    pool = pool.assign(group=[str(number // 9) for number in range(18)])
+    for number in range(18):
+        Image.new("RGB", (400, 300), (14 * number, 90, 90)).save(tmp_path / f"{number}.png")
+    images = dict(zip(pool["sample_id"], (tmp_path / f"{number}.png" for number in range(18)), strict=True))
+    rows = plan_rows(0, 9)
+    members, ledger = members_for(rows.to_dict("records"), pool, ()), Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    ledger.register(pool)
+    ledger.plan("r0000", rows, members)
+    project, tasks = make_project(mixed=True), []
+    for one, others in members.groupby("sample_id")["member_id"]:
+        shown = {i: str(images[i]) for i in [str(one), *others]}
+        project.image_name, _ = publish_together(shown, server.document_root / "images")
+        tasks += project.payloads([str(one)], shown=len(shown))
+    project.client.import_tasks(project.id, tasks)
+    # All nine are in sight, above the buttons.
+    in_sight = "[...document.images].some(i => i.naturalWidth === 1212 && i.getBoundingClientRect().bottom < 650)"
+    for key, chosen in (("2", MEADOW), ("m", MIXED_BUTTON)):
+        page.goto(project.client.project_url(project.id) + "?labeling=1")
+        page.wait_for_function(in_sight)
+        press_until(page, key, [chosen])
+        page.screenshot(path=tmp_path / f"together-{key}.png")
+        page.keyboard.press("Control+Enter")
+        arrived(project, 1 if key == "2" else 2)
+    pull(ledger, project.client, project.id, source="project")
+    answers = ledger.answers(purpose="query")
+    assert sorted(answers["kind"]) == ["answer", "mixed"]
+    assert answers.set_index("kind").loc["mixed", "value"] == MIXED
+    labels = with_those_beside(ledger, consensus(answers, class_names=CLASSES).labels, answers, CLASSES)
+    answered = answers.set_index("kind").loc["answer", "sample_id"]
+    first = int(answered, 16)
+    assert labels["sample_id"].tolist() == [*map(sample, range(first, first + 9))]
+    assert set(labels["label"]) == {MEADOW}
+    assert set(ledger.split()["member_id"]) == {*map(sample, range(18))} - set(labels["sample_id"]) - set(
+        rows["sample_id"]
+    )
+    ledger.close()
 
 
 def test_the_guideline_is_shown_before_the_first_task_with_its_examples(

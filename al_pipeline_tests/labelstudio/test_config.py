@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.labels.annotation import UNSURE, choices_of, kind_of
+from al_pipeline.core.labels.annotation import BUTTONS, MIXED, UNSURE, choices_of, kind_of
 from al_pipeline.labelstudio.config import (
     GUESS,
     HOTKEYS,
@@ -18,14 +18,14 @@ from al_pipeline.labelstudio.config import (
     hotkeys,
     instructions,
     label_config,
+    payload,
     shows_guesses,
-    unsure_key,
 )
 
 # Of Label Studio's editor: h pans the image, v is its move tool, u unselects, x deletes in some of its tools.
 LABEL_STUDIOS_OWN = set("huvx")
 names = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=30).filter(
-    lambda name: name.casefold() not in {"unsure", UNSURE}
+    lambda name: name.casefold() not in {"unsure", "not all the same", *BUTTONS}
 )
 
 
@@ -103,25 +103,55 @@ def test_a_guess_has_a_place_of_its_own_which_no_answer_is_read_from() -> None:
 
 
 @given(st.lists(names, min_size=2, max_size=60, unique=True))
-def test_the_unsure_button_takes_no_key_of_a_class_and_is_none(class_names: list[str]) -> None:
-    config = label_config(Interface(class_names, unsure=True))
-    [button] = [c for c in ElementTree.fromstring(config).iter("Choice") if c.get("alias") == UNSURE]
-    assert button.get("hotkey") == unsure_key(class_names)
-    assert button.get("hotkey") not in hotkeys(class_names).values()
+def test_the_buttons_take_no_key_of_a_class_and_are_none(class_names: list[str]) -> None:
+    interface = Interface(class_names, unsure=True, mixed=True)
+    config = label_config(interface)
+    shown = {c.get("alias"): c.get("hotkey") for c in ElementTree.fromstring(config).iter("Choice") if c.get("alias")}
+    assert shown == {stored: key for _, stored, key in interface.buttons()}
+    assert shown.keys() == BUTTONS.keys()
+    keys = [key for key in shown.values() if key is not None]
+    assert len(set(keys)) == len(keys)
+    assert not set(keys) & set(hotkeys(class_names).values())
     assert classes_in(config) == class_names
-    assert differences(config, Interface(class_names, unsure=True)) == []
+    assert differences(config, interface) == []
+    assert len(differences(config, Interface(class_names))) == 2
 
 
-def test_the_unsure_button_is_on_zero_unless_a_class_is() -> None:
-    assert unsure_key(["a", "b"]) == "0"
-    assert unsure_key([str(digit) for digit in range(10)]) == "q"
-    assert unsure_key([f"class {i}" for i in range(len(HOTKEYS))]) is None
+def test_unsure_is_on_zero_and_not_all_the_same_on_m_unless_a_class_is() -> None:
+    def keys(class_names: list[str]) -> dict[str, str | None]:
+        return {stored: key for _, stored, key in Interface(class_names, unsure=True, mixed=True).buttons()}
+
+    assert keys(["a", "b"]) == {UNSURE: "0", MIXED: "m"}
+    assert keys([str(digit) for digit in range(10)]) == {UNSURE: "q", MIXED: "m"}
+    assert keys([f"class {i}" for i in range(len(HOTKEYS))]) == {UNSURE: None, MIXED: None}
 
 
-@pytest.mark.parametrize(("name", "unsure"), [("unsure", True), ("Unsure", True), ("__unsure__", False)])
-def test_a_class_that_cannot_be_told_from_the_button_is_refused(name: str, unsure: bool) -> None:
-    with pytest.raises(InputError, match=rf"{name}.*another name \(AL_CLASSES.*AL_UNSURE_CLASS"):
-        Interface(["a", name], unsure=unsure)
+@pytest.mark.parametrize(
+    ("name", "offered", "setting"),
+    [
+        ("unsure", {"unsure": True}, "AL_UNSURE_CLASS"),
+        ("Unsure", {"unsure": True}, "AL_UNSURE_CLASS"),
+        ("__unsure__", {}, "AL_UNSURE_CLASS"),
+        ("Not all the same", {"mixed": True}, "AL_ASK_GROUPS"),
+        ("__mixed__", {}, "AL_ASK_GROUPS"),
+    ],
+)
+def test_a_class_that_cannot_be_told_from_a_button_is_refused(
+    name: str, offered: dict[str, bool], setting: str
+) -> None:
+    with pytest.raises(InputError, match=rf"{name}.*another name \(AL_CLASSES.*{setting}=false"):
+        Interface(["a", name], **offered)
+
+
+def test_what_a_task_says_about_several_images_is_told_and_how_many_they_are() -> None:
+    row = {"sample_id": "0", "purpose": "query"}
+    assert payload(row | {"shown": 4}, round_key="r0000", image_name="x", prediction=False)["data"]["shows"] == 4
+    for alone in ({}, {"shown": 1}):
+        assert "shows" not in payload(row | alone, round_key="r0000", image_name="x", prediction=False)["data"]
+    said = instructions(Interface(["a", "b"], mixed=True))
+    assert "choose <b>Not all the same</b> – key <code>m</code>" in said
+    assert "Not all the same" not in instructions(Interface(["a", "b"]))
+    assert kind_of({"result": [{"from_name": "label", "value": {"choices": [MIXED]}}]}) == "mixed"
 
 
 def test_without_the_button_a_class_may_be_named_unsure_and_is_a_class() -> None:

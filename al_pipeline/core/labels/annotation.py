@@ -9,12 +9,16 @@ from typing import Any, Literal, get_args
 CHOICES = "label"
 # What is stored for somebody who cannot tell: an answer, and no class. People see a button of another name.
 UNSURE = "__unsure__"
-Kind = Literal["answer", "skip", "skip_choice", "unsure", "empty", "hasty", "guess", "copy", "correction"]
+# What is stored for somebody who sees several classes in a task that shows several images: an answer, and no class.
+MIXED = "__mixed__"
+Kind = Literal["answer", "skip", "skip_choice", "unsure", "mixed", "empty", "hasty", "guess", "copy", "correction"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Only these are votes, if they name a class.
 VOTES: tuple[Kind, ...] = ("answer", "correction")
 # Whoever leaves one of these has dealt with the sample, and has given no label.
-DEALT_WITH: tuple[Kind, ...] = ("skip", "skip_choice", "unsure", "hasty")
+DEALT_WITH: tuple[Kind, ...] = ("skip", "skip_choice", "unsure", "mixed", "hasty")
+# What the buttons that name no class store.
+BUTTONS: dict[str, Kind] = {UNSURE: "unsure", MIXED: "mixed"}
 # Slips of the hand: they take nothing back that the same person has said of the sample elsewhere.
 SLIPS: tuple[Kind, ...] = ("empty", "hasty")
 
@@ -44,10 +48,10 @@ class Annotation:
     deleted : bool
         Whether somebody has taken it back.
     kind : str
-        What it is worth: ``answer``; ``skip``; ``skip_choice``, a skip that carries a choice; ``unsure``; ``empty``,
-        with no choice or several; ``hasty``, given sooner than a person can look; ``guess``, made from a prediction by
-        a click for many tasks; ``copy``, an annotation that was exported and imported again; ``correction``, which
-        replaces whatever was said of the sample before it.
+        What it is worth: ``answer``; ``skip``; ``skip_choice``, a skip that carries a choice; ``unsure``; ``mixed``,
+        of images that are not all of one class; ``empty``, with no choice or several; ``hasty``, given sooner than a
+        person can look; ``guess``, made from a prediction by a click for many tasks; ``copy``, an annotation that was
+        exported and imported again; ``correction``, which replaces whatever was said of the sample before it.
     origin : str or None
         Label Studio's: ``manual``, ``prediction`` (a guess that the person has submitted), ``prediction-changed``.
     parent_prediction, import_id : int or None
@@ -105,4 +109,4 @@ def kind_of(raw: Mapping[str, Any]) -> Kind:
         return "guess"
     if len(chosen) != 1:
         return "empty"
-    return "unsure" if chosen[0] == UNSURE else "answer"
+    return BUTTONS.get(chosen[0], "answer")

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.labels.annotation import UNSURE
+from al_pipeline.core.labels.annotation import BUTTONS
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class ClassSet:
 
     def _refuse_taken(self, *names: str) -> None:
         for name in names:
-            if not name.strip() or name == UNSURE:
+            if not name.strip() or name in BUTTONS:
                 raise InputError(f"{name!r} can be no class: choose a name that says what is seen")
             if name in self.names or names.count(name) > 1:
                 raise InputError(f"{name!r} is a class already: the classes are {_list(self.names)}")

@@ -4,6 +4,7 @@
 # pyright: reportCallIssue=false
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -28,6 +29,7 @@ from al_pipeline.loop.published import publish_again
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.samples import StoredSamples
+from al_pipeline.loop.together import with_those_beside
 from al_pipeline.loop.withdrawals import withdraw_answered, withdraw_copies, withdraw_deleted
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
@@ -162,7 +164,7 @@ def agree_on_labels(
         agreed = found.beside(agreed.only(present.absent))
     if len(agreed.outside):
         context.log.warning("%d answers name no class of %s and are left out", len(agreed.outside), names)
-    return Agreed(agreed, classes)
+    return Agreed(replace(agreed, labels=with_those_beside(deployment.ledger, agreed.labels, answers, names)), classes)
 
 
 @dg.op(
@@ -195,6 +197,7 @@ def freeze_labels(
     metadata = {
         "labels": len(labels),
         **absent(unused, "unused_labels"),
+        "labels_of_members": int(labels["asked_with"].notna().sum()),
         "n_changed": 0 if before is None else len(changed_labels(before, labels)),
         "new_events": new_events,
         "skipped": len(found.skipped),

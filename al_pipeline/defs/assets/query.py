@@ -35,7 +35,8 @@ def draw(
 ) -> pd.DataFrame:
     """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about."""
     number, size = round_number(context.partition_key), deployment.settings.holdout_size
-    drawn, unlabeled = draw_candidates(deployment.ledger, image_pool, round_config, number, size)
+    together = deployment.settings.ask_groups
+    drawn, unlabeled = draw_candidates(deployment.ledger, image_pool, round_config, number, size, together=together)
     context.log.info("%d of %d unlabeled samples drawn", len(drawn), unlabeled)
     return drawn
 
@@ -149,6 +150,7 @@ def query_batch(
         "samples": len(query),
         "holdout_samples": int((batch["purpose"] == "holdout").sum()),
         "reviews": len(batch) - len(new),
+        "shown_beside": len(ledger.members(key)),
         # Chosen while people still answer: by a checkpoint that does not know those answers.
         "prefetched": any(round_number(key) < number for key, _ in ledger.open_tasks()),
         "strategy": ", ".join(query["strategy"].unique()) if len(query) else "none: nothing is left to ask",

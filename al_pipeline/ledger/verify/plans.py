@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from al_pipeline.core.rounds import is_round
-from al_pipeline.ledger.schema import REVIEW, label_snapshots, planned_rounds, planned_tasks, samples
+from al_pipeline.ledger.members import MOST_SHOWN
+from al_pipeline.ledger.queries import live_members
+from al_pipeline.ledger.schema import REVIEW, label_snapshots, planned_rounds, planned_tasks, samples, task_members
 from al_pipeline.ledger.verify.findings import Remark
 
 PURPOSES = ("query", "holdout", REVIEW)
@@ -21,6 +23,7 @@ def plans(connection: sa.Connection) -> Iterator[str]:
     yield from _purposes(connection)
     yield from _task_ids(connection)
     yield from _numbers(connection)
+    yield from _members(connection)
 
 
 def _rounds(connection: sa.Connection) -> Iterator[str]:
@@ -96,3 +99,36 @@ def _numbers(connection: sa.Connection) -> Iterator[str]:
         sa.select(*ranks, sa.func.count()).group_by(*ranks).having(sa.func.count() > 1).order_by(*ranks)
     ):
         yield f"{key}: {count} samples have the rank {rank} of the purpose {purpose}"
+
+
+def _members(connection: sa.Connection) -> Iterator[str]:
+    """Find what no task can show beside its sample: what it may not teach, what is asked about elsewhere."""
+    member, task = task_members.c, planned_tasks.c
+    shown = (member.round, member.sample_id, member.member_id)
+    theirs = sa.and_(task.round == member.round, task.sample_id == member.sample_id)
+    of_query = sa.select(*shown, task.purpose).outerjoin_from(task_members, planned_tasks, theirs)
+    for key, sample, other, purpose in connection.execute(of_query.order_by(*shown)):
+        if purpose != "query" or sample == other:
+            why = "itself" if sample == other else "nothing planned" if purpose is None else f"a {purpose}"
+            yield f"{key}: sample {other} is shown beside {sample}, which is {why}"
+    places = sa.select(member.round, member.sample_id)
+    low, high = sa.func.min(member.place), sa.func.max(member.place)
+    wrong = sa.or_(low < 2, high > MOST_SHOWN, sa.func.count() != sa.func.count(member.place.distinct()))
+    for key, sample in connection.execute(places.group_by(member.round, member.sample_id).having(wrong)):
+        yield f"{key}: what is shown beside sample {sample} has not each a place from 2 to {MOST_SHOWN}"
+    blind = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
+    held = sa.union(blind, sa.select(task.sample_id).where(task.purpose == "holdout"))
+    live = live_members().subquery()
+    standing = sa.select(live.c.round, live.c.sample_id, live.c.member_id).order_by(*live.c)
+    for key, sample, other in connection.execute(standing.where(live.c.member_id.in_(held))):
+        yield f"{key}: sample {other} is shown beside {sample} to be trained on, but is of the holdout"
+    alone = [task.sample_id == live.c.member_id, task.withdrawn_at.is_(None), task.purpose != REVIEW]
+    for key, sample, other, elsewhere in connection.execute(
+        standing.add_columns(task.round).join_from(live, planned_tasks, sa.and_(*alone))
+    ):
+        yield f"{key}: sample {other} is shown beside {sample}, and asked about by itself in {elsewhere}"
+    n = sa.func.count()
+    for other, count in connection.execute(
+        sa.select(live.c.member_id, n).group_by(live.c.member_id).having(n > 1).order_by(live.c.member_id)
+    ):
+        yield f"sample {other} is shown by {count} tasks at once"

@@ -14,7 +14,15 @@ from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.ledger.frames import SNAPSHOT
 from al_pipeline.ledger.queries import frozen
-from al_pipeline.ledger.schema import annotation_events, class_sets, label_snapshots, planned_tasks, samples
+from al_pipeline.ledger.schema import (
+    annotation_events,
+    class_sets,
+    label_snapshots,
+    planned_rounds,
+    planned_tasks,
+    samples,
+    task_members,
+)
 from al_pipeline.ledger.verify.findings import Remark
 from al_pipeline.ledger.verify.replay import Story, Tally, latest, means, stories
 
@@ -39,7 +47,7 @@ def snapshots(connection: sa.Connection) -> Iterator[str]:
     A ledger of before schema 0004 may have trained on what is nobody's answer today. That is frozen, later rounds leave
     it out, and it is a remark.
     """
-    told, holdout = stories(connection), _holdout(connection)
+    told, holdout, shown = stories(connection), _holdout(connection), _shown_beside(connection)
     corrected = {sample for sample, story in told.items() if any(state.kind == "correction" for state in story.states)}
     before: Frozen | None = None
     for snapshot, digest in _snapshots(connection):
@@ -50,12 +58,16 @@ def snapshots(connection: sa.Connection) -> Iterator[str]:
         rows = connection.execute(frozen(key)).all()
         if labels_hash(pd.DataFrame(rows, columns=list(SNAPSHOT))) != digest:
             yield f"{key}: the labels are not those that were frozen: their hash differs"
-        old: list[str] = []
+        old, by_sample = list[str](), {row.sample_id: row for row in rows}
         for row in rows:
             if row.sample_id in holdout:
                 yield f"{key}: sample {row.sample_id} is of the holdout, and was trained on"
             story = told.get(row.sample_id) or Story()
             steps = story.steps(snapshot.created_at)
+            if row.asked_with is not None:
+                if problem := _not_theirs(row, story, snapshot, by_sample, shown):
+                    yield f"{key}: {problem}"
+                continue
             if _is_as_said(row, story.tally(steps, snapshot.classes)):
                 continue
             if problem := _broken(row, story, steps, snapshot.classes):
@@ -90,6 +102,34 @@ def _holdout(connection: sa.Connection) -> set[str]:
     asked_blind = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.purpose == "holdout")
     of_holdout = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
     return set(connection.execute(asked_blind).scalars()) | set(connection.execute(of_holdout).scalars())
+
+
+def _shown_beside(connection: sa.Connection) -> dict[tuple[str, str], datetime]:
+    """Return since when a sample is shown beside another: (sample, member) → the first such plan."""
+    member = task_members.c
+    first = sa.select(member.sample_id, member.member_id, sa.func.min(planned_rounds.c.planned_at))
+    first = first.join_from(task_members, planned_rounds, planned_rounds.c.round == member.round)
+    rows = connection.execute(first.group_by(member.sample_id, member.member_id)).tuples()
+    return {(sample, other): moment for sample, other, moment in rows}
+
+
+def _not_theirs(
+    row: sa.Row, story: Story, snapshot: Frozen, rows: Mapping[str, sa.Row], shown: Mapping[tuple[str, str], datetime]
+) -> str | None:
+    """Return why a label is not that of the sample it was shown beside; None if it is. That one is looked at, too."""
+    sample, other = row.sample_id, row.asked_with
+    text = f"sample {sample} has the label of {other}"
+    asked = rows.get(other)
+    if asked is None or asked.asked_with is not None:
+        return f"{text}, which {'has none' if asked is None else 'was not asked about'}"
+    if tuple(row)[1:-1] != tuple(asked)[1:-1]:
+        return f"{text}, but another label or other votes than that"
+    if (since := shown.get((other, sample))) is None or since > snapshot.created_at:
+        return f"{text}, beside which no task had shown it"
+    steps = range(story.steps(snapshot.earliest), story.steps(snapshot.created_at) + 1)
+    if all(story.tally(step, snapshot.classes).votes for step in steps):
+        return f"{text}, though people had voted on it by itself"
+    return None
 
 
 def _is_as_said(row: sa.Row, tally: Tally) -> bool:
