@@ -152,7 +152,8 @@ def arrange(
             found += [Found(start + name, place.split, place.label, problem) for name, problem in there]
         else:
             left_out[place[0]]["/".join(place[1]) or "."] += len(there)
-    found.sort(key=lambda each: each.path.split("/"))
+    # As by their parts, which would be a million lists: no name holds a NUL.
+    found.sort(key=lambda each: each.path.replace("/", "\0"))
     ordered = {reason: Counter(dict(sorted(places.items()))) for reason, places in sorted(left_out.items())}
     remarks = [*layout.remarks(), *_unread_kinds(sidecars)]
     return Listing(found, ordered, Counter(dict(sorted(sidecars.items()))), remarks, layout.question())
