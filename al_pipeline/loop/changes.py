@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from al_pipeline.core.data.changes import Changes, compare, stamps
-from al_pipeline.core.data.pool import walk
+from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.errors import ALError, InputError
+from al_pipeline.loop.classes import listing_options
 from al_pipeline.loop.deployment import Artifacts
 
 if TYPE_CHECKING:
@@ -62,10 +63,16 @@ def look(settings: "Settings") -> Changes | None:
 
 
 def files_of(settings: "Settings") -> Iterator[tuple[str, str | None]]:
-    """Yield what a scan would look at: paths below the folder of images, and why one is not to be read, if so."""
+    """Yield what a scan would look at: paths below the folder of images, and why one is not to be read, if so.
+
+    Raises
+    ------
+    InputError
+        It holds none.
+    """
     assert settings.images is not None
-    for path, problem in walk(settings.images.resolve(), follow_links=settings.follow_links):
-        yield str(path), problem
+    for each in list_files(settings.images, **listing_options(settings)).files:
+        yield each.path, each.problem
 
 
 def published_folder(settings: "Settings") -> str:

@@ -42,7 +42,7 @@ def test_before_the_first_scan_there_is_nothing_to_compare_with(settings: Settin
     assert look(settings) is None
 
 
-@pytest.mark.parametrize(("gone", "away"), [(12, False), (13, True), (24, True)])
+@pytest.mark.parametrize(("gone", "away"), [(12, False), (13, True), (23, True)])
 def test_an_empty_place_where_a_share_was_is_refused(settings: Settings, gone: int, away: bool) -> None:
     assert settings.images is not None
     remove(settings.images, gone)
@@ -53,6 +53,13 @@ def test_an_empty_place_where_a_share_was_is_refused(settings: Settings, gone: i
         changes = look(settings)
         assert changes is not None
         assert changes.went == gone
+
+
+def test_a_place_without_any_image_is_refused_too(settings: Settings) -> None:
+    assert settings.images is not None
+    remove(settings.images, 24)
+    with pytest.raises(InputError, match="holds no images"):
+        look(settings)
 
 
 def test_files_that_lie_in_other_folders_now_are_not_away(settings: Settings) -> None:

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from al_pipeline.core.data.changes import Changes, compare, stamps
-from al_pipeline.core.data.pool import scan, walk
+from al_pipeline.core.data.folder import list_files
+from al_pipeline.core.data.pool import scan
 
 NAMES = ("cat/a.png", "cat/b.png", "dog/c.png", "dog/grün d.png")
 
@@ -29,8 +30,8 @@ def with_moments(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def look(manifest: pd.DataFrame, root: Path) -> Changes:
-    files = ((str(path), problem) for path, problem in walk(root, follow_links=False))
-    return compare(manifest, root, stamps(root, files))
+    files = list_files(root).files
+    return compare(manifest, root, stamps(root, ((each.path, each.problem) for each in files)))
 
 
 def write_over(path: Path) -> None:
