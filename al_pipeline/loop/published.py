@@ -32,13 +32,14 @@ def publish_again(ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: l
     from al_pipeline.labelstudio.images import publish
 
     usable = manifest[manifest["split"] != "excluded"]
-    served = {Path(entry.name).stem: entry for entry in os.scandir(folder)}
+    asked = {*ledger.planned(columns=("sample_id",))["sample_id"], *ledger.members()["member_id"]}
+    # The examples of the guideline lie there too.
+    served = {i: entry for entry in os.scandir(folder) if (i := Path(entry.name).stem) in asked}
     for i, uri in _written_over(usable, served):
         log.warning("The published image of %s is taken away: %s holds another picture now", i, uri)
         Path(served.pop(i).path).unlink()
     uris = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-    asked = ledger.planned(columns=("sample_id",))["sample_id"].unique()
-    missing = [i for i in asked if i not in served and i in uris]
+    missing = [i for i in sorted(asked) if i not in served and i in uris]
     for i in missing:
         try:
             publish(uris[i], i, folder)

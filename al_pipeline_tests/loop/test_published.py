@@ -69,6 +69,19 @@ def test_what_has_left_the_folder_is_served_on(asked: Asked) -> None:
     assert asked.served() == before
 
 
+def test_an_example_of_the_guideline_stays_under_the_name_of_its_bytes(asked: Asked) -> None:
+    publish(asked.images / "class0" / "2.png", "e" * 32, asked.folder)
+    asked.again()
+    assert "e" * 32 in asked.served()
+
+
+def test_what_is_shown_beside_another_image_is_published_too(asked: Asked) -> None:
+    members = pd.DataFrame({"sample_id": [asked.ids[2]], "member_id": [asked.ids[3]], "place": [1]})
+    asked.ledger.plan("r0001", plan_rows(2).assign(sample_id=asked.ids[2]), members)
+    assert asked.again() == 2
+    assert asked.served().keys() == set(asked.ids.values())
+
+
 def test_an_image_that_was_written_over_shows_no_other_picture(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
     # In place, as `cp` does: the published file is a hard link to it.
     original = asked.images / "class0" / "0.png"
