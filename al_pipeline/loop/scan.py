@@ -173,6 +173,6 @@ def _images(ids: tuple[str, ...]) -> str:
 
 
 def _some(ids: tuple[str, ...], uris: dict[str, str]) -> str:
-    names = [Path(uris[each]).name for each in ids[:NAMED] if each in uris]
+    names = [Path(uri).name for uri in sorted(uris[each] for each in ids if each in uris)[:NAMED]]
     more = ", …" if len(ids) > len(names) else ""
     return f": {', '.join(names)}{more}" if names else ""

@@ -95,7 +95,7 @@ def read_file(path: str, now_ns: int) -> Reading:
         file_id=hashlib.sha256(data).hexdigest()[:32],
         bytes=len(data),
         mtime_ns=status.st_mtime_ns,
-        inode=signed(status.st_ino),
+        inode=_signed(status.st_ino),
         settled=len(data) == status.st_size and abs(now_ns - status.st_mtime_ns) > SETTLED_NS,
     )
     try:
@@ -241,6 +241,12 @@ def read_files(paths: Sequence[str], now_ns: int, *, workers: int) -> Iterator[l
         pool.shutdown(cancel_futures=True)
 
 
-def signed(number: int) -> int:
+def file_stamp(path: str) -> tuple[int, int, int]:
+    """Return size in bytes, time of the last change in ns and inode of a file, as a reading has them."""
+    status = os.stat(path)  # noqa: PTH116 - of 100,000 files
+    return status.st_size, status.st_mtime_ns, _signed(status.st_ino)
+
+
+def _signed(number: int) -> int:
     """Return a number of 64 bits as a signed one, as tables store it."""
     return number - (1 << 64) if number >= 1 << 63 else number
