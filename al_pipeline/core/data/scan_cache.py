@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COLUMNS = tuple(name for name in Reading._fields if name not in {"problem", "settled"})
 # More parts than these become one at the end of a scan, and so does what has many rows of files that are gone.
 MOST_PARTS = 12
+PIECE = 50_000
 VERSION = b"1, " + PIXELS_VERSION.encode()
 
 
@@ -72,7 +73,17 @@ class ScanCache:
 
     def column(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return what the readings in these rows have in one column."""
-        return self._column(name).take(rows).to_pandas().to_numpy()
+        order = np.argsort(rows, kind="stable")
+        ordered, values, first = rows[order], list[npt.NDArray[Any]](), 0
+        # Piece by piece: a whole column and its copy would be most of the memory of a scan.
+        for _, part in self._parts:
+            for batch in part.iter_batches(PIECE, columns=[name]):
+                here = slice(*np.searchsorted(ordered, [first, first + len(batch)]))
+                values.append(batch.column(0).take(ordered[here] - first).to_pandas().to_numpy())
+                first += len(batch)
+        column = np.empty(len(rows), dtype=values[0].dtype if values else object)
+        column[order] = np.concatenate(values) if values else []
+        return column
 
     def add(self, paths: Sequence[str], readings: Sequence[Reading]) -> None:
         """Keep readings; those of files that could not be used, or had just been written, are not kept."""
@@ -81,7 +92,7 @@ class ScanCache:
         kept = [(path, r) for path, r in zip(paths, readings, strict=True) if r.problem is None and r.settled]
         columns: dict[str, Any] = {name: [getattr(r, name) for _, r in kept] for name in COLUMNS}
         if kept:
-            self._write(pa.table({"path": [path for path, _ in kept]} | columns, schema=_schema()))
+            self._write([pa.record_batch({"path": [path for path, _ in kept]} | columns, schema=_schema())])
 
     def tidy(self, found: npt.NDArray[np.int64]) -> None:
         """Make one part of many, of the rows that a scan has found (as `find` has returned them) and of what is newer.
@@ -91,12 +102,9 @@ class ScanCache:
         live = np.unique(found[found >= 0])
         total = sum(part.metadata.num_rows for _, part in self._parts)
         if len(self._parts) > MOST_PARTS or total > 2 * len(live) + 1000:
-            import pyarrow as pa
-
             if len(live):
-                columns = {name: self._column(name).take(live) for name in _schema().names}
                 # Older than what was added since.
-                self._write(pa.table(columns, schema=_schema()), self._parts[0][0].name)
+                self._write(self._pieces(live), self._parts[0][0].name)
             for path, _ in self._parts:
                 path.unlink(missing_ok=True)
 
@@ -128,13 +136,25 @@ class ScanCache:
         chunks = [part.read([name]).column(0) for _, part in self._parts]
         return pa.chunked_array([chunk for column in chunks for chunk in column.chunks], _schema().field(name).type)
 
-    def _write(self, table: "pa.Table", after: str = "") -> None:
+    def _pieces(self, live: npt.NDArray[np.int64]) -> "Iterator[pa.RecordBatch]":
+        """Yield the rows of these numbers, in ascending order."""
+        first = 0
+        for _, part in self._parts:
+            for batch in part.iter_batches(PIECE, columns=_schema().names):
+                yield batch.take(live[slice(*np.searchsorted(live, [first, first + len(batch)]))] - first)
+                first += len(batch)
+
+    def _write(self, pieces: "Iterable[pa.RecordBatch]", after: str = "") -> None:
         import pyarrow.parquet as pq
 
         name = after.removesuffix(".parquet") or f"{time.time_ns():020d}"
         path = self.folder / f"{name}-{uuid.uuid4().hex[:8]}.parquet"
-        with whole_file(path, "What a scan has read") as file:
-            pq.write_table(table, file, use_dictionary=["format"])
+        with (
+            whole_file(path, "What a scan has read") as file,
+            pq.ParquetWriter(file, _schema(), use_dictionary=["format"]) as part,
+        ):
+            for piece in pieces:
+                part.write_batch(piece)
 
 
 def _schema() -> "pa.Schema":
