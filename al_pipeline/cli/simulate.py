@@ -100,8 +100,8 @@ def simulate(
     if not len(select_split(manifest, "holdout")):
         manifest["group"] = assign(manifest, settings.images, settings.group)
         manifest = with_holdout(manifest)
-        count = len(select_split(manifest, "holdout"))
-        say(f"The images bring no test split (holdout/…): {count} are held out, by whole groups ({settings.group})")
+        if count := len(select_split(manifest, "holdout")):
+            say(f"The images bring no test split (holdout/…): {count} are held out, by whole groups ({settings.group})")
     # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -154,7 +154,7 @@ def test_what_cannot_be_simulated_is_told_in_a_sentence(change: tuple[str, ...],
 def test_without_a_test_split_a_quarter_is_held_out() -> None:
     code, told = run(*ARGUMENTS, "--images", "images/pool")
     assert code == 0, told
-    assert "The images bring no test split (holdout/…): 2 are held out, by whole groups (near_duplicates)" in told
+    assert "The images bring no test split (holdout/…): 5 are held out, by whole groups (near_duplicates)" in told
 
 
 def test_no_images_are_asked_for() -> None:

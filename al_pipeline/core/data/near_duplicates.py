@@ -5,6 +5,7 @@ little moved. How alike is alike enough is read off the pictures themselves. Dig
 look alike: there only what is nearly the same counts.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def _random_pairs(n: int, most: int) -> Pairs:
 
 
 def _unit(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), math.prod(values.shape[1:]))
     flat = flat - flat.mean(axis=1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 

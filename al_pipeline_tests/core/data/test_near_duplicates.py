@@ -84,3 +84,8 @@ def test_fewer_than_two_pictures_make_no_pair(n: int) -> None:
     assert len(looks([scene(0)]).pairs()[0]) == 0
     none = Looks(np.zeros(n, np.uint64), np.zeros((n, 256), np.uint8))
     assert len(none.pairs()[0]) == len(none.likeness(np.empty((0, 2), np.int64))) == 0
+
+
+def test_a_few_pictures_that_differ_make_no_pair() -> None:
+    for n in (2, 3, 5):
+        assert len(looks([scene(seed) for seed in range(n)]).pairs()[0]) == 0
