@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import check_output, configure, console, end_on_signals, say
+from al_pipeline.cli.session import Home, check_output, configure, console, end_on_signals, say
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,24 +24,55 @@ def scan(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Folder of images; that of the settings by default.")
     ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Names of the classes, with commas; other folders are no classes.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group", metavar="RULE", help="What belongs together, as the setting `group` has it (AL_GROUP)."
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every file, also those that look as they did at the last scan.")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(PAGE_OPTION, metavar="FILE", help="Write a page with pictures of what is odd.")
     ] = None,
+    home: Home = None,
 ) -> None:
     """Show what a folder of images holds: classes, sizes, look-alikes, what is set aside and why."""
     end_on_signals()
-    settings = configure(None, folder)
+    settings = configure(home, folder, classes=classes, group=group)
     if settings.images is None:
         raise InputError("No folder of images is named: `al scan DIR`, AL_IMAGES, or `images` in al.toml")
     if html is not None:
         check_output(html, PAGE_OPTION)
     from al_pipeline.cli.tables import print_scan
+    from al_pipeline.core.data.folder import list_files
+    from al_pipeline.core.data.groups import assign, check_rule
+    from al_pipeline.core.data.pool import scan_listed
     from al_pipeline.core.data.report import describe
+    from al_pipeline.core.data.scan_cache import ScanCache
+    from al_pipeline.loop.classes import listing_options
 
-    manifest = _read(settings, settings.images)
-    report = describe(manifest, settings.images, rule=settings.group)
+    check_rule(settings.group)
+    options = listing_options(settings)
+    listing = files = list_files(settings.images, **options)
+    if listing.question is not None:
+        # Until it is answered no folder is a class: none can have this name.
+        files = list_files(settings.images, **options | {"classes": ["/"], "known": ()})
+    # Only a home that was named is written to.
+    cache = ScanCache(settings.home / "cache" / "scan") if "home" in settings.model_fields_set else None
+    if full and cache is not None:
+        cache.forget()
+    with reading(kept=cache is not None) as progress:
+        # A folder that is mostly broken is to be looked at all the more.
+        manifest = scan_listed(settings.images, files, max_excluded_share=1, cache=cache, progress=progress)
+    manifest["group"] = assign(manifest, settings.images, settings.group)
+    report = describe(manifest, settings.images, listing, rule=settings.group)
     print_scan(console, report)
-    remarks = [*_remarks(settings, report, manifest)]
+    remarks = [*_remarks(settings, report, manifest, listing.question)]
     for remark in remarks:
         say(f"[yellow]Note:[/yellow] {escape(remark)}")
     if html is not None:
@@ -53,15 +84,7 @@ def scan(
         say(f"The page is {escape(str(html))}")
 
 
-def _read(settings: "Settings", images: Path) -> "pd.DataFrame":
-    from al_pipeline.core.data import pool
-
-    # A folder that is mostly broken is to be looked at all the more.
-    with reading() as progress:
-        return pool.scan(images, max_excluded_share=1, follow_links=settings.follow_links, progress=progress)
-
-
-def _remarks(settings: "Settings", report: "Report", manifest: "pd.DataFrame") -> Iterator[str]:
+def _remarks(settings: "Settings", report: "Report", manifest: "pd.DataFrame", question: str | None) -> Iterator[str]:
     """Yield what `al up` would say of this folder, and refuse it for."""
     from al_pipeline.core.data.pool import class_names
 
@@ -71,6 +94,9 @@ def _remarks(settings: "Settings", report: "Report", manifest: "pd.DataFrame") -
             f"{report.excluded:,} of {len(manifest):,} files are set aside. `al up` refuses the folder if more than "
             f"{settings.max_excluded_share:.0%} cannot be decoded: mend or remove them, or raise AL_MAX_EXCLUDED_SHARE"
         )
+    if question is not None:
+        yield question
+        return
     try:
         class_names(manifest, settings.classes, settings.images)
     except InputError as error:
@@ -78,8 +104,8 @@ def _remarks(settings: "Settings", report: "Report", manifest: "pd.DataFrame") -
 
 
 @contextmanager
-def reading() -> Iterator[Callable[[int, int], None]]:
-    """Show how many files are read, how fast and for how long; say so if Ctrl-C ends it."""
+def reading(*, kept: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show how many files are read, how fast and for how long; say so if Ctrl-C ends it, and whether that is `kept`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     read = total = 0
@@ -98,5 +124,8 @@ def reading() -> Iterator[Callable[[int, int], None]]:
             yield progress
         except KeyboardInterrupt:
             bar.stop()
-            say(f"Ended after {read:,} of {total:,} files. Nothing was written; `al scan` begins anew")
+            then = (
+                "the next scan goes on from there" if kept else "with --home DIR the next scan would go on from there"
+            )
+            say(f"Ended after {read:,} of {total:,} files; {then}")
             raise

@@ -40,7 +40,7 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True)
 
 
-def configure(home: Path | None, images: Path | None = None) -> "Settings":
+def configure(home: Path | None, images: Path | None = None, **others: str | None) -> "Settings":
     """Read the settings, with what the command line says above everything.
 
     Raises
@@ -50,8 +50,8 @@ def configure(home: Path | None, images: Path | None = None) -> "Settings":
     """
     from al_pipeline.settings import load_settings
 
-    given = {"home": home, "images": images}
-    settings = load_settings(**{name: path for name, path in given.items() if path is not None})
+    given = {"home": home, "images": images, **others}
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     if settings.home.exists() and not settings.home.is_dir():
         raise InputError(f"The home {settings.home} is a file: name a folder (--home, AL_HOME)")
     return settings

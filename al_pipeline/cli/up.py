@@ -157,10 +157,14 @@ def start_loop(stack: "Stack", loop: "Loop", changes: "Changes | None" = None) -
 def show_scan(loop: "Loop") -> None:
     """Say what `setup` found in the folder of images."""
     from al_pipeline.cli.tables import print_scan
+    from al_pipeline.core.data.folder import list_files
     from al_pipeline.core.data.report import describe
+    from al_pipeline.loop.classes import listing_options
 
-    if loop.settings.images is not None:
-        print_scan(console, describe(loop.image_pool(), loop.settings.images, rule=loop.settings.group))
+    settings = loop.settings
+    if settings.images is not None:
+        listing = list_files(settings.images, **listing_options(settings))
+        print_scan(console, describe(loop.image_pool(), settings.images, listing, rule=settings.group))
 
 
 def closing_words(stack: "Stack", loop: "Loop") -> None:

@@ -1,6 +1,7 @@
 """`al scan` shows a folder as it is, without a project, and its page is safe whatever files are called."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from typer.testing import CliRunner
 from al_pipeline.cli.app import app
 from al_pipeline.cli.doctor import examine
 from al_pipeline.cli.scan import reading
-from al_pipeline.core.data import pool
 from al_pipeline.settings import load_settings
 
 EVIL = "[red]a|b <script>alert(1)</script> `c` _d_"
@@ -65,12 +65,29 @@ def test_without_classes_it_says_what_is_to_be_set(folder: Path, tmp_path: Path)
     assert "AL_CLASSES=muffin,chihuahua" in output
 
 
+def test_what_only_a_person_can_tell_is_asked_beside_what_was_found(tmp_path: Path) -> None:
+    for i, place in enumerate(("Site_001/CAM1", "Site_001/CAM2", "Site_002/CAM1", "Site_002/@eaDir")):
+        (tmp_path / "trap" / place).mkdir(parents=True)
+        Image.new("RGB", (20, 20 + i)).save(tmp_path / "trap" / place / "1.png")
+    (tmp_path / "trap" / "1.xmp").touch()
+    code, output = run("trap", "--group", "parent")
+    assert code == 0
+    for words in ("no class │ 3 │ 0", "3 groups by parent", "Site_002/@eaDir", ".xmp 1"):
+        assert words in output
+    assert "Note: The folders 'Site_001', 'Site_002' look like sites" in output
+    code, output = run("trap", "--classes", "fox,deer", "--group", "folder")
+    assert code == 0
+    assert "2 groups by folder; 1 of several images, 2 in all, the largest of 2" in output
+    assert "look like sites" not in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["nowhere"], "does not exist"),
         (["empty"], "holds no images"),
         (["broken"], "1 of 1 files in"),
+        (["images", "--group", "("], "no regular expression"),
         ([], "No folder of images is named: `al scan DIR`"),
         (["images", "--html", "images"], "images (--html) is a folder"),
     ],
@@ -113,19 +130,27 @@ def test_the_page_of_many_odd_images_is_small(folder: Path) -> None:
 
 def test_ctrl_c_is_answered_with_how_far_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     def begin() -> None:
-        with reading() as progress:
+        with reading(kept=True) as progress:
             progress(2, 5)
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         begin()
-    assert "Ended after 2 of 5 files" in capsys.readouterr().out
+    assert "Ended after 2 of 5 files; the next scan goes on from there" in capsys.readouterr().out
 
 
-def test_progress_is_told_of_every_file(folder: Path) -> None:
-    said: list[tuple[int, int]] = []
-    pool.scan(folder, progress=lambda done, files: said.append((done, files)))
-    assert said == [(i, 5) for i in range(1, 6)]
+def test_a_home_that_is_named_keeps_what_was_read(folder: Path, tmp_path: Path) -> None:
+    for path in folder.rglob("*.png"):
+        # Not written just now.
+        os.utime(path, (1e9, 1e9))
+    run("images", "--home", "home")
+    kept = tmp_path / "home" / "cache" / "scan"
+    before = {path.name for path in kept.iterdir()}
+    assert before
+    run("images", "--home", "home")
+    assert {path.name for path in kept.iterdir()} == before
+    assert f"5 images in {folder}" in run("images", "--home", "home", "--full")[1]
+    assert {path.name for path in kept.iterdir()}.isdisjoint(before)
 
 
 def test_it_starts_without_what_is_heavy() -> None:

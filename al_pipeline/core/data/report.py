@@ -8,11 +8,12 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
+from al_pipeline.core.data.groups import NEAR_DUPLICATES
+
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.
 SHOWN = 5
 MOST_REASONS = 12
-NEAR_DUPLICATES = "near_duplicates"
 # Begins a reason of `pool.scan`.
 SEVERAL_LABELS = "the same image under the labels"
 
