@@ -194,6 +194,8 @@ class RoundStatus:
         Its tasks: all; those with enough votes; those skipped; those deleted in Label Studio; those that Label Studio
         gives to nobody any more, though too few people have dealt with them: the next round asks again. The last four
         are disjoint.
+    away : int
+        Of the withdrawn, those that nobody was asked about, because their images were away when they were to be shown.
     opened_at : datetime, optional
         When its tasks went to the annotators (aware).
     unlabeled_left : int
@@ -215,6 +217,7 @@ class RoundStatus:
     skipped: int = 0
     withdrawn: int = 0
     again: int = 0
+    away: int = 0
     opened_at: datetime | None = None
     unlabeled_left: int = 0
     labels_total: int = 0
@@ -224,7 +227,8 @@ class RoundStatus:
     def __post_init__(self) -> None:
         if self.run_state not in RUN_STATES:
             raise InputError(f"unknown run state {self.run_state!r}; choose one of {', '.join(RUN_STATES)}")
-        counts = ("attempts", "planned", "labeled", "skipped", "withdrawn", "again", "unlabeled_left", "labels_total")
+        counts = ("attempts", "planned", "labeled", "skipped", "withdrawn", "again", "away")
+        counts += ("unlabeled_left", "labels_total")
         if negative := [name for name in counts if getattr(self, name) < 0]:
             raise InputError(f"{negative[0]} must not be negative: {getattr(self, negative[0])}")
 
@@ -353,6 +357,12 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
         )
     if status.obstacle is not None:
         return Stalled(f"{key}: {status.obstacle}")
+    if not status.open_tasks and status.away == status.planned:
+        # A next round by itself could meet the same images, for ever.
+        return Stalled(
+            f"{key}: the images of all its {status.planned} tasks were gone when they were to be shown; put them back, "
+            f"or launch the job `setup`, and then the job `round` for a new partition {round_key(_number(status) + 1)}"
+        )
     if not status.open_tasks:
         return Stalled(
             f"{key}: all of its {status.planned} tasks are missing in Label Studio; "

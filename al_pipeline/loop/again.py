@@ -1,6 +1,6 @@
 """Samples that are asked about once more, because what people did brought no label, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,7 @@ def again_rows(
     *,
     most: int,
     seed: int,
+    there: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the plan rows of samples that a round has to ask about again: all of the holdout, at most so many others.
 
@@ -137,11 +138,15 @@ def again_rows(
         As of `reasons`.
     most : int
     seed : int
+    there : collection of str, optional
+        Samples whose image is there; by default all. The others wait until it is back, and hold up nobody.
     """
     planned = ledger.planned(columns=("round", "sample_id", "purpose", "withdrawn_at"))
     asked = planned[(planned["purpose"] != REVIEW) & (planned["round"].map(round_number) < number)]
     newest = asked.sort_values("round").drop_duplicates("sample_id", keep="last")
     newest = newest[newest["withdrawn_at"].notna()]
+    if there is not None:
+        newest = newest[newest["sample_id"].isin(list(there))]
     why = reasons(ledger.answers(nobodys=True), newest, class_names, policy, overlap)
     rows = newest[newest["sample_id"].isin([sample for sample, reason in why.items() if reason != SKIPPED])]
     parted = waiting_alone(ledger, number).assign(purpose="query")

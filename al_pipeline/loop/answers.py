@@ -42,9 +42,11 @@ def planned_before(ledger: "Ledger", number: int, *, purpose: str | None = None)
 
 
 def asked_blind(ledger: "Ledger") -> set[str]:
-    """Return the samples that were ever asked about for the holdout."""
-    planned = ledger.planned(columns=PURPOSES)
-    return set(planned.loc[planned["purpose"] == "holdout", "sample_id"])
+    """Return the samples that were ever asked about for the holdout, or will be."""
+    planned = ledger.planned(columns=(*PURPOSES, "pushed_at", "withdrawn_at"))
+    # Whose image was away when it was to be shown was not asked about.
+    never = planned["withdrawn_at"].notna() & planned["pushed_at"].isna()
+    return set(planned.loc[(planned["purpose"] == "holdout") & ~never, "sample_id"])
 
 
 def changed_labels(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
@@ -108,5 +110,6 @@ def holdout_labels(manifest: pd.DataFrame, ledger: "Ledger", classes: ClassSet, 
     known = known[known["label"].isin(classes.names)][["sample_id", "uri", "label"]]
     answered = agreed_labels(ledger, classes, min_votes, purpose="holdout").labels[["sample_id", "label"]]
     uris = manifest.loc[manifest["split"] != "excluded", ["sample_id", "uri"]]
-    drawn = answered[~answered["sample_id"].isin(known["sample_id"])].merge(uris, on="sample_id")
+    # Whose image is gone has a label still, and no place.
+    drawn = answered[~answered["sample_id"].isin(known["sample_id"])].merge(uris, on="sample_id", how="left")
     return pd.concat([known, drawn[["sample_id", "uri", "label"]]]).sort_values("sample_id", ignore_index=True)

@@ -123,15 +123,18 @@ def choose_batch(
     reviews = review_rows(ledger, samples, labeled_pool, classes, config, policy, number, most)
     free = size - len(reviews)
     names, overlap = classes_of(deployment, manifest).names, deployment.settings.overlap
-    again = again_rows(ledger, number, names, policy, overlap, most=free, seed=config.seed)
     held = ledger.held_back()
-    again = [row for row in again if row["sample_id"] in samples.uris and row["sample_id"] not in held]
+    free_to_ask = samples.uris.keys() - held
+    again = again_rows(ledger, number, names, policy, overlap, most=free, seed=config.seed, there=free_to_ask)
+    # Features are stored, so that nobody may have looked at the files: whoever cannot be shown is not asked about.
+    there = set(samples.files.askable([*scores["sample_id"], *(row["sample_id"] for row in again)]).there)
+    again = [row for row in again if row["sample_id"] in there]
     coming = _holdout(ledger, manifest, deployment.settings.holdout_size, config.seed, number)
     if number and _labels_left(ledger, policy, number) < 1:
         coming = {}
     # The images may have changed since candidates were drawn.
     held |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
-    scores = scores[~scores["sample_id"].isin([row["sample_id"] for row in again]) & ~scores["sample_id"].isin(held)]
+    scores = scores[scores["sample_id"].isin(there - held - {row["sample_id"] for row in again})]
     holdout_size, alone = deployment.settings.holdout_size, parted(ledger)
     together = deployment.settings.ask_groups
     unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size) if together else manifest.head(0)

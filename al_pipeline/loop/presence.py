@@ -98,6 +98,25 @@ class Files:
             )
         return Presence([i for i in found.there if i not in wrong], found.absent | wrong)
 
+    def askable(self, sample_ids: Iterable[str]) -> Presence:
+        """Tell who can be asked about: whose file is there, or is published already and needs no original.
+
+        Raises
+        ------
+        ImagesAwayError
+            As of `look`.
+        """
+        from al_pipeline.labelstudio.images import published
+
+        ids = list(sample_ids)
+        if self._deployment is None:
+            return self.look(ids)
+        folder = self._deployment.settings.published_images
+        kept = {i for i in ids if published(i, folder) is not None}
+        found = self.look(ids, readable=kept)
+        absent = {i: why for i, why in found.absent.items() if i not in kept}
+        return Presence([i for i in ids if i not in absent], absent)
+
     def work(
         self, sample_ids: Sequence[str], work: Callable[[list[str]], Result], *, stored: Callable[[], Iterable[str]]
     ) -> tuple[Result, Presence]:

@@ -11,10 +11,10 @@ from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.classes import obstacle
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pull import pull_news
-from al_pipeline.loop.remarks import remarks
+from al_pipeline.loop.remarks import remarks, without_image
 
 # What is read of a round's plan when anything has changed.
-PROGRESS = ("sample_id", "task_id")
+PROGRESS = ("sample_id", "task_id", "withdrawn_at")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class _Progress:
-    """Samples of a round: labeled, skipped, without a task, to be asked again; and what people should know.
+    """Samples of a round: labeled, skipped, without a task, to be asked again, never shown; what people should know.
 
     The obstacle is why their answers would be no labels.
     """
@@ -42,6 +42,7 @@ class _Progress:
     skipped: int = 0
     missing: int = 0
     again: int = 0
+    away: int = 0
     remarks: tuple[str, ...] = ()
     obstacle: str | None = None
 
@@ -70,6 +71,7 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
             skipped=progress.skipped,
             withdrawn=progress.missing,
             again=progress.again,
+            away=progress.away,
             opened_at=ledger.pushed_at(key),
             unlabeled_left=max(0, ledger.count_samples("pool") - ledger.count_asked()),
             obstacle=progress.obstacle,
@@ -91,15 +93,18 @@ def _progress(deployment: Deployment, policy: RoundPolicy, planned: int, key: st
     """Pull what is new, and count in the ledger what people have done with a round, and what is gone."""
     ledger = deployment.ledger
     if not planned:
-        return _Progress(ledger.count_labels(policy.min_votes))
+        gone = ledger.gone()
+        return _Progress(ledger.count_labels(policy.min_votes), remarks=without_image(ledger, gone, policy.min_votes))
     client, project = deployment.label_studio, deployment.project()
     counts = pull_news(ledger, client, project.project_id, source=project.source, min_seconds=policy.min_seconds)
-    classes, event = ledger.class_set(), ledger.newest_event()
+    classes, event, gone = ledger.class_set(), ledger.newest_event(), ledger.gone()
     # Whatever this depends on: while it stays, so does what was counted.
-    seen = (key, project.source, policy, counts.tasks, event, classes and classes.version, planned)
+    seen = (key, project.source, policy, counts.tasks, event, classes and classes.version, planned, frozenset(gone))
     if deployment.counted is None or deployment.counted[0] != seen:
         names = None if classes is None else classes.names
-        deployment.counted = seen, _count(deployment, project.project_id, policy, key, names)
+        counted = _count(deployment, project.project_id, policy, key, names)
+        unused = without_image(ledger, gone, policy.min_votes)
+        deployment.counted = seen, replace(counted, remarks=counted.remarks + unused)
     problem = None if classes is None else obstacle(classes, counts.label_config)
     return replace(deployment.counted[1], obstacle=problem)
 
@@ -122,11 +127,13 @@ def _count(
     # A guess that was made an answer can be deleted: whoever reads the remark does so, or answers.
     again = {sample for sample, why in stuck.items() if why != GUESSED} - known.keys() - missing
     labeled = sum(known[sample] for sample in known.keys() & asked)
+    never = set(planned.loc[planned["withdrawn_at"].notna() & planned["task_id"].isna(), "sample_id"])
     return _Progress(
         labels_total=ledger.count_labels(policy.min_votes),
         labeled=labeled,
         skipped=len(known.keys() & asked) - labeled,
         missing=len(missing),
         again=len(again),
+        away=len(never & missing),
         remarks=remarks(given, key, names, stuck),
     )

@@ -81,18 +81,19 @@ def _published(files: Files, sample_ids: list[str], folder: Path) -> tuple[dict[
     """
     from al_pipeline.labelstudio.images import publish, published
 
-    names = {sample: name for sample in sample_ids if (name := published(sample, folder)) is not None}
-    found = files.look(sample_ids, readable=names)
-    absent = {sample: why for sample, why in found.absent.items() if sample not in names}
+    found, names = files.askable(sample_ids), dict[str, str]()
+    absent = dict(found.absent)
     for sample in found.there:
-        if sample not in names:
-            try:
-                names[sample] = publish(files.uris[sample], sample, folder)
-            except ImageError as error:
-                # It vanished just now; whatever else is wrong, such as a full disk, is no fault of the image.
-                if exists(files.uris[sample]) and files.damage(sample) is None:
-                    raise
-                absent[sample] = str(error)
+        if (name := published(sample, folder)) is not None:
+            names[sample] = name
+            continue
+        try:
+            names[sample] = publish(files.uris[sample], sample, folder)
+        except ImageError as error:
+            # It vanished just now; whatever else is wrong, such as a full disk, is no fault of the image.
+            if exists(files.uris[sample]) and files.damage(sample) is None:
+                raise
+            absent[sample] = str(error)
     return names, absent
 
 

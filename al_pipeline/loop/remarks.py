@@ -1,11 +1,16 @@
 """What people did in Label Studio that does not count as they may think: a sentence each, with the remedy."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from al_pipeline.core.labels.annotation import VOTES, is_unknown
 from al_pipeline.loop.again import EMPTY, GONE, MIXED, TWICE
+
+if TYPE_CHECKING:
+    from al_pipeline.ledger import Ledger
+    from al_pipeline.ledger.pictures import Gone
 
 # Names in one sentence.
 SHOWN = 3
@@ -84,6 +89,28 @@ def remarks(
             f"{_tasks(changed)}, and delete an answer to have it asked again"
         )
     return tuple(said)
+
+
+def without_image(ledger: "Ledger", gone: Mapping[str, "Gone"], min_votes: int) -> tuple[str, ...]:
+    """Return which labels are unused because a scan has not found their images, in a sentence; none if none are.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    gone : mapping
+        `Ledger.gone()`.
+    min_votes : int
+        Votes of a label.
+    """
+    if not gone:
+        return ()
+    labels = set(ledger.current_labels(min_votes)["sample_id"])
+    places = sorted(each.uri for sample, each in gone.items() if sample in labels)
+    if not places:
+        return ()
+    many = f"{len(places)} labels are unused because their images are gone"
+    what = "1 label is unused because its image is gone" if len(places) == 1 else many
+    return (f"{what}: {_list(places)}; put back what should count, and launch `setup`",)
 
 
 def _changed_soon(answers: pd.DataFrame) -> pd.DataFrame:

@@ -61,6 +61,7 @@ BASE = RoundStatus(
         (replace(BASE, labeled=15, withdrawn=4), {}, Wait, "15 of 16 answered, 4 withdrawn, 1 to go"),
         (replace(BASE, labeled=16, withdrawn=4), {}, Open, "16 of 16 answered, 4 withdrawn"),
         (replace(BASE, withdrawn=20), {}, Stalled, "all of its 20 tasks are missing in Label Studio"),
+        (replace(BASE, withdrawn=20, away=20), {}, Stalled, "the images of all its 20 tasks were gone"),
         # a part is enough
         (replace(BASE, labeled=13), {"min_fraction": 0.7}, Wait, "13 of 20 answered, 1 to go"),
         (replace(BASE, labeled=14), {"min_fraction": 0.7}, Open, "14 of 20 answered"),

@@ -7,6 +7,7 @@ from al_pipeline.core.data.groups import torn_groups
 from al_pipeline.core.data.report import describe
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
+from al_pipeline.defs.metadata import absent
 from al_pipeline.defs.pool_metadata import pool_metadata
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import StoredSamples
@@ -54,12 +55,15 @@ def embeddings(
 ) -> dg.MaterializeResult:
     """Features of every sample from the network's starting weights; only samples not seen before are computed."""
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
-    computed = samples.complete(list(samples.uris))
+    computed, found = samples.using(list(samples.uris), samples.complete)
+    if found.absent:
+        context.log.warning(found.sentence("samples have no features,"))
     return dg.MaterializeResult(
         metadata={
-            "samples": len(samples.uris),
+            "samples": len(found.there),
             "computed": computed,
-            "reused": len(samples.uris) - computed,
+            "reused": len(found.there) - computed,
+            **absent(found, "samples_without_image"),
             "weights": f"{training.weights} ({samples.start.info.backbone_hash[:16]})",
             "store": dg.MetadataValue.path(str(samples.store.folder)),
         }
