@@ -254,13 +254,13 @@ class Views:
     def count_asked(self) -> int:
         """Return how many samples that are there are not asked about again.
 
-        They have a task, answered or not, or are shown by one beside its own, or are held back because they belong to a
-        group of the holdout.
+        They have a task, answered or not, are shown by one, or are held back because they belong to a group of the
+        holdout.
         """
-        task, one, shown = planned_tasks.c, samples.c, queries.live_members().subquery()
+        task, one = planned_tasks.c, samples.c
         tasks = sa.select(task.sample_id).where(task.withdrawn_at.is_(None))
-        beside = sa.select(shown.c.member_id)
-        settled = one.sample_id.in_(tasks) | one.sample_id.in_(beside) | one.sample_id.in_(queries.held_back())
+        shown = sa.select(queries.live_members().subquery().c.member_id)
+        settled = sa.or_(*(one.sample_id.in_(each) for each in (tasks, shown, queries.held_back())))
         return self._rows(sa.select(sa.func.count()).where(one.gone_since.is_(None), settled))[0][0]
 
     def held_back(self) -> set[str]:

@@ -35,8 +35,7 @@ def draw_candidates(
 ) -> tuple[pd.DataFrame, int]:
     """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about.
 
-    Nothing is drawn that belongs to a group of the holdout, and of samples that are asked about together one is drawn
-    from.
+    Nothing is drawn that belongs to a group of the holdout, and of samples that are asked about together one.
 
     Returns
     -------
@@ -129,14 +128,14 @@ def choose_batch(
     # Features are stored, so that nobody may have looked at the files: whoever cannot be shown is not asked about.
     there = set(samples.files.askable([*scores["sample_id"], *(row["sample_id"] for row in again)]).there)
     again = [row for row in again if row["sample_id"] in there]
-    coming = _holdout(ledger, manifest, deployment.settings.holdout_size, config.seed, number)
+    holdout_size, together = deployment.settings.holdout_size, deployment.settings.ask_groups
+    coming = _holdout(ledger, manifest, holdout_size, config.seed, number)
     if number and _labels_left(ledger, policy, number) < 1:
         coming = {}
     # The images may have changed since candidates were drawn.
     held |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
     scores = scores[scores["sample_id"].isin(there - held - {row["sample_id"] for row in again})]
-    holdout_size, alone = deployment.settings.holdout_size, parted(ledger)
-    together = deployment.settings.ask_groups
+    alone = parted(ledger)
     unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size) if together else manifest.head(0)
     groups = dict(zip(unlabeled["sample_id"], asking_groups(unlabeled, alone), strict=True))
     # What is asked again brings its group along.
@@ -287,6 +286,7 @@ def _holdout(ledger: "Ledger", manifest: pd.DataFrame, size: int, seed: int, num
     rate, since = float(first["propensity"].max()), first["planned_at"].min()
     arrived = {sample: seen for sample, seen in ledger.first_seen().items() if seen > since}
     asked = set(ledger.planned(columns=("sample_id",))["sample_id"]) | ledger.imported()
+    asked |= set(ledger.members()["member_id"])
     drawn = grow_holdout(_groups(ledger, manifest), arrived, asked, rate=rate, size=size, seed=seed)
     return {sample: share for sample, share in drawn.items() if sample in pool}
 

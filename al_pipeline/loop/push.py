@@ -71,7 +71,7 @@ def prepare(
         # Nobody can be asked about them: they return to the pool, and are asked about when their images are back.
         deployment.ledger.withdraw(key, absent, datetime.now(UTC))
     batch = batch[batch["sample_id"].isin(list(names))].reset_index(drop=True)
-    return with_pictures(deployment, key, batch.assign(image=batch["sample_id"].map(names)), files.uris)
+    return with_pictures(deployment, key, batch.assign(image=batch["sample_id"].map(names)), files)
 
 
 def _published(files: Files, sample_ids: list[str], folder: Path) -> tuple[dict[str, str], dict[str, str]]:

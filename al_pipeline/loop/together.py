@@ -1,6 +1,6 @@
 """Images that look alike are one question: which are asked about together, what people see, whose the answer is."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from al_pipeline.ledger.schema import REVIEW
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
     from al_pipeline.loop.deployment import Deployment
+    from al_pipeline.loop.presence import Files
 
 SHOWN = ("sample_id", "member_id", "place")
 # Bits of a perceptual hash: of no picture, or of one that is like no other.
@@ -119,7 +120,7 @@ def cannot_return(ledger: "Ledger", key: str) -> set[str]:
     return {*taken, *split.loc[split["round"] == key, "sample_id"]} | beside
 
 
-def with_pictures(deployment: "Deployment", key: str, batch: pd.DataFrame, uris: Mapping[str, str]) -> pd.DataFrame:
+def with_pictures(deployment: "Deployment", key: str, batch: pd.DataFrame, files: "Files") -> pd.DataFrame:
     """Put the pictures of tasks that show several images where Label Studio can serve them.
 
     A member whose image is gone leaves its task, if nobody has answered that: an answer is for what was seen.
@@ -131,8 +132,8 @@ def with_pictures(deployment: "Deployment", key: str, batch: pd.DataFrame, uris:
         The round.
     batch : DataFrame
         Rows of its plan, with ``image``: the name of the published file of each sample by itself.
-    uris : mapping
-        Where each sample's image is.
+    files : Files
+        Where each sample's image is, if it is there.
 
     Returns
     -------
@@ -144,10 +145,13 @@ def with_pictures(deployment: "Deployment", key: str, batch: pd.DataFrame, uris:
     ledger, folder = deployment.ledger, deployment.settings.published_images
     members, unanswered = ledger.members(key), {sample for at, sample in ledger.open_tasks() if at == key}
     images = dict(zip(batch["sample_id"], batch["image"], strict=True))
-    shown = dict.fromkeys(images, 1)
-    for sample, others in members[members["sample_id"].isin(list(images))].groupby("sample_id")["member_id"]:
+    members = members[members["sample_id"].isin(list(images))]
+    there, shown = set(files.look(members["member_id"]).there), dict.fromkeys(images, 1)
+    for sample, others in members.groupby("sample_id")["member_id"]:
         one, left = str(sample), list[str]()
-        places = {one: str(folder / images[one])} | {other: uris.get(other) for other in others}
+        places = {one: str(folder / images[one])} | {
+            other: files.uris[other] if other in there else None for other in others
+        }
         images[one], left = publish_together(places, folder)
         shown[one] += len(others) - len(left)
         if left and one in unanswered:
