@@ -28,6 +28,7 @@ from al_pipeline.loop.answers import planned_before
 from al_pipeline.loop.choose import choose_batch, draw_candidates
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.identity import ensure_owned
+from al_pipeline.loop.presence import Files
 from al_pipeline.loop.progress import pushed
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
@@ -48,6 +49,7 @@ def pool(*groups: str, phash: dict[int, int] | None = None) -> pd.DataFrame:
             "sample_id": [sample(number) for number in range(len(groups))],
             "uri": [f"/images/{number:03}.png" for number in range(len(groups))],
             "split": "pool",
+            "reason": None,
             "label": None,
             "group": [None if name == "-" else name for name in groups],
             "phash": [f"{known.get(number, 0):016x}" for number in range(len(groups))],
@@ -152,8 +154,9 @@ class Loop:
         scores = drawn.assign(
             probabilities=[np.full(2, 0.5)] * len(drawn), certainty=0.0, predicted="cat", predicted_probability=0.5
         ).assign(checkpoint="0" * 16, trained=False)
-        samples = SimpleNamespace(uris=dict(zip(self.images["sample_id"], self.images["uri"], strict=True)))
-        untrained = SimpleNamespace(info=SimpleNamespace(trained=False))
+        files = Files(self.images)
+        samples = SimpleNamespace(uris=files.uris, files=files)
+        untrained = SimpleNamespace(info=SimpleNamespace(trained=False, weights="none", class_names=CLASSES))
         of_it, by = cast("Any", samples), cast("Any", untrained)
         plan = choose_batch(self.deployment, of_it, self.images, frozen, by, scores, config, POLICY, self.number)
         self.push(key)
