@@ -201,6 +201,17 @@ def doubled(ledger: Ledger) -> None:
     ledger.append([answer(12, 2, "cat", 4)], moment(9), source="http://localhost:8080 project 1")
 
 
+def test_a_copy_of_a_copy_has_the_author_of_the_first(ledger: Ledger, made: str) -> None:
+    def copy(number: int, of: int) -> Annotation:
+        made = answer(number, 8, "cat", 7, annotator=unknown_author(3), kind="copy", import_id=of)
+        return replace(made, raw=made.raw | {"import_id": of})
+
+    # Label Studio has lost annotation 3 itself before it was pulled.
+    ledger.append([copy(22, 3), copy(23, 22), copy(24, 9)], moment(8))
+    problems = verify(made).problems
+    assert problems == ["annotation 24 of label_studio has the author of another: unknown author of annotation 3"]
+
+
 def test_a_server_under_two_names_is_a_remark_until_its_project_is_known(ledger: Ledger, made: str) -> None:
     doubled(ledger)
     report = verify(made)

@@ -58,7 +58,11 @@ def _changed(connection: sa.Connection) -> Iterator[str]:
             yield f"annotation {annotation} of {source} is by {of_people} people, one after the other"
     own, origin = (sa.literal(NOBODY) + sa.cast(number, sa.Text) for number in (event.annotation_id, event.import_id))
     taken = sa.select(event.source, event.annotation_id, event.annotator).where(event.annotator.startswith(NOBODY))
-    taken = taken.where(event.annotator != own, origin.is_distinct_from(event.annotator))
+    # A copy has the author of what it is a copy of, and that may be a copy itself.
+    original = annotation_events.alias("original").c
+    of_original = sa.exists().where(original.annotation_id == event.import_id, original.annotator == event.annotator)
+    of_original = of_original.where(original.sample_id == event.sample_id).correlate(annotation_events)
+    taken = taken.where(event.annotator != own, origin.is_distinct_from(event.annotator), ~of_original)
     for source, annotation, who in connection.execute(taken):
         yield f"annotation {annotation} of {source} has the author of another: {who}"
     nameless = sa.select(event.source, sa.func.count(event.annotation_id.distinct())).group_by(event.source)
