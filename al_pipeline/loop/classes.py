@@ -321,8 +321,10 @@ def listing_options(settings: "Settings") -> dict[str, Any]:
 
     No ledger is made for it.
     """
-    ledger = _kept(settings)
-    found = None if ledger is None else ledger.class_set()
+    found, ledger = None, _kept(settings)
+    if ledger is not None:
+        found = ledger.class_set()
+        ledger.close()
     known = () if found is None else (*found.names, *found.became)
     return {"follow_links": settings.follow_links, "classes": settings.classes, "known": known}
 
