@@ -96,7 +96,7 @@ class Pictures(Views):
             gone=tuple(sorted(lost)),
             back=tuple(row["sample_id"] for row in known if before[row["sample_id"]].gone_since is not None),
             moved=tuple(row["sample_id"] for row in known if before[row["sample_id"]].uri != row["uri"]),
-            changed=tuple(sorted({row["sample_id"] for row in added})),
+            changed=tuple(sorted({str(row["sample_id"]) for row in added})),
         )
 
     def known_pictures(self) -> KnownPictures:

@@ -155,7 +155,7 @@ def obstacle(classes: ClassSet, config: str | None) -> str | None:
     from al_pipeline.labelstudio.config import Interface, buttons_in, classes_in, differences
 
     # Whether there are buttons that name no class matters to nothing that is said otherwise.
-    if config is None or not (found := differences(config, Interface(classes.names, **buttons_in(config)))):
+    if config is None or not (found := differences(config, Interface(classes.names, "", **buttons_in(config)))):
         return None
     shown = classes_in(config)
     missing = [name for name in classes.names if name not in shown]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 # Files of which some share may be away before that is taken for a disk that is: of fewer it says nothing.
 FEW = 10
+# Why a label is not trained on although its image is there.
+MATE = "it belongs to a group of the holdout (AL_GROUP): whoever has seen it knows what is tested with"
 NEVER_SCANNED = "no scan has found it in the folder of images"
 DELETED = "its file is gone"
 REPLACED = "its file is another picture by now"

@@ -106,7 +106,7 @@ def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, 
 
     planned = deployment.ledger.planned()
     holdout = set(planned.loc[planned["purpose"] == "holdout", "sample_id"])
-    pool = set(select_split(manifest, "pool")["sample_id"]) - holdout
+    pool = set(select_split(manifest, "pool")["sample_id"]) - holdout - deployment.ledger.held_back()
     given = deployment.ledger.imported() & pool
     # A sample that was withdrawn may be asked about again: it counts where it came first.
     query = planned[(planned["purpose"] == "query") & planned["sample_id"].isin(pool - given)]

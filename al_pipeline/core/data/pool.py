@@ -155,13 +155,14 @@ def _read(
     rows = np.full(n, -1) if cache is None else _find(cache, paths, uris, problems)
     readable = np.array([problem is None for problem in problems])
     wanted = np.flatnonzero(readable & (rows < 0))
-    names = [paths[row] for row in wanted.tolist()]
+    rows_wanted: list[int] = wanted.tolist()
+    names = [paths[row] for row in rows_wanted]
     done, readings = n - len(wanted), list[Reading]()
     if progress is not None:
         progress(done, n)
     kept, when = 0, time.monotonic()
     try:
-        for some in read_files([uris[row] for row in wanted.tolist()], now, workers=workers):
+        for some in read_files([uris[row] for row in rows_wanted], now, workers=workers):
             readings += some
             if progress is not None:
                 progress(done + len(readings), n)

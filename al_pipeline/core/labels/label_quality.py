@@ -127,7 +127,7 @@ def weigh_annotators(
         return agreed
     head = fit_head(inputs[: len(labeled)], targets, len(class_names), seed=seed)
     together = np.concatenate([probabilities, head.probabilities(inputs[len(labeled) :])])
-    judged = np.isfinite(together).all(axis=1)
+    judged: npt.NDArray[np.bool_] = np.asarray(np.isfinite(together).all(axis=1))
     together, known = together[judged], [sample for sample, so in zip(known, judged, strict=True) if so]
     counts = counts[known]
     if not (counts > 1).any():

@@ -16,7 +16,7 @@ from al_pipeline.defs.metadata import absent, picture
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.presence import Presence
+from al_pipeline.loop.presence import MATE, Presence
 from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def checkpoint(
     number = round_number(context.partition_key)
     names = classes_of_round(deployment, image_pool, context.partition_key).names
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
-    labels = labeled_pool.set_index("sample_id")["label"]
-    others = [] if training.semi_supervised == "none" else sorted(set(samples.pool) - set(labels.index))
+    held_back = deployment.ledger.held_back() & set(labeled_pool["sample_id"])
+    labels = labeled_pool[~labeled_pool["sample_id"].isin(held_back)].set_index("sample_id")["label"]
+    others = [] if training.semi_supervised == "none" else sorted(set(samples.pool) - set(labels.index) - held_back)
 
     def learned(there: list[str]) -> "TrainingResult":
         ids = [sample for sample in there if sample in labels.index]
@@ -82,7 +83,10 @@ def checkpoint(
     by_features = training.resolve_mode(int(labels.value_counts().min() if len(labels) else 0), device().type) == "head"
     result, found = samples.using([*labels.index, *others], learned, by_features=by_features)
     seen = sorted(set(labels[[sample for sample in found.there if sample in labels.index]]))
-    unused = Presence(absent={sample: why for sample, why in found.absent.items() if sample in labels.index})
+    away = {sample: why for sample, why in found.absent.items() if sample in labels.index}
+    unused = Presence(
+        absent=away | {sample: f"{samples.uris.get(sample, sample)}: {MATE}" for sample in sorted(held_back)}
+    )
     if len(seen) < 2:
         context.log.info("%d classes are labeled: the network stays untrained in this round", len(seen))
     if unused.absent:
