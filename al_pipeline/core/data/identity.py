@@ -39,19 +39,20 @@ def name_samples(
         An earlier manifest: ``sample_id, uri, split, width, height, phash``.
     """
     files: list[str | None] = manifest["file_id"].tolist()
-    seen: list[str | None] = manifest["pixels"].tolist()
-    by_bytes = {} if known is None else known.files
-    named = [None if file is None else by_bytes.get(file) for file in files]
+    by_bytes: Mapping[str, str] = {} if known is None else known.files
+    by_pixels: Mapping[str, str] = {} if known is None else known.pixels
+    named: list[str | None] = [None if file is None else by_bytes.get(file) for file in files]
+    looks: list[str | None] = manifest["pixels"].tolist()
     of_pixels: dict[str, str] = {}
-    for name, pixels in zip(named, seen, strict=True):
+    for name, pixels in zip(named, looks, strict=True):
         if name is not None and pixels is not None:
             of_pixels.setdefault(pixels, name)
     turned = {} if known is None or before is None else _turned(manifest, named, before)
-    for row, pixels in enumerate(seen):
+    for row, pixels in enumerate(looks):
         if named[row] is not None:
             continue
-        name = known.pixels.get(pixels) if known is not None and pixels is not None else None
-        name = name or of_pixels.get(pixels) or turned.get(row) or files[row]
+        name = None if pixels is None else by_pixels.get(pixels) or of_pixels.get(pixels)
+        name = name or turned.get(row) or files[row]
         if pixels is not None and name is not None:
             name = of_pixels.setdefault(pixels, name)
         named[row] = name
