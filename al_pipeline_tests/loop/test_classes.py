@@ -12,12 +12,14 @@ from PIL import Image
 
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.labels.class_set import ClassSet
+from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.labelstudio.config import Interface, label_config
 from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioUnavailableError
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.schema import IMPORTED
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.answers import changed_labels, holdout_labels
+from al_pipeline.loop.choose import fewer_than_asked
 from al_pipeline.loop.classes import (
     bring_up,
     change,
@@ -431,6 +433,42 @@ def test_rounds_are_compared_where_former_classes_add_up(tmp_path: Path) -> None
     assert found is not None
     assert found.accuracy is None
     assert "whose classes were cat, dog, fish, not carp, cat, dog, eel" in str(found.note)
+
+
+def test_rounds_are_compared_by_what_their_thresholds_said(tmp_path: Path) -> None:
+    names = ["cat", "dog"]
+    kept, pets = HoldoutPredictions(tmp_path), ClassSet(("dog", "tabby"), {"cat": "tabby"})
+    holdout = pd.DataFrame({"sample_id": [sample(0), sample(1)], "label": ["dog", "tabby"]})
+    kept.write("r0000", holdout, np.array([[0.7, 0.3], [0.9, 0.1]]), names, (0.8, 0.2))
+    assert kept.said("r0000", names).tolist() == [1, 0]
+    read = kept.read("r0000", names)
+    assert read is not None
+    assert read.columns.tolist() == names
+    # Before: both right; now the first by its threshold alone.
+    now = np.array([[0.3, 0.7], [0.6, 0.4]])
+    plain, moved = (kept.compare_with_previous("r0001", holdout, now, pets, by) for by in ((), (0.2, 0.8)))
+    assert plain is not None
+    assert moved is not None
+    values = [found.accuracy and found.accuracy.value for found in (plain, moved)]
+    assert values == [-1, -0.5]
+    kept.write("r0000", holdout, np.array([[0.7, 0.3], [0.9, 0.1]]), names)
+    assert kept.said("r0000", names).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "candidates", "weights", "why"),
+    [
+        (8, 80, "x.pt", None),
+        (2, 80, "x.pt", "6 fewer than asked: dedup 0.95 passed over the other candidates"),
+        (5, 5, "x.pt", "3 fewer than asked: no other sample of the pool is unlabeled"),
+        (2, 80, "none", "6 fewer than asked: the policy allows no more labels"),
+    ],
+)
+def test_a_batch_that_is_smaller_than_asked_says_why(
+    chosen: int, candidates: int, weights: str, why: str | None
+) -> None:
+    found = fewer_than_asked(chosen, candidates, RoundSettings(dedup=0.95), weights)
+    assert found is None if why is None else str(found).startswith(why)
 
 
 def test_translated_columns_keep_what_is_none() -> None:

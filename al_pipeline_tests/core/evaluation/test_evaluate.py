@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.evaluate import CURVE_POINTS, NO_LABELS, evaluate
+from al_pipeline.core.evaluation.evaluate import CURVE_POINTS, NO_LABELS, evaluate, overlooked
 from al_pipeline.core.evaluation.metrics import stored_scores
 
 TWO = ["muffin", "dark horse"]
@@ -196,3 +196,27 @@ def test_a_metric_that_an_earlier_version_did_not_store_is_unknown() -> None:
     n, scores = stored_scores(stored)
     assert (n, scores["roc_auc"]) == (2, None)
     assert scores["accuracy"] == pytest.approx((1, *wilson(2, 2)), abs=1e-6)
+
+
+def test_thresholds_decide_what_is_said_and_leave_probabilities_alone() -> None:
+    p, labels = draw(3, 200, TWO)
+    plain, moved = evaluate(p, labels, TWO), evaluate(p, labels, TWO, thresholds=(0.8, 0.2))
+    said = p[:, 1] > 0.2
+    assert moved.per_class[1].recall == pytest.approx(said[np.array(labels) == TWO[1]].mean())
+    assert moved.accuracy != plain.accuracy
+    assert (moved.roc_auc, moved.ece, moved.calibration) == (plain.roc_auc, plain.ece, plain.calibration)
+
+
+def test_a_class_that_is_found_far_less_often_than_its_ranking_allows_is_named() -> None:
+    """Ten rare samples, all ranked above the others and none called by its name."""
+    rare = np.r_[np.zeros(190), np.ones(10)]
+    p = 0.01 + 0.2 * rare + np.linspace(0, 0.01, 200)
+    labels = [TWO[int(i)] for i in rare]
+    missed = overlooked(evaluate(np.c_[1 - p, p], labels, TWO))
+    assert missed is not None
+    assert (missed.name, missed.recall, missed.reachable) == (TWO[1], 0, 1)
+    assert overlooked(evaluate(np.c_[1 - p, p], labels, TWO, thresholds=(0.9, 0.1))) is None
+    # A ranking that is chance promises nothing, nor do four samples.
+    assert overlooked(evaluate(np.c_[1 - p, p], labels[::-1], TWO)) is None
+    assert overlooked(evaluate(np.c_[1 - p, p][:194], labels[:194], TWO)) is None
+    assert overlooked(evaluate([], [], TWO)) is None

@@ -1,5 +1,6 @@
 """Networks are built from a seed, and a checkpoint is one file that is whole, ours and unchanged, or an error."""
 
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 import torchvision
 
 from al_pipeline.core.errors import CheckpointError, InputError
-from al_pipeline.core.learning.checkpoint import Checkpoint, build, read_info, state_hash
+from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, build, read_info, state_hash
 from al_pipeline.core.learning.train import TrainingOptions, untrained
 
 NAMES = ("grüner Wald", "dark horse", "寿司")
@@ -189,6 +190,13 @@ def test_a_checkpoint_survives_the_disk(checkpoint: Checkpoint, saved: Path) -> 
     x = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(loaded.model()(x), checkpoint.model()(x))
+
+
+def test_thresholds_are_kept_and_checkpoints_of_earlier_versions_have_none(checkpoint: Checkpoint) -> None:
+    info = replace(checkpoint.info, thresholds=(0.9, 0.1))
+    assert CheckpointInfo.from_json(info.to_json()) == info
+    earlier = {name: value for name, value in json.loads(info.to_json()).items() if name != "thresholds"}
+    assert CheckpointInfo.from_json(json.dumps(earlier)).thresholds == ()
 
 
 def test_the_hash_follows_every_value_name_and_shape() -> None:

@@ -13,12 +13,13 @@ import torch
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.augment import augmented, strong, weak
-from al_pipeline.core.learning.calibration import fit_temperature
+from al_pipeline.core.learning.calibration import fit_temperature, softmax
 from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build, normalize
 from al_pipeline.core.learning.finetune import Examples, compute_precision, finetune, validation_split
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict, predict_features
 from al_pipeline.core.learning.threads import computing_on
+from al_pipeline.core.learning.thresholds import fit_thresholds
 from al_pipeline.core.learning.train import TrainingResult, Unlabeled, train, untrained
 from al_pipeline_tests.core.data.pictures import draw
 
@@ -145,6 +146,24 @@ def test_the_temperature_is_fitted_to_predictions_as_they_are_made() -> None:
         seen = [model.eval()(normalize(images, MEAN, STD)).numpy() for images in (pixels[held], pixels[held].flip(2))]
     assert result.temperature == pytest.approx(fit_temperature((seen[0] + seen[1]) / 2, targets[held]), rel=1e-3)
     assert result.temperature != pytest.approx(fit_temperature(seen[0], targets[held]), rel=1e-3)
+
+
+def test_thresholds_are_fitted_on_the_validation_share_where_classes_are_weighed() -> None:
+    rng = np.random.default_rng(5)
+    targets = np.r_[np.zeros(66, np.int64), np.ones(6, np.int64)]
+    pixels = torch.from_numpy(rng.integers(0, 256, (72, 16, 16, 3), dtype=np.uint8))
+    found = {}
+    for word in ("auto", "false"):
+        options = QUICK.but(epochs=1, validation=0.5, class_weights=word)
+        model, labeled = build("resnet18", 2, seed=1), Examples(pixels, torch.from_numpy(targets))
+        result = finetune(model, labeled, options, np.random.default_rng(7), place=torch.device("cpu"))
+        _, held = validation_split(targets, 0.5, np.random.default_rng(7))
+        with torch.inference_mode():
+            logits = model.eval()(normalize(pixels[held], MEAN, STD)).numpy()
+        found[word] = result.thresholds, fit_thresholds(softmax(logits, result.temperature), targets[held])
+    assert found["auto"][0] == pytest.approx(found["auto"][1])
+    assert found["auto"][0] != ()
+    assert found["false"][0] == ()
 
 
 def test_a_validation_share_never_takes_the_last_label_of_a_class() -> None:

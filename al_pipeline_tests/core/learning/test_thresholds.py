@@ -1,5 +1,7 @@
 """With rare classes a threshold each decides; brute force on two classes judges how they are found."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,5 +104,5 @@ def test_without_a_rare_class_nothing_is_weighed_and_there_are_no_thresholds() -
         ("false", [1000, 3], False),
     ],
 )
-def test_classes_are_weighed_where_they_are_far_apart(value: object, counts: list[int], weighs: bool) -> None:
+def test_classes_are_weighed_where_they_are_far_apart(value: Any, counts: list[int], weighs: bool) -> None:
     assert TrainingOptions(class_weights=value).weighs(counts) is weighs
