@@ -65,6 +65,15 @@ def test_without_classes_it_says_what_is_to_be_set(folder: Path, tmp_path: Path)
     assert "AL_CLASSES=muffin,chihuahua" in output
 
 
+def test_a_test_split_that_tears_groups_is_told(tmp_path: Path) -> None:
+    for i, place in enumerate(("train/cat/a", "train/dog/b", "test/cat/a", "test/dog/c")):
+        (tmp_path / "splits" / place).mkdir(parents=True)
+        Image.new("RGB", (20, 20 + i)).save(tmp_path / "splits" / place / "1.png")
+    code, output = run("splits", "--group", "(a)/")
+    assert code == 0
+    assert "1 of the 2 images in the test split share a group with images of the pool" in output
+
+
 def test_what_only_a_person_can_tell_is_asked_beside_what_was_found(tmp_path: Path) -> None:
     for i, place in enumerate(("Site_001/CAM1", "Site_001/CAM2", "Site_002/CAM1", "Site_002/@eaDir")):
         (tmp_path / "trap" / place).mkdir(parents=True)

@@ -271,9 +271,9 @@ def _set_aside(excluded: pd.DataFrame, root: Path) -> list[SetAside]:
 
 def _kind(reason: str, root: str) -> str:
     """Return a reason without what differs from file to file."""
-    told, other, _ = reason.partition(root)
+    told, other, path = reason.partition(root)
     if other:
-        return f"{told}another file"
+        return f"{told}another file{' in other bytes' * path.endswith(' in other bytes')}"
     if told.startswith(SEVERAL_LABELS):
         return "the same image under several labels: keep it under one"
     # "too large: 9000 × 9000 pixels, the limit is …", "image file is truncated (12 bytes not processed)"

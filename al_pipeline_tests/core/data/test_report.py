@@ -73,12 +73,14 @@ def test_what_is_set_aside_is_counted_by_reason_whatever_differs_from_file_to_fi
         aside("7", "too large: 9000 × 9000 pixels, the limit is 64 megapixels"),
         aside("8", "too large: 9000 × 9001 pixels, the limit is 64 megapixels"),
         aside("9", under),
+        aside("10", f"the same picture as {ROOT}/1 in other bytes"),
     )
     assert [tuple(each) for each in report.set_aside] == [
         ("image file is truncated", 3, "4"),
         ("duplicate of another file", 2, "2"),
         ("too large: the limit is 64 megapixels", 2, "7"),
         ("the same image under several labels: keep it under one", 1, "9"),
+        ("the same picture as another file in other bytes", 1, "10"),
     ]
 
 
