@@ -45,7 +45,8 @@ def make(root: Path, first: int, last: int) -> None:
         path = root / f"class {number % FOLDERS}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((smooth + noise[number % 8]).clip(0, 255).astype(np.uint8)).save(path, quality=QUALITY)
-        os.utime(path, (time.time() - AGE,) * 2)
+        moment = time.time() - AGE
+        os.utime(path, (moment, moment))
 
 
 def bare(root: Path) -> None:
