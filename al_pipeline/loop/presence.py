@@ -5,6 +5,7 @@ it, is gone. Between two scans, and within a round, a file may vanish too: whoev
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 
 from al_pipeline.core.data.images import open_rgb
-from al_pipeline.core.data.pool import content_id
+from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import ALError, ImageError
 
 if TYPE_CHECKING:
@@ -63,9 +64,13 @@ class Files:
     def __init__(self, manifest: pd.DataFrame, deployment: "Deployment | None" = None) -> None:
         usable = manifest["split"] != "excluded"
         self.uris: Mapping[str, str] = _column(manifest[usable], "uri")
-        self._aside = manifest[~usable & manifest["sample_id"].notna()]
+        aside = manifest[~usable]
+        rows = aside.reindex(columns=["sample_id", "uri", "reason"]).to_numpy().tolist()
+        self._aside = {sample: (uri, str(reason)) for sample, uri, reason in rows if isinstance(sample, str)}
+        # Of what could not be read nobody knows which picture it is.
+        self._unread = {uri: str(reason) for sample, uri, reason in rows if not isinstance(sample, str)}
         self._deployment = deployment
-        self._stored = {name: _column(manifest[usable], name) for name in ("bytes", "mtime_ns", "file_id")}
+        self._stored = {name: _column(manifest[usable], name) for name in ("bytes", "mtime_ns", "file_id", "pixels")}
         # Found out while reading.
         self._broken: dict[str, str] = {}
 
@@ -161,9 +166,12 @@ class Files:
             size, mtime = self._stored["bytes"].get(sample), self._stored["mtime_ns"].get(sample)
             if mtime is None or (status.st_size == size and status.st_mtime_ns == mtime):
                 return None
-            # Touched, or copied back: only the bytes tell.
-            same = content_id(path) == self._stored["file_id"].get(sample, sample)
-            return None if same else f"{path}: {REPLACED}; {SCAN}"
+            # Touched, copied back, or with a tag written into it: only the bytes tell, or the pixels.
+            found = read_file(str(path), time.time_ns())
+            same = found.file_id == self._stored["file_id"].get(sample, sample)
+            same = same or (found.pixels is not None and found.pixels == self._stored["pixels"].get(sample))
+            why = REPLACED if found.problem is None else found.problem
+            return None if same else f"{path}: {why}; {SCAN}"
         except OSError as error:
             why = DELETED if isinstance(error, FileNotFoundError) else f"unreadable ({error.strerror})"
             return f"{path}: {why}; {SCAN}"
@@ -183,7 +191,6 @@ class Files:
         unknown = [i for i in absent if i not in self._broken]
         if not unknown:
             return {i: self._broken[i] for i in absent}
-        aside = dict(zip(self._aside["sample_id"], self._aside[["uri", "reason"]].to_numpy().tolist(), strict=True))
         ledger = None if self._deployment is None else self._deployment.ledger
         gone = {} if ledger is None else ledger.gone(unknown)
         places = {} if ledger is None else ledger.uris()
@@ -191,9 +198,10 @@ class Files:
         def why(sample: str) -> str:
             if sample in self._broken:
                 return self._broken[sample]
-            if sample in aside:
-                uri, reason = aside[sample]
-                return f"{uri}: {reason}"
+            if sample in self._aside:
+                return ": ".join(self._aside[sample])
+            if (place := places.get(sample)) in self._unread:
+                return f"{place}: {self._unread[place]}"
             if sample in gone:
                 return f"{gone[sample].uri}: gone since {gone[sample].since:%Y-%m-%d} ({gone[sample].why}); {SCAN}"
             return f"{places.get(sample, sample)}: {NEVER_SCANNED}; {SCAN}"

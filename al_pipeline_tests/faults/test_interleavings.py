@@ -72,6 +72,7 @@ class Interleavings:
     """People, rounds and accidents."""
 
     overlap, min_votes = 1, 1
+    often: tuple[str, ...] = OFTEN
 
     def __init__(self, template: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="interleavings"))
@@ -79,8 +80,7 @@ class Interleavings:
         self.url = f"sqlite:///{self.folder / 'ledger.sqlite3'}"
         self.ledger = Ledger(self.url)
         self.studio = MemoryStudio(Clock(), page=3, import_chunk=1, overlap=self.overlap)
-        Image.new("RGB", (4, 4)).save(self.folder / "image.png")
-        self.images = manifest(pool=POOL, holdout=0).assign(uri=str(self.folder / "image.png"), label=None)
+        self.images = self._make_images()
         self.policy = RoundPolicy(max_skips=2, min_votes=self.min_votes, min_seconds=SECONDS)
         self.truth = Truth(CLASSES, min_votes=self.min_votes, max_skips=2, min_seconds=SECONDS)
         self.rounds = self.names = 0
@@ -91,6 +91,8 @@ class Interleavings:
         self.taken_back: set[Key] = set()
         # What somebody has deleted a task of, by round and sample.
         self.tidied: set[tuple[str, str]] = set()
+        # Samples whose image was not always where it was.
+        self.disturbed: set[str] = set()
         self.backup: State | None = None
         self.exported: list[dict[str, Any]] = []
         self.clock_was_set_back = False
@@ -98,6 +100,10 @@ class Interleavings:
         for _ in range(2):
             self.plan()
             self._push(round_key(self.rounds - 1))
+
+    def acts(self, r: random.Random) -> dict[str, dict[str, Any]]:
+        """Return what may happen next, each act with arguments at random."""
+        return drawn(r)
 
     def can(self, act: str) -> bool:
         """Say whether there is something to do it to."""
@@ -149,7 +155,8 @@ class Interleavings:
         self._did("doubled tasks")
 
     def make_a_task_by_hand(self, number: int, known: bool, key: str | None) -> None:
-        data = ({"sample_id": f"{number % POOL:032x}"} if known else {}) | ({"round": key} if key else {})
+        ids = self._known()
+        data = ({"sample_id": ids[number % len(ids)]} if known else {}) | ({"round": key} if key else {})
         # A round of which something is there was not lost: what is missing of it somebody has deleted.
         self.tidied |= {(str(key), sample) for sample in self.plans.get(str(key), ())}
         made = self.studio.import_tasks(PROJECT, [{"data": {"image": "x"} | data}])
@@ -357,7 +364,7 @@ class Interleavings:
         self._look_at_labels()
         standing, planned = self._standing(), self._planned()
         settled = self.truth.settled(standing, planned) | self.truth.disputed(standing, planned)
-        stuck = {sample for samples in self.plans.values() for sample in samples} - settled
+        stuck = {sample for samples in self.plans.values() for sample in self._askable(samples)} - settled
         stuck -= self.truth.labels(standing, planned).keys()
         assert not stuck, f"nobody is asked any more, and there is no label: {[*map(self._story, sorted(stuck))]}"
 
@@ -380,14 +387,20 @@ class Interleavings:
     def _plan(self, most: int) -> list[str]:
         """Plan a round as query_batch does: what has to be asked again, then what was never asked."""
         names = self._names()
-        again = again_rows(self.ledger, self.rounds, names, self.policy, self.overlap, most=most, seed=7)
+        asked_again = again_rows(self.ledger, self.rounds, names, self.policy, self.overlap, most=most, seed=7)
+        there = set(self._askable([row["sample_id"] for row in asked_again]))
+        again = [row for row in asked_again if row["sample_id"] in there]
         counted["asked again"] += len(again)
         taken = asked(self.ledger) | {row["sample_id"] for row in again}
-        free = [number for number in range(POOL) if f"{number:032x}" not in taken][: most - len(again)]
+        free = [sample for sample in self._askable(self._known()) if sample not in taken][: most - len(again)]
         key = round_key(self.rounds)
         self.rounds += 1
         planned = self.ledger.plan(
-            key, pd.concat([plan_rows(*free).assign(predicted=names[0]), pd.DataFrame(again)], ignore_index=True)
+            key,
+            pd.concat(
+                [plan_rows(*range(len(free))).assign(sample_id=free, predicted=names[0]), pd.DataFrame(again)],
+                ignore_index=True,
+            ),
         )
         self.plans[key] = planned["sample_id"].tolist()
         assert len(self.plans[key]) == len(free) + len(again)
@@ -425,18 +438,37 @@ class Interleavings:
     @property
     def deployment(self) -> Deployment:
         """All that is asked of one here."""
-        options = SimpleNamespace(
-            published_images=self.folder / "published",
-            label_studio_project="memory",
-            overlap=self.overlap,
-            predictions=True,
-            unsure_class=True,
-            instructions=None,
-            examples=None,
-        )
+        options = SimpleNamespace(**self._settings())
         own = {"ledger": self.ledger, "label_studio": self.studio, "project": self._project}
         own["project_id"] = lambda: self._project().project_id
         return cast("Deployment", SimpleNamespace(settings=options, counted=None, **own))
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "published_images": self.folder / "published",
+            "label_studio_project": "memory",
+            "overlap": self.overlap,
+            "predictions": True,
+            "unsure_class": True,
+            "instructions": None,
+            "examples": None,
+            "ask_groups": False,
+            "images": self.folder,
+            "max_gone_share": 1.0,
+        }
+
+    def _make_images(self) -> pd.DataFrame:
+        """Make what the asset image_pool has: here one file is the image of all samples."""
+        Image.new("RGB", (4, 4)).save(self.folder / "image.png")
+        return manifest(pool=POOL, holdout=0).assign(uri=str(self.folder / "image.png"), label=None)
+
+    def _known(self) -> list[str]:
+        """Return the samples that there ever were."""
+        return [f"{number:032x}" for number in range(POOL)]
+
+    def _askable(self, sample_ids: Sequence[str]) -> list[str]:
+        """Return those of the samples whose image can be shown."""
+        return list(sample_ids)
 
     def _project(self) -> Project:
         return owned(self.ledger, self.studio, self.studio.project(PROJECT))
@@ -486,7 +518,7 @@ class Interleavings:
     def _store(self) -> None:
         """Take note of what the ledger has now."""
         self._remember()
-        states = self.ledger.states(f"{number:032x}" for number in range(POOL))
+        states = self.ledger.states(self._known())
         accounts = self.studio.state.users.keys() - self.studio.state.removed
         self.truth.store((((each.annotation_id, each.created_at), each.updated_at) for each, _ in states), accounts)
 
@@ -574,7 +606,8 @@ class Interleavings:
         touched = {said.sample for states in self.truth.states.values() for said in states.values()}
         for sample in set(self.plans[key]) - elsewhere:
             assert tasks[sample].count(0) <= 1, f"{key} {sample}: {tasks[sample]}"
-            assert tasks[sample] or sample in touched, f"{key} {sample} has no task"
+            seen = tasks[sample] or sample in touched or not self._askable([sample])
+            assert seen, f"{key} {sample} has no task"
             assert sample not in labels or before[sample] or not tasks[sample], f"{key} {sample} is asked again"
 
     def _look_for_copies(self) -> None:
@@ -604,6 +637,7 @@ class Interleavings:
         rows = self.ledger.planned()
         for row in rows[rows["withdrawn_at"].notna()].itertuples():
             meant = row.sample_id in touched or (row.round, row.sample_id) in self.tidied
+            meant = meant or row.sample_id in self.disturbed
             assert meant, f"{row.round} {row.sample_id} was withdrawn, and nobody did anything about it"
 
     def _look_at_answers(self) -> None:
@@ -727,8 +761,8 @@ def tell(machine: type[Interleavings], template: Path, seed: int) -> None:
     steps: list[tuple[str, dict[str, Any]]] = []
     try:
         for _ in range(r.randint(5, STEPS)):
-            acts = drawn(r)
-            steps.append((name := r.choice((*acts, *OFTEN)), acts[name]))
+            acts = story.acts(r)
+            steps.append((name := r.choice((*acts, *story.often)), acts[name]))
             if story.can(name):
                 getattr(story, name)(**acts[name])
         story.end()
