@@ -7,12 +7,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.errors import ImageError
+from al_pipeline.labelstudio.images import publish
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import DELETED, NEVER_SCANNED, REPLACED, Files, ImagesAwayError
+from al_pipeline.loop.remarks import without_image
 from al_pipeline.settings import load_settings
+from al_pipeline_tests.ledger.builders import moment, plan_rows, said
 
 NOBODY: Callable[[], Sequence[str]] = list
 
@@ -65,6 +69,36 @@ def test_a_file_that_was_touched_or_copied_back_is_the_same(folder: Path) -> Non
     manifest = scanned(folder)
     os.utime(folder / "00.png", (1, 1))
     assert Files(manifest).look(manifest["sample_id"]).absent == {}
+
+
+def test_a_file_with_a_tag_written_into_it_is_the_same_picture(folder: Path) -> None:
+    manifest, info = scan(folder), PngInfo()
+    info.add_text("rating", "5")
+    with Image.open(folder / "00.png") as image:
+        image.save(folder / "00.png", pnginfo=info)
+    assert Files(manifest).look(manifest["sample_id"]).absent == {}
+
+
+def test_who_is_published_can_be_asked_about_without_the_file(folder: Path, deployment: Deployment) -> None:
+    manifest = scanned(folder)
+    first, second, third = manifest["sample_id"].tolist()[:3]
+    publish(folder / "00.png", first, deployment.settings.published_images)
+    (folder / "00.png").unlink()
+    (folder / "01.png").unlink()
+    found = Files(manifest, deployment).askable([third, second, first])
+    assert (found.there, list(found.absent)) == ([third, first], [second])
+
+
+def test_labels_whose_images_are_gone_are_told_with_their_places(folder: Path, deployment: Deployment) -> None:
+    ledger, manifest = deployment.ledger, scanned(folder)
+    ledger.register(manifest)
+    sample = manifest["sample_id"].iloc[0]
+    ledger.plan("r0000", plan_rows(0).assign(sample_id=sample))
+    ledger.append([said(1, sample, "a")], moment(1))
+    assert without_image(ledger, ledger.gone(), 1) == ()
+    ledger.register(manifest[2:])
+    [told] = without_image(ledger, ledger.gone(), 1)
+    assert told.startswith(f"1 label is unused because its image is gone: {folder / '00.png'}; put back")
 
 
 def test_a_manifest_of_an_older_version_has_no_times(folder: Path) -> None:
