@@ -25,8 +25,9 @@ THUMBNAIL = 16
 LARGE = 48
 # Begins what is hashed of the pixels: a change of how that is done gives other hashes, and no false likeness.
 PIXELS_VERSION = "pixels 1"
-# Handed to a thread at a time: the way there and back costs as much as a tenth of a small image.
-FILES_PER_TASK = 16
+# Handed to a thread at a time: the way there and back costs as much as a tenth of a small image. Few, because whoever
+# ends a scan of large photos loses what is being read.
+FILES_PER_TASK = 4
 # A file written this shortly before it was read may be written again within the same tick of its file system's clock.
 SETTLED_NS = 2_000_000_000
 
