@@ -66,6 +66,8 @@ def export(
     else:
         from al_pipeline.core.labels.formats.write import write_data_set
 
+        labels = _with_images(labels, settings)
+        of_holdout = int((labels["split"] == "holdout").sum())
         write_data_set(labels, output, kind, classes or sorted(set(labels["label"])))
     say(f"{len(labels)} labels written to {escape(str(output))}")
     if not is_table:
@@ -74,6 +76,27 @@ def export(
         say(f"Left out are {of_holdout} test labels (holdout); a data set (--format folders) has them apart")
     if missing := found.left_out(min_votes):
         say(f"Images without a label: {missing}")
+
+
+def _with_images(labels: "pd.DataFrame", settings: "Settings") -> "pd.DataFrame":
+    """Return the labels whose images are there, with ``file_id``; say which are left out."""
+    import pandas as pd
+
+    from al_pipeline.loop.deployment import Artifacts, Deployment
+    from al_pipeline.loop.presence import Files
+
+    stored = Artifacts(settings.artifacts).image_pool
+    if not stored.exists():
+        return labels
+    manifest = pd.read_parquet(stored)
+    found = Files(manifest, Deployment(settings)).look(labels["sample_id"])
+    if found.absent:
+        say(escape(found.sentence("labels are left out,")))
+    labels = labels[labels["sample_id"].isin(found.there)]
+    if "file_id" not in manifest:
+        return labels
+    usable = manifest[manifest["split"] != "excluded"].set_index("sample_id")
+    return labels.assign(file_id=labels["sample_id"].map(usable["file_id"]))
 
 
 def migrate(home: Home = None) -> None:

@@ -29,12 +29,19 @@ def place_image(uri: str, folder: Path, sample_id: str) -> str:
 def check_images(labels: pd.DataFrame) -> None:
     """Check that every image is still the one that people labeled.
 
+    Parameters
+    ----------
+    labels : DataFrame
+        ``sample_id, uri``, optionally ``file_id``: in which bytes the picture was scanned last, by default those that
+        it has its id from.
+
     Raises
     ------
     InputError
         Some are gone, or have other content by now.
     """
-    wrong = [uri for uri, sample in zip(labels["uri"], labels["sample_id"], strict=True) if _content(uri) != sample]
+    ids = labels["file_id"] if "file_id" in labels else labels["sample_id"]
+    wrong = [uri for uri, file_id in zip(labels["uri"], ids, strict=True) if _content(uri) != file_id]
     if wrong:
         raise InputError(
             f"{len(wrong)} of {len(labels)} labeled images are gone or changed, and nothing was written: "

@@ -18,7 +18,8 @@ def write_data_set(labels: pd.DataFrame, folder: Path, kind: str, class_names: S
     Parameters
     ----------
     labels : DataFrame
-        ``sample_id, uri, label, split`` (``train`` or ``holdout``), a row per image.
+        ``sample_id, uri, label, split`` (``train`` or ``holdout``), a row per image; optionally ``file_id``, as for
+        `check_images`.
     folder : Path
         New or empty.
     kind : str
@@ -34,6 +35,7 @@ def write_data_set(labels: pd.DataFrame, folder: Path, kind: str, class_names: S
         The operating system refuses.
     """
     check_images(labels)
+    labels = labels.drop(columns="file_id", errors="ignore")
     with whole_folder(folder) as place:
         if kind == "folders":
             write_folders(labels, place)

@@ -129,6 +129,13 @@ def test_an_image_that_is_gone_or_changed_is_told_and_nothing_is_written(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_an_image_may_be_known_by_other_bytes_than_it_has_its_name_from(tmp_path: Path, labels: pd.DataFrame) -> None:
+    names = [f"{number:032x}" for number in range(len(labels))]
+    known = labels.assign(file_id=labels["sample_id"], sample_id=names)
+    write_data_set(known, tmp_path / "out", "folders", NAMES)
+    assert sorted(path.stem for path in (tmp_path / "out").rglob("*.*")) == names
+
+
 def test_hugging_face_calls_the_holdout_test_and_fiftyone_numbers_the_classes(
     tmp_path: Path, labels: pd.DataFrame
 ) -> None:
