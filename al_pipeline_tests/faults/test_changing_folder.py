@@ -52,7 +52,7 @@ FEWEST, MOST = 3, 16
 class ChangingFolder(Interleavings):
     """People, rounds and accidents, and what happens to the files."""
 
-    often = (*OFTEN, "change_a_file", "change_a_file", "change_a_file", "scan", "scan", "learn")
+    often = (*OFTEN, *["change_a_file"] * 8, *["scan"] * 3, *["learn"] * 3)
 
     def _make_images(self) -> pd.DataFrame:
         self.root = self.folder / "images"
@@ -301,7 +301,7 @@ def make_template(path: Path) -> Path:
 def test_rounds_go_on_whatever_happens_to_the_files(tmp_path: Path) -> None:
     counted.clear()
     template = make_template(tmp_path / "template.sqlite3")
-    for seed in range(size(200, ci=10)):
+    for seed in range(size(200, ci=4)):
         tell(ChangingFolder, template, seed)
     report("changing folder", **{name: counted[name] for name in sorted(counted)})
     met = [f"files: {kind}" for kind in {*KINDS}] + ["scans", "lessons", "labels unused", "folders away"]
