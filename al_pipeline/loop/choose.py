@@ -118,15 +118,15 @@ def choose_batch(
     ledger = deployment.ledger
     size = min(config.batch_size, _labels_left(ledger, policy, number))
     classes, most = classes_of_round(deployment, manifest, round_key(number)), int(config.review * size)
-    labeled_pool = labeled_pool[labeled_pool["sample_id"].isin(samples.files.known(labeled_pool["sample_id"]).there)]
+    held = ledger.held_back()
+    usable = set(samples.files.known(labeled_pool["sample_id"]).there) - held
+    labeled_pool = labeled_pool[labeled_pool["sample_id"].isin(usable)]
     reviews = review_rows(ledger, samples, labeled_pool, classes, config, policy, number, most)
     free = size - len(reviews)
     names, overlap = classes_of(deployment, manifest).names, deployment.settings.overlap
-    held = ledger.held_back()
     free_to_ask = samples.uris.keys() - held
     again = again_rows(ledger, number, names, policy, overlap, most=free, seed=config.seed, there=free_to_ask)
-    # Features are stored, so that nobody may have looked at the files: whoever cannot be shown is not asked about.
-    there = set(samples.files.askable([*scores["sample_id"], *(row["sample_id"] for row in again)]).there)
+    there = set(samples.files.askable(row["sample_id"] for row in again).there)
     again = [row for row in again if row["sample_id"] in there]
     holdout_size, together = deployment.settings.holdout_size, deployment.settings.ask_groups
     coming = _holdout(ledger, manifest, holdout_size, config.seed, number)
@@ -134,17 +134,39 @@ def choose_batch(
         coming = {}
     # The images may have changed since candidates were drawn.
     held |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
-    scores = scores[scores["sample_id"].isin(there - held - {row["sample_id"] for row in again})]
+    scores = scores[~scores["sample_id"].isin(held | {row["sample_id"] for row in again})]
     alone = parted(ledger)
     unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size) if together else manifest.head(0)
     groups = dict(zip(unlabeled["sample_id"], asking_groups(unlabeled, alone), strict=True))
     # What is asked again brings its group along.
     scores = scores[~scores["sample_id"].map(groups).isin({groups.get(row["sample_id"], "") for row in again})]
     free -= sum(row["purpose"] == "query" for row in again)
-    rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, free, number) + again + reviews
+    rows = _askable_rows(ledger, samples, labeled_pool, checkpoint, scores, config, free, number) + again + reviews
     rows += _holdout_rows(coming, config.seed, first=sum(row["purpose"] == "holdout" for row in again))
     members = members_for(rows, unlabeled, alone)
     return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)), members)
+
+
+def _askable_rows(
+    ledger: "Ledger",
+    samples: "StoredSamples",
+    labeled_pool: pd.DataFrame,
+    checkpoint: "Checkpoint",
+    scores: pd.DataFrame,
+    config: RoundSettings,
+    size: int,
+    number: int,
+) -> list[dict[str, Any]]:
+    """Return the plan rows of the query batch: chosen anew while it has a sample that cannot be shown.
+
+    Features are stored, so that nobody may have looked at the files since the last scan.
+    """
+    while True:
+        rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, size, number)
+        absent = samples.files.askable(row["sample_id"] for row in rows).absent
+        if not absent:
+            return rows
+        scores = scores[~scores["sample_id"].isin(absent)]
 
 
 def _query_rows(

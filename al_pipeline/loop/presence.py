@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,9 +71,15 @@ class Files:
         # Of what could not be read nobody knows which picture it is.
         self._unread = {uri: str(reason) for sample, uri, reason in rows if not isinstance(sample, str)}
         self._deployment = deployment
-        self._stored = {name: _column(manifest[usable], name) for name in ("bytes", "mtime_ns", "file_id", "pixels")}
+        self._manifest = manifest
         # Found out while reading.
         self._broken: dict[str, str] = {}
+
+    @cached_property
+    def _stored(self) -> dict[str, dict[str, Any]]:
+        """What each file was when it was scanned; only whoever looks at files needs it."""
+        usable = self._manifest[self._manifest["split"] != "excluded"]
+        return {name: _column(usable, name) for name in ("bytes", "mtime_ns", "file_id", "pixels")}
 
     def known(self, sample_ids: Iterable[str]) -> Presence:
         """Tell who was there at the last scan, without looking at any file."""

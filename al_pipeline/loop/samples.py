@@ -56,6 +56,7 @@ class StoredSamples:
         self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris = self.files.uris
         self._size = training.image_size
+        self._embedded: set[str] = set()
         # What is frozen can be hashed, which pyright does not know of pydantic.
         written = _written(training.weights)
         self.start: Checkpoint = _start(training, seed, written)  # pyright: ignore[reportArgumentType]
@@ -87,7 +88,12 @@ class StoredSamples:
         """
 
         def stored() -> set[str]:
-            return self.store.ids() if by_features else self._cache.stored(sample_ids, self._size)
+            if not by_features:
+                return self._cache.stored(sample_ids, self._size)
+            # Features are only ever added.
+            if not self._embedded.issuperset(sample_ids):
+                self._embedded = self.store.ids()
+            return self._embedded
 
         return self.files.work(sample_ids, work, stored=stored)
 
