@@ -27,7 +27,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import Files, ImagesAwayError
 from al_pipeline.loop.scan import scan_images
 from al_pipeline_tests.faults.report import report
-from al_pipeline_tests.faults.size import size
+from al_pipeline_tests.faults.size import FULL, size
 from al_pipeline_tests.faults.test_interleavings import (
     CLASSES,
     DECLARED,
@@ -144,6 +144,13 @@ class ChangingFolder(Interleavings):
         super()._make_an_end()
         decision = decide(self._facts(self.rounds - 1).status, self.policy, self.studio.now())
         assert isinstance(decision, Done), decision
+        # Now that everything has a label: images of labels go, with and without a scan that knows.
+        for number in range(2):
+            self.change_a_file("vanish", number, 0)
+            self.learn(1, "damage", number)
+        self.scan()
+        self.learn(-1, "vanish", 0)
+        self.tick()
         self._put_everything_back()
         self.scan()
         super()._make_an_end()
@@ -301,8 +308,10 @@ def make_template(path: Path) -> Path:
 def test_rounds_go_on_whatever_happens_to_the_files(tmp_path: Path) -> None:
     counted.clear()
     template = make_template(tmp_path / "template.sqlite3")
-    for seed in range(size(200, ci=4)):
+    for seed in range(size(200, ci=3)):
         tell(ChangingFolder, template, seed)
     report("changing folder", **{name: counted[name] for name in sorted(counted)})
-    met = [f"files: {kind}" for kind in {*KINDS}] + ["scans", "lessons", "labels unused", "folders away"]
+    met = ["scans", "lessons", "labels unused", "folders away"]
+    # The few stories of CI need not meet all that happens to files.
+    met += [f"files: {kind}" for kind in KINDS] if FULL else ["files: vanish", "files: move"]
     assert [name for name in met if not counted[name]] == []
