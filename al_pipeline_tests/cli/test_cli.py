@@ -252,9 +252,9 @@ def test_an_export_of_what_people_agree_on_has_one_row_per_image(tmp_path: Path)
     assert "Left out are 1 test labels (holdout)" in told
     assert "Images without a label: 1 disputed" in told
     assert (tmp_path / "agreed.csv").read_text().splitlines() == [
-        "sample_id,uri,label,votes,n_votes",
-        f"{sample(1)},/images/1.png,cat,2,3",
-        f"{sample(3)},/images/3.png,dog,1,1",
+        "sample_id,uri,label,votes,n_votes,asked_with",
+        f"{sample(1)},/images/1.png,cat,2,3,",
+        f"{sample(3)},/images/3.png,dog,1,1,",
     ]
 
 
