@@ -126,6 +126,14 @@ def watch(settings: "Settings") -> Watch[Changes | None]:
     return Watch(lambda: look(settings))
 
 
+def is_older(settings: "Settings") -> bool:
+    """Say whether the last scan was by a version that did not know pictures by their pixels, nor groups."""
+    from pyarrow.parquet import read_schema
+
+    stored = Artifacts(settings.artifacts).image_pool
+    return stored.exists() and not {"pixels", "group"} <= set(read_schema(stored).names)
+
+
 def was_moved(settings: "Settings") -> bool:
     """Say whether Label Studio was shown another folder of published images than today's: the home has moved."""
     project = Artifacts(settings.artifacts).labeling_project

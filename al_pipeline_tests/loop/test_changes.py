@@ -8,7 +8,7 @@ from PIL import Image
 
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.errors import InputError
-from al_pipeline.loop.changes import AwayError, Watch, look, was_moved
+from al_pipeline.loop.changes import AwayError, Watch, is_older, look, was_moved
 from al_pipeline.settings import Settings, load_settings
 
 
@@ -118,3 +118,14 @@ def test_a_home_that_was_moved_is_known_by_what_label_studio_was_shown(settings:
     assert not was_moved(settings)
     settings.home.rename(tmp_path / "new home")
     assert was_moved(load_settings(home=tmp_path / "new home", images=settings.images))
+
+
+def test_a_scan_by_an_older_version_is_known_by_what_it_lacks(settings: Settings) -> None:
+    path = settings.artifacts / "image_pool.parquet"
+    # What `scan` returns has no groups yet.
+    assert is_older(settings)
+    assert settings.images is not None
+    scan(settings.images).assign(group=None).to_parquet(path)
+    assert not is_older(settings)
+    path.unlink()
+    assert not is_older(settings)
