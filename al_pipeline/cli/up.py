@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from al_pipeline.core.data.changes import Changes
     from al_pipeline.servers.observer import Loop
     from al_pipeline.servers.stack import Stack
+    from al_pipeline.settings import Settings
 
 
 def up(
@@ -85,8 +86,26 @@ def status(home: Home = None) -> None:
             )
         for remark in facts.remarks:
             say(f"[yellow]Note:[/yellow] {escape(remark)}")
+        if (problem := _problem_of_images(settings)) is not None:
+            say(f"[yellow]Note:[/yellow] {escape(problem)}")
         decision = loop.decision(facts)
         console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
+
+
+def _problem_of_images(settings: "Settings") -> str | None:
+    """Return what a scan would refuse the folder of images for, as far as names tell; None if nothing."""
+    from al_pipeline.loop.changes import Watch
+
+    if settings.images is None:
+        return None
+    try:
+        # A share may hang.
+        Watch(lambda: check_images(settings)).result(5.0)
+    except TimeoutError as error:
+        return f"The folder of images {settings.images} has been read for {error} and is not yet through, or hangs"
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def annotate(

@@ -1,7 +1,9 @@
 """Images come, go and change: the sensor that has them scanned again."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
@@ -10,6 +12,7 @@ from al_pipeline.core.data.changes import Changes
 from al_pipeline.core.errors import ALError
 from al_pipeline.defs.jobs import setup_job
 from al_pipeline.loop.changes import Watch, watch
+from al_pipeline.loop.classes import listing_options
 from al_pipeline.settings import Settings
 
 IMAGES_CHANGED = "images_changed"
@@ -36,7 +39,7 @@ def images_changed(settings: Settings) -> dg.SensorDefinition:
 
         Everything is read anew at every tick. A folder that is away or hangs is not an empty one: nothing is decided.
         """
-        return _look(context, look)
+        return _look(context, look, settings)
 
     sensor = dg.sensor(
         name=IMAGES_CHANGED,
@@ -47,7 +50,9 @@ def images_changed(settings: Settings) -> dg.SensorDefinition:
     return sensor(evaluate)
 
 
-def _look(context: dg.SensorEvaluationContext, look: Watch[Changes | None]) -> dg.RunRequest | dg.SkipReason:
+def _look(
+    context: dg.SensorEvaluationContext, look: Watch[Changes | None], settings: Settings
+) -> dg.RunRequest | dg.SkipReason:
     if run := running_setup(context.instance):
         return dg.SkipReason(f"The images are being scanned (run {run})")
     try:
@@ -56,6 +61,11 @@ def _look(context: dg.SensorEvaluationContext, look: Watch[Changes | None]) -> d
         return dg.SkipReason(f"The folder of images has been read for {error} and is not yet through, or hangs")
     except ALError as error:
         return dg.SkipReason(f"{error}. Nothing is scanned")
+    if changes:
+        # What the same files are refused for may have been mended: other classes, other settings.
+        given = f"{changes.digest} {listing_options(settings)} {settings.group} {settings.max_gone_share}"
+        given += f" {settings.max_excluded_share}"
+        changes = replace(changes, digest=hashlib.sha256(given.encode()).hexdigest()[:32])
     runs = context.instance.get_runs(dg.RunsFilter(job_name=setup_job.name), limit=ATTEMPTS)
     try:
         return decide(changes, [(run.run_id, run.status, run.tags) for run in runs], time.time())

@@ -13,6 +13,7 @@ from al_pipeline.defs.jobs import retrain_job, round_job, setup_job
 from al_pipeline.defs.observe import Facts, observe
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.presence import is_away
 from al_pipeline.settings import Settings
 
 ANNOTATIONS_LANDED = "annotations_landed"
@@ -57,6 +58,10 @@ def _look(
         if isinstance(decision, Stalled):
             context.log.error(decision.reason)
         reason = f"{decision.reason}. {remarks}" if remarks else decision.reason
+        return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
+    if decision.attempt > 1 and is_away(deployment.settings):
+        # Attempts are counted: what a share that is not mounted makes fail would fail again.
+        reason = f"{decision.reason}; not before {deployment.settings.images} is there again: is a share not mounted?"
         return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     context.log.info(decision.reason)
     key = round_key(decision.round_number)

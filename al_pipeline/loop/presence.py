@@ -158,12 +158,7 @@ class Files:
     @staticmethod
     def _away(wrong: int, looked_at: int, settings: "Settings") -> bool:
         """Say whether it is the folder that is away: a share that is not mounted is none, or an empty one."""
-        if looked_at >= FEW and wrong > settings.max_gone_share * looked_at:
-            return True
-        try:
-            return settings.images is not None and next(settings.images.iterdir(), None) is None
-        except OSError:
-            return True
+        return (looked_at >= FEW and wrong > settings.max_gone_share * looked_at) or is_away(settings)
 
     def _wrong(self, sample: str) -> str | None:
         """Return what is wrong with a sample's file, as far as its size and time tell; None if nothing is."""
@@ -214,6 +209,14 @@ class Files:
             return f"{places.get(sample, sample)}: {NEVER_SCANNED}; {SCAN}"
 
         return {sample: why(sample) for sample in absent}
+
+
+def is_away(settings: "Settings") -> bool:
+    """Say whether the folder of images is not there, or empty as the place where a share is not mounted."""
+    try:
+        return settings.images is not None and next(settings.images.iterdir(), None) is None
+    except OSError:
+        return True
 
 
 def _column(rows: pd.DataFrame, name: str) -> dict[str, Any]:

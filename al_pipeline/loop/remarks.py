@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from al_pipeline.core.labels.annotation import VOTES, is_unknown
+from al_pipeline.ledger.pictures import NOT_FOUND
 from al_pipeline.loop.again import EMPTY, GONE, MIXED, TWICE
 
 if TYPE_CHECKING:
@@ -105,12 +106,19 @@ def without_image(ledger: "Ledger", gone: Mapping[str, "Gone"], min_votes: int) 
     if not gone:
         return ()
     labels = set(ledger.current_labels(min_votes)["sample_id"])
-    places = sorted(each.uri for sample, each in gone.items() if sample in labels)
-    if not places:
-        return ()
-    many = f"{len(places)} labels are unused because their images are gone"
-    what = "1 label is unused because its image is gone" if len(places) == 1 else many
-    return (f"{what}: {_list(places)}; put back what should count, and launch `setup`",)
+    theirs = [each for sample, each in gone.items() if sample in labels]
+    lost = sorted(each.uri for each in theirs if each.why == NOT_FOUND)
+    aside = sorted(f"{each.uri} ({each.why})" for each in theirs if each.why != NOT_FOUND)
+    said: list[str] = []
+    if lost:
+        many = f"{len(lost)} labels are unused because their images are gone"
+        what = "1 label is unused because its image is gone" if len(lost) == 1 else many
+        said.append(f"{what}: {_list(lost)}; they count again once these are back and scanned")
+    if aside:
+        many = f"{len(aside)} labels are unused because their images cannot be used"
+        what = "1 label is unused because its image cannot be used" if len(aside) == 1 else many
+        said.append(f"{what}: {_list(aside)}")
+    return tuple(said)
 
 
 def _changed_soon(answers: pd.DataFrame) -> pd.DataFrame:

@@ -286,6 +286,16 @@ def test_a_failing_round_is_tried_again_and_then_stalled_naming_the_run(world: W
         )
         assert not failed.success
         runs.append(failed.run_id)
+        if attempt == 1:
+            # A share that is not mounted uses no attempt up.
+            images = world.settings.images
+            assert images is not None
+            away = images.rename(images.parent / "away")
+            waiting = tick(world)
+            away.rename(images)
+            assert isinstance(waiting, dg.SensorResult)
+            assert not waiting.run_requests
+            assert "is a share not mounted?" in reason(waiting)
         result = tick(world)
         told = reason(result)
         if attempt < 3:

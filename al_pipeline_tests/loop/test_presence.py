@@ -98,7 +98,15 @@ def test_labels_whose_images_are_gone_are_told_with_their_places(folder: Path, d
     assert without_image(ledger, ledger.gone(), 1) == ()
     ledger.register(manifest[2:])
     [told] = without_image(ledger, ledger.gone(), 1)
-    assert told.startswith(f"1 label is unused because its image is gone: {folder / '00.png'}; put back")
+    assert told.startswith(f"1 label is unused because its image is gone: {folder / '00.png'}; they count again")
+    aside = manifest.copy()
+    aside.loc[0, ["split", "reason"]] = "excluded", "the same image under two labels"
+    ledger.register(manifest)
+    ledger.register(aside)
+    [told] = without_image(ledger, ledger.gone(), 1)
+    assert told == (
+        f"1 label is unused because its image cannot be used: {folder / '00.png'} (the same image under two labels)"
+    )
 
 
 def test_a_manifest_of_an_older_version_has_no_times(folder: Path) -> None:

@@ -67,7 +67,8 @@ def folded(name: str) -> str:
 
 def split_name(name: str) -> str | None:
     """Return the split that a folder's name stands for, None if for none."""
-    word = folded(name).replace("-", "_")
+    # Data sets add the year, or that it is a small part: train2017, train_mini.
+    word = re.sub(r"^(train|val|valid|test)_?(20\d\d|mini|small|tiny)$", r"\1", folded(name).replace("-", "_"))
     return "pool" if word in POOL_FOLDERS else "holdout" if word in HOLDOUT_FOLDERS else None
 
 

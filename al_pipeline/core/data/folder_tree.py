@@ -201,7 +201,7 @@ class Layout:
         for name, near in typos.items():
             yield (
                 f"{counted(images[name], 'image')} in the folder {quoted([name])} have no label, because AL_CLASSES "
-                f"does not name it. If {near!r} is meant, rename the folder"
+                f"does not name it. If {near!r} is meant, rename the folder or mend AL_CLASSES"
             )
         if others := [name for name in unlabeled if name not in typos]:
             number = sum(unlabeled[name] for name in others)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from al_pipeline.core.data.groups import NEAR_DUPLICATES
+from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE
 
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.
@@ -211,8 +211,13 @@ def describe(
         taken=_taken(usable),
         left_out=sorted(left_out, key=lambda each: (-each.images, each.reason)),
         sidecars=dict(sorted(sidecars.items(), key=lambda item: (-item[1], item[0]))),
-        remarks=list(listed.remarks) if listed else [],
+        remarks=[*(listed.remarks if listed else []), *_useless_rule(usable, rule)],
     )
+
+
+def _useless_rule(usable: pd.DataFrame, rule: str) -> Iterator[str]:
+    if rule not in {NEAR_DUPLICATES, NONE} and "group" in usable and len(usable) > 1 and usable["group"].is_unique:
+        yield f"AL_GROUP {rule!r} puts no two of the {len(usable):,} images together: does it match their paths?"
 
 
 def below(uri: str, root: Path) -> str:

@@ -257,9 +257,9 @@ def test_a_folder_that_is_nearly_a_class_is_told_and_so_are_the_others() -> None
     assert placed(found)["chihuaha/0.jpg"] == ("pool", None)
     assert found.remarks == [
         "2 images in the folder 'Muffin' have no label, because AL_CLASSES does not name it. If 'muffin' is meant, "
-        "rename the folder",
+        "rename the folder or mend AL_CLASSES",
         "2 images in the folder 'chihuaha' have no label, because AL_CLASSES does not name it. If 'chihuahua' is "
-        "meant, rename the folder",
+        "meant, rename the folder or mend AL_CLASSES",
         "2 images in folders that AL_CLASSES does not name have no label: 'scones'",
     ]
 
@@ -497,7 +497,16 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_that_is_told(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("Train", "pool"), ("test1", "holdout"), ("TEST-images", "holdout"), ("tests", None), ("training set", None)],
+    [
+        ("Train", "pool"),
+        ("train_mini", "pool"),
+        ("val2017", "pool"),
+        ("train99", None),
+        ("test1", "holdout"),
+        ("TEST-images", "holdout"),
+        ("tests", None),
+        ("training set", None),
+    ],
 )
 def test_names_of_splits(name: str, split: str | None) -> None:
     assert split_name(name) == split
