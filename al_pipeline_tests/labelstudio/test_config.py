@@ -140,7 +140,7 @@ def test_a_class_that_cannot_be_told_from_a_button_is_refused(
     name: str, offered: dict[str, bool], setting: str
 ) -> None:
     with pytest.raises(InputError, match=rf"{name}.*another name \(AL_CLASSES.*{setting}=false"):
-        Interface(["a", name], **offered)
+        Interface(["a", name], "", **offered)
 
 
 def test_what_a_task_says_about_several_images_is_told_and_how_many_they_are() -> None:

@@ -63,11 +63,11 @@ def plan(
         samples,
         manifest,
         nothing,
-        None,
+        None,  # pyright: ignore[reportArgumentType]
         nothing,
         CONFIG,
         policy or RoundPolicy(),
-        number,  # type: ignore[arg-type]
+        number,
     )
     assert (rows["purpose"] == "holdout").all()
     return rows

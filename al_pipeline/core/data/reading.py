@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -222,7 +222,7 @@ def turned_hashes(path: str) -> list[str]:
     return [looks(np.rot90(side, turns))[0] for side in (gray, gray[:, ::-1]) for turns in range(4)]
 
 
-def read_files(paths: Sequence[str], now_ns: int, *, workers: int) -> Iterator[list[Reading]]:
+def read_files(paths: Sequence[str], now_ns: int, *, workers: int) -> Generator[list[Reading]]:
     """Read files in threads, and yield what was found, some at a time and in their order.
 
     Pillow decodes and hashlib hashes without the interpreter's lock. A caller that stops early waits for the files
