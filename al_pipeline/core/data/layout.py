@@ -3,6 +3,7 @@
 Everything here is told by the paths alone, and is the same for any order of them and on every machine.
 """
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -137,7 +138,10 @@ def arrange(
             left_out[APPLE_DOUBLE if name.startswith("._") else HIDDEN][folder or "."] += 1
         else:
             images[folder].append(name)
-    layout = Layout(names, {_parts(folder): len(held) for folder, held in images.items()})
+    sizes: Counter[Folder] = Counter()
+    for folder, held in images.items():
+        sizes[_parts(folder)] += len(held)
+    layout = Layout(names, sizes)
     found: list[Found] = []
     held: list[tuple[str, list[tuple[str, str | None]]]] = [
         (folder, [(name, None) for name in there]) for folder, there in images.items()
@@ -190,4 +194,5 @@ def _unread_kinds(sidecars: Mapping[str, int]) -> Iterator[str]:
 
 
 def _parts(folder: str) -> Folder:
-    return tuple(folder.split("/")) if folder else ()
+    # Two folders whose names differ in how accents are composed alone are one folder on other machines.
+    return tuple(unicodedata.normalize("NFC", folder).split("/")) if folder else ()
