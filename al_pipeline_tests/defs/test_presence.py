@@ -74,13 +74,9 @@ def test_a_folder_that_is_not_mounted_is_a_plain_error_and_the_same_round_works_
     assert before["labels"] == 8
 
 
-@pytest.mark.parametrize("crowdlab", [False, True])
-def test_second_looks_and_weights_of_annotators_go_on_without_the_images(own: World, crowdlab: bool) -> None:
+def test_second_looks_and_weights_of_annotators_go_on_without_the_images(own: World) -> None:
     labels = freeze(own, "r0000", 4)
     delete(own, str(labels["sample_id"].iloc[0]))
     assert own.materialize("image_pool").success
-    config: dict[str, Any] = {"round_config": {"review": 0.5}}
-    if crowdlab:
-        config["policy"] = {"consensus": "crowdlab"}
-    result = run_round(own, "r0000", **config)
+    result = run_round(own, "r0000", round_config={"review": 0.5}, policy={"consensus": "crowdlab"})
     assert errors_of(result) == ""
