@@ -139,8 +139,8 @@ def arrange(
         else:
             images[folder].append(name)
     sizes: Counter[Folder] = Counter()
-    for folder, held in images.items():
-        sizes[_parts(folder)] += len(held)
+    for folder, names_of_images in images.items():
+        sizes[_parts(folder)] += len(names_of_images)
     layout = Layout(names, sizes)
     found: list[Found] = []
     held: list[tuple[str, list[tuple[str, str | None]]]] = [
