@@ -42,18 +42,20 @@ def name_samples(
     by_bytes: Mapping[str, str] = {} if known is None else known.files
     by_pixels: Mapping[str, str] = {} if known is None else known.pixels
     named: list[str | None] = [None if file is None else by_bytes.get(file) for file in files]
+    # Most pixels are seen once: of a million files a dictionary of them all would be a tenth of the memory.
+    seen_again = manifest["pixels"].duplicated(keep=False).tolist()
     looks: list[str | None] = manifest["pixels"].tolist()
     of_pixels: dict[str, str] = {}
-    for name, pixels in zip(named, looks, strict=True):
-        if name is not None and pixels is not None:
+    for name, pixels, again in zip(named, looks, seen_again, strict=True):
+        if again and name is not None and pixels is not None:
             of_pixels.setdefault(pixels, name)
     turned = {} if known is None or before is None else _turned(manifest, named, before)
-    for row, pixels in enumerate(looks):
+    for row, (pixels, again) in enumerate(zip(looks, seen_again, strict=True)):
         if named[row] is not None:
             continue
         name = None if pixels is None else by_pixels.get(pixels) or of_pixels.get(pixels)
         name = name or turned.get(row) or files[row]
-        if pixels is not None and name is not None:
+        if again and pixels is not None and name is not None:
             name = of_pixels.setdefault(pixels, name)
         named[row] = name
     return pd.Series(named, index=manifest.index, dtype=object)
@@ -83,8 +85,8 @@ def _turned(manifest: pd.DataFrame, named: list[str | None], before: pd.DataFram
 
 def exclude_copies(manifest: pd.DataFrame) -> None:
     """Keep one file per picture, in place; a picture under several labels has no honest one."""
-    usable = manifest[manifest["split"] != "excluded"]
-    copies = usable[usable["sample_id"].duplicated(keep=False)]
+    used = manifest.loc[manifest["split"] != "excluded", "sample_id"]
+    copies = manifest.loc[used.index[used.duplicated(keep=False)]]
     if copies.empty:
         return
     several = copies.groupby("sample_id")["label"].nunique() > 1

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ COLUMNS = (
     *("file_id", "pixels", "mtime_ns", "inode", "taken"),
 )
 MIN_CLASSES, MAX_CLASSES = 2, 1000
-# What was read is kept after so many seconds: an interrupted scan goes on from there.
-KEEP_SECONDS = 15.0
+# What was read is kept after so many seconds, or of so many files: an interrupted scan goes on from there.
+KEEP_SECONDS, KEEP_FILES = 15.0, 20_000
 
+NOTHING = Reading()
 Progress = Callable[[int, int], None]
 
 
@@ -122,13 +123,15 @@ def scan_listed(
         # Such a path survives neither a database nor a URL.
         uris[row], labels[row] = os.fsencode(uris[row]).decode(errors="backslashreplace"), None
         problems[row] = "the path is not UTF-8: rename the file or its folder"
-    columns = {"uri": uris, "split": [found.split for found in listing.files], "label": labels}
-    columns |= _read(paths, uris, problems, workers or default_workers(), cache, progress)
-    manifest = pd.DataFrame(columns, dtype=None).rename(columns={"problem": "reason"})
-    manifest = manifest.astype(dict.fromkeys(["label", "reason", "file_id", "pixels", "taken"], object))
-    manifest.loc[manifest["reason"].notna(), "split"] = "excluded"
-    manifest["sample_id"] = name_samples(manifest, pictures, before)
-    manifest = manifest[list(COLUMNS)]
+    columns = _read(paths, uris, problems, workers or default_workers(), cache, progress)
+    columns |= {"uri": _objects(uris), "label": _objects(labels), "reason": columns.pop("problem")}
+    columns["split"] = _objects(
+        "excluded" if problem is not None else found.split
+        for problem, found in zip(columns["reason"], listing.files, strict=True)
+    )
+    # Without copies: of a million images each is as large as what it copies.
+    columns["sample_id"] = name_samples(pd.DataFrame(columns, copy=False), pictures, before)
+    manifest = pd.DataFrame({name: columns[name] for name in COLUMNS}, copy=False)
     _refuse_mostly_broken(manifest, root, max_excluded_share)
     exclude_copies(manifest)
     return manifest
@@ -150,41 +153,57 @@ def _read(
     cache: ScanCache | None,
     progress: Progress | None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns of `Reading`, of the files that have no problem from what is there or what is kept of them."""
+    """Return the columns of `Reading`, of files without a problem from what is there or is kept of them."""
     n, now = len(paths), time.time_ns()
     rows = np.full(n, -1) if cache is None else _find(cache, paths, uris, problems)
     readable = np.array([problem is None for problem in problems])
     wanted = np.flatnonzero(readable & (rows < 0))
     rows_wanted: list[int] = wanted.tolist()
     names = [paths[row] for row in rows_wanted]
-    done, readings = n - len(wanted), list[Reading]()
+    done, kept, when = n - len(wanted), 0, time.monotonic()
     if progress is not None:
         progress(done, n)
-    kept, when = 0, time.monotonic()
+    readings, told = list[Reading](), list[dict[str, npt.NDArray[Any]]]()
+
+    def keep() -> None:
+        nonlocal kept
+        if cache is not None:
+            cache.add(names[kept : kept + len(readings)], readings)
+        told.append({name: _column(name, readings) for name in (*READ, "problem")})
+        kept += len(readings)
+        readings.clear()
+
     try:
         for some in read_files([uris[row] for row in rows_wanted], now, workers=workers):
             readings += some
             if progress is not None:
-                progress(done + len(readings), n)
-            if cache is not None and time.monotonic() > when + KEEP_SECONDS:
-                cache.add(names[kept : len(readings)], readings[kept:])
-                kept, when = len(readings), time.monotonic()
+                progress(done + kept + len(readings), n)
+            if time.monotonic() > when + KEEP_SECONDS or len(readings) >= KEEP_FILES:
+                keep()
+                when = time.monotonic()
     finally:
-        if cache is not None:
-            cache.add(names[kept : len(readings)], readings[kept:])
-    columns = {"problem": np.array(problems, dtype=object)}
-    columns["problem"][wanted] = [reading.problem for reading in readings]
-    nothing, found = Reading(), rows >= 0
+        keep()
+    columns = {"problem": _objects(problems)}
+    columns["problem"][wanted] = np.concatenate([part.pop("problem") for part in told])
+    found = rows >= 0
     for name in READ:
-        unknown = getattr(nothing, name)
-        column = np.full(n, unknown, dtype=np.int64 if isinstance(unknown, int) else object)
-        column[wanted] = [getattr(reading, name) for reading in readings]
+        column = np.full(n, getattr(NOTHING, name), dtype=told[0][name].dtype)
+        column[wanted] = np.concatenate([part.pop(name) for part in told])
         if cache is not None and found.any():
             column[found] = cache.column(name, rows[found])
         columns[name] = column
     if cache is not None:
         cache.tidy(rows)
     return columns
+
+
+def _column(name: str, readings: Sequence[Reading]) -> npt.NDArray[Any]:
+    values = [getattr(reading, name) for reading in readings]
+    return np.array(values, dtype=np.int64) if isinstance(getattr(NOTHING, name), int) else _objects(values)
+
+
+def _objects(values: Iterable[object]) -> npt.NDArray[np.object_]:
+    return np.fromiter(values, dtype=object)
 
 
 def _find(

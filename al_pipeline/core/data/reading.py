@@ -1,14 +1,18 @@
 """What one file of an image is: its bytes, its pixels, its size, how it looks and when it was taken."""
 
+import errno
 import functools
 import hashlib
 import io
+import itertools
 import os
 import stat
+import threading
+import time
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +20,8 @@ from PIL import ExifTags, Image
 
 from al_pipeline.core.data.images import opened, to_rgb, upright
 from al_pipeline.core.errors import ImageError
+
+Gray = npt.NDArray[np.uint8]
 
 # Both sides of what is decoded keep so many pixels: hashes look at 32 of them.
 AT_LEAST = 64
@@ -25,9 +31,15 @@ THUMBNAIL = 16
 LARGE = 48
 # Begins what is hashed of the pixels: a change of how that is done gives other hashes, and no false likeness.
 PIXELS_VERSION = "pixels 1"
-# Handed to a thread at a time: the way there and back costs as much as a tenth of a small image. Few, because whoever
-# ends a scan of large photos loses what is being read.
-FILES_PER_TASK = 4
+# How often it is told what has been read.
+TELL_SECONDS = 0.1
+# So many files, or what is read in that time, are looked at together.
+TOGETHER = 32
+# A pipe would wait for its writer; Windows has no pipes among its files, and another idea of text.
+TO_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+NOT_REGULAR = "not a regular file"
+# Bytes of a file that grew while it was read.
+MORE = 1 << 20
 # A file written this shortly before it was read may be written again within the same tick of its file system's clock.
 SETTLED_NS = 2_000_000_000
 
@@ -83,16 +95,42 @@ def read_file(path: str, now_ns: int) -> Reading:
     now_ns : int
         Unix time before the file was opened, in nanoseconds.
     """
+    return _see([decode_file(path, now_ns)])[0]
+
+
+def _see(read: Sequence[tuple[Reading, Gray | None]]) -> list[Reading]:
+    """Return readings that know what their gray levels look like: those of one shape together."""
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    for row, (_, gray) in enumerate(read):
+        if gray is not None:
+            shapes.setdefault(gray.shape, []).append(row)
+    seen = [reading for reading, _ in read]
+    for rows in shapes.values():
+        for row, (phash, thumbnail) in zip(rows, looks([cast("Gray", read[row][1]) for row in rows]), strict=True):
+            seen[row] = seen[row]._replace(phash=phash, thumbnail=thumbnail)
+    return seen
+
+
+def decode_file(path: str, now_ns: int) -> tuple[Reading, Gray | None]:
+    """Return what was found in a file but what it looks like, and its gray levels for that."""
     seen = Reading()
     try:
-        # A pipe would wait for its writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - of 100,000 files
-            return seen._replace(problem="not a regular file")
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - of 100,000 files
-            status = os.fstat(file.fileno())
-            data = file.readall()
+        # Python's files ask the system twice as often, and each time another thread may take the interpreter.
+        file = os.open(path, TO_READ)
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                return seen._replace(problem=NOT_REGULAR), None
+            data = os.read(file, status.st_size + 1)
+            while len(data) != status.st_size and (more := os.read(file, MORE)):
+                data += more
+        finally:
+            os.close(file)
     except OSError as error:
-        return seen._replace(problem=f"unreadable: {error.strerror}")
+        # What a socket says.
+        return seen._replace(
+            problem=NOT_REGULAR if error.errno == errno.ENXIO else f"unreadable: {error.strerror}"
+        ), None
     seen = Reading(
         file_id=hashlib.sha256(data).hexdigest()[:32],
         bytes=len(data),
@@ -102,47 +140,51 @@ def read_file(path: str, now_ns: int) -> Reading:
     )
     try:
         try:
-            return _look(data, seen, "YCbCr")
+            return _decode(data, seen, "YCbCr")
         except ImageError:
             # A JPEG that stores red, green and blue cannot be decoded to YCbCr; what is damaged fails again.
-            return _look(data, seen, None)
+            return _decode(data, seen, None)
     except ImageError as error:
-        return seen._replace(problem=str(error))
+        return seen._replace(problem=str(error)), None
 
 
-def _look(data: bytes, seen: Reading, mode: str | None) -> Reading:
+def _decode(data: bytes, seen: Reading, mode: str | None) -> tuple[Reading, Gray]:
     with opened(io.BytesIO(data)) as image:
         width, height = image.size
         # As JPEG stores them: the colours of a screen would be computed for nothing.
         image.draft(mode, (AT_LEAST, AT_LEAST))
         image.load()
-        pixels = _hash_pixels(image, (width, height))
+        decoded = image.tobytes()
         exif = _exif(image)
         turned = exif is not None and exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        phash, thumbnail = looks(_gray(upright(image) if exif else image))
+        if image.mode == "YCbCr" and not exif and min(image.size) < 2 * LARGE:
+            # What `_gray` gives, without taking the pixels out of Pillow again.
+            gray = np.frombuffer(decoded, np.uint8)[::3].reshape(image.height, image.width)
+        else:
+            gray = _gray(upright(image) if exif else image)
         return seen._replace(
-            pixels=pixels,
+            pixels=_hash_pixels(image, (width, height), decoded),
             width=height if turned else width,
             height=width if turned else height,
             format=image.format or "",
-            phash=phash,
-            thumbnail=thumbnail,
             taken=_taken(exif) if exif else None,
-        )
+        ), gray
 
 
-def _hash_pixels(image: Image.Image, size: tuple[int, int]) -> str:
+def _hash_pixels(image: Image.Image, size: tuple[int, int], decoded: bytes) -> str:
     digest = hashlib.sha256(f"{PIXELS_VERSION} {image.mode} {size} {image.size}\0".encode())
     # The same indices of other colours are another picture.
     if image.palette is not None:
         digest.update(image.palette.tobytes())
     if "transparency" in image.info:
         digest.update(repr(image.info["transparency"]).encode())
-    digest.update(image.tobytes())
+    digest.update(decoded)
     return digest.hexdigest()[:32]
 
 
 def _exif(image: Image.Image) -> "Image.Exif | None":
+    if image.format == "JPEG" and image.info.keys().isdisjoint(("exif", "xmp")):
+        return None
     try:
         return image.getexif()
     except Exception:  # noqa: BLE001 - damaged EXIF leads Pillow into errors of any kind, and the pixels are whole
@@ -160,7 +202,7 @@ def _taken(exif: "Image.Exif") -> str | None:
     return moment.isoformat() + (f".{fraction}" if fraction.isascii() and fraction.isdigit() else "")
 
 
-def _gray(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _gray(image: Image.Image) -> Gray:
     """Return gray levels, shape (height, width); of what is very large, those of its reduced image."""
     gray = image.getchannel(0) if image.mode == "YCbCr" else to_rgb(image).convert("L")
     if (factor := min(gray.size) // LARGE) > 1:
@@ -168,30 +210,31 @@ def _gray(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.frombuffer(gray.tobytes(), np.uint8).reshape(gray.height, gray.width)
 
 
-def looks(gray: npt.NDArray[np.uint8]) -> tuple[str, bytes]:
-    """Return a 64-bit perceptual hash [1]_ as hex digits, that of the ImageHash library, and a thumbnail.
+def looks(grays: Sequence[Gray]) -> list[tuple[str, bytes]]:
+    """Return of images of one shape the perceptual hash [1]_ as hex digits, that of the ImageHash library, and a
+    thumbnail each.
 
     Both are sums over rows and columns: of the 32 × 32 pixels of a Lanczos filter the lowest 8 × 8 frequencies, and the
     means of 16 × 16 boxes. So two small matrix products do what resizing and transforming take ten times as long for.
+    Of several images at once, because threads hand the interpreter over before and after each step.
 
     References
     ----------
     .. [1] C. Zauner, Implementation and benchmarking of perceptual image hash functions, 2010 (pHash).
     """
-    height, width = gray.shape
-    levels = gray.astype(np.float32)
-    (low, small), (low_across, small_across) = _weights(height), _weights(width)
+    height, width = grays[0].shape
+    sums = _weights(height) @ np.array(grays, dtype=np.float32) @ _weights(width).T
     # Whole numbers: what is equal in a plain image stays equal on every machine.
-    low = (low @ levels @ low_across.T).round()
-    small = small @ levels @ small_across.T
-    ordered = np.sort(low, axis=None)
-    bits = np.packbits(low > (ordered[31] + ordered[32]) / 2)
-    return bits.tobytes().hex(), (small + 0.5).astype(np.uint8).tobytes()
+    low = sums[:, :8, :8].round().reshape(len(grays), 64)
+    ordered = np.sort(low, axis=1)
+    bits = np.packbits(low > (ordered[:, 31:32] + ordered[:, 32:33]) / 2, axis=1)
+    thumbnails = (sums[:, 8:, 8:] + 0.5).astype(np.uint8)
+    return [(one.tobytes().hex(), small.tobytes()) for one, small in zip(bits, thumbnails, strict=True)]
 
 
 @functools.lru_cache(maxsize=1024)
-def _weights(length: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the sums over a side of an image: frequencies, shape (8, length), and boxes, shape (16, length)."""
+def _weights(length: int) -> npt.NDArray[np.float32]:
+    """Return the sums over a side of an image, shape (24, length): 8 frequencies and 16 boxes."""
     cosines = 2 * np.cos(np.pi * np.arange(8)[:, None] * (2 * np.arange(32) + 1) / 64)
     at, centre, scale = _positions(length, 32)
     lanczos = np.where(np.abs(at - centre) < 3 * scale, np.sinc((at - centre) / scale), 0)
@@ -200,7 +243,7 @@ def _weights(length: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float
     # Of a pixel on the edge of two boxes each has its part, and of few pixels every box has one.
     box = (scale / 2 + 0.5 - np.abs(at - centre)).clip(0, 1)
     lanczos, box = (rows / rows.sum(axis=1, keepdims=True) for rows in (lanczos, box))
-    return (cosines @ lanczos).astype(np.float32), box.astype(np.float32)
+    return np.concatenate([cosines @ lanczos, box]).astype(np.float32)
 
 
 def _positions(length: int, parts: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], float]:
@@ -219,30 +262,48 @@ def turned_hashes(path: str) -> list[str]:
     with opened(path) as image:
         image.draft(None, (AT_LEAST, AT_LEAST))
         gray = _gray(upright(image))
-    return [looks(np.rot90(side, turns))[0] for side in (gray, gray[:, ::-1]) for turns in range(4)]
+    return [looks([np.rot90(side, turns)])[0][0] for side in (gray, gray[:, ::-1]) for turns in range(4)]
 
 
 def read_files(paths: Sequence[str], now_ns: int, *, workers: int) -> Generator[list[Reading]]:
     """Read files in threads, and yield what was found, some at a time and in their order.
 
-    Pillow decodes and hashlib hashes without the interpreter's lock. A caller that stops early waits for the files
-    that are being read alone.
+    Pillow decodes and hashlib hashes without the interpreter's lock. Threads take one file after the other and wake
+    nobody up: handing tasks and results over costs a fifth of a small image. A caller that stops early waits for the
+    files that are being read alone.
     """
-    pool = ThreadPoolExecutor(workers)
+    found: list[Reading | None] = [None] * len(paths)
+    rows, stopped = iter(range(len(paths))), threading.Event()
 
-    def read(start: int) -> list[Reading]:
-        return [read_file(path, now_ns) for path in paths[start : start + FILES_PER_TASK]]
+    def read() -> None:
+        taken, read, until = list[int](), list[tuple[Reading, Gray | None]](), 0.0
+        for row in rows:
+            until = until if taken else time.monotonic() + TELL_SECONDS
+            taken.append(row)
+            read.append(decode_file(paths[row], now_ns))
+            if len(read) >= TOGETHER or time.monotonic() > until:
+                tell(taken, read)
+            if stopped.is_set():
+                break
+        tell(taken, read)
 
-    waiting: list[Future[list[Reading]]] = []
-    try:
-        for start in range(0, len(paths), FILES_PER_TASK):
-            waiting.append(pool.submit(read, start))
-            if len(waiting) > 4 * workers:
-                yield waiting.pop(0).result()
-        while waiting:
-            yield waiting.pop(0).result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    def tell(taken: list[int], read: list[tuple[Reading, Gray | None]]) -> None:
+        for row, reading in zip(taken, _see(read), strict=True):
+            found[row] = reading
+        taken.clear()
+        read.clear()
+
+    with ThreadPoolExecutor(workers) as pool:
+        threads, told = [pool.submit(read) for _ in range(workers)], 0
+        try:
+            while told < len(paths):
+                for thread in wait(threads, TELL_SECONDS, FIRST_EXCEPTION).done:
+                    thread.result()
+                some = list(itertools.takewhile(lambda reading: reading is not None, found[told:]))
+                told += len(some)
+                yield cast("list[Reading]", some)
+        finally:
+            stopped.set()
 
 
 def file_stamp(path: str) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLUMNS = tuple(name for name in Reading._fields if name not in {"problem", "settled"})
 # More parts than these become one at the end of a scan, and so does what has many rows of files that are gone.
 MOST_PARTS = 12
-PIECE = 50_000
+PIECE = 10_000
 VERSION = b"1, " + PIXELS_VERSION.encode()
 
 
@@ -73,6 +73,8 @@ class ScanCache:
 
     def column(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return what the readings in these rows have in one column."""
+        import pyarrow as pa
+
         order = np.argsort(rows, kind="stable")
         ordered, values, first = rows[order], list[npt.NDArray[Any]](), 0
         # Piece by piece: a whole column and its copy would be most of the memory of a scan.
@@ -81,6 +83,7 @@ class ScanCache:
                 here = slice(*np.searchsorted(ordered, [first, first + len(batch)]))
                 values.append(batch.column(0).take(ordered[here] - first).to_pandas().to_numpy())
                 first += len(batch)
+        pa.default_memory_pool().release_unused()
         column = np.empty(len(rows), dtype=values[0].dtype if values else object)
         column[order] = np.concatenate(values) if values else []
         return column
@@ -99,6 +102,8 @@ class ScanCache:
 
         Nothing is done while there are few parts and most of their rows were found.
         """
+        import pyarrow as pa
+
         live = np.unique(found[found >= 0])
         total = sum(part.metadata.num_rows for _, part in self._parts)
         if len(self._parts) > MOST_PARTS or total > 2 * len(live) + 1000:
@@ -107,6 +112,7 @@ class ScanCache:
                 self._write(self._pieces(live), self._parts[0][0].name)
             for path, _ in self._parts:
                 path.unlink(missing_ok=True)
+        pa.default_memory_pool().release_unused()
 
     def _open(self) -> None:
         import pyarrow as pa
@@ -115,7 +121,7 @@ class ScanCache:
         self._parts = []
         for path in sorted(self._names(), reverse=True):
             try:
-                part = pq.ParquetFile(path)
+                part = pq.ParquetFile(path, pre_buffer=False)
             except FileNotFoundError:
                 # Another process has tidied up: the files in it are read again.
                 continue
@@ -140,7 +146,7 @@ class ScanCache:
         """Yield the rows of these numbers, in ascending order."""
         first = 0
         for _, part in self._parts:
-            for batch in part.iter_batches(PIECE, columns=_schema().names):
+            for batch in part.iter_batches(PIECE, columns=_schema().names, use_threads=False):
                 yield batch.take(live[slice(*np.searchsorted(live, [first, first + len(batch)]))] - first)
                 first += len(batch)
 

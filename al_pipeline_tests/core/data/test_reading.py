@@ -3,7 +3,9 @@
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagehash
 import numpy as np
@@ -40,7 +42,7 @@ def test_a_reading_tells_everything_about_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(500, 375), (64, 900), (33, 47), (20, 16), (1100, 900)])
 def test_looks_are_those_of_imagehash_and_of_boxes(size: tuple[int, int]) -> None:
     gray = photo(3, size).convert("L")
-    phash, thumbnail = looks(np.asarray(gray))
+    phash, thumbnail = looks([np.asarray(gray)])[0]
     assert bits(phash, str(imagehash.phash(gray))) <= 2
     boxes = np.asarray(gray.resize((16, 16), Image.Resampling.BOX), dtype=int).ravel()
     # Pillow gives whole pixels to a box.
@@ -48,7 +50,8 @@ def test_looks_are_those_of_imagehash_and_of_boxes(size: tuple[int, int]) -> Non
 
 
 def test_a_plain_image_has_one_hash_whatever_its_size() -> None:
-    hashes = {looks(np.full(shape, level, np.uint8))[0] for shape in ((40, 30), (94, 125)) for level in (1, 77, 255)}
+    plain = [np.full(shape, level, np.uint8) for shape in ((40, 30), (94, 125)) for level in (1, 77, 255)]
+    hashes = {looks([gray])[0][0] for gray in plain}
     assert hashes == {"8000000000000000"}
 
 
@@ -151,9 +154,31 @@ def test_a_caller_that_stops_early_waits_for_nothing(tmp_path: Path) -> None:
 def test_a_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = aged(save(tmp_path / "a.jpg", photo(1)))
     opened: list[object] = []
-    real = io.open
-    monkeypatch.setattr(
-        "builtins.open", lambda file, *rest, **named: (opened.append(file), real(file, *rest, **named))[1]
-    )
+    for module, real in (("os", os.open), ("builtins", io.open)):
+
+        def noted(file: Any, *rest: Any, real: Callable[..., Any] = real, **named: Any) -> Any:
+            opened.append(file)
+            return real(file, *rest, **named)
+
+        monkeypatch.setattr(f"{module}.open", noted)
     assert read(path).problem is None
     assert opened == [os.fspath(path)]
+
+
+def test_a_file_that_grows_or_shrinks_while_it_is_read_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = aged(save(tmp_path / "a.jpg", photo(1)))
+    data, real = path.read_bytes(), os.fstat
+    for size in (1, len(data) - 1, len(data) + 1, 2 * len(data)):
+
+        def earlier(file: int, size: int = size) -> os.stat_result:
+            status = list(real(file))
+            status[6] = size
+            return os.stat_result(status)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fstat", earlier)
+            found = read(path)
+        assert (found.bytes, found.settled) == (len(data), False)
+        assert found.file_id == hashlib.sha256(data).hexdigest()[:32]
