@@ -20,6 +20,8 @@ OVERLAP = timedelta(minutes=5)
 RECENT = timedelta(seconds=30)
 # People may answer while we read. Then the counts before and after differ, and what is new is read once more.
 TRIES = 3
+# Two people who submit at the same moment may get their numbers in the other order.
+AT_ONCE = timedelta(seconds=1)
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -199,7 +201,8 @@ def taken_back(page: "list[TaskAnswers]", known: list[Annotation]) -> list[Annot
 
     The task has changed since the annotation did. A server that was set back to an older state shows a task without
     the annotation too, but one that has not changed since: that is a loss, not a deletion, and the answer stays. So it
-    does when the task was made after the answer: Label Studio has given the id of a lost task to another one.
+    does when the task was made after the answer: Label Studio has given the id of a lost task to another one. And so it
+    does when a later annotation has a number that is no larger: numbers go up, but when the server was set back.
 
     Parameters
     ----------
@@ -208,8 +211,16 @@ def taken_back(page: "list[TaskAnswers]", known: list[Annotation]) -> list[Annot
     known : list of Annotation
         The latest states that the ledger knows of these tasks' annotations.
     """
-    present = {(event.annotation_id, event.created_at) for task in page for event in task.annotations}
+    events = [event for task in page for event in task.annotations]
+    present = {(event.annotation_id, event.created_at) for event in events}
     tasks = {task.task_id: task for task in page}
+    # Copies get whatever number is free.
+    numbers = [(event.annotation_id, event.created_at) for event in events if event.import_id is None]
+
+    def is_lost(event: Annotation) -> bool:
+        until = event.created_at + AT_ONCE
+        return any(number <= event.annotation_id and made > until for number, made in numbers)
+
     return [
         replace(event, updated_at=tasks[event.task_id].updated_at, raw={"deleted": True}, deleted=True)
         for event in known
@@ -218,4 +229,5 @@ def taken_back(page: "list[TaskAnswers]", known: list[Annotation]) -> list[Annot
         and tasks[event.task_id].sample_id == event.sample_id
         and tasks[event.task_id].created_at <= event.created_at
         and tasks[event.task_id].updated_at > event.updated_at
+        and not is_lost(event)
     ]

@@ -376,7 +376,8 @@ class MemoryStudio(LabelStudio):
         return deepcopy(self.state)
 
     def restore(self, backup: State) -> None:
-        """Be as at the time of the backup. Ids that were given out since are given out again."""
+        """Be as at the time of the backup, after a minute without a server. Ids given out since are given out again."""
+        self._clock.advance(1)
         self.state = deepcopy(backup)
 
     def make_anew(self) -> None:

@@ -159,6 +159,24 @@ def test_an_answer_stays_when_the_server_is_set_back_to_before_it(desk: Desk) ->
     assert desk.values() == {sample(0): "cat"}
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_an_answer_stays_when_its_task_changes_after_the_server_was_set_back(desk: Desk, *, elsewhere: bool) -> None:
+    first, second = desk.open("r0000", 0, 1)
+    older = desk.studio.answer(first, ["cat"])
+    backup = desk.studio.backup()
+    desk.studio.answer(first, ["dog"], annotator="bob")
+    desk.pull()
+    desk.studio.restore(backup)
+    # A number that is given out again tells, wherever it is seen.
+    if elsewhere:
+        desk.studio.answer(second, ["dog"])
+        desk.studio.change(older, ["dog"])
+    else:
+        desk.studio.answer(first, ["cat"], annotator="cy")
+    desk.pull()
+    assert len(desk.ledger.answers()) == 3
+
+
 def test_an_answer_stays_when_its_tasks_id_is_given_to_another_sample(desk: Desk) -> None:
     [task] = desk.open("r0000", 0)
     desk.studio.answer(task, ["cat"])
