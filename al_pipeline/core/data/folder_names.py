@@ -3,6 +3,7 @@
 import difflib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 POOL_FOLDERS = frozenset(
@@ -51,6 +52,31 @@ _PATTERNS = tuple(
         ),
         (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=.*\d)[0-9a-f]{16,}|\d+(\.\d+){3,}", "ids"),
     )
+)
+
+
+_BEGINNING = re.compile(r"([^\W\d_](?:[^\W\d]|[ -])*?)[ ._-]*\d+[\w-]*\.\w+$")
+# More are names of things, not of classes; and these are what cameras and people call any picture.
+_MOST_BEGINNINGS = 200
+_ANY_PICTURE = frozenset(
+    {
+        "img",
+        "dsc",
+        "dscf",
+        "dscn",
+        "dscpdc",
+        "pxl",
+        "p",
+        "pict",
+        "picture",
+        "photo",
+        "image",
+        "vid",
+        "mvi",
+        "mvimg",
+        "gopr",
+    }
+    | {"dji", "screenshot", "scan", "frame", "sample", "untitled", "file", "pic", "imag", "cam", "kimg", "page"}
 )
 
 
@@ -141,6 +167,19 @@ def misspelt(names: Iterable[str], classes: Iterable[str]) -> dict[str, str]:
 
 def _digits(name: str) -> str:
     return re.sub(r"\D", "", name)
+
+
+def begin_with(names: Iterable[str]) -> list[str]:
+    """Return the words that files' names begin with, if they may be classes: ``cat.0.jpg``, ``beagle_12.jpg``.
+
+    Nearly every name has one before its number, and they are few, of several files each; else none are returned.
+    """
+    words = Counter(match[1] if (match := _BEGINNING.match(normal(name))) else "" for name in names)
+    files = words.total()
+    for word in [each for each in words if len(each) < 2 or folded(each) in _ANY_PICTURE or kind(f"{each}1")]:
+        del words[word]
+    few = 2 <= len(words) <= _MOST_BEGINNINGS and min(words.values()) > 1
+    return sorted(words) if few and words.total() >= 0.9 * files and not looks_like(words) else []
 
 
 def quoted(names: Collection[str]) -> str:

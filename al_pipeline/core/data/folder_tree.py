@@ -209,11 +209,44 @@ class Layout:
                 f"{counted(number, 'image')} in folders that AL_CLASSES does not name have no label: "
                 f"{quoted(sorted(others))}"
             )
+        if below := self._below_tops():
+            tops = {place.label for place in self._places.values() if place.label}
+            yield (
+                f"The {counted(len(tops), 'class folder')} {quoted(sorted(tops))} hold {counted(len(below), 'folder')} "
+                "and no image of their own. If those are the classes, name them (or `classes` in al.toml): "
+                f"{_setting(below)}"
+            )
+        yield from self._tested_alone()
         tested = [place.label for place in self._places.values() if place.split == "holdout"]
         if None in tested and not self._has_pool:
             yield "All images that have no label lie in a test folder: they are the pool, because there is none"
         elif set(tested) == {None}:
             yield "No image of the test folder has a class, so that a holdout is drawn from the others"
+
+    def _below_tops(self) -> list[str]:
+        """Return the folders below those taken for classes, if they may be the classes: species of families."""
+        tops, below = set[str](), set[str]()
+        for folder, place in self._places.items():
+            if place.label is None or place.label in self._names or self._names.closed:
+                continue
+            if len(place.below) < 2 or self._direct.get((*place.level, place.below[0])):
+                return []
+            tops.add(place.label)
+            below.add(normal(folder[-1]))
+        return [] if len(below) < len(tops) or len(tops) < 2 or looks_like(below) else sorted(below)
+
+    def _tested_alone(self) -> Iterator[str]:
+        labels: dict[str, set[str]] = {"pool": set(), "holdout": set()}
+        for place in self._places.values():
+            labels[place.split] |= {place.label} - {None}
+        if labels["pool"] and (alone := sorted(labels["holdout"] - labels["pool"])):
+            which, them = (
+                (f"classes {quoted(alone)} have", "them") if len(alone) > 1 else (f"class {alone[0]!r} has", "it")
+            )
+            yield (
+                f"The {which} folders among the test images alone: no image to learn from is known to be of {them}, "
+                f"and test numbers count {them} all the same"
+            )
 
 
 def _children(folders: Iterable[Folder]) -> dict[Folder, set[str]]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.data.folder import list_files
-from al_pipeline.core.data.folder_names import normal
+from al_pipeline.core.data.folder_names import begin_with, normal, quoted
 from al_pipeline.core.data.identity import KnownPictures, exclude_copies, name_samples
 from al_pipeline.core.data.images import default_workers
 from al_pipeline.core.data.layout import Listing
@@ -269,9 +269,13 @@ def class_names(
     """
     folders = sorted(manifest.loc[manifest["split"] != "excluded", "label"].dropna().unique())
     if not folders and not configured and not adopted:
+        told = begin_with(Path(uri).name for uri in manifest.loc[manifest["split"] != "excluded", "uri"])
         raise InputError(
-            f"{root} has no class folders, so the class names must be set: AL_CLASSES=muffin,chihuahua, or `classes` "
-            "in al.toml"
+            f"{root} has no class folders, so the class names must be set: AL_CLASSES="
+            f"{','.join(told[:10]) or 'muffin,chihuahua'}{',…' * (len(told) > 10)}, or `classes` in al.toml"
+            + bool(told)
+            * f". The names of its files begin with {quoted(told)}: if those are their labels, take them "
+            "over with `al ledger import`, or put the files into a folder per class"
         )
     names = [normal(name) for name in configured] if configured else folders
     origin = "AL_CLASSES" if configured else f"the folders in {root}"
