@@ -238,7 +238,7 @@ class Layout:
     def _tested_alone(self) -> Iterator[str]:
         labels: dict[str, set[str]] = {"pool": set(), "holdout": set()}
         for place in self._places.values():
-            labels[place.split] |= {place.label} - {None}
+            labels[place.split] |= {place.label} if place.label else set()
         if labels["pool"] and (alone := sorted(labels["holdout"] - labels["pool"])):
             which, them = (
                 (f"classes {quoted(alone)} have", "them") if len(alone) > 1 else (f"class {alone[0]!r} has", "it")

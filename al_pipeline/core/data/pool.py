@@ -232,7 +232,7 @@ def select_split(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
 def glance(
     root: Path, *, follow_links: bool = False, classes: Collection[str] | None = None, known: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Return what the names alone tell of a folder, without opening a file: ``split`` and ``label`` as `scan` has them.
+    """Return what names alone tell of a folder, without opening a file: ``split, label, uri`` as `scan` has them.
 
     Raises
     ------
@@ -241,8 +241,10 @@ def glance(
     """
     listing = list_files(root, follow_links=follow_links, classes=classes, known=known)
     listing.settle(root)
-    found = [("excluded" if each.problem else each.split, each.label) for each in listing.files]
-    return pd.DataFrame(found, columns=["split", "label"])
+    found = [
+        ("excluded" if each.problem else each.split, each.label, f"{root}{os.sep}{each.path}") for each in listing.files
+    ]
+    return pd.DataFrame(found, columns=["split", "label", "uri"])
 
 
 def class_names(
@@ -269,7 +271,8 @@ def class_names(
     """
     folders = sorted(manifest.loc[manifest["split"] != "excluded", "label"].dropna().unique())
     if not folders and not configured and not adopted:
-        told = begin_with(Path(uri).name for uri in manifest.loc[manifest["split"] != "excluded", "uri"])
+        uris = manifest.loc[manifest["split"] != "excluded", "uri"] if "uri" in manifest else ()
+        told = begin_with(Path(uri).name for uri in uris)
         raise InputError(
             f"{root} has no class folders, so the class names must be set: AL_CLASSES="
             f"{','.join(told[:10]) or 'muffin,chihuahua'}{',…' * (len(told) > 10)}, or `classes` in al.toml"

@@ -444,6 +444,13 @@ def test_class_names_that_cannot_be_used_are_refused(
         class_names(labelled(*labels), configured, ROOT)
 
 
+def test_labels_in_the_names_of_files_are_told_before_anything_is_read(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"{animal}.{number}.png" for animal in ("cat", "dog") for number in range(3)))
+    for manifest in (glance(tmp_path), scan(tmp_path)):
+        with pytest.raises(InputError, match=r"AL_CLASSES=cat,dog, or .* take them over with `al ledger import`"):
+            class_names(manifest, None, tmp_path)
+
+
 def test_a_thousand_class_folders_are_a_thousand_classes(tmp_path: Path) -> None:
     pictures(tmp_path, *(f"class {i:04d}/x.png" for i in range(1000)))
     names = class_names(scan(tmp_path), None, tmp_path)
