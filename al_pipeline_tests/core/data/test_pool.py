@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from al_pipeline.core.data.pool import COLUMNS, class_names, scan, select_split
+from al_pipeline.core.data.pool import COLUMNS, class_names, glance, scan, select_split
 from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import InputError
 from al_pipeline_tests.core.data.jpegs import photo
