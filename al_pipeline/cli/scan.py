@@ -86,7 +86,6 @@ def scan(
 
 def _remarks(settings: "Settings", report: "Report", manifest: "pd.DataFrame", question: str | None) -> Iterator[str]:
     """Yield what `al up` would say of this folder, and refuse it for."""
-    from al_pipeline.core.data.groups import torn_groups
     from al_pipeline.core.data.pool import class_names
 
     yield from report.remarks
@@ -94,11 +93,6 @@ def _remarks(settings: "Settings", report: "Report", manifest: "pd.DataFrame", q
         yield (
             f"{report.excluded:,} of {len(manifest):,} files are set aside. `al up` refuses the folder if more than "
             f"{settings.max_excluded_share:.0%} cannot be decoded: mend or remove them, or raise AL_MAX_EXCLUDED_SHARE"
-        )
-    if torn := torn_groups(manifest):
-        yield (
-            f"{len(torn):,} of the {report.holdout:,} images in the test split share a group with images of the pool, "
-            f"as {torn[0]} does: what is measured on them flatters. Move whole groups, or remove the test split"
         )
     if question is not None:
         yield question

@@ -183,7 +183,10 @@ def show_scan(loop: "Loop") -> None:
     settings = loop.settings
     if settings.images is not None:
         listing = list_files(settings.images, **listing_options(settings))
-        print_scan(console, describe(loop.image_pool(), settings.images, listing, rule=settings.group))
+        report = describe(loop.image_pool(), settings.images, listing, rule=settings.group)
+        print_scan(console, report)
+        for remark in report.remarks:
+            say(f"[yellow]Note:[/yellow] {escape(remark)}")
 
 
 def closing_words(stack: "Stack", loop: "Loop") -> None:

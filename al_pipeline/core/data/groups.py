@@ -97,6 +97,21 @@ def with_twins(manifest: pd.DataFrame, holdout: Collection[str], training: Colle
     return found | set(one[new[pairs[:, 0]] & ~new[pairs[:, 1]]]) | set(other[new[pairs[:, 1]] & ~new[pairs[:, 0]]])
 
 
+def without_group(manifest: pd.DataFrame, root: Path, rule: str) -> list[str]:
+    """Return the files that a table or an expression puts into no group, in their order: each is one of its own.
+
+    Parameters
+    ----------
+    manifest, root, rule
+        As for `assign`.
+    """
+    if rule in RULES:
+        return []
+    usable = manifest[manifest["split"] != "excluded"]
+    keys = _keys(usable, Path(root).resolve(), rule)
+    return [uri for uri, key in zip(usable["uri"], keys, strict=True) if key is None]
+
+
 def torn_groups(manifest: pd.DataFrame) -> list[str]:
     """Return the files of the images' own test split that share a group with files of the pool, in their order."""
     groups = groups_of(manifest)

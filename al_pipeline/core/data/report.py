@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE
+from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, torn_groups, without_group
 
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.
@@ -211,13 +211,28 @@ def describe(
         taken=_taken(usable),
         left_out=sorted(left_out, key=lambda each: (-each.images, each.reason)),
         sidecars=dict(sorted(sidecars.items(), key=lambda item: (-item[1], item[0]))),
-        remarks=[*(listed.remarks if listed else []), *_useless_rule(usable, rule)],
+        remarks=[*(listed.remarks if listed else []), *_about_groups(usable, root, rule)],
     )
 
 
-def _useless_rule(usable: pd.DataFrame, rule: str) -> Iterator[str]:
-    if rule not in {NEAR_DUPLICATES, NONE} and "group" in usable and len(usable) > 1 and usable["group"].is_unique:
+def _about_groups(usable: pd.DataFrame, root: Path, rule: str) -> Iterator[str]:
+    if "group" not in usable:
+        return
+    if rule not in {NEAR_DUPLICATES, NONE} and len(usable) > 1 and usable["group"].is_unique:
         yield f"AL_GROUP {rule!r} puts no two of the {len(usable):,} images together: does it match their paths?"
+    elif alone := without_group(usable, root, rule):
+        yield (
+            f"AL_GROUP {rule!r} gives {len(alone):,} of the {len(usable):,} images no group, for example "
+            f"{below(alone[0], root)}: each is taken for a group of its own"
+        )
+    if torn := torn_groups(usable):
+        tests = (usable["split"] == "holdout").sum()
+        # The split that the images bring is theirs: it is told, and not repaired.
+        yield (
+            f"{len(torn):,} of the {tests:,} images in the test split share a group with images of the pool, as "
+            f"{torn[0]} does: what is measured on them flatters. Move whole groups, or remove the test split to have "
+            "one drawn"
+        )
 
 
 def below(uri: str, root: Path) -> str:

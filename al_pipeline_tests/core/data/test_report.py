@@ -170,3 +170,35 @@ def test_pictures_are_drawn_of_any_number_of_classes_and_any_size(classes: int) 
     report = told(*(image(str(i), f"$class {i}_^", width=20 + i) for i in range(classes)))
     sizes = size_histogram(range(20, 20 + classes), [48] * classes)
     assert all(png.startswith(b"\x89PNG") and len(png) < 100_000 for png in (class_counts(report.counts), sizes))
+
+
+def test_images_that_a_rule_gives_no_group_are_told(tmp_path: Path) -> None:
+    table = tmp_path / "meta.csv"
+    table.write_text("path,patient\na.jpg,1\nb.jpg,1\nc.jpg,\n")
+    rows = [
+        image(f"{name}.jpg", group=group)
+        for name, group in zip("abcd", ["a.jpg", "a.jpg", "c.jpg", "d.jpg"], strict=True)
+    ]
+    rule = f"{table}:patient"
+    assert told(*rows, rule=rule).remarks == [
+        f"AL_GROUP {rule!r} gives 2 of the 4 images no group, for example c.jpg: each is taken for a group of its own"
+    ]
+    assert told(*rows[:2], rule=rule).remarks == told(*rows, rule="near_duplicates").remarks == []
+
+
+def test_a_rule_that_puts_nothing_together_is_told() -> None:
+    rows = [image(f"{name}.jpg", group=name) for name in "abc"]
+    assert told(*rows, rule=r"(site_\d+)/").remarks == [
+        r"AL_GROUP '(site_\\d+)/' puts no two of the 3 images together: does it match their paths?"
+    ]
+    assert told(*rows, rule="none").remarks == told(rows[0], rule=r"(site_\d+)/").remarks[1:] == []
+
+
+def test_a_group_in_both_splits_is_told_and_left() -> None:
+    rows = [
+        image("a.jpg", group="x"),
+        image("b.jpg", group="x", split="holdout"),
+        image("c.jpg", group="y", split="holdout"),
+    ]
+    [remark] = told(*rows).remarks
+    assert remark.startswith("1 of the 2 images in the test split share a group with images of the pool, as ")
