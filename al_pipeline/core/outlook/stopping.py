@@ -74,7 +74,7 @@ def advise(
     ----------
     history : DataFrame
         One row per round, oldest first: n_labels, roc_auc, roc_auc_low and agreement (`cohens_kappa` with the round
-        before), missing where there is none.
+        before), missing where there is none. Optionally unmeasured: the number of classes that ROC-AUC leaves out.
     policy : RoundPolicy
         Each rule by its own setting, which None leaves out: stop_agreement, stop_gain, target_auc, price_per_label with
         value_per_point, label_budget.
@@ -95,10 +95,11 @@ def advise(
         raise InputError(f"the rounds have no column {', '.join(absent)}: rules to stop by need {', '.join(COLUMNS)}")
     labels, scores, lows, kappas = (history[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in COLUMNS)
     law = fit_power_law(labels, scores, generator(seed, len(history), "stopping"))
+    unmeasured = int(history["unmeasured"].iloc[-1]) if "unmeasured" in history and len(history) else 0
     verdicts = (
         kappa_rule(kappas, policy.stop_agreement),
         rest_rule(law, policy),
-        target_rule(lows, policy.target_auc),
+        target_rule(lows, policy.target_auc, unmeasured),
         price_rule(law, policy, batch_size),
         budget_rule(labels, policy.label_budget),
     )
@@ -158,13 +159,19 @@ def rest_rule(law: PowerLaw | None, policy: RoundPolicy) -> Verdict:
     return Verdict("rest", stop, said)
 
 
-def target_rule(lows: npt.NDArray[np.float64], target: float | None) -> Verdict:
-    """Stop once the last of the ROC-AUC's lower 95 % limits, one per round, shape (n,), has reached the target."""
+def target_rule(lows: npt.NDArray[np.float64], target: float | None, unmeasured: int = 0) -> Verdict:
+    """Stop once the last of the ROC-AUC's lower 95 % limits, one per round, shape (n,), has reached the target.
+
+    Not while it leaves out `unmeasured` classes: nobody knows how well they are told apart.
+    """
     if target is None:
         return Verdict("target", None, "No target ROC-AUC is set.")
     if not len(lows) or not np.isfinite(lows[-1]):
         return Verdict("target", None, "The last round has no ROC-AUC, so the target cannot be told.")
     reached = bool(lows[-1] >= target)
+    if reached and unmeasured:
+        which = f"{unmeasured} classes have no holdout sample" if unmeasured > 1 else "1 class has no holdout sample"
+        return Verdict("target", False, f"The ROC-AUC reaches the target {target:g} without all classes: {which}.")
     said = f"reaches the target {target:g}" if reached else f"is below the target {target:g}"
     return Verdict("target", reached, f"The lower 95 % limit of the ROC-AUC, {lows[-1]:.3f}, {said}.")
 

@@ -133,6 +133,7 @@ def learning_curve(
     Cohen's kappa of a round's and the last round's checkpoint on a fixed random part of the pool. `other_classes` marks
     rounds that told other classes apart than today's. `near_duplicates` is the share of the holdout that looks like an
     image of the training labels, or belongs to its group: what it says about these says little about new images.
+    `unmeasured` counts the classes without a holdout sample, which ROC-AUC leaves out.
 
     `recall_<class>` is the share of a class's holdout samples that were found, a table of its own.
 
@@ -150,6 +151,7 @@ def learning_curve(
         # Rounds of earlier versions have none.
         row["agreement"], row["near_duplicates"] = document.get("agreement"), document.get("near_duplicates")
         row |= {RECALL + score["name"]: score["recall"] for score in document["evaluation"]["per_class"]}
+        row["unmeasured"] = sum(score["support"] == 0 for score in document["evaluation"]["per_class"])
         row["other_classes"] = not classes.one_to_one(document["evaluation"]["class_names"])
         rows.append(row)
     curve = pd.DataFrame(rows)

@@ -67,6 +67,12 @@ def test_the_target_must_be_reached_by_the_lower_limit_of_the_last_round() -> No
     assert target_rule(np.array([0.5, 0.9]), 0.9).stop is True
     assert target_rule(np.array([0.95, 0.89]), 0.9).stop is False
     assert target_rule(np.array([0.95, np.nan]), 0.9).stop is None
+    # What no holdout sample is of may be told apart by chance alone.
+    for unmeasured, said in ((1, "1 class has"), (2, "2 classes have")):
+        verdict = target_rule(np.array([0.5, 0.9]), 0.9, unmeasured)
+        assert verdict.stop is False
+        assert f"without all classes: {said} no holdout sample" in verdict.sentence
+    assert "is below the target" in target_rule(np.array([0.95, 0.89]), 0.9, 1).sentence
 
 
 def test_the_budget_is_spent_when_its_last_label_is_there() -> None:
