@@ -1,5 +1,7 @@
 """Which samples a round asks about: the draw of candidates, their scores, and the batch, written before it is sent."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,28 +143,22 @@ def choose_batch(
     # What is asked again brings its group along.
     scores = scores[~scores["sample_id"].map(groups).isin({groups.get(row["sample_id"], "") for row in again})]
     free -= sum(row["purpose"] == "query" for row in again)
-    rows = _askable_rows(ledger, samples, labeled_pool, checkpoint, scores, config, free, number) + again + reviews
+    choose = partial(_query_rows, ledger, samples, labeled_pool, checkpoint, config, free, number)
+    rows = _askable_rows(samples, scores, choose) + again + reviews
     rows += _holdout_rows(coming, config.seed, first=sum(row["purpose"] == "holdout" for row in again))
     members = members_for(rows, unlabeled, alone)
     return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)), members)
 
 
 def _askable_rows(
-    ledger: "Ledger",
-    samples: "StoredSamples",
-    labeled_pool: pd.DataFrame,
-    checkpoint: "Checkpoint",
-    scores: pd.DataFrame,
-    config: RoundSettings,
-    size: int,
-    number: int,
+    samples: "StoredSamples", scores: pd.DataFrame, choose: Callable[[pd.DataFrame], list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Return the plan rows of the query batch: chosen anew while it has a sample that cannot be shown.
+    """Return the plan rows that are chosen of scored candidates: anew while there is a sample that cannot be shown.
 
     Features are stored, so that nobody may have looked at the files since the last scan.
     """
     while True:
-        rows = _query_rows(ledger, samples, labeled_pool, checkpoint, scores, config, size, number)
+        rows = choose(scores)
         absent = samples.files.askable(row["sample_id"] for row in rows).absent
         if not absent:
             return rows
@@ -174,10 +170,10 @@ def _query_rows(
     samples: "StoredSamples",
     labeled_pool: pd.DataFrame,
     checkpoint: "Checkpoint",
-    scores: pd.DataFrame,
     config: RoundSettings,
     size: int,
     number: int,
+    scores: pd.DataFrame,
 ) -> list[dict[str, Any]]:
     """Return the plan rows of the query batch: at most `size` of the scored candidates."""
     from al_pipeline.core import turn
