@@ -45,6 +45,10 @@ class Samples(Protocol[Key]):
         """Return the features of n samples, shape (n, d), or None if there are none to go by."""
         ...
 
+    def groups(self, keys: Key, /) -> Rows | None:
+        """Return numbers of what n samples belong to, int64, shape (n,), the same in each call; None: each is alone."""
+        ...
+
 
 @dataclass(frozen=True)
 class Given:
@@ -54,10 +58,12 @@ class Given:
     ----------
     all_images : sequence of paths, or CachedImages, length N
     all_features : float32 array, shape (N, d), optional
+    all_groups : int64 array, shape (N,), optional
     """
 
     all_images: Images
     all_features: Features | None = None
+    all_groups: Rows | None = None
 
     def images(self, rows: Rows) -> Images:
         """Return the images of some rows."""
@@ -66,6 +72,10 @@ class Given:
     def features(self, rows: Rows) -> Features | None:
         """Return the features of some rows, if there are any."""
         return None if self.all_features is None else self.all_features[rows]
+
+    def groups(self, rows: Rows) -> Rows | None:
+        """Return what some rows belong to, if that is known."""
+        return None if self.all_groups is None else self.all_groups[rows]
 
 
 @dataclass(frozen=True)
@@ -169,9 +179,18 @@ def learn(
     arm = None if others is None or options.semi_supervised == "none" else _unlabeled(others, seed, number)
     if mode == "head" and features is not None and not network:
         check_unlabeled(options, 0 if arm is None else len(arm))
-        unlabeled = None if arm is None else Others(len(arm), lambda rows: _features(samples, _some(arm, rows)))
+        unlabeled = None
+        if arm is not None:
+            unlabeled = Others(len(arm), lambda rows: _features(samples, _some(arm, rows)), samples.groups(arm))
         head = train_head(
-            features, targets, len(class_names), options, seed=seed, round_number=number, unlabeled=unlabeled
+            features,
+            targets,
+            len(class_names),
+            options,
+            seed=seed,
+            round_number=number,
+            unlabeled=unlabeled,
+            groups=samples.groups(labeled),
         )
         return Model(True, head=head)
     result = train(
@@ -185,6 +204,7 @@ def learn(
         features=features,
         unlabeled=None if arm is None else _images_of(samples, arm, by_features),
         previous=previous,
+        groups=samples.groups(labeled),
     )
     return Model(True, result.checkpoint, by_features=mode == "head", result=result)
 
@@ -304,7 +324,7 @@ def _some(keys: K, rows: Rows) -> K:
 
 
 def _images_of(samples: Samples[K], keys: K, by_features: bool) -> Unlabeled:
-    return Unlabeled(samples.images(keys), samples.features(keys) if by_features else None)
+    return Unlabeled(samples.images(keys), samples.features(keys) if by_features else None, samples.groups(keys))
 
 
 def _features(samples: Samples[K], keys: K) -> Features:

@@ -96,11 +96,12 @@ class HoldoutPredictions(_Kept):
         probabilities: np.ndarray,
         classes: ClassSet,
         thresholds: Sequence[float] = (),
+        groups: Sequence[str] | None = None,
     ) -> "Comparison | None":
         """Compare with the round before, on the samples that both predicted; None if there is none to compare with.
 
         What the round before said under former names is added up. Where that does not give the same classes, the
-        comparison says so and has no figures: the question was another one.
+        comparison says so and has no figures: the question was another one. `groups` are what the samples belong to.
         """
         from al_pipeline.core.evaluation.compare import Comparison, compare
 
@@ -126,7 +127,8 @@ class HoldoutPredictions(_Kept):
         if SAID in before:
             said = translated(before.loc[ids, SAID], classes).map(numbers).to_numpy(np.int64)
         now = decided(probabilities[shared], thresholds)
-        return compare(previous, probabilities[shared], labels, classes.names, said=(said, now))
+        own = None if groups is None else np.array(groups, dtype=object)[shared].tolist()
+        return compare(previous, probabilities[shared], labels, classes.names, said=(said, now), groups=own)
 
 
 class StopPredictions(_Kept):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.learning.folds import numbered
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rng import generator
@@ -69,9 +70,11 @@ def live_proof(
     labels = deployment.ledger.frozen_labels(key)
     labels = labels[labels["label"].isin(names)]
     sequence = _random_sample(deployment, manifest, round_number(key), seed)
-    by_id = labels.set_index("sample_id")["label"]
+    # What a question shows beside its image costs no answer of its own.
+    answered = labels[labels["asked_with"].isna()]
+    by_id = answered.set_index("sample_id")["label"]
     arm = by_id[[sample for sample in sequence if sample in by_id.index]]
-    reason = too_little(len(arm), len(labels), len(names), len(holdout))
+    reason = too_little(len(arm), len(answered), len(names), len(holdout))
     if reason is not None or predicted is None:
         return _none(reason or f"no predictions of {key} are kept")
     options = _options(training, labels)
@@ -83,14 +86,16 @@ def live_proof(
 
     def saved(there: list[str]) -> "LabelsSaved | None":
         drawn, tests = arm[arm.index.isin(there)], holdout[holdout["sample_id"].isin(there)]
-        if too_little(len(drawn), len(labels), len(names), len(tests)) is not None:
+        if too_little(len(drawn), len(answered), len(names), len(tests)) is not None:
             return None
         truth = class_numbers(tests["label"].tolist(), names)
         own = said.loc[tests["sample_id"]].to_numpy() == truth
         learner = _learner(samples, drawn, tests, names, options, seed, round_number(key))
         rng = generator(seed, round_number(key), "random arm parts")
         points = measure(len(drawn), learner, pairs=HEAD_PAIRS if by_head else NETWORK_PAIRS, rng=rng)
-        return labels_saved(points, own, n_labels=len(labels), rng=rng)
+        groups = numbered(samples.groups(tests["sample_id"].tolist()))
+        beside = len(labels) - len(answered)
+        return labels_saved(points, own, n_labels=len(answered), rng=rng, shown_beside=beside, groups=groups)
 
     found, present = samples.using([*arm.index, *holdout["sample_id"]], saved, by_features=by_head)
     return _none(present.sentence("labels are left,")) if found is None else Proof(sentence(found), found)
@@ -143,7 +148,8 @@ def _learner(
 
     def given(ids: list[str]) -> Given:
         # Read once for all the trainings.
-        return Given(samples.images(ids), samples.features(ids) if options.mode == "head" else None)
+        features = samples.features(ids) if options.mode == "head" else None
+        return Given(samples.images(ids), features, samples.groups(ids))
 
     drawn, tests = given(arm.index.tolist()), given(holdout["sample_id"].tolist())
     targets, truth = class_numbers(arm.tolist(), names), class_numbers(holdout["label"].tolist(), names)

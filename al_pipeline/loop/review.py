@@ -60,5 +60,5 @@ def _suspects(samples: "StoredSamples", labels: pd.DataFrame, names: list[str], 
     features, found = samples.using(labels["sample_id"].tolist(), samples.features)
     ids, labels = found.there, labels[labels["sample_id"].isin(found.there)]
     targets = class_numbers(labels["label"].tolist(), names)
-    probabilities = out_of_sample(features, targets, len(names), seed=seed)
+    probabilities = out_of_sample(features, targets, len(names), seed=seed, groups=samples.groups(ids))
     return [] if probabilities is None else suspected_errors(ids, targets, probabilities)

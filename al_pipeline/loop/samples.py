@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
@@ -49,7 +50,7 @@ class StoredSamples:
         from al_pipeline.core.data.embeddings import EmbeddingStore
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache
 
-        settings, self._log = deployment.settings, log
+        settings, self._log, self._manifest = deployment.settings, log, manifest
         #: Where their files are, and whose is away.
         self.files = Files(manifest, deployment)
         #: Sample ids of the pool, not of the holdout.
@@ -74,6 +75,11 @@ class StoredSamples:
     def features(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Return the features of samples in the order given, shape (n, d), float32; what is missing is computed."""
         return self.store.get(sample_ids, self._embed, self._log.info)[0]
+
+    def groups(self, sample_ids: Sequence[str]) -> np.ndarray:
+        """Return numbers of what samples belong to, int64, shape (n,); whose image is gone is alone."""
+        known = self._groups
+        return np.array([known.setdefault(i, len(known)) for i in sample_ids], dtype=np.int64)
 
     def complete(self, sample_ids: Sequence[str]) -> int:
         """Compute the features that are missing; return how many were."""
@@ -113,6 +119,12 @@ class StoredSamples:
             start.test_time_flip,
         )
         return Model(own.trained, checkpoint, by_features=by_features)
+
+    @cached_property
+    def _groups(self) -> dict[str, int]:
+        """The number of each sample's group. There are no more of them than samples: the next number is always free."""
+        groups = groups_of(self._manifest)
+        return dict(zip(groups, pd.factorize(np.array(list(groups.values()), dtype=object))[0].tolist(), strict=True))
 
     def _embed(self, sample_ids: Sequence[str]) -> np.ndarray:
         from al_pipeline.core.learning.predict import embed

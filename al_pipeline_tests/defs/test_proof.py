@@ -30,11 +30,20 @@ def explored(make_world: Callable[..., World], tmp_path: Path) -> World:
     return world
 
 
-def turn(world: World, key: str) -> None:
-    """Run a round on the labels of all that was asked about before, as if people had given them truly."""
+def turn(world: World, key: str, *, beside: int = 0) -> None:
+    """Run a round on the labels of all that was asked about before, as if people had given them truly.
+
+    `beside` images more were shown beside the one that was asked about first.
+    """
     ledger = world.deployment.ledger
     asked = ledger.planned()[["sample_id", "round"]].rename(columns={"round": "first_round"})
     rows = asked.merge(world.value("image_pool")[["sample_id", "label"]], on="sample_id")
+    if beside:
+        pool = world.value("image_pool").query("split == 'pool'")
+        first = rows.iloc[0]
+        shown = pool[(pool["label"] == first["label"]) & ~pool["sample_id"].isin(asked["sample_id"])].head(beside)
+        members = shown[["sample_id", "label"]].assign(asked_with=first["sample_id"], first_round=first["first_round"])
+        rows = pd.concat([rows.assign(asked_with=None), members], ignore_index=True)
     ledger.snapshot(key, rows.assign(votes=1, n_votes=1, weight=1.0, annotation_ids="1"))
     result = run_round(world, key)
     assert result.success, errors_of(result)
@@ -72,6 +81,16 @@ def test_a_projection_by_the_loops_own_recipe_is_shown_once_the_strategy_chose_a
     unasked = explored.run("draw_learning_curve", training=config, round_config={"explore": 0.0})
     assert "only with a random share" in metadata_of(unasked, "learning_curve")["labels_saved"]
     assert by_networks != after["labels_saved"]
+
+
+def test_labels_of_images_that_were_shown_beside_are_not_labels_spent(explored: World) -> None:
+    turn(explored, "r0000")
+    turn(explored, "r0001")
+    turn(explored, "r0002", beside=5)
+    after = shown(explored)
+    assert "reached with 56 answers, which gave 61 labels" in after["labels_saved"]
+    curve = explored.value("learning_curve").set_index("round")
+    assert curve.loc["r0002", ["n_labels", "n_answers"]].tolist() == [61, 56]
 
 
 def test_without_a_random_share_the_setting_for_it_is_named(explored: World) -> None:

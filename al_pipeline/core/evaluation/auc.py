@@ -90,6 +90,27 @@ def macro_auc(probabilities: Floats, truth: Integers, *, seed: int) -> tuple[flo
     return value, min(low, value), max(high, value)
 
 
+def placements(p: Floats, truth: Integers, support: Integers) -> tuple[float, Floats]:
+    """Return the (mean) area and each sample's placement, shape (n,): its share of the area, seen from its class.
+
+    Midranks, as Sun & Xu (2014): O(K n log n). The variance of the area is the sum over classes of the variance of
+    their placements over their size.
+    """
+    # The first of two classes mirrors the second.
+    classes = [1] if len(support) == 2 else np.flatnonzero(support)
+    area, shares = 0.0, np.zeros(len(truth))
+    for i in classes:
+        own, scores, rest = truth == i, p[:, i], len(truth) - support[i]
+        ranks = rankdata(scores)
+        above = (ranks[own] - rankdata(scores[own])) / rest
+        below = 1 - (ranks[~own] - rankdata(scores[~own])) / support[i]
+        area += float(above.mean()) / len(classes)
+        shares[own] += above / len(classes)
+        # A class is part of the rest by its share of it.
+        shares[~own] += below * support[truth[~own]] / rest / len(classes)
+    return area, shares
+
+
 def _resample(truth: Integers, counts: Integers, replicates: int, seed: int) -> npt.NDArray[np.float32]:
     """Return how often each sample is drawn in each replicate, shape (replicates, n)."""
     rng = np.random.default_rng(seed)

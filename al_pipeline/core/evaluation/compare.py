@@ -1,16 +1,18 @@
 """Comparison of two models on the same holdout samples, so that "better" means better than chance would have it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata, t
+from scipy.stats import t
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, Z
-from al_pipeline.core.evaluation.evaluate import NO_LABELS, _checked, present_classes
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, Z, placements
+from al_pipeline.core.evaluation.clusters import area_variance, effective_samples, kish
+from al_pipeline.core.evaluation.evaluate import NO_LABELS, _checked, checked_groups, present_classes
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
 # What a holdout should tell: steps of active learning are of a few points.
@@ -65,6 +67,7 @@ def compare(
     class_names: Sequence[str],
     *,
     said: tuple[Integers, Integers] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> Comparison:
     """Compare two models' predictions for the same samples.
 
@@ -79,6 +82,8 @@ def compare(
     class_names : sequence of str, length K
     said : two int64 arrays, shape (n,), optional
         The class numbers that the two models have said, by thresholds of their own; the most probable ones by default.
+    groups : sequence of str, length n, optional
+        As for `evaluate`.
 
     Raises
     ------
@@ -90,7 +95,7 @@ def compare(
     Both intervals are closed formulas: the percentile bootstrap covered worse. See `_accuracy` and `_roc_auc`. Neither
     accounts for looking at many rounds: of twenty comparisons of equals, one is expected to be called different.
     """
-    names = [str(name) for name in class_names]
+    names, members = [str(name) for name in class_names], checked_groups(groups, len(labels))
     before, _ = _checked(previous, labels, names)
     after, truth = _checked(current, labels, names)
     if len(truth) == 0:
@@ -104,8 +109,8 @@ def compare(
         return Comparison(len(truth), same, same if ranked else None, note)
     return Comparison(
         n=len(truth),
-        accuracy=_accuracy(was == truth, now == truth),
-        roc_auc=_roc_auc(before, after, truth, support) if ranked else None,
+        accuracy=_accuracy(was == truth, now == truth, members),
+        roc_auc=_roc_auc(before, after, truth, support, members) if ranked else None,
         note=note,
     )
 
@@ -124,22 +129,25 @@ def labels_needed(accuracy: float, *, half_width: float = HALF_WIDTH) -> int:
     return max(1, int(np.ceil(z2 * (pq + root) / (2 * half_width**2) - z2)))
 
 
-def holdout_advice(n: int, accuracy: float) -> str | None:
+def holdout_advice(n: int, accuracy: float, effective: float | None = None) -> str | None:
     """Say how precise the accuracy of a holdout is, and what two points would take; None if it is that precise.
 
     `n` is the number of holdout labels, at least 1, and `accuracy` what was measured on them, 0 to 1; else an
-    InputError.
+    InputError. In groups they are worth as much as `effective` independent ones.
     """
     _check_share(accuracy)
     if n < 1:
         raise InputError(f"there is no accuracy of {n} holdout labels: label some first")
-    half, enough = _half_width(n, accuracy), labels_needed(accuracy)
-    if n >= enough:
+    worth = n if effective is None else effective
+    half, enough = _half_width(worth, accuracy), labels_needed(accuracy)
+    if worth >= enough:
         return None
+    enough = math.ceil(enough * n / worth)
+    grouped = "" if effective is None else f" in groups, worth {worth:,.0f} independent ones"
     # Rounded up to two digits: what is asked for suffices.
     unit = 10 ** max(0, len(str(enough)) - 2)
     return (
-        f"±{100 * half:.1f} points with {n:,} holdout label{'s' if n > 1 else ''}; "
+        f"±{100 * half:.1f} points with {n:,} holdout label{'s' if n > 1 else ''}{grouped}; "
         f"±{100 * HALF_WIDTH:g} points would take about {-(-enough // unit) * unit:,}"
     )
 
@@ -149,12 +157,17 @@ def _check_share(accuracy: float) -> None:
         raise InputError(f"accuracy must be a share from 0 to 1, not {accuracy!r}")
 
 
-def _half_width(n: int, share: float) -> float:
+def _half_width(n: float, share: float) -> float:
     return float(np.sqrt(Z**2 * (share * (1 - share) * n + Z**2 / 4)) / (n + Z**2))
 
 
-def _accuracy(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> Difference:
-    return _paired(int((now & ~was).sum()), int((was & ~now).sum()), len(now))
+def _accuracy(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], groups: Integers | None) -> Difference:
+    gains, losses, n = int((now & ~was).sum()), int((was & ~now).sum()), len(now)
+    if groups is None:
+        return _paired(gains, losses, n)
+    # The table that as many independent samples as these are worth would have given.
+    worth = effective_samples(now.astype(np.float64) - was, groups) / n
+    return _paired(gains * worth, losses * worth, n * worth)
 
 
 def _paired(gains: float, losses: float, n: float) -> Difference:
@@ -171,7 +184,7 @@ def _paired(gains: float, losses: float, n: float) -> Difference:
     return _limited((gains - losses) / n, middle - half, middle + half)
 
 
-def _roc_auc(before: Floats, after: Floats, truth: Integers, support: Integers) -> Difference:
+def _roc_auc(before: Floats, after: Floats, truth: Integers, support: Integers, groups: Integers | None) -> Difference:
     """Return the difference of (mean) areas, by placements.
 
     The covariance of DeLong, DeLong & Clarke-Pearson (1988): an area is a mean over the samples of each class, so the
@@ -182,39 +195,24 @@ def _roc_auc(before: Floats, after: Floats, truth: Integers, support: Integers) 
     94.0 %; with a class of ten samples out of 100, 89.0 % and 94.9 % against 87.2 % and 90.8 %. Where hardly a pair is
     out of order (areas above 0.98, n below 100) a small true difference is missed too often by either. Equal models are
     called different less often than in one case of twenty even there.
+
+    In groups the variance is Obuchowski's (1997): see `clusters.area_variance`.
     """
-    (old, share_old), (new, share_new) = _placements(before, truth, support), _placements(after, truth, support)
+    (old, share_old), (new, share_new) = placements(before, truth, support), placements(after, truth, support)
     change, value = share_new - share_old, round(new - old, 12)
-    classes = [(change[truth == i].var(ddof=1) / n, n - 1) for i, n in enumerate(support) if n > 1]
-    variance = float(sum(v for v, _ in classes))
+    if groups is None:
+        classes = [(change[truth == i].var(ddof=1) / n, n - 1) for i, n in enumerate(support) if n > 1]
+        variance = float(sum(v for v, _ in classes))
+        freedom = variance**2 / (sum(v**2 / f for v, f in classes) or 1)
+    else:
+        variance, freedom = area_variance(change, truth, groups)
     # Rankings without variation, such as two perfect ones, prove no certainty: see `evaluate._roc_auc`.
     if variance < 1e-20:
         pairs = min(len(truth) // 2, len(truth) - int(support.max()))
+        pairs *= 1 if groups is None else kish(groups) / len(truth)
         return _paired(max(0.0, value) * pairs, max(0.0, -value) * pairs, pairs)
-    freedom = variance**2 / sum(v**2 / f for v, f in classes)
     half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * np.sqrt(variance)
     return _limited(value, value - half, value + half)
-
-
-def _placements(p: Floats, truth: Integers, support: Integers) -> tuple[float, Floats]:
-    """Return the (mean) area and each sample's placement, shape (n,): its share of the area, seen from its class.
-
-    Midranks, as Sun & Xu (2014): O(K n log n). The variance of the area is the sum over classes of the variance of
-    their placements over their size.
-    """
-    # The first of two classes mirrors the second.
-    classes = [1] if len(support) == 2 else np.flatnonzero(support)
-    area, placements = 0.0, np.zeros(len(truth))
-    for i in classes:
-        own, scores, rest = truth == i, p[:, i], len(truth) - support[i]
-        ranks = rankdata(scores)
-        above = (ranks[own] - rankdata(scores[own])) / rest
-        below = 1 - (ranks[~own] - rankdata(scores[~own])) / support[i]
-        area += float(above.mean()) / len(classes)
-        placements[own] += above / len(classes)
-        # A class is part of the rest by its share of it.
-        placements[~own] += below * support[truth[~own]] / rest / len(classes)
-    return area, placements
 
 
 def _limited(value: float, low: float, high: float) -> Difference:

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, delong, macro_auc
+from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, delong, macro_auc, placements
+from al_pipeline.core.evaluation.clusters import area_variance, effective_samples, kish
 from al_pipeline.core.evaluation.metrics import METRICS, Interval
+from al_pipeline.core.evaluation.prequential import wilson
 from al_pipeline.core.learning.calibration import CalibrationBin, calibration
+from al_pipeline.core.learning.folds import numbered
 from al_pipeline.core.learning.thresholds import decided
 
 CURVE_POINTS = 200
@@ -59,11 +62,12 @@ class Evaluation:
         Holdout samples.
     class_names : list of str, length K
     accuracy : Interval, optional
-        Wilson's interval. None without samples.
+        Wilson's interval, in groups that of `effective` samples. None without samples.
     roc_auc : Interval, optional
-        Two classes: DeLong's interval; more: the mean over classes of one against the rest, stratified bootstrap. Of
-        more than two classes, those without a holdout sample are left out of the mean, and `note` names them. None
-        with holdout samples of one class alone, or of one of two classes; `note` says why.
+        Two classes: DeLong's interval; more: the mean over classes of one against the rest, stratified bootstrap. In
+        groups Obuchowski's interval. Of more than two classes, those without a holdout sample are left out of the
+        mean, and `note` names them. None with holdout samples of one class alone, or of one of two classes; `note`
+        says why.
     ece : float, optional
         Expected calibration error: mean gap between confidence and accuracy over 15 equal bins, weighted by count.
     per_class : list of ClassScore
@@ -75,6 +79,10 @@ class Evaluation:
         Two classes: the second one's. Up to 20: one each and their mean. More: the mean alone.
     note : str, optional
         What is missing and why.
+    groups : int, optional
+        That the samples belong to; None if each is alone.
+    effective : float, optional
+        Independent samples that would tell the accuracy as well as those in groups.
     """
 
     n: int
@@ -87,6 +95,8 @@ class Evaluation:
     calibration: list[CalibrationBin] = field(default_factory=list)
     roc: list[RocCurve] = field(default_factory=list)
     note: str | None = None
+    groups: int | None = None
+    effective: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON's own types, without NaN; `metrics.stored_scores` reads it."""
@@ -104,6 +114,7 @@ def evaluate(
     *,
     seed: int = 0,
     thresholds: Sequence[float] = (),
+    groups: Sequence[str] | None = None,
 ) -> Evaluation:
     """Compare predictions with the truth.
 
@@ -118,6 +129,9 @@ def evaluate(
         Of the bootstrap.
     thresholds : sequence of float, length K, or empty
         The model's (`thresholds.decided`): by them accuracy, precision and recall are told.
+    groups : sequence of str, length n, optional
+        What the samples belong to: frames of a burst, images of a patient. Intervals count groups, not frames: see
+        `clusters`. Where each sample is alone, as by default, they are the same, bit for bit.
 
     Raises
     ------
@@ -129,15 +143,17 @@ def evaluate(
     if len(p) == 0:
         return Evaluation(n=0, class_names=names, note=NO_LABELS)
     predicted = decided(p, thresholds)
-    right = predicted == truth
+    right, members = predicted == truth, checked_groups(groups, len(p))
     confusion = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(confusion, (truth, predicted), 1)
     ece, bins = calibration(p.max(axis=1), p.argmax(axis=1) == truth)
-    roc_auc, note = _roc_auc(p, truth, names, seed)
+    roc_auc, note = _roc_auc(p, truth, names, seed, members)
+    effective = None if members is None else effective_samples(right.astype(np.float64), members)
+    limits = _wilson(int(right.sum()), len(p)) if effective is None else wilson(1 - float(right.mean()), effective)[1:]
     return Evaluation(
         n=len(p),
         class_names=names,
-        accuracy=Interval(float(right.mean()), *_wilson(int(right.sum()), len(p))),
+        accuracy=Interval(float(right.mean()), *limits),
         roc_auc=roc_auc,
         ece=ece,
         per_class=_per_class(confusion, names, p, truth),
@@ -145,6 +161,8 @@ def evaluate(
         calibration=bins,
         roc=_roc_curves(p, truth, names),
         note=note,
+        groups=None if members is None else int(members.max()) + 1,
+        effective=effective,
     )
 
 
@@ -170,11 +188,24 @@ def _checked(probabilities: npt.ArrayLike, labels: Sequence[str], names: list[st
     return p, np.array([number[label] for label in labels], dtype=np.int64)
 
 
-def _roc_auc(p: Floats, truth: Integers, names: list[str], seed: int) -> tuple[Interval | None, str | None]:
+def checked_groups(groups: Sequence[str] | None, n: int) -> Integers | None:
+    """Return the numbers of n samples' groups, None if each is alone; InputError if there is not one per sample."""
+    if groups is not None and len(groups) != n:
+        raise InputError(
+            f"there are {len(groups)} groups but {n} samples: give each sample's, its own where it is alone"
+        )
+    return numbered(groups)
+
+
+def _roc_auc(
+    p: Floats, truth: Integers, names: list[str], seed: int, groups: Integers | None
+) -> tuple[Interval | None, str | None]:
     support = np.bincount(truth, minlength=len(names))
     present, note = present_classes(support, names)
     if len(present) < 2:
         return None, note
+    if groups is not None:
+        return _area_by_groups(p, truth, support, groups), note
     p, truth = p[:, present], np.searchsorted(present, truth)
     value, low, high = delong(p[:, 1], truth == 1) if len(names) == 2 else macro_auc(p, truth, seed=seed)
     if low == high:
@@ -183,6 +214,20 @@ def _roc_auc(p: Floats, truth: Integers, names: list[str], seed: int) -> tuple[I
         pairs = min(len(truth) // 2, len(truth) - int(support.max()))
         low, high = _wilson(round(value * pairs), pairs)
     return Interval(value, low, high), note
+
+
+def _area_by_groups(p: Floats, truth: Integers, support: Integers, groups: Integers) -> Interval:
+    """Return the (mean) area with limits on the logit scale, as `auc.delong` has them, by Student's quantile."""
+    area, shares = placements(p, truth, support)
+    value = round(area, 12)
+    variance, freedom = area_variance(shares, truth, groups)
+    if value in (0.0, 1.0) or variance == 0:
+        # As for samples that are alone: see `_roc_auc`.
+        pairs = min(len(truth) // 2, len(truth) - int(support.max()))
+        return wilson(1 - value, pairs * kish(groups) / len(truth))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * np.sqrt(variance) / (value * (1 - value))
+    low, high = 1 / (1 + np.exp(-(np.log(value / (1 - value)) + np.array([-half, half]))))
+    return Interval(value, float(low), float(high))
 
 
 def present_classes(support: Integers, names: list[str]) -> tuple[Integers, str | None]:

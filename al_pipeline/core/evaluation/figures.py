@@ -132,17 +132,19 @@ def score_histogram(certainty: npt.ArrayLike) -> bytes:
 
 
 def learning_curve_picture(rows: pd.DataFrame, random_curve: npt.ArrayLike | None = None) -> bytes:
-    """Draw the metrics against the number of labels, with 95 % bands.
+    """Draw the metrics against the number of labels, with 95 % bands; of answers, where one gave several labels.
 
     Parameters
     ----------
     rows : DataFrame
-        One row per round: n_labels and, by `metrics.columns`, the metrics, which may be missing.
+        One row per round: n_labels, perhaps n_answers, and, by `metrics.columns`, the metrics, which may be missing.
     random_curve : array_like, shape (4, p), optional
-        What random labels are projected to give: numbers of labels, accuracy, its lower and its upper limit.
+        What random labels are projected to give: numbers of labels (answers), accuracy, its lower and its upper limit.
     """
     figure, axes = canvas("Learning curve", size=(6.4, 4.0))
-    lowest = 1.0
+    lowest, across = 1.0, "n_labels"
+    if "n_answers" in rows and (rows["n_answers"] < rows["n_labels"]).any():
+        across = "n_answers"
     if random_curve is not None:
         labels, accuracy, low, high = np.asarray(random_curve, dtype=float)
         axes.fill_between(labels, low, high, color=COLORS[2], alpha=0.12, linewidth=0)
@@ -150,15 +152,15 @@ def learning_curve_picture(rows: pd.DataFrame, random_curve: npt.ArrayLike | Non
         lowest = float(low.min())
     # The third colour is that of random labels.
     for metric, color in zip(METRICS, (*COLORS[:2], *COLORS[3:]), strict=False):
-        known = rows.dropna(subset=[metric.name]).sort_values("n_labels")
+        known = rows.dropna(subset=[metric.name]).sort_values(across)
         if len(known):
-            x, y, low, high = (known[name].astype(float) for name in ("n_labels", *columns(metric.name, None)))
+            x, y, low, high = (known[name].astype(float) for name in (across, *columns(metric.name, None)))
             axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
             axes.plot(x, y, color=color, linewidth=2, marker="o", markersize=4.5, label=metric.title)
             lowest = min(lowest, float(low.min()))
     # The scale ends at 1 and starts below the lowest band: steps of a few points stay visible.
     axes.set_ylim(max(0.0, np.floor(lowest * 10 - 0.2) / 10), 1.01)
-    axes.set(xlabel="labels", ylabel="score on the holdout (95 % band)")
+    axes.set(xlabel=across.removeprefix("n_"), ylabel="score on the holdout (95 % band)")
     whole_numbers(axes)
     if axes.get_lines():
         legend(axes, loc="lower right")

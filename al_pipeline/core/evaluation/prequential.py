@@ -73,17 +73,17 @@ def prequential_accuracy(hits: npt.ArrayLike, propensities: npt.ArrayLike, n_can
     # Drawing without replacement: M of N simple draws tell as much as this many of an endless pool.
     simple = size / (1 - size / n_candidates) if size < n_candidates else np.inf
     if np.ptp(chance) <= ROUNDING * chance.max():
-        return _wilson(1 - float(right.mean()), simple)
+        return wilson(1 - float(right.mean()), simple)
     misses = ~right / (n_candidates * chance)
     error = min(1.0, float(misses.sum()))
     open_chance = 1 - chance
     middle = float(np.average(misses, weights=open_chance))
     variance = size / (size - 1) * float((open_chance * (misses - middle) ** 2).sum())
     worth = error * (1 - error) / variance if variance > 0 and error < 1 else np.inf
-    return _wilson(error, min(worth, simple))
+    return wilson(error, min(worth, simple))
 
 
-def _wilson(error: float, draws: float) -> Interval:
+def wilson(error: float, draws: float) -> Interval:
     """Return one minus an error rate with Wilson's score interval, for a number of draws that need not be whole."""
     accuracy = 1 - error
     square = Z**2 / draws

@@ -8,14 +8,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.labels.consensus import Consensus, current_votes, disputes_of, labels_of
-from al_pipeline.core.learning.head import fit_head, held_out
+from al_pipeline.core.learning.folds import held_out, numbered, parts
+from al_pipeline.core.learning.head import fit_head
 
 # Under this, CROWDLAB holds its own label for more probably wrong than right.
 FEWEST_QUALITY = 0.5
 
 
 def out_of_sample(
-    features: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], n_classes: int, *, seed: int
+    features: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.int64],
+    n_classes: int,
+    *,
+    seed: int,
+    groups: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.float64] | None:
     """Return class probabilities of each sample by a classifier that was not shown its label.
 
@@ -28,23 +34,28 @@ def out_of_sample(
         K.
     seed : int
         Of the folds.
+    groups : array_like, shape (n,), optional
+        What each sample belongs to: the classifier was shown no label of its group either, but those of rare classes.
 
     Returns
     -------
     float64 array, shape (n, K), or None
-        Rows of NaN for samples of classes with fewer than three labels, which every classifier learns from. None if
-        there are not two other classes: nothing can be held out.
+        Rows of NaN for samples of classes with fewer than three labels (groups of labels), which every classifier
+        learns from. None if there are not two other classes: nothing can be held out.
     """
-    from sklearn.model_selection import StratifiedKFold
-
-    folds, tested = held_out(targets)
+    members = numbered(groups)
+    folds, tested = held_out(targets, members)
     if not folds:
         return None
     probabilities = np.full((len(targets), n_classes), np.nan)
-    for _, part in StratifiedKFold(folds, shuffle=True, random_state=seed).split(tested, targets[tested]):
+    turns = parts(targets[tested], folds, None if members is None else members[tested], seed)
+    if not turns:
+        return None
+    for part in turns:
         held = tested[part]
         fitted = np.setdiff1d(np.arange(len(targets)), held)
-        head = fit_head(features[fitted], targets[fitted], n_classes, seed=seed)
+        theirs = None if members is None else members[fitted]
+        head = fit_head(features[fitted], targets[fitted], n_classes, seed=seed, groups=theirs)
         probabilities[held] = head.probabilities(features[held])
     return probabilities
 
@@ -85,6 +96,7 @@ def weigh_annotators(
     features: Callable[[list[str]], npt.NDArray[np.float32]],
     *,
     seed: int,
+    groups: Callable[[list[str]], npt.ArrayLike] | None = None,
 ) -> Consensus:
     """Decide what several people have voted on by their quality and a model's view, not by heads alone.
 
@@ -100,6 +112,8 @@ def weigh_annotators(
         Sample ids → float32 array, shape (n, d).
     seed : int
         Of the folds.
+    groups : callable, optional
+        Sample ids → what each belongs to, shape (n,).
 
     Returns
     -------
@@ -122,10 +136,11 @@ def weigh_annotators(
     numbers = {name: i for i, name in enumerate(class_names)}
     targets = agreed.labels["label"].map(numbers).to_numpy(np.int64)
     inputs = features(known)
-    probabilities = out_of_sample(inputs[: len(labeled)], targets, len(class_names), seed=seed)
+    members = None if groups is None else groups(labeled)
+    probabilities = out_of_sample(inputs[: len(labeled)], targets, len(class_names), seed=seed, groups=members)
     if probabilities is None:
         return agreed
-    head = fit_head(inputs[: len(labeled)], targets, len(class_names), seed=seed)
+    head = fit_head(inputs[: len(labeled)], targets, len(class_names), seed=seed, groups=members)
     together = np.concatenate([probabilities, head.probabilities(inputs[len(labeled) :])])
     judged: npt.NDArray[np.bool_] = np.asarray(np.isfinite(together).all(axis=1))
     together, known = together[judged], [sample for sample, so in zip(known, judged, strict=True) if so]

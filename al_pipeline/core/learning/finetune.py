@@ -15,6 +15,7 @@ from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.learning.augment import Augment, augmented, strong, weak
 from al_pipeline.core.learning.calibration import fit_temperature, softmax
 from al_pipeline.core.learning.checkpoint import HEAD, MEAN, STD, Checkpoint, averaged, normalize
+from al_pipeline.core.learning.folds import validation_split
 from al_pipeline.core.learning.memory import halving
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.thresholds import fit_thresholds
@@ -78,11 +79,14 @@ class Examples:
     targets : int64 Tensor, shape (n,)
     weights : float32 Tensor, shape (n,), optional
         Of each image's loss; all 1 by default.
+    groups : int64 array, shape (n,), optional
+        What each image belongs to, for the validation share; `rows` and `to` leave them behind.
     """
 
     images: Tensor
     targets: Tensor
     weights: Tensor | None = None
+    groups: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -158,19 +162,6 @@ def batches(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int6
     return np.split(order, cuts)
 
 
-def validation_split(
-    targets: npt.NDArray[np.int64], share: float, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return rows to learn from and rows to validate on: a share of each class, but never its last label."""
-    held = []
-    for target in np.unique(targets):
-        own = np.flatnonzero(targets == target)
-        count = min(round(share * len(own)), len(own) - 1)
-        held.append(rng.permutation(own)[:count])
-    validation = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(targets)), validation), validation
-
-
 def compute_precision(name: str, place: torch.device) -> torch.dtype:
     """Return the type that forward passes compute in; see `TrainingOptions.precision`."""
     if name != "auto":
@@ -204,7 +195,7 @@ class _Run:
     def fit(self, labeled: Examples, unlabeled: Tensor | None, progress: Callable[[int, float], None] | None) -> Fit:
         """Run the epochs; the model keeps the weights of the last one, or of the best on the validation share."""
         options, fit = self.options, Fit()
-        learned, held = validation_split(labeled.targets.numpy(), options.validation, self.rng)
+        learned, held = validation_split(labeled.targets.numpy(), options.validation, self.rng, labeled.groups)
         validation = labeled.rows(held).to(self.place) if len(held) else None
         examples = self._placed(labeled.rows(learned) if len(held) else labeled)
         steps = options.epochs * len(batches(learned, self.batch_size))

@@ -7,11 +7,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import ThreadpoolController
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.calibration import fit_temperature, softmax
+from al_pipeline.core.learning.folds import FOLDS, by_turns, held_out, numbered, parts
 from al_pipeline.core.learning.logistic import Floats, fit_logistic
 from al_pipeline.core.learning.thresholds import fit_thresholds
 
@@ -23,10 +23,8 @@ Integers = npt.NDArray[np.int64]
 # never better, and with few labels cross-validation took them by chance. The digits take the largest.
 GRID = (3.0, 10.0, 30.0, 100.0, 300.0)
 WITHOUT_VALIDATION = 30.0
-# Fewer labels of a class than folds cannot be held out: they are learned from in every part. More rows than so many, or
-# than so many per class, say it no better: with 1,000 labels of CIFAR-10's ten classes 300 of them
-# took a third of the best C two times in three, which cost 0.35 points of ROC-AUC.
-FOLDS, FEWEST_FOLDS = 5, 3
+# More rows than so many, or than so many per class, say it no better: with 1,000 labels of CIFAR-10's ten classes 300
+# of them took a third of the best C two times in three, which cost 0.35 points of ROC-AUC.
 VALIDATION_ROWS, VALIDATION_ROWS_PER_CLASS = 300, 100
 # Choosing C takes no more than a rough solution of each.
 TOLERANCE, ROUGH = 1e-6, 1e-4
@@ -84,10 +82,11 @@ def fit_head(
     seed: int,
     sample_weight: npt.NDArray[np.float64] | None = None,
     balanced: bool = False,
+    groups: npt.ArrayLike | None = None,
 ) -> Head:
     """Fit the classifier; regularisation by the cross-validated log loss of the classes that have labels enough.
 
-    Labels of the others, fewer than `FEWEST_FOLDS`, are learned from in every part and predicted in none.
+    Labels of the others, fewer than `folds.FEWEST_FOLDS`, are learned from in every part and predicted in none.
 
     Parameters
     ----------
@@ -101,6 +100,9 @@ def fit_head(
     sample_weight : float64 array, shape (n,), optional
     balanced : bool
         Weigh classes by the inverse of their number of labels, and fit their thresholds.
+    groups : array_like, shape (n,), optional
+        What each label's sample belongs to. What belongs together is held out together: frames of one burst would tell
+        of each other. None, and groups of one sample each, are the same.
 
     Raises
     ------
@@ -118,36 +120,26 @@ def fit_head(
     weights = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     if balanced:
         weights = weights * (len(codes) / (len(present) * np.bincount(codes)))[codes]
-    folds, tested = held_out(codes)
+    members = numbered(groups)
+    folds, tested = held_out(codes, members)
     thresholds: tuple[float, ...] = ()
+    best, temperature, start = WITHOUT_VALIDATION, 1.0, None
     with _one_thread():
         scaled = _Components.of(features)
         if folds:
-            learned = scaled.inputs, codes, weights
-            best, temperature, start = _cross_validate(*learned, folds, tested, seed)
-            if balanced:
-                found = np.zeros((len(tested), n_classes))
-                found[:, present] = softmax(_out_of_fold(*learned, folds, tested, seed, best, start), temperature)
-                thresholds = fit_thresholds(found, present[codes[tested]])
-        else:
-            best, temperature, start = WITHOUT_VALIDATION, 1.0, None
+            found = _cross_validate(scaled.inputs, codes, weights, members, folds, tested, seed)
+            best, temperature, start, folds = found
+        if folds and balanced:
+            drawn = int(np.random.default_rng(seed).integers(2**31))
+            turns = parts(codes[tested], folds, None if members is None else members[tested], drawn)
+            if turns:
+                logits = _out_of_fold(scaled.inputs, codes, weights, [tested[held] for held in turns], best, start)
+                probabilities = np.zeros((len(tested), n_classes))
+                probabilities[:, present] = softmax(logits[tested], temperature)
+                thresholds = fit_thresholds(probabilities, present[codes[tested]])
         fitted = fit_logistic(scaled.inputs, codes, weights[:, None], best, TOLERANCE, start)[0]
     weight, bias = scaled.written_back(fitted, present, n_classes)
     return Head(weight, bias, temperature, best, folds, thresholds=thresholds)
-
-
-def held_out(targets: Integers) -> tuple[int, Integers]:
-    """Return how many folds labels can be cut into, 0 for none, and the rows that are held out in turns.
-
-    Those of classes with fewer labels than `FEWEST_FOLDS` never are: one label of a new class is no reason to test
-    nothing. There are no folds with fewer than two other classes.
-    """
-    present, codes = np.unique(targets, return_inverse=True)
-    counts = np.bincount(codes, minlength=len(present))
-    enough = counts >= FEWEST_FOLDS
-    if enough.sum() < 2:
-        return 0, np.empty(0, dtype=np.int64)
-    return int(min(FOLDS, counts[enough].min())), np.flatnonzero(enough[codes])
 
 
 def head_logits(features: Vectors, weight: npt.ArrayLike, bias: npt.ArrayLike) -> Vectors:
@@ -230,9 +222,9 @@ _libraries = cache(ThreadpoolController)
 
 
 def _cross_validate(
-    inputs: Floats, codes: Integers, weights: Floats, folds: int, tested: Integers, seed: int
-) -> tuple[float, float, Floats]:
-    """Return the C of the smallest log loss out of fold, the temperature of those predictions, and where to begin.
+    inputs: Floats, codes: Integers, weights: Floats, groups: Integers | None, folds: int, tested: Integers, seed: int
+) -> tuple[float, float, Floats | None, int]:
+    """Return the C of the smallest log loss out of fold, the temperature of those predictions, where to begin, folds.
 
     From strong regularisation to weak, each from the solution before, until the loss rises: weak ones take longest.
     """
@@ -240,15 +232,17 @@ def _cross_validate(
     always = np.setdiff1d(np.arange(len(codes)), tested)
     most = max(VALIDATION_ROWS, VALIDATION_ROWS_PER_CLASS * len(np.unique(codes[tested])))
     if len(tested) > most:
-        tested = tested[_stratified(codes[tested], most, rng)]
+        tested = tested[_stratified(codes[tested], most, rng, None if groups is None else groups[tested])]
     kept = np.concatenate([tested, always])
     inputs, weights, learned_codes = inputs[kept], weights[kept], codes[kept]
     codes = codes[tested]
     rows = np.arange(len(tested))
-    splits = StratifiedKFold(folds, shuffle=True, random_state=int(rng.integers(2**31))).split(rows, codes)
-    learned = np.repeat(weights[:, None], folds, axis=1)
+    turns = parts(codes, folds, None if groups is None else groups[tested], int(rng.integers(2**31)))
+    if not turns:
+        return WITHOUT_VALIDATION, 1.0, None, 0
+    learned = np.repeat(weights[:, None], len(turns), axis=1)
     fold = np.empty(len(tested), dtype=np.int64)
-    for number, (_, held) in enumerate(splits):
+    for number, held in enumerate(turns):
         fold[held], learned[held, number] = number, 0
     inner, own = inputs[rows], weights[rows]
     best, lowest, solution, chosen = GRID[0], np.inf, None, None
@@ -261,36 +255,28 @@ def _cross_validate(
             break
         best, lowest, logits, chosen = regularization, loss, scores, solution
     assert chosen is not None
-    return best, fit_temperature(logits, codes), chosen.mean(axis=0, keepdims=True)
+    return best, fit_temperature(logits, codes), chosen.mean(axis=0, keepdims=True), len(turns)
 
 
 def _out_of_fold(
-    inputs: Floats,
-    codes: Integers,
-    weights: Floats,
-    folds: int,
-    tested: Integers,
-    seed: int,
-    regularization: float,
-    start: Floats,
+    inputs: Floats, codes: Integers, weights: Floats, turns: list[Integers], regularization: float, start: Floats | None
 ) -> Floats:
-    """Return logits of all rows that can be held out, shape (n, K): a part of them would change how rare a class is."""
-    learned = np.repeat(weights[:, None], folds, axis=1)
-    drawn = int(np.random.default_rng(seed).integers(2**31))
-    parts = [held for _, held in StratifiedKFold(folds, shuffle=True, random_state=drawn).split(tested, codes[tested])]
-    for number, held in enumerate(parts):
-        learned[tested[held], number] = 0
-    fitted = fit_logistic(inputs, codes, learned, regularization, ROUGH, np.repeat(start, folds, axis=0))
-    logits = np.empty((len(tested), fitted.shape[1]))
-    for number, held in enumerate(parts):
-        logits[held] = inputs[tested[held]] @ fitted[number, :, :-1].T + fitted[number, :, -1]
+    """Return logits of all rows held out in turns, NaN of others: a part of them would change how rare a class is."""
+    learned = np.repeat(weights[:, None], len(turns), axis=1)
+    for number, held in enumerate(turns):
+        learned[held, number] = 0
+    begin = None if start is None else np.repeat(start, len(turns), axis=0)
+    fitted = fit_logistic(inputs, codes, learned, regularization, ROUGH, begin)
+    logits = np.full((len(codes), fitted.shape[1]), np.nan)
+    for number, held in enumerate(turns):
+        logits[held] = inputs[held] @ fitted[number, :, :-1].T + fitted[number, :, -1]
     return logits
 
 
-def _stratified(codes: Integers, size: int, rng: np.random.Generator) -> Integers:
-    """Return about `size` rows, each class in proportion but with at least `FOLDS` of its own."""
+def _stratified(codes: Integers, size: int, rng: np.random.Generator, groups: Integers | None) -> Integers:
+    """Return about `size` rows, each class in proportion but with at least `FOLDS`, of as many groups as it has."""
     rows = []
     for code in np.unique(codes):
-        own = rng.permutation(np.flatnonzero(codes == code))
+        own = by_turns(groups, rng.permutation(np.flatnonzero(codes == code)))
         rows.append(own[: max(FOLDS, round(size * len(own) / len(codes)))])
     return np.sort(np.concatenate(rows))

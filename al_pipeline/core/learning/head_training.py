@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.folds import joined
 from al_pipeline.core.learning.head import Head, Integers, Vectors, fit_head
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.semi_supervised import MOST_FEATURES, propagated, self_trained
@@ -15,10 +16,14 @@ from al_pipeline.core.rng import generator, torch_seed
 
 @dataclass(frozen=True)
 class Others:
-    """Unlabeled samples: n of them, and what returns the features (m, d) of rows (m,) if an arm learns from them."""
+    """Unlabeled samples: n of them, and what returns the features (m, d) of rows (m,) if an arm learns from them.
+
+    `groups`, int64 of the shape (n,), are what they belong to, in the numbers of the labels' groups.
+    """
 
     n: int
     features: Callable[[Integers], Vectors]
+    groups: Integers | None = None
 
 
 def train_head(
@@ -30,6 +35,7 @@ def train_head(
     seed: int,
     round_number: int,
     unlabeled: Others | None = None,
+    groups: Integers | None = None,
 ) -> Head:
     """Fit the classifier of a round: neither the order of the rows nor anything but their content matters.
 
@@ -42,6 +48,8 @@ def train_head(
         The folds, and the choice among many unlabeled samples, are drawn from generators of these two.
     unlabeled : Others, optional
         What the semi-supervised arms learn from, too.
+    groups : int64 array, shape (n,), optional
+        As for `fit_head`.
 
     Raises
     ------
@@ -49,19 +57,22 @@ def train_head(
         One class alone, or features that are not finite.
     """
     order = canonical([row.tobytes() for row in features], targets)
-    features, targets = features[order], targets[order]
+    features, targets, groups = features[order], targets[order], None if groups is None else groups[order]
     weights, balanced = np.ones(len(targets)), options.weighs(np.bincount(targets))
     n_labels, folds = len(targets), torch_seed(seed, round_number, "head")
     if unlabeled is not None and options.semi_supervised != "none":
-        others = unlabeled.features(some(unlabeled.n, MOST_FEATURES, seed, round_number))
+        rows = some(unlabeled.n, MOST_FEATURES, seed, round_number)
+        others, theirs = unlabeled.features(rows), None if unlabeled.groups is None else unlabeled.groups[rows]
         if options.semi_supervised == "label_propagation":
             found = propagated(features, targets, others, n_classes, options.confidence)
         else:
-            found = self_trained(features, targets, others, n_classes, options.confidence, seed=folds)
+            both = groups, theirs
+            found = self_trained(features, targets, others, n_classes, options.confidence, seed=folds, groups=both)
         features = np.concatenate([features, others[found.rows]])
         targets = np.concatenate([targets, found.targets])
         weights = np.concatenate([weights, found.weights])
-    head = fit_head(features, targets, n_classes, seed=folds, sample_weight=weights, balanced=balanced)
+        groups = joined(groups, None if theirs is None else theirs[found.rows])
+    head = fit_head(features, targets, n_classes, seed=folds, sample_weight=weights, balanced=balanced, groups=groups)
     return replace(head, n_guessed=len(targets) - n_labels)
 
 

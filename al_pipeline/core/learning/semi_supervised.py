@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from al_pipeline.core.learning.folds import joined
 from al_pipeline.core.learning.head import Integers, Vectors, fit_head
 
 # Unlabeled samples that are looked at, at random: neighbours of neighbours of 20,000 take a few seconds.
@@ -47,12 +48,21 @@ def confident(probabilities: npt.NDArray[np.float64], threshold: float) -> Guess
 
 
 def self_trained(
-    features: Vectors, targets: Integers, unlabeled: Vectors, n_classes: int, threshold: float, *, seed: int
+    features: Vectors,
+    targets: Integers,
+    unlabeled: Vectors,
+    n_classes: int,
+    threshold: float,
+    *,
+    seed: int,
+    groups: tuple[Integers | None, Integers | None] = (None, None),
 ) -> Guesses:
     """Return pseudo-labels of a head that learns from its own clear predictions until nothing new is clear.
 
-    Parameters are those of `fit_head`; unlabeled features have the shape (m, d).
+    Parameters are those of `fit_head`; unlabeled features have the shape (m, d). `groups` are those of the labels and
+    of the unlabeled, (m,).
     """
+    own, theirs = groups
     guesses = Guesses(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
     for _ in range(TURNS):
         head = fit_head(
@@ -61,6 +71,7 @@ def self_trained(
             n_classes,
             seed=seed,
             sample_weight=np.concatenate([np.ones(len(targets)), guesses.weights]),
+            groups=joined(own, None if theirs is None else theirs[guesses.rows]),
         )
         found = confident(head.probabilities(unlabeled), threshold)
         # What was clear once stays: taking guesses back would let the turns go round in circles.

@@ -24,6 +24,7 @@ from al_pipeline.core.learning.checkpoint import (
     state_hash,
 )
 from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
+from al_pipeline.core.learning.folds import joined
 from al_pipeline.core.learning.head import Integers, Vectors
 from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
 from al_pipeline.core.learning.options import TrainingOptions
@@ -44,10 +45,13 @@ class Unlabeled:
     images : sequence of paths, or CachedImages
     features : float32 array, shape (n, d), optional
         Of the starting weights; computed where they are needed and not given.
+    groups : int64 array, shape (n,), optional
+        What they belong to, in the numbers of the labels' groups.
     """
 
     images: Images
     features: Vectors | None = None
+    groups: Integers | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def train(
     unlabeled: Unlabeled | None = None,
     previous: Checkpoint | None = None,
     progress: Callable[[int, float], None] | None = None,
+    groups: Integers | None = None,
 ) -> TrainingResult:
     """Train on labeled images with cross-entropy, from the configured weights anew.
 
@@ -124,6 +129,9 @@ def train(
         Where a warm start starts; without one it starts from the configured weights.
     progress : callable, optional
         Called after every epoch with its number (from 1) and its loss.
+    groups : int64 array, shape (n,), optional
+        What each image belongs to: what belongs together is held out together, for the temperature and the choice of
+        C and of the epoch.
 
     Raises
     ------
@@ -137,7 +145,7 @@ def train(
         Not even two images fit into memory.
     """
     targets = _targets(len(images), labels, class_names)
-    task = _Task(class_names, options, seed, round_number, images, targets, features, unlabeled, progress)
+    task = _Task(class_names, options, seed, round_number, images, targets, features, unlabeled, progress, groups)
     check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
     mode = options.resolve_mode(np.bincount(targets), device().type)
     if mode == "head":
@@ -175,6 +183,7 @@ class _Task:
     given: Vectors | None = None
     unlabeled: Unlabeled | None = None
     progress: Callable[[int, float], None] | None = None
+    groups: Integers | None = None
 
     def __post_init__(self) -> None:
         self.began = time.perf_counter()
@@ -196,7 +205,10 @@ class _Task:
             self.options,
             seed=self.seed,
             round_number=self.round_number,
-            unlabeled=None if self.unlabeled is None else Others(len(self.unlabeled.images), self.others),
+            unlabeled=None
+            if self.unlabeled is None
+            else Others(len(self.unlabeled.images), self.others, self.unlabeled.groups),
+            groups=self.groups,
         )
         with torch.no_grad():
             self.model.fc.weight.copy_(torch.from_numpy(head.weight))  # type: ignore[union-attr, operator]
@@ -208,7 +220,8 @@ class _Task:
         """Train the whole network."""
         pixels = decoded(self.images, self.options.image_size)
         order = canonical([image.data for image in pixels], self.targets)
-        examples = self.examples(torch.from_numpy(pixels[order]), self.targets[order])
+        groups = None if self.groups is None else self.groups[order]
+        examples = replace(self.examples(torch.from_numpy(pixels[order]), self.targets[order]), groups=groups)
         arm, extra, n_guessed = self.options.semi_supervised, None, 0
         if arm != "none" and self.unlabeled is not None:
             rows = some(len(self.unlabeled.images), MOST_IMAGES, self.seed, self.round_number)
@@ -225,7 +238,8 @@ class _Task:
                     self.model = self.start()
                     guesses = confident(predict(first, images), self.options.confidence)
                 n_guessed = len(guesses)
-                examples = self.with_guesses(examples, chosen(images, guesses.rows), guesses)
+                theirs = None if self.unlabeled.groups is None else self.unlabeled.groups[rows[guesses.rows]]
+                examples = self.with_guesses(examples, chosen(images, guesses.rows), guesses, theirs)
         if previous is not None and self.options.warm_start and previous.info.trained:
             take_over(self.model, previous, self.class_names, self.options.architecture)
         fit = self.fit(examples, extra)
@@ -249,7 +263,7 @@ class _Task:
         weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return Examples(images, torch.from_numpy(targets), torch.from_numpy(weights[targets].astype(np.float32)))
 
-    def with_guesses(self, examples: Examples, images: Images, guesses: Guesses) -> Examples:
+    def with_guesses(self, examples: Examples, images: Images, guesses: Guesses, groups: Integers | None) -> Examples:
         if not len(guesses):
             return examples
         added = torch.from_numpy(decoded(images, self.options.image_size))
@@ -258,6 +272,7 @@ class _Task:
             torch.cat([examples.images, added]),
             torch.cat([examples.targets, torch.from_numpy(guesses.targets)]),
             torch.cat([known, torch.from_numpy(guesses.weights.astype(np.float32))]),
+            joined(examples.groups, groups),
         )
 
     def features(self, images: Images, given: Vectors | None) -> Vectors:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers
+from al_pipeline.core.evaluation.clusters import covariance_of_means, kish
 from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.core.outlook.learning_curve_fit import PowerLaws, fit_power_laws
 
@@ -67,7 +68,10 @@ class LabelsSaved:
     Attributes
     ----------
     labels, random_labels : int
-        Spent by the loop; drawn at random among them (with those that a random draw would have met as well).
+        Spent by the loop: questions that people answered; drawn at random among them (with those that a random draw
+        would have met as well).
+    shown_beside : int
+        Labels that came with these, of images that a question showed beside its own: nobody was asked for them.
     accuracy : float
         Of the loop's model on the holdout.
     random_accuracy : Interval
@@ -88,6 +92,7 @@ class LabelsSaved:
     needed: Interval
     verdict: Verdict
     band: Floats
+    shown_beside: int = 0
 
 
 def random_sequence(
@@ -185,7 +190,15 @@ def measure(n: int, learn: Callable[[Integers], Hits], *, pairs: int, rng: np.ra
     return Arm(sizes, means, float(np.mean(squares)), len(squares))
 
 
-def labels_saved(arm: Arm, own: Hits, *, n_labels: int, rng: np.random.Generator) -> LabelsSaved:
+def labels_saved(
+    arm: Arm,
+    own: Hits,
+    *,
+    n_labels: int,
+    rng: np.random.Generator,
+    shown_beside: int = 0,
+    groups: Integers | None = None,
+) -> LabelsSaved:
     """Compare the loop's model with the projected curve of random labels.
 
     Parameters
@@ -194,8 +207,12 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, rng: np.random.Generator
     own : bool array, shape (n,)
         Which holdout samples the loop's model is right about.
     n_labels : int
-        That it learned from.
+        That it learned from, one for each question that was answered.
     rng : numpy.random.Generator
+    shown_beside : int
+        Labels that came with them, for which nobody was asked.
+    groups : int64 array, shape (n,), optional
+        What the holdout samples belong to, numbers from 0; None if each is alone.
 
     Notes
     -----
@@ -216,10 +233,10 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, rng: np.random.Generator
     "saved" was said in 25 % of the loops; for random choice itself in 5 %, in 1 % where nothing was saved at all. On
     the photos, where random labels are soon as good as all, it was said in 6 % with 100 labels and never later.
     """
-    both = np.cov(np.vstack([1 - arm.hits, 1.0 - own])) / len(own)
-    smooth = (own.sum() + 2) / (len(own) + 4)
+    both = covariance_of_means(np.vstack([1 - arm.hits, 1.0 - own]), groups)
+    smooth, worth = (own.sum() + 2) / (len(own) + 4), len(own) if groups is None else kish(groups)
     # Where all are right, the sample's own variance would claim certainty.
-    both[-1, -1] = max(both[-1, -1], smooth * (1 - smooth) / len(own))
+    both[-1, -1] = max(both[-1, -1], smooth * (1 - smooth) / (len(own) if both[-1, -1] > 0 else worth))
     tested = both[:-1, :-1]
     # One sample of the holdout, without which models that are never wrong would have no variance at all.
     covariance = tested + _training(arm) + np.eye(len(tested)) / len(own) ** 2
@@ -240,6 +257,7 @@ def labels_saved(arm: Arm, own: Hits, *, n_labels: int, rng: np.random.Generator
         needed=needed,
         verdict=verdict,
         band=_band(laws, int(arm.sizes[0]), n_labels),
+        shown_beside=shown_beside,
     )
 
 
@@ -250,7 +268,10 @@ def sentence(found: LabelsSaved) -> str:
     span = f"95 % {needed.low:,.0f} to {needed.high:,.0f}" if bounded else f"95 % at least {needed.low:,.0f}"
     about = f"about {needed.value:,.0f}" if np.isfinite(needed.value) else f"over {FARTHEST * found.random_labels:,}"
     arm = f"projected from {found.random_labels:,} labels drawn at random"
-    reached = f"for the accuracy {found.accuracy:.3f}, reached with {n:,} labels"
+    spent = f"{n:,} labels"
+    if found.shown_beside:
+        spent = f"{n:,} answers, which gave {n + found.shown_beside:,} labels"
+    reached = f"for the accuracy {found.accuracy:.3f}, reached with {spent}"
     if found.verdict == "saved":
         saved = f"{needed.low - n:,.0f} to {needed.high - n:,.0f}" if bounded else f"at least {needed.low - n:,.0f}"
         times = f"{needed.low / n:.2f} to {needed.high / n:.2f}" if bounded else f"at least {needed.low / n:.2f}"

@@ -174,8 +174,9 @@ def _digest(samples: KnownSamples) -> str:
     digest = hashlib.sha256()
     for frame in (samples.pool, samples.holdout):
         digest.update(f"{len(frame)}\n".encode())
-        for sample_id, label in zip(frame["sample_id"], frame["label"], strict=True):
-            digest.update(f"{sample_id} {label}\n".encode())
+        # What belongs together, not by which name.
+        for row in zip(frame["sample_id"], frame["label"], pd.factorize(frame["group"])[0], strict=True):
+            digest.update(f"{' '.join(map(str, row))}\n".encode())
     return digest.hexdigest()
 
 

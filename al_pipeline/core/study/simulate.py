@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.data.holdout import with_holdout
+from al_pipeline.core.data.holdout import groups_of, with_holdout
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
@@ -40,7 +40,7 @@ Row = dict[str, str | int | float | None]
 
 @dataclass(frozen=True)
 class KnownSamples:
-    """Pool and holdout whose classes are known: ``sample_id``, ``uri`` and ``label``, sorted by the id."""
+    """Pool and holdout whose classes are known: ``sample_id``, ``uri``, ``label`` and ``group``, by the id."""
 
     pool: pd.DataFrame
     holdout: pd.DataFrame
@@ -110,6 +110,8 @@ class World:
         In the order of the ids, as in the real loop, so that a draw depends on the samples and not on where files lie.
     truth : sequence of str, length m
         The holdout's labels.
+    tested : sequence of str, length m
+        The holdout's groups.
     answers : int64 array, shape (n,)
         Of `oracle.answers`, for the pool.
     class_names : sequence of str, length K
@@ -119,6 +121,7 @@ class World:
     pool: Given
     holdout: Given
     truth: Sequence[str]
+    tested: Sequence[str]
     answers: Rows
     class_names: Sequence[str]
     seed: int
@@ -177,7 +180,8 @@ def turn(world: World, plan: Plan, asked: Rows, number: int, sample_size: int | 
         probabilities = model.predict(pool, candidates)
         if plan.with_passes and model.trained:
             passes = ensemble(model, pool, labeled, targets, candidates, n_classes, **at)
-    evaluation = evaluate(tested, world.truth, world.class_names, seed=world.seed, thresholds=model.thresholds)
+    found = {"seed": world.seed, "thresholds": model.thresholds, "groups": world.tested}
+    evaluation = evaluate(tested, world.truth, world.class_names, **found)
     return Turn(model.trained, evaluation, candidates, probabilities, passes, stop)
 
 
@@ -222,9 +226,10 @@ def world_of(samples: KnownSamples, plan: Plan, seed: int, features: Embedded) -
     """Return what a seed's runs share."""
     rates = {"error_rate": plan.error_rate, "skip_rate": plan.skip_rate}
     return World(
-        pool=Given(samples.pool["uri"].tolist(), features.pool),
+        pool=Given(samples.pool["uri"].tolist(), features.pool, pd.factorize(samples.pool["group"])[0]),
         holdout=Given(samples.holdout["uri"].tolist(), features.holdout),
         truth=samples.holdout["label"].tolist(),
+        tested=samples.holdout["group"].tolist(),
         answers=answers(samples.truth, len(samples.class_names), seed=seed, **rates),
         class_names=samples.class_names,
         seed=seed,
@@ -241,11 +246,11 @@ def known(manifest: pd.DataFrame, class_names: Sequence[str]) -> KnownSamples:
     InputError
         A sample has no label or one outside of the classes, or a split is empty.
     """
-    found, manifest = [], with_holdout(manifest)
+    found, manifest, groups = [], with_holdout(manifest), groups_of(manifest)
     for split in ("pool", "holdout"):
         # By the ids, as in the real loop: neither the draw nor a sum's rounding depends on where the files lie.
         frame = select_split(manifest, split).sort_values("sample_id", ignore_index=True)
-        frame = frame[["sample_id", "uri", "label"]]
+        frame = frame[["sample_id", "uri", "label"]].assign(group=frame["sample_id"].map(groups))
         missing = int(frame["label"].isna().sum())
         if missing or not len(frame):
             what = f"{missing} of {len(frame)} samples have" if len(frame) else "it is empty, so there is"

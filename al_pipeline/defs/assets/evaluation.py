@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.data.groups import with_twins
+from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.evaluation.figures import confusion_matrix, learning_curve_picture, reliability, roc_curve
 from al_pipeline.core.evaluation.metrics import METRICS, Interval, Metric, columns, stored_scores
 from al_pipeline.core.files import whole_file
@@ -44,7 +45,10 @@ def evaluation(
     image_pool: pd.DataFrame,
     checkpoint: Any,
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """Accuracy, ROC-AUC and calibration with 95 % intervals, on the holdout alone; better or worse than last round."""
+    """Accuracy, ROC-AUC and calibration with 95 % intervals, on the holdout alone; better or worse than last round.
+
+    Intervals count groups: frames of one burst are no independent samples. `holdout_groups` says what they are worth.
+    """
     from al_pipeline.core.evaluation.compare import holdout_advice
     from al_pipeline.core.evaluation.evaluate import evaluate, overlooked
 
@@ -57,10 +61,12 @@ def evaluation(
     probabilities, found = samples.predict(model, holdout["sample_id"].tolist())
     holdout = holdout[holdout["sample_id"].isin(found.there)].reset_index(drop=True)
     seconds, thresholds = time.monotonic() - began, model.thresholds
-    result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed, thresholds=thresholds)
+    groups = holdout["sample_id"].map(groups_of(image_pool)).fillna(holdout["sample_id"]).tolist()
+    told: dict[str, Any] = {"thresholds": thresholds, "groups": groups}
+    result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed, **told)
     kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)
     kept.write(context.partition_key, holdout, probabilities, names, thresholds)
-    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, classes, thresholds)
+    comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, classes, **told)
     stops = StopPredictions(deployment.artifacts.stop_predictions)
     ids = stops.samples(samples.pool, training, round_config.seed)
     answered, stop_set = samples.predict(model, ids if checkpoint.info.trained else [])
@@ -72,9 +78,13 @@ def evaluation(
         "labels": checkpoint.info.n_labels,
         "trained": checkpoint.info.trained,
     }
-    twins = with_twins(image_pool, holdout["sample_id"].tolist(), _trained_on(deployment, context.partition_key))
+    labels = deployment.ledger.frozen_labels(context.partition_key)
+    twins = with_twins(image_pool, holdout["sample_id"].tolist(), labels["sample_id"].tolist())
     if len(holdout):
         metadata["holdout_with_near_duplicates"] = f"{len(twins)} of {len(holdout)} have one among the training labels"
+    if result.effective is not None:
+        worth = f"tell the accuracy as well as {result.effective:,.0f} independent samples"
+        metadata["holdout_groups"] = f"{result.groups:,} groups: {worth}"
     if result.note:
         metadata["note"] = result.note
         context.log.info(result.note)
@@ -94,7 +104,7 @@ def evaluation(
             "calibration": picture(reliability(result), "reliability"),
             "per_class": _per_class(result),
         }
-        advice = holdout_advice(result.n, result.accuracy.value)
+        advice = holdout_advice(result.n, result.accuracy.value, result.effective)
         if advice is not None:
             metadata["holdout_size"] = advice
     if result.roc_auc is not None:
@@ -108,6 +118,7 @@ def evaluation(
         "checkpoint": checkpoint.hash,
         "trained": checkpoint.info.trained,
         "n_labels": checkpoint.info.n_labels,
+        "n_answers": max(0, checkpoint.info.n_labels - int(labels["asked_with"].notna().sum())),
         "evaluation": result.to_json(),
         "comparison": None if comparison is None else comparison.to_json(),
         "agreement": kappa,
@@ -134,6 +145,8 @@ def learning_curve(
     rounds that told other classes apart than today's. `near_duplicates` is the share of the holdout that looks like an
     image of the training labels, or belongs to its group: what it says about these says little about new images.
     `unmeasured` counts the classes without a holdout sample, which ROC-AUC leaves out.
+    `n_answers` leaves out labels of images that were shown beside the one asked about; where there are any, the picture
+    is drawn against it.
 
     `recall_<class>` is the share of a class's holdout samples that were found, a table of its own.
 
@@ -146,6 +159,8 @@ def learning_curve(
     for key, document in stored_rounds(deployment.artifacts.evaluations).items():
         n, scores = stored_scores(document["evaluation"])
         row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": n}
+        # Rounds of earlier versions do not tell what was shown beside.
+        row["n_answers"] = document.get("n_answers", document["n_labels"])
         for name, interval in (scores | {"prequential": prequential.get(key)}).items():
             row |= columns(name, interval)
         # Rounds of earlier versions have none.
@@ -172,11 +187,6 @@ def learning_curve(
             "recall": table(curve[["round", "n_labels", *recalls]].astype(dict.fromkeys(recalls, float)), rows=None),
         },
     )
-
-
-def _trained_on(deployment: Deployment, key: str) -> list[str]:
-    """Return the samples whose labels a round was trained on."""
-    return deployment.ledger.frozen_labels(key)["sample_id"].tolist() if deployment.ledger.has_snapshot(key) else []
 
 
 def _shown(metric: Metric, interval: Interval | None) -> dict[str, Any]:

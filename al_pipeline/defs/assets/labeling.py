@@ -156,7 +156,8 @@ def agree_on_labels(
         samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
 
         def weighed(there: list[str]) -> Consensus:
-            return weigh_annotators(agreed.only(there), answers, names, samples.features, seed=round_config.seed)
+            own, seed = agreed.only(there), round_config.seed
+            return weigh_annotators(own, answers, names, samples.features, seed=seed, groups=samples.groups)
 
         # Without its image only the majority tells of a sample.
         known = [*agreed.labels["sample_id"], *agreed.disputed["sample_id"]]

@@ -15,7 +15,8 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.augment import augmented, strong, weak
 from al_pipeline.core.learning.calibration import fit_temperature, softmax
 from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build, normalize
-from al_pipeline.core.learning.finetune import Examples, compute_precision, finetune, validation_split
+from al_pipeline.core.learning.finetune import Examples, compute_precision, finetune
+from al_pipeline.core.learning.folds import validation_split
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict, predict_features
 from al_pipeline.core.learning.threads import computing_on

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.folds import held_out
 from al_pipeline.core.learning.head import (
     EVENED,
     NOISE,
@@ -16,7 +17,6 @@ from al_pipeline.core.learning.head import (
     fit_head,
     head_logits,
     head_passes,
-    held_out,
     softmax,
 )
 from al_pipeline.core.learning.logistic import fit_logistic

@@ -238,3 +238,20 @@ def test_too_little_says_why(counts: tuple[int, int, int, int], reason: str) -> 
 def test_enough_is_enough() -> None:
     assert too_little(30, 150, 2, 200) is None
     assert too_little(24, 144, 2, 50) is None
+
+
+def test_answers_are_told_beside_the_labels_that_they_gave() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.permutation(TESTS) < 0.9 * TESTS
+    found = labels_saved(arm_of(rng), own, n_labels=160, rng=rng, shown_beside=1040)
+    assert "reached with 160 answers, which gave 1,200 labels" in sentence(found)
+
+
+def test_a_holdout_in_groups_tells_less_of_what_was_saved() -> None:
+    rng, widths = np.random.default_rng(0), []
+    arm, own = arm_of(rng), rng.permutation(TESTS // 5) < 0.9 * TESTS // 5
+    arm = Arm(arm.sizes, np.repeat(arm.hits[:, ::5], 5, axis=1), 1e-6, 12)
+    for groups in (None, np.repeat(np.arange(TESTS // 5), 5)):
+        found = labels_saved(arm, np.repeat(own, 5), n_labels=160, rng=np.random.default_rng(1), groups=groups)
+        widths.append(found.random_accuracy.high - found.random_accuracy.low)
+    assert widths[1] > 1.3 * widths[0]
