@@ -6,6 +6,8 @@ sample i to be in the batch at all, which `Selection.propensities` holds.
 
 Every candidate must have had a chance to be drawn. A deterministic strategy gives most of them none (its propensities
 are NaN), and no weights help.
+
+Groups of samples change nothing here: it is the draw that is random, image by image, from a pool that is what it is.
 """
 
 import numpy as np

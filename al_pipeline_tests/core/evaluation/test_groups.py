@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -53,16 +54,21 @@ def intervals_of(
 
 def coverage(truths: list[float], k: int, repeats: int, *, mixed: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return how often the intervals hold the truth, by groups and as if frames were independent."""
-    rng, found = np.random.default_rng(22), []
-    for _ in range(repeats):
+    rng, by_groups, by_frames = np.random.default_rng(22), [], []
+    for i in range(repeats):
         before, after, truth, groups = draw(rng, k, mixed=mixed)
-        names = MANY[:k]
-        found.append([intervals_of(before, after, truth, by, names) for by in (groups.astype(str).tolist(), None)])
-    limits = np.array(found)
-    share = ((limits[..., 0] <= truths) & (truths <= limits[..., 1])).mean(axis=0)
-    return share[0], share[1]
+        by_groups.append(intervals_of(before, after, truth, groups.astype(str).tolist(), MANY[:k]))
+        # Far from 95 %: a third of the holdouts is enough to see it.
+        if not i % 3:
+            by_frames.append(intervals_of(before, after, truth, None, MANY[:k]))
+    return share(np.array(by_groups), truths), share(np.array(by_frames), truths)
 
 
+def share(limits: np.ndarray, truths: list[float]) -> np.ndarray:
+    return ((limits[..., 0] <= truths) & (truths <= limits[..., 1])).mean(axis=0)
+
+
+@cache
 def truths_of(k: int) -> list[float]:
     """Return accuracy, area and their differences, from 300,000 groups of one frame: frames alone have them too."""
     rng, n = np.random.default_rng(1), 300_000
@@ -80,13 +86,15 @@ def truths_of(k: int) -> list[float]:
 
 
 @pytest.mark.parametrize(("k", "mixed"), [(2, False), (2, True), (3, False)])
-def test_intervals_hold_the_truth_as_often_as_they_say_and_did_not_when_frames_counted(k: int, mixed: bool) -> None:
+def test_intervals_hold_the_truth_as_often_as_they_say_and_did_not_when_frames_counted(
+    monkeypatch: pytest.MonkeyPatch, k: int, mixed: bool
+) -> None:
     """A true 95 % interval passes 92.5 % to 98 % of 400 holdouts almost surely; cautious ones may be above 95 %."""
+    monkeypatch.setattr("al_pipeline.core.evaluation.auc.REPLICATES", 200)
     by_groups, by_frames = coverage(truths_of(k), k, 400, mixed=mixed)
     assert ((by_groups >= 0.925) & (by_groups <= 0.98)).all(), by_groups
-    # What is easy or hard of a burst is shared by both models only in part, and differences vary less.
-    assert (by_frames[:2] < 0.85).all() or mixed, by_frames
-    assert by_frames.min() < 0.85, by_frames
+    # Where a burst has frames of each class, what favours the one hurts the other: frames count for nearly as much.
+    assert mixed or (by_frames < 0.85).all(), by_frames
 
 
 def test_the_truth_of_the_simulation_is_that_of_normal_scores() -> None:

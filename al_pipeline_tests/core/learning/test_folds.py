@@ -148,7 +148,7 @@ def test_many_labels_in_groups_are_validated_on_a_part_of_them(balanced: bool) -
 @pytest.mark.parametrize("arm", ["none", "pseudo_label", "label_propagation"])
 def test_neither_the_order_nor_the_names_of_groups_matter(arm: str) -> None:
     features, targets, groups = bursts(20)
-    options = TrainingOptions(mode="head", semi_supervised=arm, confidence=0.6)
+    options = TrainingOptions(mode="head", weights="imagenet", semi_supervised=arm, confidence=0.6)
     some, others = np.arange(60), np.arange(60, 100)
     order = np.random.default_rng(2).permutation(60)
     heads = []
