@@ -35,7 +35,7 @@ from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import TEMPORARY
 
 # Version of what `images.decode` does: raise it whenever the same file would give other pixels.
-PREPROCESSING = 1
+PREPROCESSING = 2
 
 _log = logging.getLogger(__name__)
 

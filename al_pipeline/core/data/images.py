@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
+from al_pipeline.core.data.colour import note_cicp, to_srgb
 from al_pipeline.core.errors import ImageError, InputError
 
 ImagePath = str | os.PathLike[str]
@@ -31,8 +32,9 @@ GAP, LINE, FONT_SIZE = 4, 14, 10
 def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
     """Decode one image file to RGB, as a person sees it.
 
-    EXIF rotation is applied, animations give their first frame, transparency is put on white; CMYK, palette, gray and
-    16-bit images are converted. 32-bit gray has no agreed white: its own range becomes black to white.
+    EXIF rotation is applied, animations give their first frame, colours become those of sRGB, transparency is put on
+    white; CMYK, palette, gray and 16-bit images are converted. 32-bit gray has no agreed white: its own range becomes
+    black to white.
 
     Parameters
     ----------
@@ -54,9 +56,12 @@ def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | N
         The file cannot be used; the message is a short reason without the path.
     """
     with opened(path, max_pixels=max_pixels) as image:
+        note_cicp(image)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        rgb = to_rgb(upright(image))
+        rgb = to_rgb(to_srgb(upright(image)))
+        # Pillow would write it into every copy: a profile that was in use already, or that is of no use.
+        rgb.info.pop("icc_profile", None)
         rgb.format = image.format
         return rgb
 

@@ -1,0 +1,238 @@
+"""Bring the pixels of a file to sRGB by what the file says about its colours, as browsers do.
+
+Networks learn from numbers, and the numbers of sRGB are those of nearly all pictures. A photo in Display P3 or Adobe
+RGB that is taken for sRGB is paler than what a person sees: by 10 levels of 255 on average.
+
+In the order in which PNG ranks them (third edition, 4.3): cICP, the ICC profile, "this is sRGB", gamma and primaries;
+other formats have ICC profiles only. "Adobe RGB" that only EXIF says is ignored, by browsers too. What can't be used,
+like a damaged profile, is ignored: `profile_problem` tells. Of HDR, for which a screen's white is not the brightest
+value, nothing is converted.
+"""
+
+import functools
+import io
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from PIL import Image
+
+from al_pipeline.core.data.profiles import BT709, D65, SRGB_CURVE, Curve, Primaries, rgb_profile
+
+if TYPE_CHECKING:
+    from PIL import ImageCms
+
+# What a file said about its colours, which is no longer true of pixels that were converted.
+SAID = ("icc_profile", "gamma", "chromaticity", "srgb", "cicp")
+# The gamma that libraries write beside or instead of "this is sRGB".
+SRGB_GAMMA = 0.45455
+
+# The colours that are stored, by Pillow's mode. The others (32-bit and float gray, L*a*b*) are no device's.
+KINDS = {
+    **dict.fromkeys(("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"), "L"),
+    **dict.fromkeys(("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "YCbCr"), "RGB"),
+    "CMYK": "CMYK",
+}
+SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
+CALLED = {"L": "gray levels", "RGB": "red, green and blue", "CMYK": "CMYK"}
+
+# ITU-T H.273, tables 2 and 3.
+PRIMARIES: dict[int, Primaries] = {
+    1: BT709,
+    5: (D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
+    6: (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    7: (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    9: (D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    12: (D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+BT709_CURVE: Curve = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
+TRANSFERS: dict[int, Curve] = {
+    **dict.fromkeys((1, 6, 14, 15), BT709_CURVE),
+    4: (2.2,),
+    5: (2.8,),
+    8: (1.0,),
+    13: SRGB_CURVE,
+}
+HDR = {16: "PQ", 18: "HLG"}
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """How pixels of one kind come to sRGB by one profile: not at all where both are None."""
+
+    apply: Callable[[Image.Image], Image.Image] | None = None
+    problem: str | None = None
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Return the same pixels in sRGB, by the file's own colour information.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Of any mode, with what its file says in ``info``: "icc_profile", "gamma", "chromaticity", "srgb" as Pillow reads
+        them, "cicp" as `note_cicp` does (also where another reader knows primaries and transfer function by number).
+
+    Returns
+    -------
+    PIL.Image.Image
+        Of mode RGB, RGBA, L or LA, without colour information in ``info``; the image itself if it is in sRGB, if it
+        doesn't say, or if what it says can't be used.
+    """
+    conversion = _conversion_of(image)
+    if conversion.apply is None:
+        return image
+    kind, alpha = KINDS[image.mode], None
+    if image.mode.startswith("I;16"):
+        colours = image
+    elif image.has_transparency_data:
+        whole = image.convert("LA" if kind == "L" else "RGBA")
+        colours, alpha = whole.convert(kind), whole.getchannel("A")
+    else:
+        colours = image if image.mode == kind else image.convert(kind)
+    converted = conversion.apply(colours)
+    if alpha is not None:
+        converted.putalpha(alpha)
+    converted.info = {key: value for key, value in image.info.items() if key not in (*SAID, "transparency")}
+    return converted
+
+
+def profile_problem(image: Image.Image) -> str | None:
+    """Return why what the file says about its colours is ignored; None if it is not. The pixels are not looked at."""
+    return _conversion_of(image).problem
+
+
+def note_cicp(image: Image.Image) -> None:
+    """Put a PNG's cICP chunk, which Pillow does not read, into ``info["cicp"]``: four numbers of ITU-T H.273.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        As opened: its file is not closed.
+    """
+    file = getattr(image, "fp", None)
+    if image.format != "PNG" or file is None:
+        return
+    before = file.tell()
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name == b"cICP" and length == 4:
+            image.info["cicp"] = tuple(file.read(4))
+        if name in (b"cICP", b"IDAT", b"IEND"):
+            break
+        file.seek(length + 4, os.SEEK_CUR)
+    file.seek(before)
+
+
+def _conversion_of(image: Image.Image) -> _Conversion:
+    info, kind = image.info, KINDS.get(image.mode)
+    if kind is None or info.keys().isdisjoint(SAID):
+        return _Conversion()
+    problem = None
+    if "cicp" in info:
+        found = _by_numbers(info["cicp"], kind)
+        if found.problem is None:
+            return found
+        problem = found.problem
+    if "icc_profile" in info:
+        found = _by_profile(info["icc_profile"] or b"", kind)
+        if found.problem is None or "srgb" not in info:
+            return found if problem is None else _Conversion(found.apply, problem)
+        problem = problem or found.problem
+    if "srgb" in info or info.keys().isdisjoint(("gamma", "chromaticity")):
+        return _Conversion(problem=problem)
+    found = _by_gamma(info.get("gamma"), info.get("chromaticity"), kind)
+    return found if problem is None else _Conversion(found.apply, problem)
+
+
+def _by_numbers(cicp: tuple[int, int, int, int], kind: str) -> _Conversion:
+    primaries, transfer, matrix, full_range = cicp
+    if transfer in HDR:
+        return _Conversion(problem=f"HDR ({HDR[transfer]}) is shown as if it were not")
+    if primaries not in PRIMARIES or transfer not in TRANSFERS or matrix or not full_range:
+        return _Conversion(problem=f"the colours {primaries}/{transfer}/{matrix}/{full_range} of cICP are not known")
+    return _by_profile(rgb_profile(PRIMARIES[primaries], TRANSFERS[transfer]), kind)
+
+
+def _by_gamma(gamma: float | None, chromaticity: tuple[float, ...] | None, kind: str) -> _Conversion:
+    xy = BT709 if chromaticity is None else tuple(zip(chromaticity[::2], chromaticity[1::2], strict=True))
+    try:
+        curve = SRGB_CURVE if gamma is None or (gamma == SRGB_GAMMA and chromaticity is None) else (1 / gamma,)
+        profile = rgb_profile(cast("Primaries", xy), curve)
+    except (ValueError, ZeroDivisionError) as error:
+        return _Conversion(problem=f"the gamma or the primaries of the PNG file can't be used: {error}")
+    return _by_profile(profile, kind)
+
+
+@functools.lru_cache(maxsize=32)
+def _by_profile(profile: bytes, kind: str) -> _Conversion:
+    """Return the conversion of pixels of a kind by an ICC profile: made once, and safe to use in several threads."""
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = SPACES.get(source.profile.xcolor_space.strip())
+        if space is None or (space != kind and (space, kind) != ("RGB", "L")):
+            called = source.profile.xcolor_space.strip()
+            return _Conversion(problem=f"the colour profile is one of {called}, the picture has {CALLED[kind]}")
+        transform = _transform(source, space)
+    except (OSError, ImageCms.PyCMSError, ValueError, UnicodeError):
+        return _Conversion(problem="the colour profile is damaged")
+    if kind == "L":
+        return _gray(transform, space)
+    if kind == "RGB" and _is_identity(transform):
+        return _Conversion()
+    return _Conversion(transform.apply)
+
+
+def _transform(source: "ImageCms.ImageCmsProfile", space: str) -> "ImageCms.ImageCmsTransform":
+    from PIL import ImageCms
+
+    # Browsers look for the perceptual table first, and take the colorimetric one if it is the only one.
+    for intent in (ImageCms.Intent.PERCEPTUAL, ImageCms.Intent.RELATIVE_COLORIMETRIC):
+        try:
+            return ImageCms.ImageCmsTransform(
+                source, _srgb(), space, "RGB", intent, flags=ImageCms.Flags.HIGHRESPRECALC
+            )
+        except (OSError, ImageCms.PyCMSError) as error:
+            failed = error
+    raise failed
+
+
+@functools.cache
+def _srgb() -> "ImageCms.ImageCmsProfile":
+    from PIL import ImageCms
+
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    # Between profiles of version 4 littleCMS always lifts black to black, which browsers never do.
+    profile[8] = 2
+    return ImageCms.ImageCmsProfile(io.BytesIO(profile))
+
+
+def _is_identity(transform: "ImageCms.ImageCmsTransform") -> bool:
+    """Return whether no colour of a grid, and no gray, moves by more than the one level that rounding may make."""
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    probe = np.concatenate([grid, np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)])[None]
+    return bool(np.abs(np.asarray(transform.apply(Image.fromarray(probe))).astype(int) - probe).max() <= 1)
+
+
+def _gray(transform: "ImageCms.ImageCmsTransform", space: str) -> _Conversion:
+    """Return a conversion by a table: one gray level gives another, whatever is beside it."""
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    table = np.asarray(transform.apply(ramp.convert(space)))[0, :, 1]
+    if np.abs(table.astype(int) - np.arange(256)).max() <= 1:
+        return _Conversion()
+
+    def apply(image: Image.Image) -> Image.Image:
+        if image.mode == "L":
+            return image.point(table.tolist())
+        levels = np.interp(np.asarray(image, dtype=np.float64) / 257, np.arange(256), table)
+        return Image.fromarray(levels.round().astype(np.uint8))
+
+    return _Conversion(apply)
