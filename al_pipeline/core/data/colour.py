@@ -101,6 +101,11 @@ def to_srgb(image: Image.Image) -> Image.Image:
     return converted
 
 
+def converts(image: Image.Image) -> bool:
+    """Return whether `to_srgb` changes pixels."""
+    return _conversion_of(image).apply is not None
+
+
 def profile_problem(image: Image.Image) -> str | None:
     """Return why what the file says about its colours is ignored; None if it is not. The pixels are not looked at."""
     return _conversion_of(image).problem

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from al_pipeline.core.data.colour import note_cicp, to_srgb
+from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.errors import ImageError, InputError
 
 ImagePath = str | os.PathLike[str]
@@ -29,7 +29,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 GAP, LINE, FONT_SIZE = 4, 14, 10
 
 
-def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
+def open_rgb(
+    path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None, square: int | None = None
+) -> Image.Image:
     """Decode one image file to RGB, as a person sees it.
 
     EXIF rotation is applied, animations give their first frame, colours become those of sRGB, transparency is put on
@@ -59,7 +61,11 @@ def open_rgb(path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | N
         note_cicp(image)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        rgb = to_rgb(to_srgb(upright(image)))
+        shown = upright(image)
+        if square is not None and converts(shown):
+            # A third of a photo less to convert.
+            shown = _middle(shown, square)
+        rgb = to_rgb(to_srgb(shown))
         # Pillow would write it into every copy: a profile that was in use already, or that is of no use.
         rgb.info.pop("icc_profile", None)
         rgb.format = image.format
@@ -111,18 +117,26 @@ def upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except (SyntaxError, struct.error, ValueError, TypeError, LookupError):
-        # Unreadable EXIF says nothing about the rotation; if it was the pixels that failed, they fail again below.
-        return image
+        # Unreadable EXIF says nothing about the rotation; if it was the pixels that failed, they fail again.
+        return image.copy()
+
+
+def _middle(image: Image.Image, square: int) -> Image.Image:
+    """Cut off what `ImageOps.fit` would not see, though its filter looks past the edge."""
+    short = min(image.size)
+    seen = short + 2 * (short // square + 2)
+    left, top = (max(0, side - seen) // 2 for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB, transparency on white."""
+    """Convert any mode to RGB, transparency on white; what is RGB already is returned itself."""
     if image.mode.startswith(("I", "F")):
         return _gray(np.asarray(image, dtype=np.float64), sixteen_bit=image.mode.startswith("I;16")).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _gray(values: npt.NDArray[np.float64], *, sixteen_bit: bool) -> Image.Image:
@@ -141,14 +155,14 @@ def decode(path: ImagePath, size: int) -> npt.NDArray[np.uint8]:
     ImageError
         The file cannot be used; the message names it.
     """
-    square = ImageOps.fit(_open_known(path, size), (size, size), method=Image.Resampling.BILINEAR)
+    square = ImageOps.fit(_open_known(path, size, square=size), (size, size), method=Image.Resampling.BILINEAR)
     return np.asarray(square, dtype=np.uint8)
 
 
-def _open_known(path: ImagePath, size: int) -> Image.Image:
+def _open_known(path: ImagePath, size: int, *, square: int | None = None) -> Image.Image:
     """Open a file that was readable when the pool was scanned, at twice the size needed or more."""
     try:
-        return open_rgb(path, at_least=2 * size)
+        return open_rgb(path, at_least=2 * size, square=square)
     except ImageError as error:
         raise ImageError(
             f"{os.fspath(path)}: {error}. If it has changed or moved, scan the image pool again"
