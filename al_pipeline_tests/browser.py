@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -20,13 +20,13 @@ def chromium() -> str:
 
 
 @contextmanager
-def open_browser(*, width: int = 1600, height: int = 1000) -> Iterator[Page]:
-    """Open one page in a new browser."""
+def open_browser(*, width: int = 1600, height: int = 1000, args: Sequence[str] = ()) -> Iterator[Page]:
+    """Open one page in a new browser, which may be told more on its command line."""
     path = chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,
-            args=["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
+            args=["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", *args],
         )
         try:
             page = browser.new_page(viewport={"width": width, "height": height})

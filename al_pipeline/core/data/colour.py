@@ -181,12 +181,12 @@ def _by_profile(profile: bytes, kind: str) -> _Conversion:
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = SPACES.get(source.profile.xcolor_space.strip())
+        called = profile[16:20].decode("latin-1").strip()
+        space = SPACES.get(called)
         if space is None or (space != kind and (space, kind) != ("RGB", "L")):
-            called = source.profile.xcolor_space.strip()
             return _Conversion(problem=f"the colour profile is one of {called}, the picture has {CALLED[kind]}")
         transform = _transform(source, space)
-    except (OSError, ImageCms.PyCMSError, ValueError, UnicodeError):
+    except (OSError, ImageCms.PyCMSError, ValueError):
         return _Conversion(problem="the colour profile is damaged")
     if kind == "L":
         return _gray(transform, space)

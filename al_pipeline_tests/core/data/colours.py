@@ -157,7 +157,7 @@ PAPER, INKS = (100.0, 0.0, 0.0), ((62.0, -30.0, -20.0), (58.0, 44.0, -6.0), (88.
 
 
 def printed(inks: Sequence[int]) -> Floats:
-    """Return L*, a*, b* of full inks over each other, cyan to black: each takes its part of the light, black nearly all."""
+    """Return L*, a*, b* of full inks over each other, cyan to black: each takes its part of the light, black most."""
     lab = np.array(PAPER)
     for ink, on in zip(INKS, inks, strict=False):
         if on:

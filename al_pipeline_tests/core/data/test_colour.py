@@ -1,4 +1,4 @@
-"""Colours: what a file says its numbers mean is what the network gets, in sRGB, as computed from published primaries."""
+"""Colours: what a file says its numbers mean is what the network gets, in sRGB, by arithmetic from published primaries."""
 
 import io
 from collections.abc import Mapping
@@ -49,12 +49,7 @@ from al_pipeline_tests.core.data.colours import (
 
 # From the exact value: half a level of rounding, and what tables of 16 bits add where colours are dark or far outside.
 WITHIN = 1.1
-SAVED = {
-    "PNG": {},
-    "TIFF": {},
-    "WEBP": {"lossless": True},
-    "JPEG": {"quality": 90},
-}
+SAVED = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True}, "JPEG": {"quality": 90}}
 
 
 def levels(image: Image.Image) -> npt.NDArray[np.int_]:
@@ -146,7 +141,7 @@ def test_a_png_that_is_in_srgb_keeps_its_very_pixels(chunks: Mapping[bytes, byte
     "profile",
     [
         ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
-        rgb_icc(table_curve(srgb_light(np.linspace(0, 1, 1024))), SRGB_COLORANTS),
+        rgb_icc(table_curve(srgb_light(np.linspace(0, 1, 1024, dtype=np.float64))), SRGB_COLORANTS),
     ],
     ids=["with a formula", "with a table"],
 )
@@ -285,13 +280,10 @@ def test_colorants_are_those_of_the_profiles_that_makers_ship() -> None:
         "Adobe RGB": ((D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), SPACES["Adobe RGB"][1]),
     }
     for name, (primaries, wanted) in published.items():
-        assert colorants(primaries).T == pytest.approx(np.array(wanted), abs=2e-4), name
+        assert np.abs(colorants(primaries).T - np.array(wanted)).max() <= 2e-4, name
 
 
-@given(
-    st.tuples(*[st.tuples(st.floats(0, 1), st.floats(0, 1))] * 4),
-    st.floats(min_value=0, allow_nan=False),
-)
+@given(st.tuples(*[st.tuples(st.floats(0, 1), st.floats(0, 1))] * 4), st.floats(min_value=0, allow_nan=False))
 def test_any_primaries_give_a_profile_or_an_error(primaries: tuple[tuple[float, float], ...], gamma: float) -> None:
     try:
         profile = rgb_profile(primaries, (gamma,))  # pyright: ignore[reportArgumentType]

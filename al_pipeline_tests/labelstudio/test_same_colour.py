@@ -1,0 +1,122 @@
+"""What Chromium paints of a file with colours of its own, on a screen of sRGB, is what the network gets of it."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from al_pipeline.core.data.images import open_rgb
+from al_pipeline_tests.browser import open_browser
+from al_pipeline_tests.core.data.colours import (
+    P3_CHRM,
+    SPACES,
+    SRGB_CHRM,
+    SRGB_COLORANTS,
+    cmyk_icc,
+    colours,
+    curve,
+    gama,
+    gray_icc,
+    iccp,
+    png,
+    profile_of,
+    rgb_icc,
+)
+
+SIDE, COLUMNS = 48, 20
+PIXELS = colours(SIDE)
+GRAY = Image.fromarray(np.arange(SIDE * SIDE, dtype=np.uint32).reshape(SIDE, SIDE).astype(np.uint8))
+GRAY_ICC = gray_icc(curve((563 / 256,)))
+P3, ADOBE = profile_of("Display P3"), profile_of("Adobe RGB")
+
+
+def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def clear() -> Image.Image:
+    picture = Image.fromarray(PIXELS)
+    picture.putalpha(GRAY)
+    return picture
+
+
+def inks() -> Image.Image:
+    """Return smooth inks: how a table is read between its corners is up to who reads it."""
+    corners = np.random.default_rng(1).choice(np.array((0, 255), dtype=np.uint8), (8, 8, 4))
+    return Image.fromarray(corners.repeat(6, axis=0).repeat(6, axis=1), mode="CMYK")
+
+
+def photo() -> Image.Image:
+    return Image.fromarray(PIXELS[::8, ::8]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def numbers(*cicp: int) -> dict[bytes, bytes]:
+    return {b"cICP": bytes(cicp)}
+
+
+FILES: dict[str, bytes] = {
+    **{f"{space} in PNG": saved(Image.fromarray(PIXELS), "PNG", icc_profile=profile_of(space)) for space in SPACES},
+    **{f"{space} in JPEG": saved(photo(), "JPEG", icc_profile=profile_of(space), quality=95) for space in SPACES},
+    "P3 in WebP": saved(Image.fromarray(PIXELS), "WEBP", lossless=True, icc_profile=P3),
+    "P3 of a palette": saved(photo().quantize(64), "PNG", icc_profile=P3),
+    "linear light": saved(photo(), "PNG", icc_profile=rgb_icc(curve((1.0,)), SRGB_COLORANTS)),
+    "gray, gray profile": saved(GRAY, "PNG", icc_profile=GRAY_ICC),
+    "gray JPEG, gray profile": saved(GRAY, "JPEG", quality=95, icc_profile=GRAY_ICC),
+    "gray, colour profile": saved(GRAY, "PNG", icc_profile=ADOBE),
+    "gray JPEG, colour profile": saved(GRAY, "JPEG", quality=95, icc_profile=ADOBE),
+    "colours, gray profile": saved(Image.fromarray(PIXELS), "PNG", icc_profile=GRAY_ICC),
+    "colours, gray profile, JPEG": saved(photo(), "JPEG", quality=95, icc_profile=GRAY_ICC),
+    "inks": saved(inks(), "JPEG", quality=100, icc_profile=cmyk_icc()),
+    "half a profile": saved(Image.fromarray(PIXELS), "PNG", icc_profile=ADOBE[:200]),
+    "gamma 1.0": png(PIXELS, {b"gAMA": gama(1.0)}),
+    "gamma 1.8": png(PIXELS, {b"gAMA": gama(1 / 1.8)}),
+    "gamma 2.2": png(PIXELS, {b"gAMA": gama(0.45455)}),
+    "gamma 1/0.45": png(PIXELS, {b"gAMA": gama(0.45)}),
+    "gamma 2.2, primaries of sRGB": png(PIXELS, {b"gAMA": gama(0.45455), b"cHRM": SRGB_CHRM}),
+    "gamma 2.2, primaries of P3": png(PIXELS, {b"gAMA": gama(0.45455), b"cHRM": P3_CHRM}),
+    "primaries of P3": png(PIXELS, {b"cHRM": P3_CHRM}),
+    "gray, gamma 1.0": png(GRAY, {b"gAMA": gama(1.0)}),
+    "sRGB before gamma": png(PIXELS, {b"sRGB": b"\0", b"gAMA": gama(1.0), b"cHRM": P3_CHRM}),
+    "a profile before sRGB": png(PIXELS, {b"iCCP": iccp(ADOBE), b"sRGB": b"\0"}),
+    "numbers before a profile": png(PIXELS, {**numbers(12, 13, 0, 1), b"iCCP": iccp(ADOBE)}),
+    "BT.709 by numbers": png(PIXELS, numbers(1, 1, 0, 1)),
+    "BT.2020 by numbers": png(PIXELS, numbers(9, 13, 0, 1)),
+    "linear light by numbers": png(PIXELS, numbers(1, 8, 0, 1)),
+    "numbers of video": png(PIXELS, numbers(1, 13, 1, 1)),
+}
+
+
+@pytest.fixture(scope="module")
+def painted() -> dict[str, npt.NDArray[np.int_]]:
+    """Show all files at once, pixel by pixel, and take a picture of the screen."""
+    kinds = {b"\x89P": "png", b"\xff\xd8": "jpeg", b"RI": "webp"}
+    pages = "".join(
+        f'<img style="position:absolute;left:{i % COLUMNS * SIDE}px;top:{i // COLUMNS * SIDE}px" '
+        f'src="data:image/{kinds[data[:2]]};base64,{base64.b64encode(data).decode()}">'
+        for i, data in enumerate(FILES.values())
+    )
+    with open_browser(width=COLUMNS * SIDE, height=400, args=["--force-color-profile=srgb"]) as page:
+        page.set_content(f'<body style="margin:0;background:white">{pages}')
+        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+        seen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+    places = {name: divmod(i, COLUMNS) for i, name in enumerate(FILES)}
+    return {
+        name: seen[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE]
+        for name, (row, column) in places.items()
+    }
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_chromium_paints_what_the_network_gets(
+    tmp_path: Path, painted: dict[str, npt.NDArray[np.int_]], name: str
+) -> None:
+    (tmp_path / "x").write_bytes(FILES[name])
+    off = np.abs(np.asarray(open_rgb(tmp_path / "x")).astype(int) - painted[name])
+    assert off.max() <= 2, f"{off.max()} levels off, {off.mean():.2f} on average"
+    assert off.mean() <= 0.5
