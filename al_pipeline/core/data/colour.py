@@ -13,9 +13,9 @@ import functools
 import io
 import os
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # What a file said about its colours, which is no longer true of pixels that were converted.
 SAID = ("icc_profile", "gamma", "chromaticity", "srgb", "cicp")
-# The gamma that libraries write beside or instead of "this is sRGB".
-SRGB_GAMMA = 0.45455
+# The gamma that programs write where they mean sRGB, and how far browsers take it for that.
+SRGB_GAMMA, GAMMA_LEEWAY = 1 / 2.2, 0.05
 
 # The colours that are stored, by Pillow's mode. The others (32-bit and float gray, L*a*b*) are no device's.
 KINDS = {
@@ -39,21 +39,26 @@ KINDS = {
 SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 CALLED = {"L": "gray levels", "RGB": "red, green and blue", "CMYK": "CMYK"}
 
-# ITU-T H.273, tables 2 and 3.
+# ITU-T H.273, tables 2 and 3, as far as browsers know them. What cameras take by BT.709 is shown by a gamma of 2.4
+# (BT.1886).
+C = (0.310, 0.316)
 PRIMARIES: dict[int, Primaries] = {
     1: BT709,
+    4: (C, (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)),
     5: (D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
-    6: (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
-    7: (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    **dict.fromkeys((6, 7), (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070))),
+    8: (C, (0.681, 0.319), (0.243, 0.692), (0.145, 0.049)),
     9: (D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    10: ((1 / 3, 1 / 3), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)),
     11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     12: (D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    22: (D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
 }
-BT709_CURVE: Curve = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 TRANSFERS: dict[int, Curve] = {
-    **dict.fromkeys((1, 6, 14, 15), BT709_CURVE),
+    **dict.fromkeys((1, 6, 11, 14, 15), (2.4,)),
     4: (2.2,),
     5: (2.8,),
+    7: (1 / 0.45, 1 / 1.1115, 0.1115 / 1.1115, 1 / 4, 0.0913),
     8: (1.0,),
     13: SRGB_CURVE,
 }
@@ -135,24 +140,26 @@ def note_cicp(image: Image.Image) -> None:
 
 
 def _conversion_of(image: Image.Image) -> _Conversion:
-    info, kind = image.info, KINDS.get(image.mode)
-    if kind is None or info.keys().isdisjoint(SAID):
-        return _Conversion()
-    problem = None
+    kind, problem = KINDS.get(image.mode), None
+    if kind is not None and not image.info.keys().isdisjoint(SAID):
+        for found in _conversions(image.info, kind):
+            if found.problem is None:
+                return found if problem is None else replace(found, problem=problem)
+            problem = problem or found.problem
+    return _Conversion(problem=problem)
+
+
+def _conversions(info: Mapping[str | tuple[int, int], Any], kind: str) -> Iterator[_Conversion]:
+    """Yield the conversions by all that the file says, the best first."""
     if "cicp" in info:
-        found = _by_numbers(info["cicp"], kind)
-        if found.problem is None:
-            return found
-        problem = found.problem
+        yield _by_numbers(info["cicp"], kind)
     if "icc_profile" in info:
-        found = _by_profile(info["icc_profile"] or b"", kind)
-        if found.problem is None or "srgb" not in info:
-            return found if problem is None else _Conversion(found.apply, problem)
-        problem = problem or found.problem
-    if "srgb" in info or info.keys().isdisjoint(("gamma", "chromaticity")):
-        return _Conversion(problem=problem)
-    found = _by_gamma(info.get("gamma"), info.get("chromaticity"), kind)
-    return found if problem is None else _Conversion(found.apply, problem)
+        yield _by_profile(info["icc_profile"] or b"", kind)
+    if "srgb" in info:
+        yield _Conversion()
+    # Primaries without a gamma are ignored by browsers.
+    elif "gamma" in info:
+        yield _by_gamma(info["gamma"], info.get("chromaticity"), kind)
 
 
 def _by_numbers(cicp: tuple[int, int, int, int], kind: str) -> _Conversion:
@@ -164,11 +171,12 @@ def _by_numbers(cicp: tuple[int, int, int, int], kind: str) -> _Conversion:
     return _by_profile(rgb_profile(PRIMARIES[primaries], TRANSFERS[transfer]), kind)
 
 
-def _by_gamma(gamma: float | None, chromaticity: tuple[float, ...] | None, kind: str) -> _Conversion:
+def _by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, kind: str) -> _Conversion:
+    if chromaticity is None and abs(gamma / SRGB_GAMMA - 1) <= GAMMA_LEEWAY:
+        return _Conversion()
     xy = BT709 if chromaticity is None else tuple(zip(chromaticity[::2], chromaticity[1::2], strict=True))
     try:
-        curve = SRGB_CURVE if gamma is None or (gamma == SRGB_GAMMA and chromaticity is None) else (1 / gamma,)
-        profile = rgb_profile(cast("Primaries", xy), curve)
+        profile = rgb_profile(cast("Primaries", xy), (1 / gamma,))
     except (ValueError, ZeroDivisionError) as error:
         return _Conversion(problem=f"the gamma or the primaries of the PNG file can't be used: {error}")
     return _by_profile(profile, kind)

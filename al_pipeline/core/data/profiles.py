@@ -46,6 +46,8 @@ def rgb_profile(primaries: Primaries, curve: Curve) -> bytes:
     return (kind.ljust(68, b"\0") + _fixed(D50)).ljust(128, b"\0") + table + data
 
 
+# What comes out of numbers of no sense is no number, and is refused as such.
+@np.errstate(all="ignore")
 def colorants(primaries: Primaries) -> np.ndarray:
     """Return the matrix from linear red, green and blue to XYZ under D50, shape (3, 3), by the adaptation of Bradford.
 
@@ -54,11 +56,13 @@ def colorants(primaries: Primaries) -> np.ndarray:
     ValueError
         The primaries span no colours, or white is none.
     """
+    white, *colours = (np.array([x, y, 1 - x - y]) for x, y in primaries)
+    if not white[1]:
+        raise ValueError("a white without light")
+    white, columns = white / white[1], np.array(colours).T
     try:
-        white, *colours = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in primaries)
-        columns = np.array(colours).T
         columns = columns * np.linalg.solve(columns, white)
-    except (ZeroDivisionError, np.linalg.LinAlgError):
+    except np.linalg.LinAlgError:
         raise ValueError("primaries that span no colours") from None
     cones = (BRADFORD @ D50) / (BRADFORD @ white)
     return np.linalg.solve(BRADFORD, cones[:, None] * (BRADFORD @ columns))

@@ -4,7 +4,9 @@ Colorants are those of the profiles that makers of cameras, phones and programs 
 arithmetic are those of CSS Color 4, which start from the primaries instead.
 """
 
+import functools
 import io
+import itertools
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -63,10 +65,6 @@ PROPHOTO_TO_XYZ = D50_TO_D65 @ np.array(
 
 def srgb_light(values: Floats) -> Floats:
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def rec709_light(values: Floats) -> Floats:
-    return np.where(values < 0.081, values / 4.5, ((values + 0.099) / 1.099) ** (1 / 0.45))
 
 
 def power(gamma: float) -> Callable[[Floats], Floats]:
@@ -156,16 +154,17 @@ def gray_icc(shape: bytes) -> bytes:
 PAPER, INKS = (100.0, 0.0, 0.0), ((62.0, -30.0, -20.0), (58.0, 44.0, -6.0), (88.0, -4.0, 50.0))
 
 
-def printed(inks: Sequence[int]) -> Floats:
-    """Return L*, a*, b* of full inks over each other, cyan to black: each takes its part of the light, black most."""
+def printed(inks: Sequence[float]) -> Floats:
+    """Return L*, a*, b* of inks over each other, from 0 to 1, cyan to black: each takes its part of the light."""
     lab = np.array(PAPER)
-    for ink, on in zip(INKS, inks, strict=False):
-        if on:
-            lab = np.array((lab[0] * ink[0] / 100, *(lab[1:] + ink[1:]) * 0.8))
-    return lab if not inks[3] else np.array((lab[0] * 0.1, 0.0, 0.0))
+    for ink, amount in zip(INKS, inks, strict=False):
+        lab = (1 - amount) * lab + amount * np.array((lab[0] * ink[0] / 100, *(lab[1:] + ink[1:]) * 0.8))
+    return (1 - inks[3]) * lab + inks[3] * np.array((lab[0] * 0.1, 0.0, 0.0))
 
 
-CORNERS = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
+# Presses measure about so many steps of each ink; what is between them is up to who reads the table.
+GRID = 9
+STEPS = list(itertools.product(np.linspace(0, 1, GRID).tolist(), repeat=4))
 
 
 def stored_lab(lab: Floats) -> list[int]:
@@ -173,11 +172,12 @@ def stored_lab(lab: Floats) -> list[int]:
     return [round(lab[0] * 2.55), round(lab[1]) + 128, round(lab[2]) + 128]
 
 
+@functools.cache
 def cmyk_icc() -> bytes:
-    """Return a press's profile: a table with the corners of cyan, magenta, yellow and black."""
+    """Return a press's profile: a table over cyan, magenta, yellow and black."""
     identity, straight = (1, 0, 0, 0, 1, 0, 0, 0, 1), bytes(range(256))
-    colours = bytes(value for inks in CORNERS for value in stored_lab(printed(inks)))
-    head = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + struct.pack(">9i", *(65536 * value for value in identity))
+    colours = bytes(value for inks in STEPS for value in stored_lab(printed(inks)))
+    head = b"mft1\0\0\0\0" + bytes((4, 3, GRID, 0)) + struct.pack(">9i", *(65536 * value for value in identity))
     tags = {b"wtpt": xyz(D50), b"A2B0": head + 4 * straight + colours + 3 * straight}
     return icc(b"CMYK", tags, meets=b"Lab ", kind=b"prtr")
 
