@@ -14,6 +14,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
+from al_pipeline.core.data.raster import to_image
+from al_pipeline.core.data.tiff import read_tiff
+from al_pipeline.core.data.tiff_pages import MAGIC
 from al_pipeline.core.errors import ImageError, InputError
 
 ImagePath = str | os.PathLike[str]
@@ -69,6 +72,7 @@ def open_rgb(
         # Pillow would write it into every copy: a profile that was in use already, or that is of no use.
         rgb.info.pop("icc_profile", None)
         rgb.format = image.format
+        rgb.info.pop("raster", None)
         return rgb
 
 
@@ -89,6 +93,10 @@ def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> G
     """
     limit = f"the limit is {max_pixels / 1e6:g} megapixels"
     try:
+        if (tiff := _tiff(source)) is not None:
+            with _from_tiff(tiff, max_pixels) as image:
+                yield image
+            return
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise ImageError(f"too large: {image.width} × {image.height} pixels, {limit}")
@@ -100,6 +108,24 @@ def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> G
     except Exception as error:
         # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
         raise ImageError(_reason(error, source)) from error
+
+
+def _tiff(source: ImagePath | io.BytesIO) -> bytes | None:
+    """Return the whole of a TIFF file, None of any other."""
+    if isinstance(source, io.BytesIO):
+        return source.getvalue() if source.getbuffer()[:4] in MAGIC else None
+    with Path(source).open("rb") as file:
+        begin = file.read(4)
+        return begin + file.read() if begin in MAGIC else None
+
+
+def _from_tiff(data: bytes, max_pixels: int) -> Image.Image:
+    raster = read_tiff(data, max_pixels=max_pixels)
+    image = to_image(raster)
+    image.format = "TIFF"
+    # A scan tells files apart by all that they store, also where 8 bits look alike.
+    image.info["raster"] = raster
+    return image
 
 
 def _reason(error: Exception, source: ImagePath | io.BytesIO) -> str:

@@ -178,6 +178,8 @@ def _hash_pixels(image: Image.Image, size: tuple[int, int], decoded: bytes) -> s
         digest.update(image.palette.tobytes())
     if "transparency" in image.info:
         digest.update(repr(image.info["transparency"]).encode())
+    if (raster := image.info.get("raster")) is not None and raster.values.dtype != np.uint8:
+        decoded = f"{raster.values.dtype.str} {raster.inverted}\0".encode() + raster.values.tobytes()
     digest.update(decoded)
     return digest.hexdigest()[:32]
 

@@ -1,0 +1,169 @@
+"""Values as a file stores them, and how they become a picture of 8 bits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+Values = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+# Values that are computed with at a time: float64 copies of a whole image would take up to 2 GB.
+AT_A_TIME = 1 << 20
+
+
+@dataclass(frozen=True)
+class Raster:
+    """An image's values, and what its file says about them.
+
+    Attributes
+    ----------
+    values : array, shape (height, width, channels)
+        In native byte order, as stored: integers of 8 to 64 bits, floats, or bool.
+    white, black : float or None
+        The values that the file itself calls so; None: nobody said.
+    nodata : float or None
+        What stands for "not measured"; a pixel is that if all its channels are.
+    inverted : bool
+        Small values are bright (WhiteIsZero, MONOCHROME1).
+    alpha : bool
+        The last channel is straight alpha.
+    profile : bytes or None
+        ICC profile.
+    planes : int
+        Pages, frames or slices in the file; `values` is the first.
+    inks : bool
+        The first four channels are cyan, magenta, yellow and black, 0 for none of it.
+    orientation : int
+        How the values must be turned, by EXIF's tag 274.
+    taken : str
+        When, as EXIF writes it; "" if unknown.
+    """
+
+    values: Values
+    white: float | None = None
+    black: float | None = None
+    nodata: float | None = None
+    inverted: bool = False
+    alpha: bool = False
+    profile: bytes | None = None
+    planes: int = 1
+    inks: bool = False
+    orientation: int = 1
+    taken: str = ""
+
+
+def to_image(raster: Raster) -> Image.Image:
+    """Return a picture of 8 bits in the mode L, RGB, RGBA (straight alpha) or CMYK, as stored: not yet turned.
+
+    Between black and white, which are 0 and the largest number of unsigned integers of 8 and 16 bits unless the file
+    says otherwise, and an image's own range for all other types. What is not measured and not a number is black.
+    Of other channels than gray or colours, the first three are shown as red, green and blue, the first of two as gray.
+    The ICC profile and the orientation are in ``info``.
+    """
+    channels = raster.values.shape[2] - raster.alpha
+    colours = raster.values[..., : 4 if raster.inks else 3 if channels >= 3 else 1]
+    pixels = _shades(colours, raster)
+    if raster.alpha and not raster.inks:
+        opacity = _scaled(raster.values[..., -1:], 0, _largest(raster.values.dtype, raster.white))
+        pixels = np.concatenate([np.broadcast_to(pixels, (*pixels.shape[:2], 3)), opacity], axis=-1)
+    mode = "CMYK" if raster.inks else {1: "L", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]
+    height, width = pixels.shape[:2]
+    image = Image.frombuffer(mode, (width, height), np.ascontiguousarray(pixels), "raw", mode, 0, 1)
+    if raster.profile:
+        image.info["icc_profile"] = raster.profile
+    if raster.orientation != 1 or raster.taken:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = raster.orientation
+        if raster.taken:
+            exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: raster.taken}
+        image.info["exif"] = exif.tobytes()
+    return image
+
+
+def _largest(dtype: np.dtype[Any], white: float | None) -> float:
+    """Return the value of full opacity."""
+    if dtype.kind not in "iu":
+        return 1.0
+    return white or float(np.iinfo(dtype).max)
+
+
+def _shades(colours: Values, raster: Raster) -> Bytes:
+    missing = _missing(colours, raster.nodata)
+    black, white = _limits(colours, raster, missing)
+    shades = _scaled(colours, black, white, inverted=raster.inverted)
+    if missing is not None:
+        shades = np.where(missing[..., None], np.uint8(0), shades)
+    return shades
+
+
+def _missing(colours: Values, nodata: float | None) -> npt.NDArray[np.bool_] | None:
+    """Return which pixels were not measured, shape (height, width); None if all were."""
+    if nodata is None:
+        return None
+    with np.errstate(over="ignore"):
+        # The text of a tag has more digits than a float32 has.
+        same = colours == (colours.dtype.type(nodata) if colours.dtype.kind == "f" else nodata)
+    missing = same.all(axis=-1)
+    return missing if missing.any() else None
+
+
+def _limits(colours: Values, raster: Raster, missing: npt.NDArray[np.bool_] | None) -> tuple[float, float]:
+    if raster.white is not None and raster.white > (black := raster.black or 0.0):
+        return black, raster.white
+    if colours.dtype.kind == "b":
+        return 0.0, 1.0
+    if colours.dtype in (np.uint8, np.uint16):
+        return 0.0, float(np.iinfo(colours.dtype).max)
+    low, high = np.inf, -np.inf
+    for rows in _blocks(colours):
+        some = colours[rows] if missing is None else colours[rows][~missing[rows]]
+        if some.dtype.kind == "f":
+            some = some[np.isfinite(some)]
+        if some.size:
+            low, high = min(low, float(some.min())), max(high, float(some.max()))
+    return (low, high) if low <= high else (0.0, 1.0)
+
+
+def _scaled(values: Values, black: float, white: float, *, inverted: bool = False) -> Bytes:
+    if values.dtype == np.uint8 and (black, white) == (0, 255):
+        return ~values if inverted else values
+
+    def scale(some: Values) -> Bytes:
+        # Of halves, because the difference of two floats may be no float any more.
+        halves, low, high = np.asarray(some, np.float64) / 2, black / 2, white / 2
+        with np.errstate(invalid="ignore", over="ignore"):
+            shades = ((halves - low) / ((high - low) or 1.0) * 255).clip(0, 255)
+        shades = 255 - shades if inverted else shades
+        return np.where(np.isnan(shades), 0, shades).round().astype(np.uint8)
+
+    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
+        unsigned = np.dtype(f"u{values.dtype.itemsize}")
+        table = scale(np.arange(1 << 8 * unsigned.itemsize, dtype=np.uint32).astype(unsigned).view(values.dtype))
+        return table[values.view(unsigned)]
+    return by_rows(scale, values, np.uint8, values.shape[2])
+
+
+def by_rows(convert: Callable[[Values], Values], values: Values, dtype: npt.DTypeLike, channels: int) -> Values:
+    """Apply a function to some rows at a time, so that what it makes in between stays small.
+
+    Parameters
+    ----------
+    convert : callable
+        Given and returning an array of shape (rows, width, any number of channels).
+    values : array, shape (height, width, any)
+    dtype, channels
+        Of the result.
+    """
+    made = np.empty((*values.shape[:2], channels), dtype)
+    for rows in _blocks(values):
+        made[rows] = convert(values[rows])
+    return made
+
+
+def _blocks(values: Values) -> list[slice]:
+    step = max(1, AT_A_TIME // max(1, values[0].size))
+    return [slice(start, start + step) for start in range(0, values.shape[0], step)]
