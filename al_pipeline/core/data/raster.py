@@ -79,7 +79,7 @@ def to_image(raster: Raster) -> Image.Image:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = raster.orientation
         if raster.taken:
-            exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: raster.taken}
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = raster.taken
         image.info["exif"] = exif.tobytes()
     return image
 

@@ -90,6 +90,8 @@ def _check_kind(page: "TiffPage") -> None:
     convert = "save it as TIFF with LZW, or as PNG"
     if compression not in PICTURES | BYTES | {LERC}:
         raise ImageError(f"TIFF with {_name('COMPRESSION', compression)} compression is not read: {convert}")
+    if compression == LERC and _second(page):
+        raise ImageError(f"TIFF with LERC and a second compression is not read: {convert}")
     if page.sampleformat in (5, 6):
         raise ImageError("complex numbers are no picture: save their magnitude")
     if page.dtype is None:
@@ -113,6 +115,12 @@ def _check_kind(page: "TiffPage") -> None:
         raise ImageError("TIFF with JPEG compression and extra samples is not read: save it as RGB")
     if page.predictor != 1 and bits not in (8, 16, 32, 64) and compression in BYTES:
         raise ImageError(f"TIFF with a predictor on samples of {bits} bits is not read: {convert}")
+
+
+def _second(page: "TiffPage") -> int:
+    """Return what LERC data were compressed with again: 0 for nothing, 1 for Deflate, 2 for ZSTD."""
+    parameters = page.tags.valueof(50674)
+    return int(parameters[1]) if isinstance(parameters, tuple) and len(cast("tuple[int, ...]", parameters)) > 1 else 0
 
 
 def _name(kind: str, number: int) -> str:
@@ -163,7 +171,7 @@ def _check_segments(page: "TiffPage", data: bytes) -> None:
             # What has a size that is not understood must not be decoded either.
             if size is None or size[0] > columns or size[1] > rows:
                 raise ImageError(
-                    f"damaged: a strip or tile of {columns} × {rows} pixels holds {size or 'something else'}"
+                    f"damaged: a strip or tile of {columns} × {rows} pixels holds {size or 'no picture'}"
                 )
 
 
@@ -239,8 +247,8 @@ def _numbers(page: "TiffPage", tag: int) -> tuple[float, ...]:
 
 def _old_jpeg(page: "TiffPage", data: bytes) -> Values:
     """Decode a JPEG file whose place another tag tells than that of strips (TIFF 6.0, section 22)."""
-    begin, length = page.tags.valueof(513), page.tags.valueof(514)
-    stream = data[begin : begin + length] if isinstance(begin, int) and isinstance(length, int) else b""
+    begin, length = int(_most(page, 513) or 0), int(_most(page, 514) or 0)
+    stream = data[begin : begin + length]
     if (page.imagewidth, page.imagelength) != promised_size(stream):
         raise ImageError("TIFF with old-style JPEG compression is not read: save it as TIFF with LZW, or as JPEG")
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
