@@ -6,8 +6,12 @@ import struct
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-def promised_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height in pixels that JPEG, JPEG 2000, JPEG XL, WebP, PNG or LERC data begin with.
+# What PNG, WebP and JPEG XL have at most; extra channels of JPEG XL are not decoded.
+CHANNELS = 4
+
+
+def promised_size(data: bytes) -> tuple[int, int, int] | None:
+    """Return width and height in pixels and the channels that JPEG, JPEG 2000, JPEG XL, WebP, PNG or LERC begin with.
 
     None if they cannot be found: a decoder that allocates what such data ask for must not see them.
     """
@@ -15,31 +19,31 @@ def promised_size(data: bytes) -> tuple[int, int] | None:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data)
         if (begin := data[:4096].find(b"\xff\x4f\xff\x51")) >= 0:
-            right, bottom, left, top = struct.unpack_from(">4I", data, begin + 8)
-            return right - left, bottom - top
+            right, bottom, left, top, channels = struct.unpack_from(">4I16xH", data, begin + 8)
+            return right - left, bottom - top, channels
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            return _webp(data)
+            return *_webp(data), CHANNELS
         if data.startswith(b"\x89PNG"):
-            return struct.unpack_from(">II", data, 16)
+            return *struct.unpack_from(">II", data, 16), CHANNELS
         if data.startswith(b"Lerc2 "):
             (version,) = struct.unpack_from("<i", data, 6)
-            height, width = struct.unpack_from("<ii", data, 14 if version >= 3 else 10)
-            return width, height
+            height, width, channels = struct.unpack_from("<iii", data, 14 if version >= 3 else 10)
+            return width, height, channels if version >= 4 else 1
         if data.startswith(b"\xff\x0a"):
-            return _jpeg_xl(data[2:])
+            return *_jpeg_xl(data[2:]), CHANNELS
         if data.startswith(b"\0\0\0\x0cJXL ") and (box := data[:65536].find(b"\xff\x0a")) >= 0:
-            return _jpeg_xl(data[box + 2 :])
+            return *_jpeg_xl(data[box + 2 :]), CHANNELS
     except (struct.error, IndexError):
         pass
     return None
 
 
-def _jpeg(data: bytes) -> tuple[int, int] | None:
+def _jpeg(data: bytes) -> tuple[int, int, int] | None:
     at = 2
     while data[at] == 0xFF:
         if data[at + 1] in FRAMES:
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return width, height
+            height, width, channels = struct.unpack_from(">HHB", data, at + 5)
+            return width, height, channels
         # Fill bytes, and markers without a length.
         if data[at + 1] == 0xFF:
             at += 1
@@ -50,7 +54,7 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _webp(data: bytes) -> tuple[int, int] | None:
+def _webp(data: bytes) -> tuple[int, int]:
     match data[12:16]:
         case b"VP8X":
             return (1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little"))
@@ -61,7 +65,7 @@ def _webp(data: bytes) -> tuple[int, int] | None:
             width, height = struct.unpack_from("<HH", data, 26)
             return width & 0x3FFF, height & 0x3FFF
         case _:
-            return None
+            raise IndexError("no picture")
 
 
 def _jpeg_xl(data: bytes) -> tuple[int, int]:

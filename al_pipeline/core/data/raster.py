@@ -133,9 +133,9 @@ def _scaled(values: Values, black: float, white: float, *, inverted: bool = Fals
         return ~values if inverted else values
 
     def scale(some: Values) -> Bytes:
-        # Of halves, because the difference of two floats may be no float any more.
-        halves, low, high = np.asarray(some, np.float64) / 2, black / 2, white / 2
         with np.errstate(invalid="ignore", over="ignore"):
+            # Of halves, because the difference of two floats may be no float any more.
+            halves, low, high = np.asarray(some, np.float64) / 2, black / 2, white / 2
             shades = ((halves - low) / ((high - low) or 1.0) * 255).clip(0, 255)
         shades = 255 - shades if inverted else shades
         return np.where(np.isnan(shades), 0, shades).round().astype(np.uint8)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
-from al_pipeline.core.data.codestreams import promised_size
+from al_pipeline.core.data.codestreams import CHANNELS, promised_size
 from al_pipeline.core.data.raster import Raster, Values
 from al_pipeline.core.data.tiff_colour import LUMA, RANGES, lab_to_rgb, straight, undo_palette, ycbcr_to_rgb
 from al_pipeline.core.data.tiff_pages import find_picture
@@ -57,9 +57,9 @@ def read_tiff(data: bytes, *, max_pixels: int) -> Raster:
     ImageError
         The message is a short reason.
     """
-    offset, planes = find_picture(data)
-    tifffile = _library()
     try:
+        offset, planes = find_picture(data)
+        tifffile = _library()
         # Of these kinds the library would read other pages too.
         options = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
         with tifffile.TiffFile(io.BytesIO(data), **options) as file:
@@ -169,10 +169,8 @@ def _check_segments(page: "TiffPage", data: bytes) -> None:
         for offset, count in present:
             size = promised_size(data[offset : offset + count])
             # What has a size that is not understood must not be decoded either.
-            if size is None or size[0] > columns or size[1] > rows:
-                raise ImageError(
-                    f"damaged: a strip or tile of {columns} × {rows} pixels holds {size or 'no picture'}"
-                )
+            if size is None or size[0] > columns or size[1] > rows or size[2] > max(page.shaped[4], CHANNELS):
+                raise ImageError(f"damaged: a strip or tile of {columns} × {rows} pixels holds {size or 'no picture'}")
 
 
 def _holds_pictures(segments: Sequence[tuple[int, int]], data: bytes) -> bool:
@@ -212,7 +210,7 @@ def _raster(page: "TiffPage", data: bytes, planes: int) -> Raster:
 def _values(page: "TiffPage", data: bytes) -> Values:
     """Return values of shape (height, width, samples), of YCbCr those of red, green and blue."""
     photometric, compression, bits = page.photometric, page.compression, page.bitspersample
-    if compression == OLD_JPEG and not _holds_pictures(page.dataoffsets and [(page.dataoffsets[0], 0)], data):
+    if compression == OLD_JPEG and not _holds_pictures([(offset, 0) for offset in page.dataoffsets], data):
         return _old_jpeg(page, data)
     if photometric == YCBCR and compression in BYTES and page.subsampling != (1, 1):
         values = subsampled(page, data)
@@ -249,7 +247,7 @@ def _old_jpeg(page: "TiffPage", data: bytes) -> Values:
     """Decode a JPEG file whose place another tag tells than that of strips (TIFF 6.0, section 22)."""
     begin, length = int(_most(page, 513) or 0), int(_most(page, 514) or 0)
     stream = data[begin : begin + length]
-    if (page.imagewidth, page.imagelength) != promised_size(stream):
+    if (page.imagewidth, page.imagelength, page.samplesperpixel) != promised_size(stream):
         raise ImageError("TIFF with old-style JPEG compression is not read: save it as TIFF with LZW, or as JPEG")
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
         return np.asarray(image.convert("RGB" if page.samplesperpixel == 3 else "L")).reshape(

@@ -130,9 +130,9 @@ def straight(values: Values, white: float | None) -> Values:
     largest = white or (float(np.iinfo(values.dtype).max) if whole else 1.0)
 
     def divide(some: Values) -> Values:
-        made = np.asarray(some, np.float64).copy()
-        alpha = made[..., -1:]
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            made = np.array(some, np.float64)
+            alpha = made[..., -1:]
             colours = np.where(alpha > 0, made[..., :-1] * largest / alpha, 0)
         made[..., :-1] = colours.clip(0, largest).round() if whole else colours
         return made

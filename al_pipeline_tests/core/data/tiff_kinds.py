@@ -99,7 +99,8 @@ def _compressed() -> Iterator[Kind]:
 def by_tifffile(values: Array, order: str = "<", *, imagej: bool = False, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, byteorder=order, imagej=imagej) as writer:  # pyright: ignore[reportArgumentType]
-        writer.write(values, **({"metadata": None} | options))
+        options.setdefault("metadata", None)
+        writer.write(values, **options)
     return buffer.getvalue()
 
 
