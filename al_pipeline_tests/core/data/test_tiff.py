@@ -115,7 +115,11 @@ def test_old_style_jpeg_is_read_from_where_its_own_tag_says() -> None:
     assert np.abs(raster.values - COLOURS.astype(float)).max() <= 6
 
 
-@pytest.mark.parametrize("kind", KINDS[::5], ids=[kind.name for kind in KINDS[::5]])
+# What a stack lacks at its end may be another page's.
+OF_ONE_PAGE = [kind for kind in KINDS[::5] if kind.name != "OME"]
+
+
+@pytest.mark.parametrize("kind", OF_ONE_PAGE, ids=[kind.name for kind in OF_ONE_PAGE])
 def test_a_part_of_a_file_is_never_taken_for_the_whole(kind: Kind) -> None:
     for length in (8, len(kind.data) // 3, len(kind.data) * 6 // 10, len(kind.data) - 5):
         with pytest.raises(ImageError, match=r"truncated|damaged"):

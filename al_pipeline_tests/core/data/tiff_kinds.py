@@ -95,6 +95,10 @@ def _compressed() -> Iterator[Kind]:
             for layout in layouts:
                 yield Kind(f"{sample.name}: {layout.name}", written(values, sample, layout), sample.picture(values))
 
+    for channels, predictor, order, tile in itertools.product((1, 3), (1, 2), "<>", (0, TILE)):
+        values, layout = U8.values(ramps(channels)), Layout(order, 5, rows=ROWS, tile=tile, predictor=predictor)
+        yield Kind(f"plain LZW × {channels}: {layout.name}", written(values, U8, layout), U8.picture(values))
+
 
 def by_tifffile(values: Array, order: str = "<", *, imagej: bool = False, **options: Any) -> bytes:
     buffer = io.BytesIO()
