@@ -6,34 +6,40 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.montage import QUALITY, montage
+from al_pipeline.core.data.plain import plain_suffix
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.files import whole_file
 
-# What every browser shows as it is.
-AS_IS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "MPO": ".jpg"}
-SHOWN_MODES = {"RGB", "L", "P", "RGBA", "LA", "1"}
+SUFFIXES = (".bmp", ".gif", ".jpg", ".png", ".webp")
+# 64 megapixels, uncompressed, have 192 MB. What is larger is not looked at in one piece, and too large to be sent to
+# browsers as it is.
+LARGEST = 256_000_000
+# A sixth of the time of Pillow's own choice, for files a tenth larger.
+COMPRESS_LEVEL = 1
 
 
 def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
     """Make an image available as ``folder/<sample_id>.<suffix>`` and return that file name.
 
-    A hard link where possible (the original takes no second place on the disk), a copy elsewhere; CMYK, TIFF, BMP and
-    16-bit images become PNG files. The file appears whole; one that is there already is kept.
+    What people see is what the model gets: a hard link to the original (a copy on another disk) if every browser paints
+    that as it is decoded, else the decoded pixels as PNG. The file appears whole. A plain one that is there is kept;
+    another one is made anew under its name, because tasks know it, and browsers tell a kind from the content.
 
     Raises
     ------
     ImageError
         The image cannot be decoded, or the file cannot be written.
     """
-    source = Path(uri)
-    suffix = _suffix_as_is(source)
-    target = folder / f"{sample_id}{suffix or '.png'}"
-    if target.exists():
-        return target.name
+    source, kept = Path(uri), published(sample_id, folder)
+    if kept is not None:
+        if _suffix_if_plain(folder / kept) is not None:
+            return kept
+        # It has the content of the original, which may have left the pool.
+        source = source if source.is_file() else folder / kept
+    suffix = _suffix_if_plain(source)
+    target = folder / (kept or f"{sample_id}{suffix or '.png'}")
     with whole_file(target, "The image", error=ImageError, sync=False) as temporary:
         if suffix is None:
             _convert(source, temporary)
@@ -47,7 +53,7 @@ def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
 
 def published(sample_id: str, folder: Path) -> str | None:
     """Return the name of the file under which an image is available already; None if it is not."""
-    names = (f"{sample_id}{suffix}" for suffix in sorted({*AS_IS.values(), ".png"}))
+    names = (f"{sample_id}{suffix}" for suffix in SUFFIXES)
     return next((name for name in names if (folder / name).is_file()), None)
 
 
@@ -94,23 +100,23 @@ def _can_be_shown(place: str | None) -> bool:
         return False
 
 
-def _suffix_as_is(source: Path) -> str | None:
-    """Return the suffix under which browsers show the file as it is, None if it must be converted."""
+def _suffix_if_plain(path: Path) -> str | None:
+    """Return the suffix under which browsers show the file as it is decoded, None if it must be converted."""
     try:
-        with Image.open(source) as image:
-            return AS_IS.get(image.format or "") if image.mode in SHOWN_MODES else None
-    except UnidentifiedImageError:
-        raise ImageError(f"{source} is no image (any more): scan the images again (image_pool)") from None
+        return plain_suffix(path.read_bytes()) if path.stat().st_size <= LARGEST else None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ImageError(f"{source} cannot be read: {reason}; put it back, or scan the images again") from None
+        raise ImageError(f"{path} cannot be read: {reason}; put it back, or scan the images again") from None
 
 
 def _convert(source: Path, target: Path) -> None:
     try:
-        open_rgb(source).save(target, format="PNG")
+        pixels = open_rgb(source)
     except ImageError as error:
-        raise ImageError(f"{source} cannot be converted: {error}") from None
+        raise ImageError(f"{source} cannot be shown: {error}. If it has changed, scan the images again") from None
+    # Pillow would write what the original's profile and transparency were.
+    pixels.info = {}
+    pixels.save(target, format="PNG", compress_level=COMPRESS_LEVEL)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -79,19 +79,16 @@ def _published(files: Files, sample_ids: list[str], folder: Path) -> tuple[dict[
 
     What is there already needs no original.
     """
-    from al_pipeline.labelstudio.images import publish, published
+    from al_pipeline.labelstudio.images import publish
 
     found, names = files.askable(sample_ids), dict[str, str]()
     absent = dict(found.absent)
     for sample in found.there:
-        if (name := published(sample, folder)) is not None:
-            names[sample] = name
-            continue
         try:
-            names[sample] = publish(files.uris[sample], sample, folder)
+            names[sample] = publish(files.uris.get(sample, ""), sample, folder)
         except ImageError as error:
             # It vanished just now; whatever else is wrong, such as a full disk, is no fault of the image.
-            if exists(files.uris[sample]) and files.damage(sample) is None:
+            if sample in files.uris and exists(files.uris[sample]) and files.damage(sample) is None:
                 raise
             absent[sample] = str(error)
     return names, absent

@@ -16,7 +16,7 @@ from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, rea
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import round_key
-from al_pipeline.labelstudio.images import AS_IS
+from al_pipeline.labelstudio.images import published
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.offline import find_checkpoint
 
@@ -106,8 +106,8 @@ class Guesses:
 
     def _image(self, sample: str) -> Path | None:
         """Return the published image of a checked sample id."""
-        paths = (self._images / f"{sample}{suffix}" for suffix in sorted(set(AS_IS.values())))
-        return next((path for path in paths if path.is_file()), None)
+        name = published(sample, self._images)
+        return None if name is None else self._images / name
 
     def _newest(self) -> Path | None:
         with suppress(InputError):

@@ -11,7 +11,7 @@ from al_pipeline.core.errors import ImageError
 from al_pipeline.labelstudio.images import publish
 
 SAMPLE = "5e" * 16
-SHOWN = {"JPEG", "PNG", "WEBP", "GIF"}
+SHOWN = {"JPEG", "PNG", "WEBP", "GIF", "BMP"}
 
 
 def picture(folder: Path, name: str, mode: str = "RGB") -> Path:
@@ -30,13 +30,15 @@ def picture(folder: Path, name: str, mode: str = "RGB") -> Path:
     [
         ("a.jpg", "RGB", ".jpg"),
         ("gray.JPEG", "L", ".jpg"),
-        ("a.png", "RGBA", ".png"),
+        ("a.png", "RGB", ".png"),
+        ("clear.png", "RGBA", ".png"),
+        ("clear.webp", "RGBA", ".png"),
         ("palette.png", "P", ".png"),
         ("a.webp", "RGB", ".webp"),
         ("a.gif", "P", ".gif"),
         ("print.jpg", "CMYK", ".png"),
         ("a.tiff", "RGB", ".png"),
-        ("a.bmp", "RGB", ".png"),
+        ("a.bmp", "RGB", ".bmp"),
         ("xray.png", "I;16", ".png"),
         ("lying.txt", "", ".png"),
     ],
@@ -89,7 +91,7 @@ def test_a_link_is_published_as_the_image_it_leads_to(tmp_path: Path) -> None:
 
 
 def test_publishing_again_changes_nothing(tmp_path: Path) -> None:
-    source = picture(tmp_path, "a.bmp")
+    source = picture(tmp_path, "a.tiff")
     first = tmp_path / "out" / publish(source, SAMPLE, tmp_path / "out")
     before = first.stat()
     assert publish(source, SAMPLE, tmp_path / "out") == first.name
@@ -97,7 +99,7 @@ def test_publishing_again_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_several_at_once_leave_one_whole_file(tmp_path: Path) -> None:
-    source = picture(tmp_path, "a.bmp")
+    source = picture(tmp_path, "a.tiff")
     with ThreadPoolExecutor(8) as pool:
         names = set(pool.map(lambda _: publish(source, SAMPLE, tmp_path / "out"), range(24)))
     assert [path.name for path in (tmp_path / "out").iterdir()] == list(names)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
+from al_pipeline.core.data.frames import on_its_canvas
 from al_pipeline.core.data.raster import to_image
 from al_pipeline.core.data.tiff import read_tiff
 from al_pipeline.core.data.tiff_pages import MAGIC
@@ -37,9 +38,9 @@ def open_rgb(
 ) -> Image.Image:
     """Decode one image file to RGB, as a person sees it.
 
-    EXIF rotation is applied, animations give their first frame, colours become those of sRGB, transparency is put on
-    white; CMYK, palette, gray and 16-bit images are converted. 32-bit gray has no agreed white: its own range becomes
-    black to white.
+    EXIF rotation is applied, animations give their first frame on the whole canvas, colours become those of sRGB,
+    transparency is put on white; CMYK, palette, gray and 16-bit images are converted. 32-bit gray has no agreed white:
+    its own range becomes black to white.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def open_rgb(
         note_cicp(image)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        shown = upright(image)
+        shown = upright(on_its_canvas(image))
         if square is not None and converts(shown):
             # A third of a photo less to convert.
             shown = _middle(shown, square)
