@@ -32,7 +32,6 @@ def picture(folder: Path, name: str, mode: str = "RGB") -> Path:
         ("gray.JPEG", "L", ".jpg"),
         ("a.png", "RGB", ".png"),
         ("clear.png", "RGBA", ".png"),
-        ("clear.webp", "RGBA", ".png"),
         ("palette.png", "P", ".png"),
         ("a.webp", "RGB", ".webp"),
         ("a.gif", "P", ".gif"),

@@ -42,10 +42,8 @@ Pixels = npt.NDArray[np.uint8]
 # Were they published as they are, people would see something else; else this file's comparison compared nothing.
 SHOWN_OTHERWISE = (
     "JPEG XMP 6",
-    "JPEG swapped colours",
     "PNG RGBA",
     "PNG palette with clear colours",
-    "PNG gamma 1",
     "PNG turned, told after the pixels",
     "PNG turned by a raw profile",
     "WebP lossy with alpha",
