@@ -42,6 +42,7 @@ Pixels = npt.NDArray[np.uint8]
 # Were they published as they are, people would see something else; else this file's comparison compared nothing.
 SHOWN_OTHERWISE = (
     "JPEG XMP 6",
+    "JPEG resolution of half a screen's",
     "PNG RGBA",
     "PNG palette with clear colours",
     "PNG turned, told after the pixels",

@@ -5,20 +5,27 @@ no loss to call it special: then people are shown the decoded pixels.
 """
 
 import io
+import itertools
 import re
 import struct
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from al_pipeline.core.data.exif import is_scaled, orientation_of
 from al_pipeline.core.data.images import opened
 from al_pipeline.core.errors import ImageError
 
-EXIF, XMP, ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
-ORIENTATION = 0x0112
+Part = TypeVar("Part")
+
+# A picture of 200 MB in pieces of 8 kB, as libpng makes them, has a quarter of that.
+MOST_PARTS = 100_000
+
+XMP, ICC = b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 # As Pillow looks for it, which turns an image whose EXIF says nothing; no browser does.
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 # Screens of high dynamic range show more than the pixels of a photo with a gain map.
@@ -73,7 +80,7 @@ def plain_suffix(data: bytes) -> str | None:
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    segments = list(_jpeg_segments(data))
+    segments = _listed(_jpeg_segments(data))
     scan = next(i for i, (marker, _) in enumerate(segments) if marker in (SOS, EOI))
     before, after = segments[:scan], segments[scan:]
     if not {marker for marker, _ in after} <= {SOS, EOI} | TABLES or after[0][0] == EOI:
@@ -89,12 +96,21 @@ def _is_plain_jpeg(data: bytes) -> bool:
     profile = sorted(body[len(ICC) :] for number, body in tags if number == 2 and body.startswith(ICC))
     if [part[:2] for part in profile] != [bytes((i + 1, len(profile))) for i in range(len(profile))]:
         return False
-    gray = frames[0][5] == 1
+    height, width, components = struct.unpack_from(">HHB", frames[0], 1)
     return (
         _has_agreed_colours(frames[0], tags)
-        and _is_turned_alike(exif, xmp, allowed=range(1, 9))
-        and (not profile or (not gray and _is_srgb(b"".join(part[2:] for part in profile))))
+        and _is_turned_alike(exif, xmp, allowed=range(9))
+        and not any(is_scaled(each, (width, height)) for each in exif)
+        and (not profile or (components == 3 and _is_srgb(b"".join(part[2:] for part in profile))))
     )
+
+
+def _listed(parts: Iterator[Part]) -> list[Part]:
+    """Return the parts of a file; ValueError if they are so many that telling them apart would fill the memory."""
+    listed = list(itertools.islice(parts, MOST_PARTS + 1))
+    if len(listed) > MOST_PARTS:
+        raise ValueError("too many parts")
+    return listed
 
 
 def _jpeg_segments(data: bytes) -> Generator[tuple[int, bytes]]:
@@ -128,7 +144,7 @@ def _has_agreed_colours(frame: bytes, tags: list[tuple[int, bytes]]) -> bool:
 
 
 def _is_plain_png(data: bytes) -> bool:
-    chunks = list(_png_chunks(data))
+    chunks = _listed(_png_chunks(data))
     names = [name for name, _ in chunks]
     parts = dict(chunks)
     if names[0] != b"IHDR" or names.count(b"IHDR") != 1 or not set(names) <= PNG_CHUNKS or b"IDAT" not in parts:
@@ -175,14 +191,10 @@ def _is_plain_webp(data: bytes) -> bool:
     (size,) = struct.unpack_from("<I", data, 4)
     if data[8:12] != b"WEBP" or size + 8 > len(data):
         return False
-    chunks, at = list[tuple[bytes, bytes]](), 12
-    while at < size + 8:
-        name, length = struct.unpack_from("<4sI", data, at)
-        chunks.append((name, data[at + 8 : at + 8 + length]))
-        at += 8 + length + length % 2
+    chunks = _listed(_riff_chunks(data, size + 8))
     parts = dict(chunks)
     pixels = [(name, body) for name, body in chunks if name in (b"VP8 ", b"VP8L")]
-    if at != size + 8 or len(pixels) != 1 or len(parts) != len(chunks):
+    if len(pixels) != 1 or len(parts) != len(chunks):
         return False
     if not set(parts) <= {b"VP8X", b"VP8 ", b"VP8L", b"ICCP", b"EXIF", b"XMP "}:
         return False
@@ -193,6 +205,17 @@ def _is_plain_webp(data: bytes) -> bool:
         return False
     exif = [body for name, body in chunks if name == b"EXIF"]
     return _is_turned_alike(exif, parts.get(b"XMP ", b""), allowed=(1,))
+
+
+def _riff_chunks(data: bytes, end: int) -> Generator[tuple[bytes, bytes]]:
+    """Yield name and content of each chunk; ValueError if they don't fill the file."""
+    at = 12
+    while at < end:
+        name, length = struct.unpack_from("<4sI", data, at)
+        yield name, data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+    if at != end:
+        raise ValueError("cut chunk")
 
 
 def _has_alpha(name: bytes, body: bytes) -> bool:
@@ -264,26 +287,10 @@ def _is_turned_alike(exif: list[bytes], xmp: bytes, *, allowed: range | tuple[in
     """Say whether every reader finds the same orientation, one of those allowed or none."""
     if len(exif) > 1:
         return False
-    orientation = _orientation(exif[0]) if exif else None
+    orientation = orientation_of(exif[0]) if exif else None
     if orientation is not None:
         return orientation in allowed
     return set(XMP_ORIENTATION.findall(xmp)) <= {b"1"}
-
-
-def _orientation(exif: bytes) -> int | None:
-    """Return the orientation in the form that all readers know; ValueError or KeyError for another form."""
-    tiff = exif.removeprefix(EXIF)
-    order = {b"II*\0": "<", b"MM\0*": ">"}[tiff[:4]]
-    (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-    (entries,) = struct.unpack_from(f"{order}H", tiff, start)
-    found = None
-    for i in range(entries):
-        tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * i)
-        if tag == ORIENTATION:
-            if found is not None or (kind, count) != (3, 1):
-                raise ValueError("an orientation of another form")
-            found = value
-    return found
 
 
 @lru_cache(maxsize=64)

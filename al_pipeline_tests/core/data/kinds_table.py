@@ -25,6 +25,7 @@ from al_pipeline_tests.core.data.writers import (
     Pixels,
     adobe,
     bmp,
+    density,
     exif,
     exif_segment,
     extended,
@@ -78,9 +79,11 @@ def jpegs() -> dict[str, Kind]:
         "several pictures": saved(PICTURE, "MPO", save_all=True, append_images=[OTHER]),
         "sRGB profile": jpeg(icc_profile=srgb()),
         "big-endian EXIF": jpeg(exif_segment(6, order=">")),
+        "resolution": jpeg(segment(0xE1, b"Exif\0\0" + density(300, WIDTH, HEIGHT))),
+        "made smaller, with the EXIF of the large one": jpeg(segment(0xE1, b"Exif\0\0" + density(300, 6100, 4300))),
         "XMP as EXIF": jpeg(exif_segment(6), xmp_segment(xmp(6))),
         "XMP upright": jpeg(xmp_segment(xmp(1))),
-    } | {f"EXIF {i}": jpeg(exif_segment(i)) for i in range(1, 9)}
+    } | {f"EXIF {i}": jpeg(exif_segment(i)) for i in range(9)}
     special = {
         "CMYK": saved(PICTURE.convert("CMYK"), "JPEG"),
         "YCCK": coded(np.asarray(PICTURE.convert("CMYK")), 90, colorspace="CMYK", outcolorspace="YCCK"),
@@ -91,6 +94,7 @@ def jpegs() -> dict[str, Kind]:
         "gain map": jpeg(xmp_segment(b'<x xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/>')),
         "orientation as LONG": jpeg(exif_segment(6, kind=4)),
         "damaged EXIF": jpeg(segment(0xE1, b"Exif\0\0garbage")),
+        "resolution of half a screen's": jpeg(segment(0xE1, b"Exif\0\0" + density(36, 2 * WIDTH, 2 * HEIGHT))),
         "two EXIF": jpeg(exif_segment(1), exif_segment(6)),
         "gamma 1.8": jpeg(icc_profile=profile(1.8)),
         "swapped colours": jpeg(icc_profile=profile(2.2, swapped=True)),

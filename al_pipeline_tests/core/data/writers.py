@@ -54,6 +54,17 @@ def exif(orientation: int, *, order: str = "<", kind: int = 3) -> bytes:
     return head + value + bytes(4)
 
 
+def density(per_inch: int, width: int, height: int) -> bytes:
+    """A TIFF directory with a resolution, and the size of the picture as the camera gave it (Exif 2.32, 4.6)."""
+    own = struct.pack("<H", 2) + b"".join(
+        struct.pack("<HHII", tag, 4, 1, side) for tag, side in ((0xA002, width), (0xA003, height))
+    )
+    after = 8 + 2 + 4 * 12 + 4
+    tags = [(0x011A, 5, after), (0x011B, 5, after), (0x0128, 3, 2), (0x8769, 4, after + 8)]
+    first = struct.pack("<H", 4) + b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0\x08\0\0\0" + first + bytes(4) + struct.pack("<II", per_inch, 1) + own + bytes(4)
+
+
 def xmp(orientation: int) -> bytes:
     """A description by XMP with the orientation alone."""
     return (
