@@ -229,7 +229,8 @@ def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int
     InputError
         An unknown architecture, fewer than two classes, or `weights` that are neither a word nor a path.
     CheckpointError
-        The weights are missing, damaged, of another architecture or could not be downloaded.
+        The weights are missing, damaged, of another architecture, no finite floating point numbers, or could not be
+        downloaded.
     """
     if n_classes < 2:
         raise InputError(f"a classifier needs at least 2 classes, not {n_classes}")
@@ -313,21 +314,42 @@ def _load_backbone(model: nn.Module, architecture: str, state: Mapping[str, Any]
     needed = {name for name in own if name not in HEAD and not name.endswith("num_batches_tracked")}
     problems = [f"lacks {name}" for name in sorted(needed - set(given))]
     problems += [f"has the unknown {name}" for name in sorted(set(given) - set(own))]
+    unusable: list[str] = []
     for name in sorted(set(given) & set(own)):
         value = given[name]
         if not isinstance(value, Tensor):
             problems.append(f"has no tensor but {type(value).__name__} as {name}")
         elif value.shape != own[name].shape:
             problems.append(f"has {name} of shape {tuple(value.shape)} instead of {tuple(own[name].shape)}")
-        elif not bool(value.isfinite().all()):
-            problems.append(f"has NaN or infinite values in {name}")
+        elif what := _unusable(value, own[name].dtype):
+            unusable.append(f"has {what} in {name}")
     if problems:
-        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise CheckpointError(
-            f"The weights {source} do not fit {architecture} in torchvision's layout: the file {shown}. "
+            f"The weights {source} do not fit {architecture} in torchvision's layout: the file {_first(problems)}. "
             "Set training.architecture to that of the file"
         )
+    if unusable:
+        raise CheckpointError(
+            f"The weights {source} cannot be computed with: the file {_first(unusable)}. Save them again from the "
+            "network that was trained, as model.float().state_dict(), neither quantized nor diverged"
+        )
     model.load_state_dict(own | given)
+
+
+def _unusable(value: Tensor, dtype: torch.dtype) -> str | None:
+    """Return what is wrong with the values of a tensor that becomes one of type `dtype`, None if nothing is."""
+    if dtype.is_floating_point and not value.is_floating_point():
+        # Quantized without its scale, or complex: torch would take the numbers as they are and say nothing.
+        return f"{str(value.dtype).removeprefix('torch.')} instead of floating point numbers"
+    if bool(value.to(dtype).isfinite().all()):
+        return None
+    # What is finite in float64 may be infinite in float32.
+    kind = str(dtype).removeprefix("torch.")
+    return f"values beyond the range of {kind}" if bool(value.isfinite().all()) else "NaN or infinite values"
+
+
+def _first(problems: list[str]) -> str:
+    return "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
 
 
 def _imagenet(architecture: str) -> Mapping[str, Any]:

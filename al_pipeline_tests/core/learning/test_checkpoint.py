@@ -126,6 +126,16 @@ def test_weights_without_batch_counters_load(tmp_path: Path) -> None:
             r"conv1.weight of shape \(64, 3, 3, 3\) instead of \(64, 3, 7, 7\)",
         ),
         ({"bn1.weight": torch.full((64,), torch.nan)}, "NaN or infinite values in bn1.weight"),
+        ({"bn1.weight": torch.full((64,), -torch.inf).double()}, "NaN or infinite values in bn1.weight"),
+        ({"bn1.bias": torch.full((64,), 1e39, dtype=torch.float64)}, "values beyond the range of float32 in bn1.bias"),
+        (
+            {"conv1.weight": torch.ones(64, 3, 7, 7).char()},
+            "has int8 instead of floating point numbers in conv1.weight",
+        ),
+        (
+            {"bn1.bias": torch.ones(64).bool(), "bn1.weight": torch.ones(64).long()},
+            "in bn1.bias; has int64 .*bn1.weight",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_say_where(
@@ -135,6 +145,28 @@ def test_weights_that_do_not_fit_say_where(
     safetensors.torch.save_file(state, tmp_path / "odd.safetensors")
     with pytest.raises(CheckpointError, match=message):
         build("resnet18", 3, weights=str(tmp_path / "odd.safetensors"), seed=0)
+
+
+def test_what_is_wrong_with_values_is_not_put_down_to_the_architecture(tmp_path: Path) -> None:
+    torch.save(
+        {name: value.to(torch.complex64) if name == "bn1.bias" else value for name, value in _wide_state().items()},
+        tmp_path / "complex.pt",
+    )
+    with pytest.raises(CheckpointError, match=r"complex.pt .* complex64 .* in bn1.bias. Save them again") as raised:
+        build("resnet18", 3, weights=str(tmp_path / "complex.pt"), seed=0)
+    assert "architecture" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_any_floating_point_type_load(tmp_path: Path, dtype: torch.dtype) -> None:
+    # The largest float32, and batch counters as whole numbers, as torch has them.
+    state = _wide_state() | {"bn1.bias": torch.full((64,), torch.finfo(torch.float32).max)}
+    given = {name: value.to(dtype) if name == "bn1.weight" else value for name, value in state.items()}
+    given["bn1.bias"] = given["bn1.bias"].double()
+    safetensors.torch.save_file(given, tmp_path / "given.safetensors")
+    loaded = build("resnet18", 3, weights=str(tmp_path / "given.safetensors"), seed=0).state_dict()
+    assert torch.equal(loaded["bn1.weight"], state["bn1.weight"].to(dtype).float())
+    assert torch.equal(loaded["bn1.bias"], state["bn1.bias"])
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
