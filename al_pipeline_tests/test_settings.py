@@ -68,6 +68,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_EMBEDDINGS", "s3://key:secret@bucket/features", "an address with a key in it"),
         ("AL_TRAINING__MODE", "head", "mode head learns from the features of given weights, and weights are none"),
         ("AL_TRAINING__PRECISION", "int8", "unknown precision 'int8'; choose one of auto, float32"),
+        ("AL_TRAINING__FRAMING", "letterbox", "unknown framing 'letterbox'; choose one of auto, crop, squeeze, pad"),
         ("AL_TRAINING__PATIENCE", "3", "patience 3 needs a validation share"),
         ("AL_CACHE_GB", "-1", "AL_CACHE_GB"),
         ("AL_ROUND__EXPLORE", "1.5", "explore must be a number from 0 to 1, not '1.5'"),

@@ -88,6 +88,8 @@ def simulate(
     from al_pipeline.core.data.groups import assign, check_rule
     from al_pipeline.core.data.holdout import with_holdout
     from al_pipeline.core.data.pool import class_names, scan, select_split
+    from al_pipeline.loop.deployment import Artifacts
+    from al_pipeline.loop.framing import settle_framing
 
     check_rule(settings.group)
     manifest = scan(
@@ -102,6 +104,9 @@ def simulate(
         manifest = with_holdout(manifest)
         if count := len(select_split(manifest, "holdout")):
             say(f"The images bring no test split (holdout/…): {count} are held out, by whole groups ({settings.group})")
+    training, framing = settle_framing(plan.options, manifest, Artifacts(settings.artifacts))
+    plan = plan.but(options=training)
+    say(framing)
     # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

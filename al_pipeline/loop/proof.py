@@ -83,6 +83,7 @@ def live_proof(
         return _none("whole networks are trained on random labels only with a random share: set round.explore to 0.2")
     said = kept.said(key, names)
     samples, by_head = StoredSamples(manifest, deployment, training, seed, log), options.mode == "head"
+    options = options.but(framing=samples.training.framing)
 
     def saved(there: list[str]) -> "LabelsSaved | None":
         drawn, tests = arm[arm.index.isin(there)], holdout[holdout["sample_id"].isin(there)]

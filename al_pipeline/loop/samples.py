@@ -14,6 +14,7 @@ from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.framing import settle_framing
 from al_pipeline.loop.presence import Files, Presence
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class StoredSamples:
         The image pool.
     deployment : Deployment
     training : TrainingOptions
-        They name the weights that a round starts from, and the preprocessing.
+        They name the weights that a round starts from, and the preprocessing; the attribute `training` has these with
+        the framing settled.
     seed : int
         Of the initial weights, where none are given.
     log : logging.Logger
@@ -48,7 +50,7 @@ class StoredSamples:
         self, manifest: pd.DataFrame, deployment: Deployment, training: TrainingOptions, seed: int, log: logging.Logger
     ) -> None:
         from al_pipeline.core.data.embeddings import EmbeddingStore
-        from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache
+        from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache, seen_as
 
         settings, self._log, self._manifest = deployment.settings, log, manifest
         #: Where their files are, and whose is away.
@@ -56,13 +58,15 @@ class StoredSamples:
         #: Sample ids of the pool, not of the holdout.
         self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris = self.files.uris
-        self._size = training.image_size
+        #: What is to be trained with; its framing is not ``auto``, and `framing` says why it is what it is.
+        self.training, self.framing = settle_framing(training, manifest, deployment.artifacts)
         self._embedded: set[str] = set()
         # What is frozen can be hashed, which pyright does not know of pydantic.
         written = _written(training.weights)
-        self.start: Checkpoint = _start(training, seed, written)  # pyright: ignore[reportArgumentType]
-        seen_as = f"{training.image_size}{'-flip' if training.test_time_flip else ''}"
-        folder = f"{self.start.info.backbone_hash[:16]}-{seen_as}-v{PREPROCESSING}"
+        self.start: Checkpoint = _start(self.training, seed, written)  # pyright: ignore[reportArgumentType]
+        info = self.start.info
+        square = f"{seen_as(info.image_size, info.framing)}{'-flip' if info.test_time_flip else ''}"
+        folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}"
         self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
 
@@ -95,7 +99,7 @@ class StoredSamples:
 
         def stored() -> set[str]:
             if not by_features:
-                return self._cache.stored(sample_ids, self._size)
+                return self._cache.stored(sample_ids, self.start.info.image_size, self.start.info.framing)
             # Features are only ever added.
             if not self._embedded.issuperset(sample_ids):
                 self._embedded = self.store.ids()
@@ -113,9 +117,10 @@ class StoredSamples:
         from al_pipeline.core.turn import Model
 
         own, start = checkpoint.info, self.start.info
-        by_features = (own.backbone_hash, own.image_size, own.test_time_flip) == (
+        by_features = (own.backbone_hash, own.image_size, own.framing, own.test_time_flip) == (
             start.backbone_hash,
             start.image_size,
+            start.framing,
             start.test_time_flip,
         )
         return Model(own.trained, checkpoint, by_features=by_features)

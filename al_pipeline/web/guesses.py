@@ -90,7 +90,7 @@ class Guesses:
             probabilities = predict(checkpoint, list(files.values()))
         except ImageError:
             # Every image was whole when it was published: this is rare, and only then all are decoded twice.
-            files = {s: path for s, path in files.items() if _readable(path, checkpoint.info.image_size)}
+            files = {s: path for s, path in files.items() if _readable(path, checkpoint.info)}
             probabilities = predict(checkpoint, list(files.values()))
         names = checkpoint.info.class_names
         classes = self._ledger.class_set() or ClassSet(tuple(names))
@@ -128,9 +128,9 @@ def _version(info: CheckpointInfo) -> str:
     return f"{round_key(info.round)} {info.weights_hash[:16]}"
 
 
-def _readable(path: Path, size: int) -> bool:
+def _readable(path: Path, info: CheckpointInfo) -> bool:
     try:
-        decode(path, size)
+        decode(path, info.image_size, info.framing)
     except ImageError:
         return False
     return True

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from al_pipeline.core.data import image_cache, images
 from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -16,7 +17,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
-from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
+from al_pipeline_tests.defs.worlds import CLASSES, World, write_images, write_usual_images
 from al_pipeline_tests.ledger.builders import said
 
 
@@ -42,9 +43,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     files: list[str] = []
     decode = images.decode
 
-    def noted(path: Any, size: int) -> np.ndarray:
+    def noted(path: Any, size: int, framing: Any) -> np.ndarray:
         files.append(str(path))
-        return decode(path, size)
+        return decode(path, size, framing)
 
     monkeypatch.setattr(image_cache, "decode", noted)
     monkeypatch.setattr(images, "decode", noted)
@@ -228,3 +229,25 @@ def test_the_random_part_of_a_batch_is_an_honest_estimate_beside_the_holdout(giv
     assert value == pytest.approx((drawn["predicted"] == drawn["label"]).mean())
     assert curve.loc["r0001", "prequential_low"] < value <= curve.loc["r0001", "prequential_high"] <= 1
     assert curve.loc["r0001", "accuracy"] == metadata_of(run_round(given, "r0001"), "evaluation")["accuracy"]
+
+
+def test_a_pool_of_wide_images_is_padded_from_the_first_round_and_a_home_keeps_to_it(
+    make_world: Callable[..., World], weights: str, tmp_path: Path
+) -> None:
+    images = tmp_path / "wide"
+    write_usual_images(images)
+    for path in images.rglob("*.png"):
+        Image.open(path).resize((72, 24)).save(path)
+    world = make_world(images, training={"image_size": 32, "weights": weights})
+    assert world.materialize("image_pool", "embeddings").success
+    shown = done(world, "r0001")["checkpoint"]
+    assert shown["framing"] == "Framing is pad: a crop shows 33% of the median image of the pool"
+    assert checkpoint(world, "r0001").info.framing == "pad"
+    # What is predicted from stored features is what the checkpoint says about the files.
+    scores = world.value("uncertainty_scores", "r0001")
+    expected = predict(checkpoint(world, "r0001"), scores["uri"].tolist())
+    np.testing.assert_allclose(np.stack(list(scores["probabilities"])), expected, atol=1e-5)
+    assert done(world, "r0002", per_class=4, training={"framing": "squeeze"})["checkpoint"]["framing"].endswith("set")
+    assert done(world, "r0003", per_class=5)["checkpoint"]["framing"].startswith("Framing is squeeze, as in r0002")
+    stores = {path.parent.name.partition("-")[2] for path in tmp_path.rglob("*.parquet") if "-32" in path.parent.name}
+    assert stores == {"32-pad-v1", "32-squeeze-v1"}

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
+from al_pipeline.core.data.framing import Framing, frame
 from al_pipeline.core.data.raster import to_image
 from al_pipeline.core.data.tiff import read_tiff
 from al_pipeline.core.data.tiff_pages import MAGIC
@@ -174,16 +175,15 @@ def _gray(values: npt.NDArray[np.float64], *, sixteen_bit: bool) -> Image.Image:
     return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
 
 
-def decode(path: ImagePath, size: int) -> npt.NDArray[np.uint8]:
-    """Decode an image to uint8, shape (size, size, 3): the shorter side resized to `size`, then the centre cropped.
+def decode(path: ImagePath, size: int, framing: Framing = "crop") -> npt.NDArray[np.uint8]:
+    """Decode an image to a square, uint8, shape (size, size, 3), as `framing.frame` makes it.
 
     Raises
     ------
     ImageError
         The file cannot be used; the message names it.
     """
-    square = ImageOps.fit(_open_known(path, size, square=size), (size, size), method=Image.Resampling.BILINEAR)
-    return np.asarray(square, dtype=np.uint8)
+    return frame(_open_known(path, size, square=size if framing == "crop" else None), size, framing)
 
 
 def _open_known(path: ImagePath, size: int, *, square: int | None = None) -> Image.Image:
@@ -197,15 +197,15 @@ def _open_known(path: ImagePath, size: int, *, square: int | None = None) -> Ima
 
 
 def iter_blocks(
-    paths: Sequence[ImagePath], size: int, *, block: int = 256, workers: int | None = None
+    paths: Sequence[ImagePath], size: int, *, framing: Framing = "crop", block: int = 256, workers: int | None = None
 ) -> Generator[tuple[int, npt.NDArray[np.uint8]]]:
     """Decode any number of images in blocks, the next one in threads while the caller works on the last.
 
     Parameters
     ----------
     paths : sequence of length n
-    size : int
-        Side of the squares, as in `decode`.
+    size, framing
+        Of the squares, as in `decode`.
     block : int
         Images per block. Two blocks are in memory at a time: 2 · block · 3 · size² bytes.
     workers : int, optional
@@ -229,7 +229,7 @@ def iter_blocks(
         pixels = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
 
         def fill(i: int) -> None:
-            pixels[i] = decode(chosen[i], size)
+            pixels[i] = decode(chosen[i], size, framing)
 
         return pixels, [pool.submit(fill, i) for i in range(len(chosen))]
 

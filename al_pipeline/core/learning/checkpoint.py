@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from al_pipeline.core.data.framing import FRAMINGS, Framing
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import ARCHITECTURES, check_weights
@@ -40,6 +41,8 @@ class CheckpointInfo:
         Names of the network's outputs, in order.
     image_size : int
         Side in pixels of the square the network sees.
+    framing : str
+        How images become that square (`framing.frame`); checkpoints from before there was a choice have crops.
     mean, std : tuple of float
         Per-channel normalisation of pixels scaled to 0..1.
     weights : str
@@ -88,6 +91,7 @@ class CheckpointInfo:
     backbone_hash: str = ""
     test_time_flip: bool = False
     semi_supervised: str = "none"
+    framing: Framing = "crop"
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -108,6 +112,8 @@ class CheckpointInfo:
             known = {f.name: found[f.name] for f in fields(cls) if f.name in found}
             for name in known.keys() & {"class_names", "mean", "std", "thresholds"}:
                 known[name] = tuple(known[name])
+            if known.get("framing", "crop") not in FRAMINGS:
+                raise ValueError(f"this version knows no framing {known['framing']!r}")
             return cls(**known)
         except (ValueError, TypeError, KeyError) as error:
             raise CheckpointError(f"its description cannot be read ({error})") from None

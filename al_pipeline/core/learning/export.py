@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from al_pipeline.core.data.framing import BORDER
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.checkpoint import Checkpoint, averaged, normalize
@@ -25,6 +26,13 @@ FORMATS = tuple(SUFFIXES)
 TOLERANCE = 1e-4
 # The file inside a TorchScript archive that holds what `describe` says.
 EXTRA_FILE = "al_pipeline.json"
+# What a consumer does to an image, by the framing that the checkpoint was trained with.
+SQUARES = {
+    "crop": "the shorter side resized to image_size (bilinear, antialiased), then the centre cropped",
+    "squeeze": "both sides resized to image_size (bilinear, antialiased)",
+    "pad": "the longer side resized to image_size (bilinear, antialiased), then centred, an odd pixel of border right "
+    f"or below, on the colour {BORDER}",
+}
 # What onnxruntime has read since 1.14 (2023).
 OPSET = 18
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -133,8 +141,9 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     return {
         "class_names": json.dumps(info.class_names, ensure_ascii=False),
         "image_size": str(info.image_size),
-        "input": "pixels: uint8 (n, image_size, image_size, 3), RGB; EXIF rotation applied, the shorter side resized "
-        "to image_size (bilinear, antialiased), then the centre cropped; not normalised",
+        "framing": info.framing,
+        "input": "pixels: uint8 (n, image_size, image_size, 3), RGB; EXIF rotation applied, "
+        f"{SQUARES[info.framing]}; not normalised",
         "output": "probabilities: float32 (n, classes), in the order of class_names",
         "architecture": info.architecture,
         "temperature": str(info.temperature),

@@ -40,6 +40,12 @@ class TrainingOptions(Options):
         "torchvision), or the path of a .safetensors or .pt state dict in torchvision's layout.",
     )
     image_size: int = Field(default=64, ge=16, le=1024, description="Side in pixels of the square the network sees.")
+    framing: Literal["auto", "crop", "squeeze", "pad"] = Field(
+        default="auto",
+        description="How an image becomes that square: crop is its middle; squeeze is all of it, out of proportion; "
+        "pad is all of it, with a plain border; auto is that of the last round's checkpoint, and in the first round "
+        "pad if a crop would show less than 70 % of the pool's median image, else crop.",
+    )
     epochs: int = Field(default=30, ge=1, le=10_000, description="Passes over the labeled pool, at most.")
     learning_rate: float = Field(
         default=1e-4, gt=0, description="Step size of the optimizer, the highest of one_cycle; the paper's is 1e-4."
@@ -121,6 +127,11 @@ class TrainingOptions(Options):
         if self.patience and not self.validation:
             raise InputError(f"patience {self.patience} needs a validation share: set training.validation, e.g. to 0.2")
         return self
+
+    @property
+    def settled_framing(self) -> Literal["crop", "squeeze", "pad"]:
+        """The framing; crop for ``auto`` that nobody has settled by a pool of images."""
+        return "crop" if self.framing == "auto" else self.framing
 
     @property
     def may_be_head(self) -> bool:

@@ -100,7 +100,8 @@ def _forward(
         return averaged(model, inputs, flip=info.test_time_flip)
 
     with torch.inference_mode():
-        for start, decoded in image_blocks(images, info.image_size, block=-(-max(1, block) // size) * size):
+        ahead = -(-max(1, block) // size) * size
+        for start, decoded in image_blocks(images, info.image_size, framing=info.framing, block=ahead):
             pixels = torch.from_numpy(decoded)
 
             def run(step: int, pixels: Tensor = pixels) -> Tensor:

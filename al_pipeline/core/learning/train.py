@@ -218,7 +218,7 @@ class _Task:
 
     def finetune(self, previous: Checkpoint | None) -> TrainingResult:
         """Train the whole network."""
-        pixels = decoded(self.images, self.options.image_size)
+        pixels = decoded(self.images, self.options)
         order = canonical([image.data for image in pixels], self.targets)
         groups = None if self.groups is None else self.groups[order]
         examples = replace(self.examples(torch.from_numpy(pixels[order]), self.targets[order]), groups=groups)
@@ -227,7 +227,7 @@ class _Task:
             rows = some(len(self.unlabeled.images), MOST_IMAGES, self.seed, self.round_number)
             images = chosen(self.unlabeled.images, rows)
             if arm == "fixmatch":
-                extra = torch.from_numpy(decoded(images, self.options.image_size))
+                extra = torch.from_numpy(decoded(images, self.options))
             else:
                 if arm == "label_propagation":
                     features, targets = self.features(self.images, self.given)[order], self.targets[order]
@@ -266,7 +266,7 @@ class _Task:
     def with_guesses(self, examples: Examples, images: Images, guesses: Guesses, groups: Integers | None) -> Examples:
         if not len(guesses):
             return examples
-        added = torch.from_numpy(decoded(images, self.options.image_size))
+        added = torch.from_numpy(decoded(images, self.options))
         known = examples.weights if examples.weights is not None else torch.ones(len(examples))
         return Examples(
             torch.cat([examples.images, added]),
@@ -284,6 +284,7 @@ class _Task:
             architecture=self.options.architecture,
             class_names=tuple(self.class_names),
             image_size=self.options.image_size,
+            framing=self.options.settled_framing,
             mean=MEAN,
             std=STD,
             weights=self.options.weights,
@@ -320,10 +321,11 @@ def class_numbers(labels: Sequence[str], class_names: Sequence[str]) -> Integers
     return np.array([number[label] for label in labels], dtype=np.int64)
 
 
-def decoded(images: Images, size: int) -> npt.NDArray[np.uint8]:
+def decoded(images: Images, options: TrainingOptions) -> npt.NDArray[np.uint8]:
     """Return all images as one array, shape (n, size, size, 3)."""
+    size = options.image_size
     pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    for start, block in image_blocks(images, size):
+    for start, block in image_blocks(images, size, framing=options.settled_framing):
         pixels[start : start + len(block)] = block
     return pixels
 

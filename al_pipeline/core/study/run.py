@@ -202,7 +202,8 @@ def _code() -> str:
 def _features(samples: KnownSamples, plan: Plan, out: Path) -> Path:
     """Return the file with the features of pool and holdout under the given weights; computed if there is none."""
     options = plan.options
-    seen_as = (options.architecture, _weights(options.weights), options.image_size, options.test_time_flip)
+    square = (options.image_size, options.settled_framing)
+    seen_as = (options.architecture, _weights(options.weights), *square, options.test_time_flip)
     ids = [*samples.pool["sample_id"], *samples.holdout["sample_id"], str(len(samples.pool))]
     description = json.dumps([seen_as, plan.by_head, ids, PREPROCESSING, _code(), version("torch"), device().type])
     path = out / f"features-{hashlib.sha256(description.encode()).hexdigest()[:KEY_DIGITS]}.npy"

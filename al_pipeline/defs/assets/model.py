@@ -58,6 +58,8 @@ def checkpoint(
     number = round_number(context.partition_key)
     names = classes_of_round(deployment, image_pool, context.partition_key).names
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    training = samples.training
+    context.log.info(samples.framing)
     held_back = deployment.ledger.held_back() & set(labeled_pool["sample_id"])
     labels = labeled_pool[~labeled_pool["sample_id"].isin(held_back)].set_index("sample_id")["label"]
     others = [] if training.semi_supervised == "none" else sorted(set(samples.pool) - set(labels.index) - held_back)
@@ -107,6 +109,7 @@ def checkpoint(
             "architecture": info.architecture,
             "weights": info.weights,
             "test_time_flip": info.test_time_flip,
+            "framing": samples.framing,
             "checkpoint": result.checkpoint.hash,
             **_training_metadata(result),
         },

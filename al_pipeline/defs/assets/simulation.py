@@ -63,11 +63,11 @@ def simulation(
     began = time.monotonic()
     dimensions = context.partition_key.keys_by_dimension  # type: ignore[attr-defined]
     strategy, seed = dimensions[STRATEGY], int(dimensions[SEED])
-    plan = _plan(config, round_config, training, strategy, seed)
     # A study asks nobody: its classes are the folders, whatever people have made of theirs.
     names = class_names(image_pool, deployment.settings.classes, deployment.settings.images)
     samples = known(image_pool, names)
     stored = StoredSamples(image_pool, deployment, training, seed, context.log)
+    plan = _plan(config, round_config, stored.training, strategy, seed)
     features = _features(stored, samples, plan)
     with one_thread():
         results = simulate_seed(samples, plan, seed, features, progress=context.log.info)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from al_pipeline.core.data import image_cache
+from al_pipeline.core.data.framing import BORDER
 from al_pipeline.core.data.image_cache import CachedImages, ImageCache, image_blocks
+from al_pipeline.core.data.images import iter_blocks
 from al_pipeline.core.errors import InputError
 from al_pipeline_tests.core.data.cached_pool import BYTES, OVERHEAD, PER_IMAGE, SIZE, Pool, direct, flip, stacked
 
@@ -69,6 +71,27 @@ def test_every_size_is_kept_apart(pool: Pool) -> None:
     pool.lose_sources()
     assert (stacked(other.blocks(10), 12, 10) == larger).all()
     assert pool.right()
+
+
+def test_every_framing_is_kept_apart_and_crops_lie_where_they_always_did(pool: Pool) -> None:
+    assert pool.right()
+    truth = stacked(iter_blocks(pool.paths, SIZE, framing="pad"), 12)
+    # Of 10 × 12 pixels become 7 × 8, and a column of the border.
+    assert (truth[:, :, -1] == BORDER).all()
+    padded = CachedImages(pool.cache(), pool.ids, pool.paths)
+    assert (stacked(padded.blocks(SIZE, framing="pad"), 12) == truth).all()
+    assert {path.parent.name for path in pool.files()} == {f"{SIZE}-v1", f"{SIZE}-pad-v1"}
+    pool.lose_sources()
+    assert (stacked(padded.blocks(SIZE, framing="pad"), 12) == truth).all()
+    assert pool.cache().stored(pool.ids, SIZE, "pad") == set(pool.ids)
+    assert not pool.cache().stored(pool.ids, SIZE, "squeeze")
+    assert pool.right()
+
+
+def test_the_limit_counts_every_framing(pool: Pool) -> None:
+    list(CachedImages(pool.cache(), pool.ids, pool.paths).blocks(SIZE, framing="pad"))
+    assert pool.right(cache=pool.cache(OVERHEAD + 12 * PER_IMAGE))
+    assert {path.parent.name for path in pool.files()} == {f"{SIZE}-v1"}
 
 
 def test_another_preprocessing_decodes_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,6 +231,16 @@ def test_thresholds_are_kept_and_checkpoints_of_earlier_versions_have_none(check
     assert CheckpointInfo.from_json(json.dumps(earlier)).thresholds == ()
 
 
+def test_the_framing_is_kept_and_checkpoints_of_earlier_versions_have_crops(checkpoint: Checkpoint) -> None:
+    info = replace(checkpoint.info, framing="pad")
+    assert CheckpointInfo.from_json(info.to_json()) == info
+    told = json.loads(info.to_json())
+    earlier = {name: value for name, value in told.items() if name != "framing"}
+    assert CheckpointInfo.from_json(json.dumps(earlier)).framing == "crop"
+    with pytest.raises(CheckpointError, match="no framing 'tiles'"):
+        CheckpointInfo.from_json(json.dumps(told | {"framing": "tiles"}))
+
+
 def test_the_hash_follows_every_value_name_and_shape() -> None:
     state = {"a": torch.arange(6.0), "b": torch.zeros(2, dtype=torch.int64)}
     assert state_hash(state) == state_hash(dict(reversed(state.items())))

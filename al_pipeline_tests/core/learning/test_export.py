@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from al_pipeline.core.data.framing import FRAMINGS
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -142,6 +143,16 @@ def test_a_file_says_what_it_is(make: Make) -> None:
     assert metadata["checkpoint"] == checkpoint.hash
     (pixels,) = session.get_inputs()
     assert (pixels.name, pixels.type, pixels.shape[1:]) == ("pixels", "tensor(uint8)", [16, 16, 3])
+
+
+def test_a_file_says_how_an_image_becomes_its_square() -> None:
+    found = small(2)
+    told = {name: describe(replace(found, info=replace(found.info, framing=name))) for name in FRAMINGS}
+    assert [told[name]["framing"] for name in FRAMINGS] == ["crop", "squeeze", "pad"]
+    assert "the shorter side resized to image_size (bilinear, antialiased), then the centre" in told["crop"]["input"]
+    assert "both sides resized" in told["squeeze"]["input"]
+    assert "the longer side resized" in told["pad"]["input"]
+    assert "the colour (124, 116, 104)" in told["pad"]["input"]
 
 
 def test_an_onnx_file_tells_no_paths_of_this_machine(make: Make) -> None:

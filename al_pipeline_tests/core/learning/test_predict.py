@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from al_pipeline.core.data import image_cache, images
+from al_pipeline.core.data.framing import BORDER, FRAMINGS, Framing
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build
 from al_pipeline.core.learning.predict import BATCH, _fold_batch_norms, embed, predict, predict_features
@@ -85,6 +86,36 @@ def test_with_test_time_flip_an_image_and_its_mirror_image_are_one(
     np.testing.assert_allclose(
         predict_features(flipping, embed(flipping, mirrored)), predict(flipping, paths[:8]), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_images_are_framed_as_the_checkpoint_says(checkpoint: Checkpoint, tmp_path: Path, framing: Framing) -> None:
+    """As if somebody had made squares of them by hand."""
+    rng = np.random.default_rng(0)
+    wide, squares = [], []
+    # What crops and borders need no resizing of.
+    height = 16 if framing == "crop" else 8
+    for i in range(3):
+        pixels = rng.integers(0, 256, (height, 2 * height, 3), dtype=np.uint8)
+        wide.append(str(tmp_path / f"wide-{i}.png"))
+        Image.fromarray(pixels).save(wide[-1])
+        if framing == "crop":
+            square = pixels[:, 8:24]
+        elif framing == "pad":
+            square = np.full((16, 16, 3), BORDER, dtype=np.uint8)
+            square[4:12] = pixels
+        else:
+            square = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR))
+        squares.append(str(tmp_path / f"square-{i}.png"))
+        Image.fromarray(square).save(squares[-1])
+    framed = replace(checkpoint, info=replace(checkpoint.info, framing=framing))
+    features = embed(framed, wide)
+    assert np.array_equal(features, embed(checkpoint, squares))
+    ids = [f"{i:032x}" for i in range(3)]
+    cache = image_cache.ImageCache(tmp_path / "cache", 1 << 30)
+    for _ in ("cold", "warm"):
+        assert np.array_equal(embed(framed, image_cache.CachedImages(cache, ids, wide)), features)
+    assert cache.stored(ids, 16, framing) == set(ids)
 
 
 def test_features_are_what_the_classifier_sees(checkpoint: Checkpoint, paths: list[str]) -> None:

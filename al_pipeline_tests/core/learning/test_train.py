@@ -9,7 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from al_pipeline.core.data.framing import BORDER
 from al_pipeline.core.errors import ImageError, InputError
 from al_pipeline.core.learning.finetune import OPTIMIZERS, TrainingError, batches
 from al_pipeline.core.learning.options import TrainingOptions
@@ -31,6 +33,24 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def trained(paths: list[str]) -> TrainingResult:
     torch.manual_seed(1)
     return train(paths, LABELS, NAMES, QUICK, seed=3, round_number=1)
+
+
+def test_training_sees_what_predictions_will_see(tmp_path: Path) -> None:
+    """Whole pictures of 3:1 with a border, as if somebody had put it there by hand."""
+    rng = np.random.default_rng(0)
+    wide, bordered = [str(tmp_path / f"wide-{i}.png") for i in range(4)], [str(tmp_path / f"{i}.png") for i in range(4)]
+    for one, other in zip(wide, bordered, strict=True):
+        pixels, square = rng.integers(0, 256, (6, 18, 3), dtype=np.uint8), np.full((18, 18, 3), BORDER, dtype=np.uint8)
+        square[6:12] = pixels
+        Image.fromarray(pixels).save(one)
+        Image.fromarray(square).save(other)
+    options = TrainingOptions(image_size=18, epochs=1, batch_size=4)
+    found = {
+        framing: train(paths, LABELS[:4], NAMES, options.but(framing=framing), seed=0, round_number=1).checkpoint
+        for framing, paths in (("pad", wide), ("auto", bordered), ("crop", wide))
+    }
+    assert [found[name].info.framing for name in ("pad", "auto", "crop")] == ["pad", "crop", "crop"]
+    assert found["pad"].hash == found["auto"].hash != found["crop"].hash
 
 
 def test_it_learns_to_tell_black_from_white(paths: list[str], tmp_path: Path) -> None:

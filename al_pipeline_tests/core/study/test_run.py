@@ -139,10 +139,11 @@ def test_the_folder_follows_from_what_the_results_depend_on(manifest: pd.DataFra
         study_key(samples, plan.but(strategies=["k_center", "margin"])),
         study_key(samples, plan.but(options=plan.options.but(image_size=32))),
         study_key(samples, plan.but(options=plan.options.but(test_time_flip=True))),
+        study_key(samples, plan.but(options=plan.options.but(framing="pad"))),
         study_key(known(wrong, NAMES), plan),
         study_key(known(manifest, NAMES[::-1]), plan),
     )
-    assert len({key, *others}) == 7
+    assert len({key, *others}) == 8
 
 
 def test_fine_tuning_is_the_same_in_any_number_of_processes(manifest: pd.DataFrame, tmp_path: Path) -> None:
