@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from al_pipeline.core.data.layout import SUFFIXES
+from al_pipeline.core.data.kinds import SUFFIXES
 from al_pipeline.core.errors import ImageError, InputError
 from al_pipeline.labelstudio.config import IMAGE_FOLDER, LOCAL_FILES
 from al_pipeline.labelstudio.images import publish

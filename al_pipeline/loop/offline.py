@@ -17,7 +17,7 @@ import pandas as pd
 
 from al_pipeline.core.data.folder import walk
 from al_pipeline.core.data.images import default_workers, open_rgb
-from al_pipeline.core.data.layout import SUFFIXES
+from al_pipeline.core.data.kinds import SUFFIXES
 from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.thresholds import decided

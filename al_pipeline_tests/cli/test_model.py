@@ -162,7 +162,7 @@ def test_files_that_cannot_be_read_are_rows_with_the_reason(
         "pipe.png": "not a regular file",
         "z.png": "unreadable: No such file or directory",
     }
-    assert "truncated" in failed.loc[broken[1], "error"] or "damaged" in failed.loc[broken[1], "error"]
+    assert "cut off" in failed.loc[broken[1], "error"] or "damaged" in failed.loc[broken[1], "error"]
     assert failed.drop(columns="error").isna().all(axis=None)
     fine = table[table["error"].isna()]
     assert len(fine) == 5
@@ -209,7 +209,7 @@ def test_a_folder_of_nothing_but_broken_images_is_an_error_without_a_table(tmp_p
     code, told = run("predict", tmp_path / "bad")
     assert code == 1
     assert "none of its 3 image files can be read" in told
-    assert "0.jpg: not an image" in told
+    assert "0.jpg: text, not an image" in told
     assert files_below(Path.cwd()) == []
 
 

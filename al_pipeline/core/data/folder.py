@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 
-from al_pipeline.core.data.layout import SUFFIXES, Listing, arrange, is_image, is_unread
+from al_pipeline.core.data.kinds import SUFFIXES
+from al_pipeline.core.data.layout import Listing, arrange, is_image, is_unread
 from al_pipeline.core.errors import InputError
 
 LEADS_OUT = "a link that leads out of the images' folder: copy its target there, or set AL_FOLLOW_LINKS=true"

@@ -1,4 +1,4 @@
-"""Decode image files of every common kind to RGB, in parallel, and lay them out on contact sheets."""
+"""Decode image files of every kind to RGB, in parallel, and lay them out on contact sheets."""
 
 import contextlib
 import io
@@ -16,9 +16,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
 from al_pipeline.core.data.framing import Framing, frame
-from al_pipeline.core.data.raster import to_image
-from al_pipeline.core.data.tiff import read_tiff
-from al_pipeline.core.data.tiff_pages import MAGIC
+from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
+from al_pipeline.core.data.limits import refuse_large
+from al_pipeline.core.data.readers import READERS, read
+from al_pipeline.core.data.truncated import reason_truncated
 from al_pipeline.core.errors import ImageError, InputError
 
 ImagePath = str | os.PathLike[str]
@@ -93,50 +94,39 @@ def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> G
     ImageError
         The message is a short reason without the path.
     """
-    limit = f"the limit is {max_pixels / 1e6:g} megapixels"
+    head = b""
     try:
-        if (tiff := _tiff(source)) is not None:
-            with _from_tiff(tiff, max_pixels) as image:
+        with contextlib.nullcontext(source) if isinstance(source, io.BytesIO) else Path(source).open("rb") as file:
+            head = file.read(HEAD)
+            file.seek(0)
+            kind = kind_of(head)
+            if kind in READERS:
+                yield read(kind, file.read(), max_pixels)
+                return
+            if kind not in READ:
+                raise ImageError(reason_not_read(head))
+            with Image.open(file, formats=FORMATS) as image:
+                refuse_large(image.width, image.height, max_pixels)
                 yield image
-            return
-        with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageError(f"too large: {image.width} × {image.height} pixels, {limit}")
-            yield image
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"too large: {limit}") from error
+        raise ImageError(f"too large: the limit is {max_pixels / 1e6:g} megapixels") from error
     except Exception as error:
         # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
-        raise ImageError(_reason(error, source)) from error
+        raise ImageError(_reason(error, source, head)) from error
 
 
-def _tiff(source: ImagePath | io.BytesIO) -> bytes | None:
-    """Return the whole of a TIFF file, None of any other."""
-    if isinstance(source, io.BytesIO):
-        return source.getvalue() if source.getbuffer()[:4] in MAGIC else None
-    with Path(source).open("rb") as file:
-        begin = file.read(4)
-        return begin + file.read() if begin in MAGIC else None
-
-
-def _from_tiff(data: bytes, max_pixels: int) -> Image.Image:
-    raster = read_tiff(data, max_pixels=max_pixels)
-    image = to_image(raster)
-    image.format = "TIFF"
-    # A scan tells files apart by all that they store, also where 8 bits look alike.
-    image.info["raster"] = raster
-    return image
-
-
-def _reason(error: Exception, source: ImagePath | io.BytesIO) -> str:
+def _reason(error: Exception, source: ImagePath | io.BytesIO, head: bytes) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"unreadable: {error.strerror}"
     if isinstance(error, UnidentifiedImageError):
-        size = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else Path(source).stat().st_size
-        return "not an image of a known kind (JPEG, PNG, WebP, GIF, BMP, TIFF)" if size else "empty file"
+        return reason_not_read(head)
     text = str(error) or type(error).__name__
+    if "truncated" in text or "broken" in text or "Truncated" in text:
+        data = source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
+        if (reason := reason_truncated(data)) is not None:
+            return reason
     return text if text.startswith("image file is truncated") else f"damaged: {text}"
 
 

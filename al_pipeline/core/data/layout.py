@@ -12,16 +12,10 @@ from typing import NamedTuple
 
 from al_pipeline.core.data.folder_names import counted, is_system, normal, quoted
 from al_pipeline.core.data.folder_tree import Folder, Layout, Names, Place
+from al_pipeline.core.data.kinds import SUFFIXES
 from al_pipeline.core.errors import InputError
 
-# HEIC, AVIF and JPEG 2000 are looked at so that they show up as excluded, with a reason, instead of being missed.
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-    | {".heic", ".heif", ".avif", ".jp2"}
-)
-_RAW = frozenset(
-    {".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".svg", ".jxl", ".dcm", ".nii", ".exr"}
-)
+_RAW = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".svg", ".nii", ".exr"})
 _ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz"})
 # Why images are left out. Folders of the first three are not looked into.
 SYSTEM = "folder of the system or of network storage"
@@ -191,6 +185,9 @@ def _unread_kinds(sidecars: Mapping[str, int]) -> Iterator[str]:
         if there := sorted(suffixes & sidecars.keys()):
             remedy = "export them as JPEG" if suffixes is _RAW else "unpack them if they hold images"
             yield f"{counted(sum(sidecars[each] for each in there), 'file')} ({', '.join(there)}) {what}: {remedy}"
+    # The index of a CD of a hospital, whose files have no suffix.
+    if "DICOMDIR" in sidecars:
+        yield "There is a DICOMDIR: of a DICOM series files named *.dcm are read alone; rename those without a suffix"
 
 
 def _parts(folder: str) -> Folder:

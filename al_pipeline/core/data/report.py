@@ -296,7 +296,7 @@ def _kind(reason: str, root: str) -> str:
         return f"{told}another file{' in other bytes' * path.endswith(' in other bytes')}"
     if told.startswith(SEVERAL_LABELS):
         return "the same image under several labels: keep it under one"
-    # "too large: 9000 × 9000 pixels, the limit is …", "image file is truncated (12 bytes not processed)"
+    # "too large: 9000 × 9000 pixels, the limit is …", "cut off (43 % of the rows are whole): …"
     return re.sub(r"\d+ × \d+ pixels, | \(\d+[^)]*\)", "", told)
 
 
