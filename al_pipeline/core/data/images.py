@@ -18,7 +18,7 @@ from al_pipeline.core.data.frames import on_its_canvas
 from al_pipeline.core.data.framing import Framing, frame
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
 from al_pipeline.core.data.limits import refuse_large
-from al_pipeline.core.data.readers import READERS, read
+from al_pipeline.core.data.readers import OTHERS, read
 from al_pipeline.core.data.truncated import reason_truncated
 from al_pipeline.core.errors import ImageError, InputError
 
@@ -100,7 +100,7 @@ def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> G
             head = file.read(HEAD)
             file.seek(0)
             kind = kind_of(head)
-            if kind in READERS:
+            if kind in OTHERS:
                 yield read(kind, file.read(), max_pixels)
                 return
             if kind not in READ:

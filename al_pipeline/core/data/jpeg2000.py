@@ -12,10 +12,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from PIL import Image
-
 from al_pipeline.core.data.limits import refuse_large
-from al_pipeline.core.data.raster import Raster, to_image
+from al_pipeline.core.data.raster import Raster
 from al_pipeline.core.errors import ImageError
 
 _CODESTREAM = b"\xff\x4f\xff\x51"
@@ -37,8 +35,8 @@ class _Header(NamedTuple):
     profile: bytes | None = None
 
 
-def read_jpeg2000(data: bytes, max_pixels: int) -> Image.Image:
-    """Return the picture, 8 bits per channel.
+def read_jpeg2000(data: bytes, max_pixels: int) -> Raster:
+    """Return the values, with white by the bits that they have.
 
     Parameters
     ----------
@@ -47,8 +45,8 @@ def read_jpeg2000(data: bytes, max_pixels: int) -> Image.Image:
 
     Returns
     -------
-    PIL.Image.Image
-        Mode L, RGB, RGBA or CMYK; an ICC profile in ``info``.
+    Raster
+        Of gray, colours or inks; of the other channels one that the file calls opacity.
 
     Raises
     ------
@@ -61,19 +59,13 @@ def read_jpeg2000(data: bytes, max_pixels: int) -> Image.Image:
     refuse_large(header.width, header.height, max_pixels)
     values = imagecodecs.jpeg2k_decode(data, numthreads=1)
     values = values.reshape(*values.shape[:2], -1)
-    if header.colours == _CMYK and values.shape[2] >= 4:
-        # Values of ink, 0 for none, as Pillow has them.
-        inks = [to_image(Raster(values[..., i : i + 1], *_range(header))) for i in range(4)]
-        image = Image.merge("CMYK", inks)
-        if header.profile:
-            image.info["icc_profile"] = header.profile
-        return image
-    alpha = header.alpha and values.shape[2] in (2, 4)
-    if not alpha:
+    inks = header.colours == _CMYK and values.shape[2] >= 4
+    alpha = header.alpha and values.shape[2] in (2, 4) and not inks
+    if not alpha and not inks:
         # What nobody calls alpha may be anything: near infrared, for example.
         values = values[..., : 3 if values.shape[2] >= 3 else 1]
     white, black = _range(header)
-    return to_image(Raster(values, white=white, black=black, alpha=alpha, profile=header.profile))
+    return Raster(values, white=white, black=black, alpha=alpha, inks=inks, profile=header.profile)
 
 
 def _range(header: _Header) -> tuple[float, float]:

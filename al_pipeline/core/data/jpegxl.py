@@ -96,7 +96,9 @@ def read_jpegxl(data: bytes, max_pixels: int) -> Image.Image:
     white = 1.0 if header.is_float else 2.0**header.bits - 1
     if header.transfer == _LINEAR or (alpha and header.associated):
         values, white = _as_shown(values, white, alpha, header), 1.0
-    image = to_image(Raster(values, white=white, black=0.0, alpha=alpha))
+    raster = Raster(values, white=white, black=0.0, alpha=alpha)
+    image = to_image(raster)
+    image.info["raster"] = raster
     if header.gamma is not None or header.chromaticity is not None:
         image.info["gamma"] = header.gamma or 1 / 2.2
         image.info["chromaticity"] = header.chromaticity or (*_WHITES[_D65], *_PRIMARIES[header.primaries])

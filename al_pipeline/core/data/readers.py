@@ -1,65 +1,67 @@
-"""Who reads which kind of file: all of them give a Pillow image, decoded or that can be."""
-
-from collections.abc import Callable
+"""The kinds of files that Pillow doesn't open, or not rightly, and who reads them."""
 
 from PIL import Image
 
-Reader = Callable[[bytes, int], Image.Image]
+from al_pipeline.core.data.raster import Raster, to_image
 
-
-def _heic(data: bytes, max_pixels: int) -> Image.Image:
-    from al_pipeline.core.data.heif import read_heif
-
-    return read_heif(data, max_pixels)
-
-
-def _avif(data: bytes, max_pixels: int) -> Image.Image:
-    from al_pipeline.core.data.heif import read_avif
-
-    return read_avif(data, max_pixels)
-
-
-def _jpeg2000(data: bytes, max_pixels: int) -> Image.Image:
-    from al_pipeline.core.data.jpeg2000 import read_jpeg2000
-
-    return read_jpeg2000(data, max_pixels)
-
-
-def _jpegxl(data: bytes, max_pixels: int) -> Image.Image:
-    from al_pipeline.core.data.jpegxl import read_jpegxl
-
-    return read_jpegxl(data, max_pixels)
-
-
-def _dicom(data: bytes, max_pixels: int) -> Image.Image:
-    from al_pipeline.core.data.dicom import read_dicom
-    from al_pipeline.core.data.raster import to_image
-
-    return to_image(read_dicom(data, max_pixels))
-
-
-# By kind, as `kind_of` names it; Pillow opens the others. The libraries are imported with the first file that needs
-# them: a folder of JPEG never waits for them.
-READERS: dict[str, Reader] = {"HEIC": _heic, "AVIF": _avif, "JPEG 2000": _jpeg2000, "JPEG XL": _jpegxl, "DICOM": _dicom}
+# As `kind_of` names them.
+OTHERS = frozenset({"HEIC", "AVIF", "JPEG 2000", "JPEG XL", "DICOM"})
 
 
 def read(kind: str, data: bytes, max_pixels: int) -> Image.Image:
-    """Return the first image of a file.
+    """Return the first image of a file of another kind than Pillow's.
 
     Parameters
     ----------
     kind : str
-        A key of `READERS`.
+        One of `OTHERS`.
     data : bytes
         The whole file.
     max_pixels : int
         Checked on the header.
+
+    Returns
+    -------
+    PIL.Image.Image
+        With EXIF, ICC profile and other colours of the file in ``info``, and the values as stored as ``raster`` if they
+        may be of more than 8 bits; ``format`` is the kind.
 
     Raises
     ------
     ImageError
         It is too large, or of a sort that cannot be read. Damaged bytes lead the libraries into errors of any kind.
     """
-    image = READERS[kind](data, max_pixels)
+    found = _read(kind, data, max_pixels)
+    if isinstance(found, Raster):
+        image = to_image(found)
+        # A scan tells files apart by all that they store, also where 8 bits look alike.
+        image.info["raster"] = found
+    else:
+        image = found
     image.format = kind
     return image
+
+
+def _read(kind: str, data: bytes, max_pixels: int) -> Image.Image | Raster:
+    # The libraries are imported with the first file that needs them: a folder of JPEG never waits for them.
+    match kind:
+        case "HEIC":
+            from al_pipeline.core.data.heif import read_heif
+
+            return read_heif(data, max_pixels)
+        case "AVIF":
+            from al_pipeline.core.data.heif import read_avif
+
+            return read_avif(data, max_pixels)
+        case "JPEG 2000":
+            from al_pipeline.core.data.jpeg2000 import read_jpeg2000
+
+            return read_jpeg2000(data, max_pixels)
+        case "JPEG XL":
+            from al_pipeline.core.data.jpegxl import read_jpegxl
+
+            return read_jpegxl(data, max_pixels)
+        case _:
+            from al_pipeline.core.data.dicom import read_dicom
+
+            return read_dicom(data, max_pixels)

@@ -384,9 +384,9 @@ def test_folders_of_the_system_are_not_looked_into(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_is_refused_with_what_is_there(tmp_path: Path) -> None:
-    for name in ("1.dcm", "2.dcm", "._1.jpg"):
+    for name in ("1.nef", "2.nef", "._1.jpg"):
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"There are other files \(2 \.dcm\); 1 image left out .*export them as JPEG"):
+    with pytest.raises(InputError, match=r"There are other files \(2 \.nef\); 1 image left out .*export them as JPEG"):
         list_files(tmp_path)
 
 
