@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from al_pipeline.core.data.jpeg_header import jpeg_frame
 from al_pipeline.core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -82,13 +83,5 @@ def _coded_size(frame: bytes) -> tuple[int, int] | None:
     if at >= 0 and len(frame) >= at + 24:
         right, bottom, left, top = struct.unpack_from(">4I", frame, at + 8)
         return right - left, bottom - top
-    if not frame.startswith(b"\xff\xd8"):
-        return None
-    at = 2
-    while at + 9 <= len(frame):
-        marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            height, width = struct.unpack_from(">2H", frame, at + 5)
-            return width, height
-        at += 1 if marker == 0xFF else 2 + length
-    return None
+    coded = jpeg_frame(frame)
+    return None if coded is None else (coded.width, coded.height)

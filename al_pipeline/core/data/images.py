@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
 from al_pipeline.core.data.framing import Framing, frame
+from al_pipeline.core.data.jpeg_header import jpeg_frame
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
 from al_pipeline.core.data.limits import refuse_large
 from al_pipeline.core.data.readers import OTHERS, read
@@ -120,14 +121,16 @@ def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> G
 def _reason(error: Exception, source: ImagePath | io.BytesIO, head: bytes) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"unreadable: {error.strerror}"
-    if isinstance(error, UnidentifiedImageError):
-        return reason_not_read(head)
     text = str(error) or type(error).__name__
-    if "truncated" in text or "broken" in text or "Truncated" in text:
+    unknown = isinstance(error, UnidentifiedImageError)
+    if unknown or "truncated" in text.lower() or "broken" in text:
         data = source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
-        if (reason := reason_truncated(data)) is not None:
+        frame = jpeg_frame(data)
+        if frame is not None and (sort := frame.sort()) is not None:
+            return f"a {sort}, which is not read: export it as PNG or TIFF"
+        if not unknown and (reason := reason_truncated(data)) is not None:
             return reason
-    return text if text.startswith("image file is truncated") else f"damaged: {text}"
+    return reason_not_read(head) if unknown else f"damaged: {text}"
 
 
 def upright(image: Image.Image) -> Image.Image:

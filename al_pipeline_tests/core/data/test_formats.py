@@ -167,6 +167,7 @@ CASES: dict[str, tuple[Callable[[], bytes], Pixels, float]] = {
     "JP2, transparent": (lambda: jp2_by_pillow(Image.fromarray(RGBA)), on_white(RGB, ALPHA), 1),
     "JP2, near infrared is no opacity": (lambda: jp2(np.dstack([RGB, GRAY]), codecformat="J2K"), RGB, 0),
     "JP2, palette": (lambda: palette_jp2()[0], palette_jp2()[1], 0),
+    "JP2, inks": (lambda: jp2_by_pillow(Image.fromarray(RGB).convert("CMYK")), RGB, 0),
     "JP2, luma and chroma": (lambda: jp2(sycc(), colorspace="SYCC", mct=False), RGB, 3),
     "JPEG XL": (lambda: jxl(RGB), RGB, 0),
     "JPEG XL in boxes": (lambda: jxl(RGB, usecontainer=True), RGB, 0),
