@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 # Decoded, 64 megapixels take 192 MB per thread. What is larger is a bomb, or a scan that should be tiled first.
 MAX_PIXELS = 64_000_000
 # Pillow would try every format it knows whatever the file is called, and some of them start programs (EPS).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 # Contact sheets: pixels between tiles, and the height of one line of caption.
 GAP, LINE, FONT_SIZE = 4, 14, 10

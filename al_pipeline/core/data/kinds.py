@@ -84,7 +84,7 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
 
 _TO_PNG = "export it as PNG or TIFF"
 _REASONS = {
-    "camera RAW": "export it as JPEG, TIFF or DNG-to-TIFF with the camera's program, darktable or RawTherapee",
+    "camera RAW": "export it as JPEG or TIFF with the camera's program, darktable or RawTherapee",
     "Photoshop": _TO_PNG,
     "GIMP": _TO_PNG,
     "PDF": "export its pages as PNG (`pdftoppm -png`)",

@@ -5,7 +5,7 @@ from PIL import Image
 from al_pipeline.core.data.raster import Raster, to_image
 
 # As `kind_of` names them.
-OTHERS = frozenset({"HEIC", "AVIF", "JPEG 2000", "JPEG XL", "DICOM"})
+OTHERS = frozenset({"TIFF", "HEIC", "AVIF", "JPEG 2000", "JPEG XL", "DICOM"})
 
 
 def read(kind: str, data: bytes, max_pixels: int) -> Image.Image:
@@ -45,6 +45,10 @@ def read(kind: str, data: bytes, max_pixels: int) -> Image.Image:
 def _read(kind: str, data: bytes, max_pixels: int) -> Image.Image | Raster:
     # The libraries are imported with the first file that needs them: a folder of JPEG never waits for them.
     match kind:
+        case "TIFF":
+            from al_pipeline.core.data.tiff import read_tiff
+
+            return read_tiff(data, max_pixels=max_pixels)
         case "HEIC":
             from al_pipeline.core.data.heif import read_heif
 

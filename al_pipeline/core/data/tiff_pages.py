@@ -10,7 +10,7 @@ from al_pipeline.core.errors import ImageError
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # The sensor's own values, or what a camera's converter made of them: without its processing nobody shows them.
 RAW = {32803, 34892}
-RAW_REASON = "a camera RAW file ({}): export it as TIFF or JPEG"
+RAW_REASON = "a camera RAW ({}): export it as JPEG or TIFF with the camera's program, darktable or RawTherapee"
 MAX_PAGES = 100_000
 
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, LENGTH, PHOTOMETRIC, SUBIFDS, DNG_VERSION = 254, 255, 256, 257, 262, 330, 50706

@@ -64,11 +64,11 @@ def with_sensor_below() -> bytes:
 # What nobody reads here, or nobody should, and what is said of it.
 REFUSED: dict[str, tuple[bytes, str]] = {
     "complex numbers": (by_tifffile(ramps(1)[..., 0].astype("c8")), "complex numbers are no picture"),
-    "DNG": (gray({50706: ("B", [1, 4, 0, 0])}), r"RAW file \(DNG\): export it"),
-    "colour filter array": (gray({}, 32803, U16), "RAW file .*sensor"),
-    "linear RAW": (written(COLOURS, U8, photometric=34892), "RAW file .*sensor"),
-    "RAW below a preview": (with_sensor_below(), "RAW file .*sensor"),
-    "CR2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(100), r"RAW file \(CR2\)"),
+    "DNG": (gray({50706: ("B", [1, 4, 0, 0])}), r"RAW \(DNG\): export it"),
+    "colour filter array": (gray({}, 32803, U16), "RAW .*sensor"),
+    "linear RAW": (written(COLOURS, U8, photometric=34892), "RAW .*sensor"),
+    "RAW below a preview": (with_sensor_below(), "RAW .*sensor"),
+    "CR2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(100), r"RAW \(CR2\)"),
     "LogL": (gray({259: ("H", [34676])}, 32844, U16), "SGILOG compression is not read"),
     "LogL without compression": (gray({}, 32844, U16), "LOGL colours"),
     "unknown compression": (gray({259: ("H", [999])}), r"unknown \(999\) compression"),
