@@ -89,12 +89,17 @@ def truths_of(k: int) -> list[float]:
 def test_intervals_hold_the_truth_as_often_as_they_say_and_did_not_when_frames_counted(
     monkeypatch: pytest.MonkeyPatch, k: int, mixed: bool
 ) -> None:
-    """A true 95 % interval passes 92.5 % to 98 % of 400 holdouts almost surely; cautious ones may be above 95 %."""
+    """Accuracy, ROC-AUC, and the differences of two models, on 2,000 holdouts of 60 groups of 5:
+
+    by groups 94.4, 94.0, 95.2 and 95.0 % (two classes, one per group), 95.3, 93.6, 95.8 and 94.0 % (two per group),
+    95.5, 95.1, 94.8 and 95.0 % (three classes); by frames 73, 66, 78 and 72 %, 83, 84, 86 and 86 %, 73, 62, 73 and 71 %.
+    """
     monkeypatch.setattr("al_pipeline.core.evaluation.auc.REPLICATES", 200)
-    by_groups, by_frames = coverage(truths_of(k), k, 400, mixed=mixed)
-    assert ((by_groups >= 0.925) & (by_groups <= 0.98)).all(), by_groups
-    # Where a burst has frames of each class, what favours the one hurts the other: frames count for nearly as much.
-    assert mixed or (by_frames < 0.85).all(), by_frames
+    by_groups, by_frames = coverage(truths_of(k), k, 200, mixed=mixed)
+    # Chance moves the coverage of 200 holdouts by 1.6 % (standard error), that of 67 by 4 to 6 %, their mean by less.
+    assert ((by_groups >= 0.9) & (by_groups <= 0.99)).all(), by_groups
+    assert 0.925 <= by_groups.mean() <= 0.975, by_groups
+    assert by_frames.mean() < 0.9, by_frames
 
 
 def test_the_truth_of_the_simulation_is_that_of_normal_scores() -> None:
@@ -141,11 +146,11 @@ def test_samples_repeated_in_groups_have_the_interval_of_the_samples() -> None:
     rng = np.random.default_rng(3)
     before, after, truth, _ = draw(rng, 2, 80)
     before, after, truth = before[::FRAMES], after[::FRAMES], truth[::FRAMES]
-    repeated = [np.repeat(part, 7, axis=0) for part in (before, after, truth)]
+    old, new, classes = (np.repeat(part, 7, axis=0) for part in (before, after, truth))
     groups = np.repeat(np.arange(80), 7).astype(str).tolist()
     # Student's quantile, which evaluation takes for groups alone, is 1.6 % wider with some 78 degrees of freedom.
     for found, own in zip(
-        intervals_of(*repeated, groups, TWO), intervals_of(before, after, truth, None, TWO), strict=True
+        intervals_of(old, new, classes, groups, TWO), intervals_of(before, after, truth, None, TWO), strict=True
     ):
         assert found[1] - found[0] == pytest.approx(own[1] - own[0], rel=0.035)
 

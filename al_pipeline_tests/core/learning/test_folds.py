@@ -1,5 +1,7 @@
 """What belongs together is held out together, in each cross-validation and in the validation share."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -146,7 +148,9 @@ def test_many_labels_in_groups_are_validated_on_a_part_of_them(balanced: bool) -
 
 
 @pytest.mark.parametrize("arm", ["none", "pseudo_label", "label_propagation"])
-def test_neither_the_order_nor_the_names_of_groups_matter(arm: str) -> None:
+def test_neither_the_order_nor_the_names_of_groups_matter(
+    arm: Literal["none", "pseudo_label", "label_propagation"],
+) -> None:
     features, targets, groups = bursts(20)
     options = TrainingOptions(mode="head", weights="imagenet", semi_supervised=arm, confidence=0.6)
     some, others = np.arange(60), np.arange(60, 100)
