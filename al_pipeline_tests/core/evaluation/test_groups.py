@@ -92,7 +92,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say_and_did_not_when_frames_c
     """Accuracy, ROC-AUC, and the differences of two models, on 2,000 holdouts of 60 groups of 5:
 
     by groups 94.4, 94.0, 95.2 and 95.0 % (two classes, one per group), 95.3, 93.6, 95.8 and 94.0 % (two per group),
-    95.5, 95.1, 94.8 and 95.0 % (three classes); by frames 73, 66, 78 and 72 %, 83, 84, 86 and 86 %, 73, 62, 73 and 71 %.
+    95.5, 95.1, 94.8 and 95.0 % (three classes); by frames 73, 66, 78 and 72 %, 83, 84, 86 and 86 %, 73, 62, 73 and
+    71 %.
     """
     monkeypatch.setattr("al_pipeline.core.evaluation.auc.REPLICATES", 200)
     by_groups, by_frames = coverage(truths_of(k), k, 200, mixed=mixed)
