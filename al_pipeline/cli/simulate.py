@@ -106,7 +106,6 @@ def simulate(
             say(f"The images bring no test split (holdout/…): {count} are held out, by whole groups ({settings.group})")
     training, framing = settle_framing(plan.options, manifest, Artifacts(settings.artifacts))
     plan = plan.but(options=training)
-    say(framing)
     # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -129,6 +128,7 @@ def simulate(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             rounds=lambda computed: bar.update(task, rounds=computed),
         )
+    say(framing)
     with whole_file(out / "results.parquet", "The results") as file:
         study.results.to_parquet(file, index=False)
     metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"

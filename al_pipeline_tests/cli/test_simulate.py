@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from al_pipeline.cli.app import app
@@ -121,6 +122,15 @@ def test_images_can_be_seen_mirrored_too(tmp_path: Path) -> None:
     assert "| training.test_time_flip | True |" in (tmp_path / "studies" / "report.md").read_text()
     flipped = pd.read_parquet(tmp_path / "studies" / "results.parquet")
     assert (flipped["ece"] - plain["ece"]).abs().max() > 0
+
+
+def test_wide_images_are_seen_whole_as_rounds_see_them(images: Path, tmp_path: Path) -> None:
+    for path in images.rglob("*.png"):
+        Image.open(path).resize((60, 20)).save(path)
+    code, told = run(*ARGUMENTS, "--seeds", "1")
+    assert code == 0, told
+    assert "Framing is pad: a crop shows 33% of the median image of the pool" in told
+    assert "| training.framing | pad |" in (tmp_path / "studies" / "report.md").read_text()
 
 
 def test_with_skips_the_samples_asked_about_are_counted(tmp_path: Path) -> None:
