@@ -81,6 +81,18 @@ def test_png_with_a_damaged_chunk_is_not_plain() -> None:
     assert plain_suffix(data[:8] + chunk(b"CgBI", bytes(4)) + data[8:]) is None
 
 
+def test_png_with_two_headers_is_not_plain() -> None:
+    data = png(RGB)
+    assert plain_suffix(data[:33] + data[8:]) is None
+
+
+@pytest.mark.parametrize("flag", [2, 16])
+def test_webp_that_claims_to_move_or_to_be_transparent_is_not_plain(flag: int) -> None:
+    data = KINDS["WebP upright"].data
+    assert data[20] == 8
+    assert plain_suffix(data[:20] + bytes([8 | flag]) + data[21:]) is None
+
+
 def test_bmp_with_other_headers_is_not_plain() -> None:
     lines = [row.tobytes() for row in RGB[::-1, :, ::-1]]
     data = bmp(lines, 24)
