@@ -280,6 +280,23 @@ def test_a_square_of_a_photo_is_that_of_the_converted_photo(tmp_path: Path, size
     assert np.abs(decode(tmp_path / "x.jpg", 32).astype(int) - decode(tmp_path / "x.png", 32)).max() <= 1
 
 
+def test_a_large_picture_that_is_needed_small_is_converted_small(tmp_path: Path) -> None:
+    # Blocks of one colour are the same at a third of the size.
+    blocks = colours(24).repeat(6, axis=0).repeat(6, axis=1)
+    Image.fromarray(blocks).save(tmp_path / "x.png", icc_profile=P3)
+    small = open_rgb(tmp_path / "x.png", at_least=48)
+    assert small.size == (48, 48)
+    assert_close(small, converted(blocks[::3, ::3], *SPACES["Display P3"][2:]))
+    assert open_rgb(tmp_path / "x.png", at_least=145).size == (144, 144)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "1", "RGBA"])
+def test_pictures_of_other_modes_keep_their_size(tmp_path: Path, mode: str) -> None:
+    profile = gray_icc(curve((1.0,))) if mode in "L1" else P3
+    Image.fromarray(colours()).convert(mode).save(tmp_path / "x.png", icc_profile=profile)
+    assert open_rgb(tmp_path / "x.png", at_least=16) == open_rgb(tmp_path / "x.png")
+
+
 def test_colorants_are_those_of_the_profiles_that_makers_ship() -> None:
     published = {
         "sRGB": (BT709, SRGB_COLORANTS),
@@ -300,7 +317,7 @@ def test_any_primaries_give_a_profile_or_an_error(primaries: tuple[tuple[float, 
     assert (seen.mode, seen.size) == ("RGB", (2, 2))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300), st.integers(0, len(P3) - 1), st.sampled_from(["L", "RGB", "RGBA", "P", "CMYK", "I;16"]))
 def test_any_bytes_as_a_profile_leave_a_picture(data: bytes, at: int, mode: str) -> None:
     profile = P3[:at] + data + P3[at + len(data) :]
