@@ -182,7 +182,7 @@ def _by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, kind: str) -
     return _by_profile(profile, kind)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=16)
 def _by_profile(profile: bytes, kind: str) -> _Conversion:
     """Return the conversion of pixels of a kind by an ICC profile: made once, and safe to use in several threads."""
     from PIL import ImageCms

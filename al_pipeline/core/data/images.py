@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
@@ -31,6 +31,8 @@ Result = TypeVar("Result")
 MAX_PIXELS = 64_000_000
 # Pillow would try every format it knows whatever the file is called, and some of them start programs (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# Bytes of a PNG's colour profile. Pillow refuses the whole picture above 1 MB, which the tables of a scanner exceed.
+PngImagePlugin.MAX_TEXT_CHUNK = 8 << 20
 
 # Contact sheets: pixels between tiles, and the height of one line of caption.
 GAP, LINE, FONT_SIZE = 4, 14, 10

@@ -10,6 +10,7 @@ import itertools
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -135,10 +136,12 @@ def icc(space: bytes, tags: Mapping[bytes, bytes], *, meets: bytes = b"XYZ ", ki
     return head.ljust(68, b"\0") + light.ljust(60, b"\0") + table + data
 
 
-def rgb_icc(shape: bytes, colorants: Sequence[Sequence[float]]) -> bytes:
+def rgb_icc(
+    shape: bytes, colorants: Sequence[Sequence[float]], more: Mapping[bytes, bytes] = MappingProxyType({})
+) -> bytes:
     tags = {f"{name}XYZ".encode(): xyz(colorant) for name, colorant in zip("rgb", colorants, strict=True)}
     tags |= {f"{name}TRC".encode(): shape for name in "rgb"}
-    return icc(b"RGB ", tags | {b"wtpt": xyz(D50)})
+    return icc(b"RGB ", {**tags, b"wtpt": xyz(D50), **more})
 
 
 def profile_of(space: str) -> bytes:

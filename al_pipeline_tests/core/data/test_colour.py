@@ -247,6 +247,14 @@ def test_chunks_of_no_use_are_ignored_and_told(chunks: Mapping[bytes, bytes], to
     assert told in (profile_problem(image) or "")
 
 
+def test_a_png_may_have_a_large_profile(tmp_path: Path) -> None:
+    numbers, colorants_of_p3, to_xyz, light = SPACES["Display P3"]
+    more = {b"more": b"data\0\0\0\0" + np.random.default_rng(0).bytes(2_000_000)}
+    profile = rgb_icc(curve(numbers), colorants_of_p3, more)
+    Image.fromarray(colours()).save(tmp_path / "x.png", icc_profile=profile)
+    assert_close(open_rgb(tmp_path / "x.png"), converted(colours(), to_xyz, light))
+
+
 def test_what_was_converted_says_nothing_about_its_old_colours(tmp_path: Path) -> None:
     for profile in (P3, P3[:200]):
         Image.fromarray(colours()).save(tmp_path / "x.png", icc_profile=profile)
