@@ -194,7 +194,7 @@ def _by_profile(profile: bytes, kind: str) -> _Conversion:
         if space is None or (space != kind and (space, kind) != ("RGB", "L")):
             return _Conversion(problem=f"the colour profile is one of {called}, the picture has {CALLED[kind]}")
         transform = _transform(source, space)
-    except (OSError, ImageCms.PyCMSError, ValueError):
+    except (OSError, ValueError):
         return _Conversion(problem="the colour profile is damaged")
     if kind == "L":
         return _gray(transform, space)
@@ -212,7 +212,7 @@ def _transform(source: "ImageCms.ImageCmsProfile", space: str) -> "ImageCms.Imag
             return ImageCms.ImageCmsTransform(
                 source, _srgb(), space, "RGB", intent, flags=ImageCms.Flags.HIGHRESPRECALC
             )
-        except (OSError, ImageCms.PyCMSError) as error:
+        except ValueError as error:
             failed = error
     raise failed
 

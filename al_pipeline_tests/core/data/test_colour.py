@@ -197,11 +197,12 @@ def test_the_colours_of_a_palette_are_converted() -> None:
     assert_close(to_srgb(with_profile(image, profile_of("Adobe RGB"))), expected)
 
 
-def test_inks_become_the_colours_that_their_profile_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", [b"A2B0", b"A2B1"], ids=["perceptual", "colorimetric"])
+def test_inks_become_the_colours_that_their_profile_measured(tmp_path: Path, table: bytes) -> None:
     chosen = STEPS[::41]
     inks = np.rint(np.array(chosen) * 255).astype(np.uint8)[None]
     expected = np.array([lab_levels(stored_lab(printed(one))) for one in chosen])[None]
-    Image.fromarray(inks, mode="CMYK").save(tmp_path / "x.tif", icc_profile=cmyk_icc())
+    Image.fromarray(inks, mode="CMYK").save(tmp_path / "x.tif", icc_profile=cmyk_icc().replace(b"A2B0", table))
     # Steps of the table lie up to half a level beside whole levels of ink.
     assert np.abs(levels(open_rgb(tmp_path / "x.tif")) - expected).max() <= WITHIN + 0.5
 
