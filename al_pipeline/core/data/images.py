@@ -68,6 +68,7 @@ def open_rgb(
     """
     with opened(path, max_pixels=max_pixels) as image:
         note_cicp(image)
+        image.info.pop("raster", None)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
         shown = upright(on_its_canvas(image))
@@ -77,7 +78,6 @@ def open_rgb(
         # Pillow would write it into every copy: a profile that was in use already, or that is of no use.
         rgb.info.pop("icc_profile", None)
         rgb.format = image.format
-        rgb.info.pop("raster", None)
         return rgb
 
 

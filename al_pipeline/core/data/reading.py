@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from al_pipeline.core.data.images import opened, to_rgb, upright
+from al_pipeline.core.data.raster import Raster
 from al_pipeline.core.errors import ImageError
 
 Gray = npt.NDArray[np.uint8]
@@ -154,7 +155,7 @@ def _decode(data: bytes, seen: Reading, mode: str | None) -> tuple[Reading, Gray
         # As JPEG stores them: the colours of a screen would be computed for nothing.
         image.draft(mode, (AT_LEAST, AT_LEAST))
         image.load()
-        decoded = image.tobytes()
+        decoded = _stored(image)
         exif = _exif(image)
         turned = exif is not None and exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         if image.mode == "YCbCr" and not exif and min(image.size) < 2 * LARGE:
@@ -171,15 +172,24 @@ def _decode(data: bytes, seen: Reading, mode: str | None) -> tuple[Reading, Gray
         ), gray
 
 
-def _hash_pixels(image: Image.Image, size: tuple[int, int], decoded: bytes) -> str:
+def _stored(image: Image.Image) -> bytes | memoryview:
+    """Return an image's pixels, or the values that they were made of and that say more."""
+    raster: Raster | None = image.info.get("raster")
+    if raster is None or (raster.values.dtype == np.uint8 and raster.values.shape[2] == len(image.getbands())):
+        return image.tobytes()
+    return raster.values.reshape(-1).data
+
+
+def _hash_pixels(image: Image.Image, size: tuple[int, int], decoded: bytes | memoryview) -> str:
     digest = hashlib.sha256(f"{PIXELS_VERSION} {image.mode} {size} {image.size}\0".encode())
+    if isinstance(decoded, memoryview):
+        raster: Raster = image.info["raster"]
+        digest.update(f"{raster.values.dtype.str} {raster.values.shape} {raster.inverted}\0".encode())
     # The same indices of other colours are another picture.
     if image.palette is not None:
         digest.update(image.palette.tobytes())
     if "transparency" in image.info:
         digest.update(repr(image.info["transparency"]).encode())
-    if (raster := image.info.get("raster")) is not None and raster.values.dtype != np.uint8:
-        decoded = f"{raster.values.dtype.str} {raster.inverted}\0".encode() + raster.values.tobytes()
     digest.update(decoded)
     return digest.hexdigest()[:32]
 

@@ -22,8 +22,8 @@ from al_pipeline.core.errors import ImageError
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-# With the file, the values and the picture made of them, a thread stays below 1 GB.
-MAX_BYTES = 400_000_000
+# With the file, the values and two copies of the picture made of them, a thread stays below 1 GB.
+MAX_BYTES = 256_000_000
 # Tiles reach over the edge; of a picture of few pixels they must not make one of many.
 MAX_PADDING = 4
 

@@ -281,6 +281,13 @@ def test_images_that_look_alike_in_8_bits_are_told_apart_by_their_values(tmp_pat
     assert len({read(tmp_path, data)[0] for data in brightest}) == 2
 
 
+def test_images_that_differ_in_a_band_that_is_not_shown_are_told_apart(tmp_path: Path) -> None:
+    bands = U8.values(ramps(4))
+    other = bands.copy()
+    other[..., 3] = 0
+    assert len({read(tmp_path, written(values, U8, extra={338: ("H", [0])}))[0] for values in (bands, other)}) == 2
+
+
 def test_when_it_was_taken_is_read(tmp_path: Path) -> None:
     at = len(written(COLOURS, U8, extra={34665: ("I", [0])}))
     below = struct.pack("<HHHIII", 1, 36867, 2, 20, at + 18, 0) + b"2024:02:29 10:11:12\0"
