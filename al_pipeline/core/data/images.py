@@ -45,7 +45,7 @@ def open_rgb(
 
     EXIF rotation is applied, animations give their first frame on the whole canvas, colours become those of sRGB,
     transparency is put on white; CMYK, palette, gray and 16-bit images are converted. 32-bit gray has no agreed white:
-    its own range becomes black to white.
+    its own range becomes black to white, unless the file says what is white.
 
     Parameters
     ----------
