@@ -294,6 +294,44 @@ def _with_opacity() -> Iterator[Kind]:
             written(values, sample, Layout(order), extra={338: ("H", [0])}),
             np.broadcast_to(255 * shares, (HEIGHT, WIDTH, 3)),
         )
+    alpha = ramps(4)[..., 3:]
+    opacity: Tags = {338: ("H", [2])}
+    random = np.random.default_rng(1)
+    colours, indices = random.integers(0, 65536, (3, 256)), random.integers(0, 256, (HEIGHT, WIDTH, 1))
+    data = written(
+        np.concatenate([indices, U8.values(alpha)], axis=-1),
+        U8,
+        None,
+        3,
+        opacity | {320: ("H", colours.ravel().tolist())},
+    )
+    yield Kind("palette with opacity", data, colours.T[indices[..., 0]] / 257 * alpha + 255 * (1 - alpha), 2)
+    for sample in (U8, U16):
+        gray = np.full((HEIGHT, WIDTH, 3), (100.0, 0, 0)) * ramps(1)
+        stored = np.round(gray * (2**sample.bits - 1) / 100)
+        # L* of gray to sRGB: CIE 15 and IEC 61966-2-1.
+        y = np.where(gray > 8, ((gray + 16) / 116) ** 3, gray / 903.2963)[..., :1]
+        srgb = np.where(y > 0.0031308, 1.055 * y ** (1 / 2.4) - 0.055, 12.92 * y) * 255
+        data = written(np.concatenate([stored, sample.values(alpha)], axis=-1), sample, None, 8, opacity)
+        yield Kind(
+            f"CIELab with opacity {sample.name}", data, np.broadcast_to(srgb * alpha + 255 * (1 - alpha), gray.shape), 3
+        )
+        inks = np.concatenate([ramps(4), alpha], axis=-1)
+        picture = 255 * (1 - inks[..., :3]) * (1 - inks[..., 3:4])
+        yield Kind(
+            f"inks and a spot {sample.name}",
+            written(sample.values(inks), sample, None, 5, {338: ("H", [0])}),
+            picture,
+            2,
+        )
+        mixed = np.concatenate([ramps(3), 1 - alpha, alpha], axis=-1)
+        picture = 255 * (mixed[..., :3] * alpha + 1 - alpha)
+        yield Kind(
+            f"opacity behind another sample {sample.name}",
+            written(sample.values(mixed), sample, None, 2, {338: ("H", [0, 2])}),
+            picture,
+            2,
+        )
     for channels in (4, 7):
         values = U16.values(np.concatenate([ramps(3), ramps(4)], axis=-1)[..., :channels])
         extra: Tags = {338: ("H", [0] * (channels - 3))}
