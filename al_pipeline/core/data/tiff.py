@@ -16,7 +16,7 @@ from al_pipeline.core.data.codestreams import CHANNELS, promised_size
 from al_pipeline.core.data.raster import Raster, Values
 from al_pipeline.core.data.tiff_colour import LUMA, RANGES, lab_to_rgb, straight, undo_palette, ycbcr_to_rgb
 from al_pipeline.core.data.tiff_pages import find_picture
-from al_pipeline.core.data.tiff_segments import segment_shape, subsampled, three_bytes
+from al_pipeline.core.data.tiff_segments import lerc_again, second_compression, segment_shape, subsampled, three_bytes
 from al_pipeline.core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def _check_kind(page: "TiffPage") -> None:
     convert = "save it as TIFF with LZW, or as PNG"
     if compression not in PICTURES | BYTES | {LERC}:
         raise ImageError(f"TIFF with {_name('COMPRESSION', compression)} compression is not read: {convert}")
-    if compression == LERC and _second(page):
-        raise ImageError(f"TIFF with LERC and a second compression is not read: {convert}")
+    if compression == LERC and second_compression(page) not in (0, 1, 2):
+        raise ImageError(f"TIFF with LERC and an unknown second compression is not read: {convert}")
     if page.sampleformat in (5, 6):
         raise ImageError("complex numbers are no picture: save their magnitude")
     if page.dtype is None:
@@ -117,12 +117,6 @@ def _check_kind(page: "TiffPage") -> None:
         raise ImageError("TIFF with JPEG compression and extra samples is not read: save it as RGB")
     if page.predictor != 1 and bits not in (8, 16, 32, 64) and compression in BYTES:
         raise ImageError(f"TIFF with a predictor on samples of {bits} bits is not read: {convert}")
-
-
-def _second(page: "TiffPage") -> int:
-    """Return what LERC data were compressed with again: 0 for nothing, 1 for Deflate, 2 for ZSTD."""
-    parameters = page.tags.valueof(50674)
-    return int(parameters[1]) if isinstance(parameters, tuple) and len(cast("tuple[int, ...]", parameters)) > 1 else 0
 
 
 def _name(kind: str, number: int) -> str:
@@ -167,7 +161,7 @@ def _check_segments(page: "TiffPage", data: bytes) -> None:
         raise ImageError("image file is truncated")
     if page.compression == OLD_JPEG and not _holds_pictures(present, data):
         return
-    if page.compression in PICTURES | {LERC}:
+    if page.compression in PICTURES or (page.compression == LERC and not second_compression(page)):
         for offset, count in present:
             size = promised_size(data[offset : offset + count])
             # What has a size that is not understood must not be decoded either.
@@ -219,6 +213,8 @@ def _values(page: "TiffPage", data: bytes) -> Values:
             return np.asarray(image).reshape(page.imagelength, page.imagewidth, -1)
     if photometric == YCBCR and compression in BYTES and page.subsampling != (1, 1):
         values = subsampled(page, data)
+    elif compression == LERC and second_compression(page):
+        values = lerc_again(page, data)
     elif bits == 24 and np.dtype(page.dtype).kind == "u":
         values = three_bytes(page, data)
     else:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from al_pipeline.core.data.codestreams import promised_size
 from al_pipeline.core.data.raster import Values
 from al_pipeline.core.errors import ImageError
 
@@ -75,8 +76,41 @@ def subsampled(page: "TiffPage", data: bytes) -> Values:
     return values
 
 
-def _segments(page: "TiffPage", data: bytes, size: Any) -> Iterator[Segment]:
-    """Yield the decompressed strips or tiles; `size` tells the bytes of one from its rows and columns."""
+def second_compression(page: "TiffPage") -> int:
+    """Return what LERC data were compressed with again: 0 for nothing, 1 for Deflate, 2 for ZSTD."""
+    stored = page.tags.valueof(50674)
+    parameters = cast("tuple[int, ...]", stored) if isinstance(stored, tuple) else ()
+    return parameters[1] if len(parameters) > 1 else 0
+
+
+def lerc_again(page: "TiffPage", data: bytes) -> Values:
+    """Return values of LERC data that were compressed again, shape (height, width, samples), as GDAL writes them."""
+    import imagecodecs
+
+    planes, _, height, width, samples = page.shaped
+    dtype = np.dtype(cast("Any", page.dtype))
+    values = np.full((height, width, planes * samples), page.nodata, dtype)
+    again = {1: 8, 2: 50000}[second_compression(page)]
+    # What LERC cannot make smaller it stores as it is, behind a header and a mask.
+    for part in _segments(
+        page, data, lambda rows, columns: 2 * rows * columns * samples * dtype.itemsize + 1024, again
+    ):
+        size = promised_size(part.data)
+        if size is None or size[0] > part.columns or size[1] > part.rows or size[2] > samples:
+            raise ImageError("damaged: LERC data of another size")
+        rows, columns = min(part.rows, height - part.top), min(part.columns, width - part.left)
+        decoded = np.asarray(imagecodecs.lerc_decode(part.data)).reshape(size[1], size[0], samples)
+        values[part.top : part.top + rows, part.left : part.left + columns, part.plane : part.plane + samples] = (
+            decoded[:rows, :columns]
+        )
+    return values
+
+
+def _segments(page: "TiffPage", data: bytes, size: Any, compression: int | None = None) -> Iterator[Segment]:
+    """Yield the decompressed strips or tiles; `size` tells the bytes of one from its rows and columns.
+
+    With another compression than the page's, as many bytes at most.
+    """
     import imagecodecs
     import tifffile
 
@@ -91,9 +125,9 @@ def _segments(page: "TiffPage", data: bytes, size: Any) -> Iterator[Segment]:
         stored = data[offset : offset + count]
         if page.fillorder == 2:
             stored = imagecodecs.bitorder_decode(stored)
-        if page.compression != 1:
-            stored = tifffile.TIFF.DECOMPRESSORS[page.compression](stored, out=size(rows, columns))
-        needed = size(rows, columns)
-        if len(stored) < needed:
+        needed, scheme = size(rows, columns), compression or page.compression
+        if scheme != 1:
+            stored = tifffile.TIFF.DECOMPRESSORS[scheme](stored, out=needed)
+        if len(stored) < needed and compression is None:
             raise ImageError("image file is truncated")
         yield Segment(bytes(stored[:needed]), plane, top, left, rows, columns)

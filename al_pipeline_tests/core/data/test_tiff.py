@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "YCbCr in planes": (written(COLOURS, U8, Layout(planar=True), 6, {530: ("H", [2, 2])}), "subsampled"),
     "palette without colours": (gray({}, 3), "without a palette"),
     "too few samples": (gray({}, 2), "1 samples per pixel"),
-    "LERC within deflate": (gray({259: ("H", [34887]), 50674: ("I", [4, 1])}), "LERC"),
+    "LERC within deflate": (gray({259: ("H", [34887]), 50674: ("I", [4, 9])}), "LERC"),
     "old JPEG": (gray({259: ("H", [6])}), "old-style JPEG"),
     "no picture in JPEG": (gray({259: ("H", [7])}), "holds no picture"),
     "no page": (struct.pack("<2sHI", b"II", 42, 0), "without a page"),

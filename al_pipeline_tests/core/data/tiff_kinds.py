@@ -136,6 +136,19 @@ def _by_tifffile() -> Iterator[Kind]:
             yield Kind(
                 f"tifffile {compression} {code} × {channels} {place}", data, sample.picture(values), lossy[compression]
             )
+    for again, code, channels, place in itertools.product(
+        ("deflate", "zstd"), ("u1", "i2", "f4"), (1, 3), ({"rowsperstrip": 8}, {"tile": (16, 16)})
+    ):
+        sample = next(s for s in TYPES if (s.kind, s.bits) == (code[0], 8 * int(code[1])))
+        values = sample.values(ramps(channels)).astype(code)
+        data = by_tifffile(
+            values if channels == 3 else values[..., 0],
+            compression="lerc",
+            compressionargs={"compression": again},
+            photometric="rgb" if channels == 3 else "minisblack",
+            **place,
+        )
+        yield Kind(f"LERC within {again} {code} × {channels} {place}", data, sample.picture(values))
     for order, code in itertools.product("<>", ("f2", "f4", "f8")):
         values = ramps().astype(code)
         data = by_tifffile(values, order, photometric="rgb", compression="deflate", predictor=3)
