@@ -17,7 +17,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
 
 from al_pipeline.core.data.dicom import read_dicom
 from al_pipeline.core.data.images import open_rgb
@@ -322,6 +322,14 @@ def test_what_is_not_read_has_a_true_reason(tmp_path: Path, data: bytes, reason:
     (tmp_path / "x.dcm").write_bytes(data)
     with pytest.raises(ImageError, match=reason):
         open_rgb(tmp_path / "x.dcm")
+
+
+def test_a_deflated_file_is_read_if_it_does_not_grow_beyond_any_image(tmp_path: Path) -> None:
+    stored = np.stack([GRAY12] * 5)
+    data = dicom(stored, syntax=DeflatedExplicitVRLittleEndian, NumberOfFrames=5, WindowCenter=2000, WindowWidth=3000)
+    assert_seen(data, linear(GRAY12, 2000, 3000), tmp_path)
+    with pytest.raises(ImageError, match=r"^too large: "):
+        open_rgb(tmp_path / "x.dcm", max_pixels=1000)
 
 
 def test_a_series_in_a_folder_is_images_each(tmp_path: Path) -> None:
