@@ -11,7 +11,7 @@ import pytest
 
 from al_pipeline.core.data import image_cache
 from al_pipeline.core.data.framing import BORDER
-from al_pipeline.core.data.image_cache import CachedImages, ImageCache, image_blocks
+from al_pipeline.core.data.image_cache import PREPROCESSING, CachedImages, ImageCache, image_blocks
 from al_pipeline.core.data.images import iter_blocks
 from al_pipeline.core.errors import InputError
 from al_pipeline_tests.core.data.cached_pool import BYTES, OVERHEAD, PER_IMAGE, SIZE, Pool, direct, flip, stacked
@@ -80,7 +80,7 @@ def test_every_framing_is_kept_apart_and_crops_lie_where_they_always_did(pool: P
     assert (truth[:, :, -1] == BORDER).all()
     padded = CachedImages(pool.cache(), pool.ids, pool.paths)
     assert (stacked(padded.blocks(SIZE, framing="pad"), 12) == truth).all()
-    assert {path.parent.name for path in pool.files()} == {f"{SIZE}-v1", f"{SIZE}-pad-v1"}
+    assert {path.parent.name for path in pool.files()} == {f"{SIZE}-v{PREPROCESSING}", f"{SIZE}-pad-v{PREPROCESSING}"}
     pool.lose_sources()
     assert (stacked(padded.blocks(SIZE, framing="pad"), 12) == truth).all()
     assert pool.cache().stored(pool.ids, SIZE, "pad") == set(pool.ids)
@@ -91,7 +91,7 @@ def test_every_framing_is_kept_apart_and_crops_lie_where_they_always_did(pool: P
 def test_the_limit_counts_every_framing(pool: Pool) -> None:
     list(CachedImages(pool.cache(), pool.ids, pool.paths).blocks(SIZE, framing="pad"))
     assert pool.right(cache=pool.cache(OVERHEAD + 12 * PER_IMAGE))
-    assert {path.parent.name for path in pool.files()} == {f"{SIZE}-v1"}
+    assert {path.parent.name for path in pool.files()} == {f"{SIZE}-v{PREPROCESSING}"}
 
 
 def test_another_preprocessing_decodes_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
