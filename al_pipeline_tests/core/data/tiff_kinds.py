@@ -108,6 +108,9 @@ def by_tifffile(values: Array, order: str = "<", *, imagej: bool = False, **opti
     return buffer.getvalue()
 
 
+PLACES: list[dict[str, Any]] = [{"rowsperstrip": 8}, {"tile": (16, 16)}]
+
+
 def _by_tifffile() -> Iterator[Kind]:
     lossy = {"jpeg": 6, "webp": 8, "jpeg2000": 1, "jpegxl": 1, "lerc": 1, "png": 1}
     dtypes = {
@@ -118,7 +121,7 @@ def _by_tifffile() -> Iterator[Kind]:
         "lerc": "u1 i2 u2 u4 f4 f8",
         "png": "u1 u2",
     }
-    for compression, channels, place in itertools.product(lossy, (1, 3), ({"rowsperstrip": 8}, {"tile": (16, 16)})):
+    for compression, channels, place in itertools.product(lossy, (1, 3), PLACES):
         for code in dtypes[compression].split() if (compression, channels) != ("webp", 1) else ():
             sample = next(s for s in TYPES if (s.kind, s.bits) == (code[0], 8 * int(code[1])))
             values = sample.values(ramps(channels)).astype(code)
@@ -136,9 +139,7 @@ def _by_tifffile() -> Iterator[Kind]:
             yield Kind(
                 f"tifffile {compression} {code} × {channels} {place}", data, sample.picture(values), lossy[compression]
             )
-    for again, code, channels, place in itertools.product(
-        ("deflate", "zstd"), ("u1", "i2", "f4"), (1, 3), ({"rowsperstrip": 8}, {"tile": (16, 16)})
-    ):
+    for again, code, channels, place in itertools.product(("deflate", "zstd"), ("u1", "i2", "f4"), (1, 3), PLACES):
         sample = next(s for s in TYPES if (s.kind, s.bits) == (code[0], 8 * int(code[1])))
         values = sample.values(ramps(channels)).astype(code)
         data = by_tifffile(
