@@ -34,6 +34,7 @@ JPEG = {OLD_JPEG, 7, 33007}
 # What holds a picture of its own, with its own size.
 PICTURES = JPEG | {33003, 33004, 33005, 34712, 34933, 50001, 50002, 52546}
 BYTES = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000}
+PREDICTED = BYTES - {1, 2, 3, 4, 32773}
 # Strips and tiles that are not there are a saving of these writers' files, and damage in others.
 GEOGRAPHIC = {33550, 34735, 42112, 42113}
 PROFILE, ORIENTATION, NODATA, EXIF = 34675, 274, 42113, 34665
@@ -115,6 +116,9 @@ def _check_kind(page: "TiffPage") -> None:
         raise ImageError(f"TIFF with YCbCr of {bits} bits is not read: save it as RGB")
     if extra and photometric == YCBCR and compression in JPEG:
         raise ImageError("TIFF with JPEG compression and extra samples is not read: save it as RGB")
+    if page.predictor != 1 and compression in BYTES - PREDICTED:
+        # libtiff takes no notice of it, tifffile does.
+        raise ImageError(f"TIFF with a predictor but neither LZW nor Deflate means different things: {convert}")
     if page.predictor != 1 and bits not in (8, 16, 32, 64) and compression in BYTES:
         raise ImageError(f"TIFF with a predictor on samples of {bits} bits is not read: {convert}")
 

@@ -77,8 +77,16 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "uneven bits": (written(COLOURS, U8, extra={258: ("H", [8, 8, 4])}), "8, 8, 4"),
     "mixed formats": (written(COLOURS, U8, extra={339: ("H", [1, 1, 2])}), "damaged"),
     "signed 12 bits": (gray({339: ("H", [2])}, sample=Type("u", 12, 4095)), "12 bits"),
-    "predictor on 12 bits": (gray({317: ("H", [2])}, sample=Type("u", 12, 4095)), "predictor"),
-    "predictor on 24 bits": (gray({317: ("H", [2])}, sample=Type("u", 24, None)), "predictor"),
+    "predictor on 12 bits": (
+        gray({317: ("H", [2])}, sample=Type("u", 12, 4095), layout=Layout(compression=8)),
+        "predictor",
+    ),
+    "predictor on 24 bits": (
+        gray({317: ("H", [2])}, sample=Type("u", 24, None), layout=Layout(compression=8)),
+        "predictor",
+    ),
+    "predictor without compression": (gray({317: ("H", [2])}), "means different things"),
+    "predictor on runs": (gray({317: ("H", [2])}, layout=Layout(compression=32773)), "means different things"),
     "YCbCr of 16 bits": (written(U16.values(ramps()), U16, None, 6, {530: ("H", [1, 1])}), "YCbCr of 16 bits"),
     "YCbCr in planes": (written(COLOURS, U8, Layout(planar=True), 6, {530: ("H", [2, 2])}), "subsampled"),
     "palette without colours": (gray({}, 3), "without a palette"),

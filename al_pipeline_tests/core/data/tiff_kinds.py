@@ -90,7 +90,7 @@ def _compressed() -> Iterator[Kind]:
                 Layout(order, compression, rows=ROWS),
                 Layout(order, compression, tile=TILE, planar=True, big=True),
             ]
-            if sample.kind == "u" and compression != 1:
+            if sample.kind == "u" and compression not in (1, 32773):
                 layouts.append(Layout(order, compression, tile=TILE, predictor=2))
             for layout in layouts:
                 yield Kind(f"{sample.name}: {layout.name}", written(values, sample, layout), sample.picture(values))
