@@ -7,6 +7,7 @@ References
 .. [1] ISO/IEC 18181-1:2024, annexes B, D and E; 18181-2 for the file format.
 """
 
+import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,16 +77,14 @@ def read_jpegxl(data: bytes, max_pixels: int) -> Image.Image:
     ------
     ImageError
         It is too large, its header is damaged, or its colours are told by an ICC profile, which is compressed in a way
-        of its own.
+        of its own, and it is no packed JPEG.
     """
     import imagecodecs
 
     header = _header(_codestream(data))
     refuse_large(header.width, header.height, max_pixels)
     if header.has_profile:
-        raise ImageError(
-            "a JPEG XL file whose colours an ICC profile describes, which is not read: export it as PNG or TIFF"
-        )
+        return _packed_jpeg(data, max_pixels)
     if _BLACK in header.extra or len(header.extra) > 1:
         raise ImageError("a JPEG XL file with CMYK or several extra channels, not read: export it as PNG or TIFF")
     values = imagecodecs.jpegxl_decode(data, index=0, numthreads=1)
@@ -106,6 +105,21 @@ def read_jpegxl(data: bytes, max_pixels: int) -> Image.Image:
         transfer = _SRGB_CURVE if header.transfer == _LINEAR else header.transfer
         # What JPEG XL calls P3 is number 11 of H.273 with the white of cinemas, and 12 with that of screens.
         image.info["cicp"] = (12 if header.primaries == 11 else header.primaries, transfer, 0, 1)
+    return image
+
+
+def _packed_jpeg(data: bytes, max_pixels: int) -> Image.Image:
+    """Return the JPEG that was packed as JPEG XL, bit for bit and with its profile, as photos with one mostly are."""
+    import imagecodecs
+
+    try:
+        jpeg = imagecodecs.jpegxl_decode_jpeg(data, numthreads=1)
+    except (imagecodecs.JpegxlError, ValueError) as error:
+        raise ImageError(
+            "a JPEG XL file whose colours an ICC profile describes, which is not read: export it as PNG or TIFF"
+        ) from error
+    image = Image.open(io.BytesIO(jpeg), formats=("JPEG",))
+    refuse_large(*image.size, max_pixels)
     return image
 
 

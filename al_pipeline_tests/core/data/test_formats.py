@@ -30,6 +30,8 @@ GRAY = RGB[..., 0].copy()
 ALPHA = np.where(X < 40, 255, 100).astype(np.uint8)
 RGBA = np.dstack([RGB, ALPHA])
 
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
 
 def on_white(colours: Pixels, alpha: Pixels) -> Pixels:
     share = alpha[..., None] / 255
@@ -196,6 +198,20 @@ def test_a_jpeg_that_was_packed_as_jpeg_xl_looks_as_before(tmp_path: Path) -> No
     assert_seen(packed, np.asarray(Image.open(buffer)), tmp_path, 3)
 
 
+def test_a_packed_jpeg_keeps_its_profile_and_its_turn(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    buffer = io.BytesIO()
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(RGB)))
+    turned.save(buffer, format="JPEG", quality=97, subsampling=0, icc_profile=PROFILE, exif=exif)
+    packed = bytes(imagecodecs.jpegxl_encode_jpeg(buffer.getvalue()))
+    with opened(io.BytesIO(packed)) as image:
+        assert (image.format, image.info["icc_profile"]) == ("JPEG XL", PROFILE)
+    assert_seen(packed, RGB, tmp_path, 8)
+    with pytest.raises(ImageError, match=r"^too large"), opened(io.BytesIO(packed), max_pixels=1000):
+        pass
+
+
 # Upright pictures as a phone stores them, by EXIF orientation.
 TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda p: p,
@@ -259,9 +275,6 @@ def test_the_primary_picture_is_taken_of_several(tmp_path: Path) -> None:
     file.add_from_pillow(Image.fromarray(RGB))
     file.save(buffer, quality=-1, chroma=444, primary_index=1)
     assert_seen(buffer.getvalue(), RGB, tmp_path, 1)
-
-
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @pytest.mark.parametrize(
