@@ -35,6 +35,9 @@ def worth_going_on(
     size, seed = round_config.batch_size, round_config.seed
     # Rounds that told other classes apart say nothing of this question.
     curve = learning_curve[~learning_curve["other_classes"]] if len(learning_curve) else learning_curve
+    if len(curve):
+        # What people gave, and what costs: one answer may label several images.
+        curve = curve.assign(n_labels=curve["n_answers"])
     advice = advise(curve, policy, size, seconds_per_label=seconds, seed=seed)
     return dg.AssetCheckResult(
         passed=not advice.stop,

@@ -126,6 +126,14 @@ def test_where_a_rule_says_stop_the_check_warns_with_its_sentence_and_blocks_not
     assert set(shown["labels_to_one_more_point"]) == {"value", "low", "high"}
 
 
+def test_budgets_count_answers_not_the_images_that_they_labeled(scanned: World) -> None:
+    store_rounds(scanned, [60, 50, 40], [None, 1, 1])
+    for path in (scanned.settings.artifacts / "evaluation").glob("*.json"):
+        stored = json.loads(path.read_text())
+        path.write_text(json.dumps(stored | {"n_answers": stored["n_labels"] // 5}))
+    assert told(advice(scanned, label_budget=7))["budget"] == "6 of 7 labels are spent."
+
+
 def test_while_models_change_and_nothing_is_asked_for_it_says_go_on(scanned: World) -> None:
     store_rounds(scanned, [90, 80, 70, 60, 50, 40, 30], [None, *np.linspace(0.5, 0.9, 6)])
     check = advice(scanned)
