@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -18,15 +17,14 @@ from torch import Tensor, nn
 from al_pipeline.core.data.framing import FRAMINGS, Framing
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
-from al_pipeline.core.learning.options import ARCHITECTURES, check_weights
+from al_pipeline.core.learning.given_weights import HEAD, load_backbone, read_safetensors, read_weights, unreadable
+from al_pipeline.core.learning.options import ARCHITECTURES
 
 # Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 # The key of the provenance in the file's metadata; its presence tells our files from other safetensors files.
 INFO_KEY = "al_pipeline.checkpoint"
-# The classifier: the one layer whose width is the number of classes, always new.
-HEAD = ("fc.weight", "fc.bias")
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ class Checkpoint:
             The file is missing, damaged or no checkpoint of this project.
         """
         info = read_info(path)
-        state = _read_safetensors(path)
+        state = read_safetensors(path)
         found = state_hash(state)
         if found != info.weights_hash:
             raise CheckpointError(
@@ -188,7 +186,7 @@ def read_info(path: Path) -> CheckpointInfo:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if INFO_KEY not in metadata:
         raise CheckpointError(
             f"{path} holds weights but no description of this project's: it can be where training starts "
@@ -243,13 +241,13 @@ def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int
     if architecture not in ARCHITECTURES:
         raise InputError(f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
     # Read before anything is computed: a wrong path is reported at once.
-    state = None if weights == "none" else _imagenet(architecture) if weights == "imagenet" else _read_weights(weights)
+    state = None if weights == "none" else read_weights(weights, architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _network(architecture, n_classes)
         _initialize(model, filters=state is None)
     if state is not None:
-        _load_backbone(model, architecture, state, weights)
+        load_backbone(model, architecture, state, weights)
     return model
 
 
@@ -310,91 +308,3 @@ def _initialize(model: nn.Module, *, filters: bool) -> None:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d | nn.Linear):
             module.reset_parameters()
-
-
-def _load_backbone(model: nn.Module, architecture: str, state: Mapping[str, Any], source: str) -> None:
-    """Load everything but the classifier, or say what does not fit."""
-    own = model.state_dict()
-    given = {name: value for name, value in state.items() if name not in HEAD}
-    # Files of old torch versions lack the batch counters, which play no part in the result.
-    needed = {name for name in own if name not in HEAD and not name.endswith("num_batches_tracked")}
-    problems = [f"lacks {name}" for name in sorted(needed - set(given))]
-    problems += [f"has the unknown {name}" for name in sorted(set(given) - set(own))]
-    unusable: list[str] = []
-    for name in sorted(set(given) & set(own)):
-        value = given[name]
-        if not isinstance(value, Tensor):
-            problems.append(f"has no tensor but {type(value).__name__} as {name}")
-        elif value.shape != own[name].shape:
-            problems.append(f"has {name} of shape {tuple(value.shape)} instead of {tuple(own[name].shape)}")
-        elif what := _unusable(value, own[name].dtype):
-            unusable.append(f"has {what} in {name}")
-    if problems:
-        raise CheckpointError(
-            f"The weights {source} do not fit {architecture} in torchvision's layout: the file {_first(problems)}. "
-            "Set training.architecture to that of the file"
-        )
-    if unusable:
-        raise CheckpointError(
-            f"The weights {source} cannot be computed with: the file {_first(unusable)}. Save them again from the "
-            "network that was trained, as model.float().state_dict(), neither quantized nor diverged"
-        )
-    model.load_state_dict(own | given)
-
-
-def _unusable(value: Tensor, dtype: torch.dtype) -> str | None:
-    """Return what is wrong with the values of a tensor that becomes one of type `dtype`, None if nothing is."""
-    if dtype.is_floating_point and not value.is_floating_point():
-        # Quantized without its scale, or complex: torch would take the numbers as they are and say nothing.
-        return f"{str(value.dtype).removeprefix('torch.')} instead of floating point numbers"
-    if bool(value.to(dtype).isfinite().all()):
-        return None
-    # What is finite in float64 may be infinite in float32.
-    kind = str(dtype).removeprefix("torch.")
-    return f"values beyond the range of {kind}" if bool(value.isfinite().all()) else "NaN or infinite values"
-
-
-def _first(problems: list[str]) -> str:
-    return "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
-
-
-def _imagenet(architecture: str) -> Mapping[str, Any]:
-    try:
-        return torchvision.models.get_model_weights(architecture).DEFAULT.get_state_dict(  # type: ignore[attr-defined]
-            progress=False, check_hash=True, weights_only=True
-        )
-    # urllib raises OSErrors, torch.hub a RuntimeError for a download that is cut off.
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(
-            f"The ImageNet weights of {architecture} could not be downloaded ({error}). Set training.weights to none, "
-            "or to the path of a .safetensors or .pt file with them"
-        ) from error
-
-
-def _read_weights(weights: str) -> Mapping[str, Any]:
-    check_weights(weights)
-    path = Path(weights).expanduser()
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # torch.load raises whatever its unpickler stumbles over: there is no narrower common class.
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path} holds {type(state).__name__}, not a state dict: save model.state_dict()")
-    return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    if isinstance(error, FileNotFoundError) or not path.exists():
-        return CheckpointError(f"There is no file {path.absolute()}: materialize the checkpoint, or mend the path")
-    reason = str(error).strip().split("\n")[0]
-    return CheckpointError(f"{path} is damaged or no such file of weights ({type(error).__name__}: {reason})")

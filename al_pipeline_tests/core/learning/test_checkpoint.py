@@ -128,6 +128,7 @@ def test_weights_without_batch_counters_load(tmp_path: Path) -> None:
         ({"bn1.weight": torch.full((64,), torch.nan)}, "NaN or infinite values in bn1.weight"),
         ({"bn1.weight": torch.full((64,), -torch.inf).double()}, "NaN or infinite values in bn1.weight"),
         ({"bn1.bias": torch.full((64,), 1e39, dtype=torch.float64)}, "values beyond the range of float32 in bn1.bias"),
+        ({"bn1.running_var": torch.full((64,), -0.01)}, "has negative variances in bn1.running_var"),
         (
             {"conv1.weight": torch.ones(64, 3, 7, 7).char()},
             "has int8 instead of floating point numbers in conv1.weight",

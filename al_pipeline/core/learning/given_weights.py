@@ -1,0 +1,119 @@
+"""Weights to start from that somebody else trained: read them, and refuse what no network can compute with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from al_pipeline.core.errors import CheckpointError
+from al_pipeline.core.learning.options import check_weights
+
+# The classifier: the one layer whose width is the number of classes, always new.
+HEAD = ("fc.weight", "fc.bias")
+
+
+def read_weights(weights: str, architecture: str) -> Mapping[str, Any]:
+    """Return the state dict of `imagenet`, or of a file.
+
+    Raises
+    ------
+    InputError, CheckpointError
+        As of `checkpoint.build`.
+    """
+    if weights == "imagenet":
+        return _imagenet(architecture)
+    check_weights(weights)
+    path = Path(weights).expanduser()
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # torch.load raises whatever its unpickler stumbles over: there is no narrower common class.
+    except Exception as error:
+        raise unreadable(path, error) from error
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} holds {type(state).__name__}, not a state dict: save model.state_dict()")
+    return state
+
+
+def _imagenet(architecture: str) -> Mapping[str, Any]:
+    try:
+        return torchvision.models.get_model_weights(architecture).DEFAULT.get_state_dict(  # type: ignore[attr-defined]
+            progress=False, check_hash=True, weights_only=True
+        )
+    # urllib raises OSErrors, torch.hub a RuntimeError for a download that is cut off.
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"The ImageNet weights of {architecture} could not be downloaded ({error}). Set training.weights to none, "
+            "or to the path of a .safetensors or .pt file with them"
+        ) from error
+
+
+def load_backbone(model: nn.Module, architecture: str, state: Mapping[str, Any], source: str) -> None:
+    """Load everything but the classifier, or say what does not fit."""
+    own = model.state_dict()
+    given = {name: value for name, value in state.items() if name not in HEAD}
+    # Files of old torch versions lack the batch counters, which play no part in the result.
+    needed = {name for name in own if name not in HEAD and not name.endswith("num_batches_tracked")}
+    problems = [f"lacks {name}" for name in sorted(needed - set(given))]
+    problems += [f"has the unknown {name}" for name in sorted(set(given) - set(own))]
+    unusable: list[str] = []
+    for name in sorted(set(given) & set(own)):
+        value = given[name]
+        if not isinstance(value, Tensor):
+            problems.append(f"has no tensor but {type(value).__name__} as {name}")
+        elif value.shape != own[name].shape:
+            problems.append(f"has {name} of shape {tuple(value.shape)} instead of {tuple(own[name].shape)}")
+        elif what := _unusable(value, own[name].dtype):
+            unusable.append(f"has {what} in {name}")
+        elif name.endswith("running_var") and bool((value < 0).any()):
+            # Its square root is taken.
+            unusable.append(f"has negative variances in {name}")
+    if problems:
+        raise CheckpointError(
+            f"The weights {source} do not fit {architecture} in torchvision's layout: the file {_first(problems)}. "
+            "Set training.architecture to that of the file"
+        )
+    if unusable:
+        raise CheckpointError(
+            f"The weights {source} cannot be computed with: the file {_first(unusable)}. Save them again from the "
+            "network that was trained, as model.float().state_dict(), neither quantized nor diverged"
+        )
+    model.load_state_dict(own | given)
+
+
+def _unusable(value: Tensor, dtype: torch.dtype) -> str | None:
+    """Return what is wrong with the values of a tensor that becomes one of type `dtype`, None if nothing is."""
+    if dtype.is_floating_point and not value.is_floating_point():
+        # Quantized without its scale, or complex: torch would take the numbers as they are and say nothing.
+        return f"{str(value.dtype).removeprefix('torch.')} instead of floating point numbers"
+    if bool(value.to(dtype).isfinite().all()):
+        return None
+    # What is finite in float64 may be infinite in float32.
+    kind = str(dtype).removeprefix("torch.")
+    return f"values beyond the range of {kind}" if bool(value.isfinite().all()) else "NaN or infinite values"
+
+
+def _first(problems: list[str]) -> str:
+    return "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file; CheckpointError if it is missing or damaged."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """Return what to say of a file of weights that could not be read."""
+    if isinstance(error, FileNotFoundError) or not path.exists():
+        return CheckpointError(f"There is no file {path.absolute()}: materialize the checkpoint, or mend the path")
+    reason = str(error).strip().split("\n")[0]
+    return CheckpointError(f"{path} is damaged or no such file of weights ({type(error).__name__}: {reason})")
