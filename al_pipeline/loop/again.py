@@ -86,6 +86,9 @@ def reasons(
             found[str(sample)] = GUESSED if "guess" in kinds else COPIED
         elif (full or sample not in voted) and 0 < skips.get(sample, 0) < policy.max_skips:
             found[str(sample)] = SKIPPED
+        elif int((rows["kind"] == "copy").sum()) >= overlap and not skips.get(sample, 0):
+            # A skip that is imported stops Label Studio from asking, where one that a person makes does not.
+            found[str(sample)] = COPIED
     return found
 
 

@@ -15,7 +15,7 @@ from al_pipeline.labelstudio.connection import LabelStudioError
 from al_pipeline.labelstudio.identity import Project
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
-from al_pipeline.loop.again import GUESSED, withdraw_unusable
+from al_pipeline.loop.again import COPIED, GUESSED, withdraw_unusable
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import Facts, pushed
 from al_pipeline.loop.pull import pull
@@ -417,6 +417,21 @@ def test_a_copy_of_a_copy_is_no_answer_of_somebody_else(desk: Desk) -> None:
     desk.pull()
     answers = desk.ledger.answers(nobodys=True)
     assert (set(answers["annotator"]), answers["kind"].tolist()) == ({"bob"}, ["answer", *["copy"] * 3])
+
+
+def test_a_copy_of_a_skip_whose_original_is_gone_has_its_sample_asked_again(desk: Desk) -> None:
+    (task,) = desk.open("r0000", 0)
+    desk.studio.answer(task, [], skip=True)
+    desk.pull()
+    exported = desk.studio.export()
+    desk.studio.retract(exported[-1]["annotations"][0]["id"])
+    desk.pull()
+    desk.studio.import_export(exported[-1:])
+    # The first task is deleted, and the imported one, which nobody is given, is the round's.
+    desk.studio.remove(task)
+    desk.pull()
+    assert desk.ledger.answers(nobodys=True)["kind"].tolist() == ["copy"]
+    assert withdraw_unusable(desk.ledger, 1, CLASSES, RoundPolicy(), 1) == {sample(0): COPIED}
 
 
 def test_a_copy_that_got_the_number_of_the_annotation_it_copies_is_an_answer(desk: Desk) -> None:
