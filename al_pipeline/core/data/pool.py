@@ -23,7 +23,7 @@ from al_pipeline.core.errors import InputError
 
 COLUMNS = (
     *("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash", "thumbnail"),
-    *("file_id", "pixels", "mtime_ns", "inode", "taken"),
+    *("file_id", "pixels", "mtime_ns", "inode", "taken", "notes"),
 )
 MIN_CLASSES, MAX_CLASSES = 2, 1000
 # What was read is kept after so many seconds, or of so many files: an interrupted scan goes on from there.
@@ -80,7 +80,8 @@ def scan(
         ``sample_id`` (str, the picture's: the ``file_id`` that it was first known by; None if nothing could be read;
         unique over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
         ``reason`` (str, None unless excluded), ``label`` (str or None), and of `Reading` ``width``, ``height``,
-        ``format``, ``bytes``, ``phash``, ``thumbnail``, ``file_id``, ``pixels``, ``mtime_ns``, ``inode``, ``taken``.
+        ``format``, ``bytes``, ``phash``, ``thumbnail``, ``file_id``, ``pixels``, ``mtime_ns``, ``inode``, ``taken``,
+        ``notes``.
 
     Raises
     ------

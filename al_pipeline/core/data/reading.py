@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from al_pipeline.core.data.colour import note_cicp
+from al_pipeline.core.data.conversions import conversions
 from al_pipeline.core.data.images import opened, to_rgb, upright
 from al_pipeline.core.data.raster import Raster
 from al_pipeline.core.errors import ImageError
@@ -68,6 +70,8 @@ class Reading(NamedTuple):
         Of the file as it was read; 0 if unknown.
     settled : bool
         Writing to the file would have changed these.
+    notes : str
+        Why other pixels are shown than are stored, as `conversions.conversions` returns it.
     problem : str or None
         Why it cannot be used.
     """
@@ -84,6 +88,7 @@ class Reading(NamedTuple):
     mtime_ns: int = 0
     inode: int = 0
     settled: bool = False
+    notes: str = ""
     problem: str | None = None
 
 
@@ -152,12 +157,15 @@ def decode_file(path: str, now_ns: int) -> tuple[Reading, Gray | None]:
 def _decode(data: bytes, seen: Reading, mode: str | None) -> tuple[Reading, Gray]:
     with opened(io.BytesIO(data)) as image:
         width, height = image.size
+        if image.format == "PNG":
+            note_cicp(image)
         # As JPEG stores them: the colours of a screen would be computed for nothing.
         image.draft(mode, (AT_LEAST, AT_LEAST))
         image.load()
         decoded = _stored(image)
         exif = _exif(image)
-        turned = exif is not None and exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        orientation = exif.get(ExifTags.Base.Orientation) if exif else None
+        turned = orientation in (5, 6, 7, 8)
         if image.mode == "YCbCr" and not exif and min(image.size) < 2 * LARGE:
             # What `_gray` gives, without taking the pixels out of Pillow again.
             gray = np.frombuffer(decoded, np.uint8)[::3].reshape(image.height, image.width)
@@ -169,6 +177,7 @@ def _decode(data: bytes, seen: Reading, mode: str | None) -> tuple[Reading, Gray
             height=width if turned else height,
             format=image.format or "",
             taken=_taken(exif) if exif else None,
+            notes=conversions(image, data, turned=turned or orientation in (2, 3, 4)),
         ), gray
 
 

@@ -1,6 +1,7 @@
 """What a folder of images holds, in facts and in words: the same for the terminal, for Dagster and for a page."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
+from al_pipeline.core.data.conversions import IGNORED
 from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, torn_groups, without_group
 
 UNLABELED = "no class"
@@ -80,6 +82,26 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """How many images are shown and learned from as they are stored, and why others are converted first.
+
+    Attributes
+    ----------
+    as_stored, converted : int
+        Images.
+    why : dict of str to int
+        Reason → images, the most frequent first; an image may have several.
+    ignored : int
+        Images that say something about their colours that cannot be used.
+    """
+
+    as_stored: int
+    converted: int
+    why: dict[str, int]
+    ignored: int
+
+
+@dataclass(frozen=True)
 class Report:
     """What a scan found.
 
@@ -93,6 +115,8 @@ class Report:
         Whether there are such.
     formats : dict of str to int
         The most frequent first.
+    shown : Shown, optional
+        None if the manifest does not know.
     sizes : str
         Width × height of the smallest, the usual and the largest image, in words; "" without images.
     bytes : int
@@ -113,6 +137,7 @@ class Report:
     counts: pd.DataFrame
     unlabeled: bool
     formats: dict[str, int]
+    shown: Shown | None
     sizes: str
     bytes: int
     set_aside: list[SetAside]
@@ -155,7 +180,12 @@ class Report:
             yield "classes", f"{len(names):,}, with {numbers.min():,} to {numbers.max():,} images"
         if self.sizes:
             yield "sizes", f"{self.sizes}; {self.bytes / 1e6:,.1f} MB"
-            yield "formats", ", ".join(f"{name} {number:,}" for name, number in self.formats.items())
+            yield "formats", _numbers(self.formats)
+        if self.shown and self.shown.converted:
+            told = f"{self.shown.as_stored:,} as they are; {self.shown.converted:,} converted"
+            yield "shown", f"{told}: {_numbers(self.shown.why)}"
+        if self.shown and self.shown.ignored:
+            yield "colours", f"{counted(self.shown.ignored, 'image')} with {IGNORED}: taken for sRGB"
         if self.taken:
             yield "taken", " to ".join(dict.fromkeys(self.taken))
         if found := self.groups:
@@ -203,6 +233,7 @@ def describe(
         counts=counts,
         unlabeled=bool(usable["label"].isna().any()),
         formats=usable["format"].value_counts().to_dict(),
+        shown=_shown(usable),
         sizes=_sizes(usable),
         bytes=int(usable["bytes"].sum()),
         set_aside=_set_aside(manifest[manifest["split"] == "excluded"], root),
@@ -262,6 +293,25 @@ def _counts(usable: pd.DataFrame) -> pd.DataFrame:
         # A class may have this very name: then there are two rows of it, and the last is that of no class.
         counts = pd.concat([counts, pd.DataFrame([row], index=[UNLABELED], columns=counts.columns)])
     return counts.astype(int)
+
+
+def _numbers(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items())
+
+
+def _shown(usable: pd.DataFrame) -> Shown | None:
+    if "notes" not in usable or usable["notes"].isna().any():
+        return None
+    # Of a million images most say the same.
+    why, converted, ignored = Counter[str](), 0, 0
+    for notes, images in usable["notes"].value_counts().items():
+        reasons = set(filter(None, str(notes).split(",")))
+        ignored += int(images) * (IGNORED in reasons)
+        converted += int(images) * bool(reasons - {IGNORED})
+        why.update(dict.fromkeys(reasons - {IGNORED}, int(images)))
+    return Shown(
+        len(usable) - converted, converted, dict(sorted(why.items(), key=lambda item: (-item[1], item[0]))), ignored
+    )
 
 
 def _sizes(usable: pd.DataFrame) -> str:

@@ -21,7 +21,7 @@ COLUMNS = tuple(name for name in Reading._fields if name not in {"problem", "set
 # More parts than these become one at the end of a scan, and so does what has many rows of files that are gone.
 MOST_PARTS = 12
 PIECE = 10_000
-VERSION = b"1, " + PIXELS_VERSION.encode()
+VERSION = b"2, " + PIXELS_VERSION.encode()
 
 
 class ScanCache:
@@ -157,7 +157,7 @@ class ScanCache:
         path = self.folder / f"{name}-{uuid.uuid4().hex[:8]}.parquet"
         with (
             whole_file(path, "What a scan has read") as file,
-            pq.ParquetWriter(file, _schema(), use_dictionary=["format"]) as part,
+            pq.ParquetWriter(file, _schema(), use_dictionary=["format", "notes"]) as part,
         ):
             for piece in pieces:
                 part.write_batch(piece)

@@ -1,4 +1,4 @@
-"""Every kind of file that the tests know, by name, and the pixels that it means where its writer or another decoder knows them."""
+"""Every kind of file that the tests know, by name, and the pixels that it means by its writer or another decoder."""
 
 import functools
 from collections.abc import Callable
