@@ -38,7 +38,7 @@ CHOICE = {
     "JP2, palette": "JPEG 2000, palette",
     "JP2, 12 bits colour": "JPEG 2000, 12 bits",
     "JPEG XL": "JPEG XL",
-    "JPEG XL, 16-bit float": "JPEG XL, floats",
+    "JPEG XL, 16-bit float": "JPEG XL, linear light",
     "DICOM: RGB": "DICOM, RGB",
     "DICOM: YBR": "DICOM, YBR",
     "DICOM: JPEG-LS": "DICOM, JPEG-LS, window",

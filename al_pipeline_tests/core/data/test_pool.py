@@ -71,6 +71,7 @@ def test_a_row_tells_everything_about_its_file(tmp_path: Path) -> None:
         "mtime_ns": path.stat().st_mtime_ns,
         "inode": path.stat().st_ino,
         "taken": None,
+        "notes": "",
     }
     assert tuple(row) == COLUMNS
 
