@@ -29,11 +29,11 @@ class Meant(NamedTuple):
 
 @functools.cache
 def every_kind() -> dict[str, Meant]:
-    """Return hundreds of small files, the TIFF files of them in one order of bytes."""
+    """Return hundreds of small files, two fifths of those of TIFF among them."""
     table = {name: Meant(kind.data, _by_imagecodecs(name, kind)) for name, kind in kinds_table.KINDS.items()}
     table |= {f"colours: {name}": Meant(data) for name, data in colour_kinds.FILES.items()}
-    # Each is there in the other order of bytes too, which is a matter of reading alone.
-    tiffs = [kind for kind in tiff_kinds.kinds() if kind.data.startswith(b"II")]
+    # All of them are read in the tests of TIFF. Five divides none of the table's periods, so that every sort is met.
+    tiffs = [kind for i, kind in enumerate(tiff_kinds.kinds()) if i % 5 in (0, 2)]
     table |= {f"TIFF: {kind.name}": Meant(kind.data, kind.picture, kind.within) for kind in tiffs}
     table |= {name: Meant(make(), levels, within) for name, (make, levels, within) in other_kinds.CASES.items()}
     table |= {
