@@ -85,12 +85,15 @@ def test_pictures_that_all_moved_are_not_missing(deployment: Deployment, tmp_pat
 
 
 def test_what_was_read_is_kept_in_the_home_and_full_reads_all(deployment: Deployment) -> None:
-    told: list[tuple[int, int]] = []
-    scan_images(deployment, progress=lambda done, total: told.append((done, total)))
-    scan_images(deployment, progress=lambda done, total: told.append((done, total)))
-    scan_images(deployment, full=True, progress=lambda done, total: told.append((done, total)))
-    read = [(0, 12), (4, 12), (8, 12), (12, 12)]
-    assert told == [*read, (12, 12), *read]
+    told: list[list[tuple[int, int]]] = []
+    for full in (False, False, True):
+        told.append([])
+        scan_images(deployment, full=full, progress=lambda done, total: told[-1].append((done, total)))
+    first, again, anew = told
+    assert again == [(12, 12)]
+    for read in (first, anew):
+        assert read == sorted(read)
+        assert (read[0], read[-1]) == ((0, 12), (12, 12))
     assert list((deployment.settings.home / "cache" / "scan").glob("*.parquet"))
 
 
