@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.montage import QUALITY, montage
 from al_pipeline.core.data.plain import plain_suffix
@@ -21,7 +22,7 @@ LARGEST = 256_000_000
 COMPRESSION = zlib.Z_RLE
 
 
-def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
+def publish(uri: str | Path, sample_id: str, folder: Path, how: HowRead = AS_EVER) -> str:
     """Make an image available as ``folder/<sample_id>.<suffix>`` and return that file name.
 
     What people see is what the model gets: a hard link to the original (a copy on another disk) if every browser paints
@@ -43,7 +44,7 @@ def publish(uri: str | Path, sample_id: str, folder: Path) -> str:
     target = folder / (kept or f"{sample_id}{suffix or '.png'}")
     with whole_file(target, "The image", error=ImageError, sync=False) as temporary:
         if suffix is None:
-            _convert(source, temporary)
+            _convert(source, temporary, how)
         else:
             _link_or_copy(source, temporary)
         if temporary.stat().st_nlink == 1:
@@ -58,7 +59,7 @@ def published(sample_id: str, folder: Path) -> str | None:
     return next((name for name in names if (folder / name).is_file()), None)
 
 
-def publish_together(places: Mapping[str, str | None], folder: Path) -> tuple[str, list[str]]:
+def publish_together(places: Mapping[str, str | None], folder: Path, how: HowRead = AS_EVER) -> tuple[str, list[str]]:
     """Put several samples into one picture in the folder; return its name, and the samples that could not be shown.
 
     What is there already is kept. Where nothing can be shown beside the first, it is that one's own file.
@@ -77,13 +78,13 @@ def publish_together(places: Mapping[str, str | None], folder: Path) -> tuple[st
     if (folder / _name_together(places)).exists():
         return _name_together(places), []
     first, *others = places
-    left = [i for i in others if not _can_be_shown(places[i])]
+    left = [i for i in others if not _can_be_shown(places[i], how)]
     shown = {i: place for i, place in places.items() if i not in left and place is not None}
     if len(shown) == 1:
         return Path(shown[first]).name, left
     if not (target := folder / _name_together(shown)).exists():
         with whole_file(target, "The picture", error=ImageError, sync=False) as temporary:
-            montage(list(shown.values())).save(temporary, format="JPEG", quality=QUALITY)
+            montage(list(shown.values()), how).save(temporary, format="JPEG", quality=QUALITY)
             temporary.chmod(0o644)
     return target.name, left
 
@@ -94,9 +95,9 @@ def _name_together(sample_ids: Iterable[str]) -> str:
     return f"{first}-group-{hashlib.sha256(' '.join(others).encode()).hexdigest()[:16]}.jpg"
 
 
-def _can_be_shown(place: str | None) -> bool:
+def _can_be_shown(place: str | None, how: HowRead) -> bool:
     try:
-        return place is not None and bool(open_rgb(place, at_least=1))
+        return place is not None and bool(open_rgb(place, at_least=1, how=how))
     except ImageError:
         return False
 
@@ -110,9 +111,9 @@ def _suffix_if_plain(path: Path) -> str | None:
         raise ImageError(f"{path} cannot be read: {reason}; put it back, or scan the images again") from None
 
 
-def _convert(source: Path, target: Path) -> None:
+def _convert(source: Path, target: Path, how: HowRead) -> None:
     try:
-        pixels = open_rgb(source)
+        pixels = open_rgb(source, how=how)
     except ImageError as error:
         raise ImageError(f"{source} cannot be shown: {error}. If it has changed, scan the images again") from None
     # Pillow would write what the original's profile and transparency were.

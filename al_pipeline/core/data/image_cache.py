@@ -1,8 +1,8 @@
 """Decode once: squares of pixels on disk, found by sample id, bounded in bytes, safe to share and to kill.
 
-A folder per size and framing holds block files of up to 256 images. A block file is written under another name and
-renamed when it is whole; after that it is only replaced by its like or deleted. So processes share a cache without
-locks, and one that is killed leaves nothing half-written under a name that is read.
+A folder per size, framing and way of reading holds block files of up to 256 images. A block file is written under
+another name and renamed when it is whole; after that it is only replaced by its like or deleted. So processes share a
+cache without locks, and one that is killed leaves nothing half-written under a name that is read.
 
 Nothing is synced to disk, and nothing read is trusted: every image is checked against its checksum each time, in the
 threads that read it (0.06 ms for 224 px, where decoding takes 1.5 ms). What does not agree is deleted, decoded again
@@ -31,6 +31,7 @@ import numpy.typing as npt
 from al_pipeline.core.data import block_file
 from al_pipeline.core.data.block_file import FILE, DamagedError, Pixels
 from al_pipeline.core.data.framing import Framing
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import ImagePath, decode, iter_blocks, read_ahead
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import TEMPORARY
@@ -87,15 +88,16 @@ class ImageCache:
         size: int,
         *,
         framing: Framing,
+        how: HowRead = AS_EVER,
         block: int,
         workers: int | None,
     ) -> Generator[tuple[int, Pixels]]:
         """Yield blocks of images; see `CachedImages.blocks`."""
         if not self.limit_bytes:
             self._make_room(0)
-            yield from iter_blocks(paths, size, framing=framing, block=block, workers=workers)
+            yield from iter_blocks(paths, size, framing=framing, how=how, block=block, workers=workers)
             return
-        shelf = self._shelf(size, framing)
+        shelf = self._shelf(size, framing, how)
         shelf.refresh()
         kept = shelf.files_with(sample_ids)
         for path in kept:
@@ -118,18 +120,20 @@ class ImageCache:
             while new:
                 self._store(shelf, new, kept)
 
-    def stored(self, sample_ids: Sequence[str], size: int, framing: Framing = "crop") -> set[str]:
+    def stored(
+        self, sample_ids: Sequence[str], size: int, framing: Framing = "crop", how: HowRead = AS_EVER
+    ) -> set[str]:
         """Return which of the images are stored as such squares, as far as a look at the files' tables tells."""
         if not self.limit_bytes:
             return set()
-        shelf = self._shelf(size, framing)
+        shelf = self._shelf(size, framing, how)
         shelf.refresh()
         return shelf.known(sample_ids)
 
-    def _shelf(self, size: int, framing: Framing) -> "_Shelf":
-        name = f"{seen_as(size, framing)}-v{PREPROCESSING}"
+    def _shelf(self, size: int, framing: Framing, how: HowRead) -> "_Shelf":
+        name = f"{seen_as(size, framing, how)}-v{PREPROCESSING}"
         with self._lock:
-            return self._shelves.setdefault(name, _Shelf(self.folder / name, size, framing))
+            return self._shelves.setdefault(name, _Shelf(self.folder / name, size, framing, how))
 
     def _store(self, shelf: "_Shelf", new: dict[str, Pixels], kept: set[Path]) -> None:
         """Write the next file of new images, if there is room for it without deleting what is kept."""
@@ -186,6 +190,8 @@ class CachedImages:
     sample_ids : sequence of str, length n
         32 lowercase hexadecimal digits each: they name the content, so equal ids are equal images.
     paths : sequence of path-like, length n
+    how : HowRead
+        As files are read unless `blocks` is told otherwise.
 
     Raises
     ------
@@ -196,6 +202,7 @@ class CachedImages:
     cache: ImageCache
     sample_ids: Sequence[str]
     paths: Sequence[ImagePath]
+    how: HowRead = AS_EVER
 
     def __post_init__(self) -> None:
         if len(self.sample_ids) != len(self.paths):
@@ -213,7 +220,13 @@ class CachedImages:
         return len(self.paths)
 
     def blocks(
-        self, size: int, *, framing: Framing = "crop", block: int = 256, workers: int | None = None
+        self,
+        size: int,
+        *,
+        framing: Framing = "crop",
+        how: HowRead | None = None,
+        block: int = 256,
+        workers: int | None = None,
     ) -> Generator[tuple[int, npt.NDArray[np.uint8]]]:
         """Read or decode the images in blocks; parameters, blocks and errors are those of `images.iter_blocks`.
 
@@ -221,7 +234,9 @@ class CachedImages:
         early or a file cannot be decoded; up to 256 images wait in memory, beside two blocks. If the cache cannot be
         written, a warning is logged once. The pixels are the caller's own.
         """
-        return self.cache.blocks(self.sample_ids, self.paths, size, framing=framing, block=block, workers=workers)
+        how = self.how if how is None else how
+        ids, paths = self.sample_ids, self.paths
+        return self.cache.blocks(ids, paths, size, framing=framing, how=how, block=block, workers=workers)
 
 
 def image_blocks(
@@ -229,25 +244,26 @@ def image_blocks(
     size: int,
     *,
     framing: Framing = "crop",
+    how: HowRead | None = None,
     block: int = 256,
     workers: int | None = None,
 ) -> Generator[tuple[int, npt.NDArray[np.uint8]]]:
     """Return the blocks of images, from their cache if they have one, else as `images.iter_blocks` decodes them."""
     if isinstance(images, CachedImages):
-        return images.blocks(size, framing=framing, block=block, workers=workers)
-    return iter_blocks(images, size, framing=framing, block=block, workers=workers)
+        return images.blocks(size, framing=framing, how=how, block=block, workers=workers)
+    return iter_blocks(images, size, framing=framing, how=how or AS_EVER, block=block, workers=workers)
 
 
-def seen_as(size: int, framing: Framing) -> str:
+def seen_as(size: int, framing: Framing, how: HowRead = AS_EVER) -> str:
     """Return what a folder of squares is called after; crops go without their name, as before there were others."""
-    return f"{size}" if framing == "crop" else f"{size}-{framing}"
+    return "-".join(filter(None, [f"{size}", "" if framing == "crop" else framing, how.key]))
 
 
 class _Shelf:
     """Which block file of its squares holds which image, as far as this process knows: a hint, checked when reading."""
 
-    def __init__(self, folder: Path, size: int, framing: Framing) -> None:
-        self.folder, self.size = folder, size
+    def __init__(self, folder: Path, size: int, framing: Framing, how: HowRead) -> None:
+        self.folder, self.size, self.how = folder, size, how
         self.framing: Framing = framing
         self._places: dict[str, tuple[str, int]] = {}
         self._names: set[str] = set()
@@ -295,7 +311,7 @@ class _Shelf:
 
         def decode_all(positions: Sequence[int]) -> Sequence[int]:
             for i in positions:
-                pixels[i] = decode(paths[i], self.size, self.framing)
+                pixels[i] = decode(paths[i], self.size, self.framing, self.how)
             return positions
 
         def read(name: str, wanted: Sequence[tuple[int, int]]) -> Sequence[int]:
@@ -344,7 +360,7 @@ def _names(folder: Path) -> list[str]:
 def _files(root: Path) -> Generator[tuple[Path, os.stat_result]]:
     """Yield this cache's files of all sizes and framings, with their status."""
     for folder in _names(root):
-        for name in _names(root / folder) if re.fullmatch(r"\d+(-[a-z]+)?-v\d+", folder) else ():
+        for name in _names(root / folder) if re.fullmatch(r"\d+(-[a-z]+)?(-r[0-9a-f]+)?-v\d+", folder) else ():
             path = root / folder / name
             if path.suffix in (FILE, TEMPORARY):
                 with contextlib.suppress(OSError):

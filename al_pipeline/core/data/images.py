@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,13 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, Unidentif
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
 from al_pipeline.core.data.framing import Framing, frame
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.jpeg_header import jpeg_frame
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
 from al_pipeline.core.data.limits import refuse_large
+from al_pipeline.core.data.png_depth import significant_white
 from al_pipeline.core.data.readers import OTHERS, read
-from al_pipeline.core.data.truncated import reason_truncated
+from al_pipeline.core.data.truncated import complete, ends, reason_truncated
 from al_pipeline.core.errors import ImageError, InputError
 
 ImagePath = str | os.PathLike[str]
@@ -39,13 +41,18 @@ GAP, LINE, FONT_SIZE = 4, 14, 10
 
 
 def open_rgb(
-    path: ImagePath, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None, square: int | None = None
+    path: ImagePath,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    at_least: int | None = None,
+    square: int | None = None,
+    how: HowRead = AS_EVER,
 ) -> Image.Image:
     """Decode one image file to RGB, as a person sees it.
 
     EXIF rotation is applied, animations give their first frame on the whole canvas, colours become those of sRGB,
     transparency is put on white; CMYK, palette, gray and 16-bit images are converted. 32-bit gray has no agreed white:
-    its own range becomes black to white, unless the file says what is white.
+    its own range becomes black to white, unless the file or `how` says what is white.
 
     Parameters
     ----------
@@ -55,6 +62,7 @@ def open_rgb(
     at_least : int, optional
         Allow a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides keep this many pixels: several
         times faster for photos that are shown or learned from small.
+    how : HowRead
 
     Returns
     -------
@@ -66,12 +74,16 @@ def open_rgb(
     ImageError
         The file cannot be used; the message is a short reason without the path.
     """
-    with opened(path, max_pixels=max_pixels) as image:
+    with opened(path, max_pixels=max_pixels, how=how) as image:
         note_cicp(image)
         image.info.pop("raster", None)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
         shown = upright(on_its_canvas(image))
+        if "limits" in shown.info:
+            # Before colours are converted, which leaves 8 bits.
+            stretched = _gray(np.asarray(shown, dtype=np.float64), shown.info.pop("limits"))
+            stretched.info, shown = shown.info, stretched
         if converts(shown):
             shown = to_srgb(_less(shown, at_least, square))
         rgb = to_rgb(shown)
@@ -82,7 +94,9 @@ def open_rgb(
 
 
 @contextlib.contextmanager
-def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> Generator[Image.Image]:
+def opened(
+    source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS, how: HowRead = AS_EVER
+) -> Generator[Image.Image]:
     """Open an image of a known kind; whatever goes wrong with it there and in the block is an ImageError.
 
     Parameters
@@ -90,6 +104,7 @@ def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> G
     source : path-like or BytesIO
     max_pixels : int
         Checked on the header.
+    how : HowRead
 
     Raises
     ------
@@ -104,12 +119,14 @@ def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> G
             file.seek(0)
             kind = kind_of(head)
             if kind in OTHERS:
-                yield read(kind, file.read(), max_pixels)
+                yield read(kind, file.read(), max_pixels, how)
                 return
             if kind not in READ:
                 raise ImageError(reason_not_read(head))
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(_whole(file, kind) if how.truncated == "use" else file, formats=FORMATS) as image:
                 refuse_large(image.width, image.height, max_pixels)
+                if image.mode == "I;16":
+                    _note_limits(image, how)
                 yield image
     except (ImageError, MemoryError):
         raise
@@ -118,6 +135,25 @@ def opened(source: ImagePath | io.BytesIO, *, max_pixels: int = MAX_PIXELS) -> G
     except Exception as error:
         # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
         raise ImageError(_reason(error, source, head)) from error
+
+
+def _whole(file: IO[bytes], kind: str) -> IO[bytes]:
+    """Return a file that is not cut off: of one that is, what is there of it and plain rows."""
+    if kind not in ("JPEG", "PNG") or ends(file):
+        return file
+    data = file.read()
+    completed = complete(data)
+    return io.BytesIO(data if completed is None or not completed.share else completed.data)
+
+
+def _note_limits(image: Image.Image, how: HowRead) -> None:
+    """Put into ``info`` what the file calls its ``white``, and the ``limits`` between which its values are shown."""
+    file, values = getattr(image, "fp", None), np.asarray(image)
+    if (white := significant_white(file, values)) is not None:
+        image.info["white"] = white
+    limits = how.levels.of(np.dtype(np.uint16)) if white is None else (0.0, white)
+    if limits is not None:
+        image.info["limits"] = limits
 
 
 def _reason(error: Exception, source: ImagePath | io.BytesIO, head: bytes) -> str:
@@ -162,22 +198,23 @@ def _less(image: Image.Image, at_least: int | None, square: int | None) -> Image
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB, transparency on white; what is RGB already is returned itself."""
     if image.mode.startswith(("I", "F")):
-        return _gray(np.asarray(image, dtype=np.float64), sixteen_bit=image.mode.startswith("I;16")).convert("RGB")
+        limits = image.info.get("limits") or ((0.0, 65535.0) if image.mode.startswith("I;16") else None)
+        return _gray(np.asarray(image, dtype=np.float64), limits).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _gray(values: npt.NDArray[np.float64], *, sixteen_bit: bool) -> Image.Image:
+def _gray(values: npt.NDArray[np.float64], limits: tuple[float, float] | None) -> Image.Image:
     """Scale to 8 bits, where Pillow's own conversion would clip at 255."""
     finite = values[np.isfinite(values)]
-    low, high = (0.0, 65535.0) if sixteen_bit or not finite.size else (finite.min(), finite.max())
+    low, high = limits or ((finite.min(), finite.max()) if finite.size else (0.0, 65535.0))
     scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255.0 / ((high - low) or 1.0))
     return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
 
 
-def decode(path: ImagePath, size: int, framing: Framing = "crop") -> npt.NDArray[np.uint8]:
+def decode(path: ImagePath, size: int, framing: Framing = "crop", how: HowRead = AS_EVER) -> npt.NDArray[np.uint8]:
     """Decode an image to a square, uint8, shape (size, size, 3), as `framing.frame` makes it.
 
     Raises
@@ -185,13 +222,13 @@ def decode(path: ImagePath, size: int, framing: Framing = "crop") -> npt.NDArray
     ImageError
         The file cannot be used; the message names it.
     """
-    return frame(_open_known(path, size, square=size if framing == "crop" else None), size, framing)
+    return frame(_open_known(path, size, square=size if framing == "crop" else None, how=how), size, framing)
 
 
-def _open_known(path: ImagePath, size: int, *, square: int | None = None) -> Image.Image:
+def _open_known(path: ImagePath, size: int, *, square: int | None = None, how: HowRead = AS_EVER) -> Image.Image:
     """Open a file that was readable when the pool was scanned, at twice the size needed or more."""
     try:
-        return open_rgb(path, at_least=2 * size, square=square)
+        return open_rgb(path, at_least=2 * size, square=square, how=how)
     except ImageError as error:
         raise ImageError(
             f"{os.fspath(path)}: {error}. If it has changed or moved, scan the image pool again"
@@ -199,14 +236,20 @@ def _open_known(path: ImagePath, size: int, *, square: int | None = None) -> Ima
 
 
 def iter_blocks(
-    paths: Sequence[ImagePath], size: int, *, framing: Framing = "crop", block: int = 256, workers: int | None = None
+    paths: Sequence[ImagePath],
+    size: int,
+    *,
+    framing: Framing = "crop",
+    how: HowRead = AS_EVER,
+    block: int = 256,
+    workers: int | None = None,
 ) -> Generator[tuple[int, npt.NDArray[np.uint8]]]:
     """Decode any number of images in blocks, the next one in threads while the caller works on the last.
 
     Parameters
     ----------
     paths : sequence of length n
-    size, framing
+    size, framing, how
         Of the squares, as in `decode`.
     block : int
         Images per block. Two blocks are in memory at a time: 2 · block · 3 · size² bytes.
@@ -231,7 +274,7 @@ def iter_blocks(
         pixels = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
 
         def fill(i: int) -> None:
-            pixels[i] = decode(chosen[i], size, framing)
+            pixels[i] = decode(chosen[i], size, framing, how)
 
         return pixels, [pool.submit(fill, i) for i in range(len(chosen))]
 
@@ -276,6 +319,7 @@ def contact_sheet(
     tile: int = 72,
     max_images: int = 40,
     max_bytes: int = 100_000,
+    how: HowRead = AS_EVER,
 ) -> bytes:
     """Lay images out in rows, with a caption below each, and return one small PNG file.
 
@@ -289,6 +333,7 @@ def contact_sheet(
         Tiles per row, and their side in pixels.
     max_bytes : int
         Colours, then tiles, then images become fewer until the file is no larger.
+    how : HowRead
 
     Raises
     ------
@@ -297,7 +342,7 @@ def contact_sheet(
     """
     if captions is not None and len(captions) != len(paths):
         raise InputError(f"contact_sheet got {len(captions)} captions for {len(paths)} images: give one per image")
-    thumbnails = [_thumbnail(path, tile) for path in paths[:max_images]]
+    thumbnails = [_thumbnail(path, tile, how) for path in paths[:max_images]]
     lines = [caption.splitlines() for caption in (captions or [])[:max_images]]
     while True:
         sheet = _sheet(thumbnails, lines, columns, tile)
@@ -316,9 +361,9 @@ def contact_sheet(
             raise InputError(f"a contact sheet of one {tile} px tile is larger than max_bytes = {max_bytes}: raise it")
 
 
-def _thumbnail(path: ImagePath, tile: int) -> Image.Image:
+def _thumbnail(path: ImagePath, tile: int, how: HowRead) -> Image.Image:
     try:
-        return ImageOps.contain(_open_known(path, tile), (tile, tile))
+        return ImageOps.contain(_open_known(path, tile, how=how), (tile, tile))
     except ImageError:
         # Files vanish while rounds run, and a picture for people is no reason to end one.
         return Image.new("RGB", (tile, tile), "#999999")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import ImagePath, open_rgb
 from al_pipeline.core.errors import ImageError
 
@@ -14,13 +15,14 @@ SIDE, GAP, FONT_SIZE = 1200, 6, 22
 QUALITY = 88
 
 
-def montage(paths: Sequence[ImagePath]) -> Image.Image:
+def montage(paths: Sequence[ImagePath], how: HowRead = AS_EVER) -> Image.Image:
     """Return images in rows, as large as fits on a screen, with the numbers 1, 2, … in their corners.
 
     Parameters
     ----------
     paths : sequence
         Up to nine stay large enough to be judged.
+    how : HowRead
 
     Raises
     ------
@@ -36,7 +38,7 @@ def montage(paths: Sequence[ImagePath]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     for number, path in enumerate(paths):
         try:
-            shown = ImageOps.contain(open_rgb(path, at_least=tile), (tile, tile))
+            shown = ImageOps.contain(open_rgb(path, at_least=tile, how=how), (tile, tile))
         except ImageError as error:
             raise ImageError(f"{path}: {error}. If it has changed or moved, scan the image pool again") from error
         x, y = number % columns * (tile + GAP), number // columns * (tile + GAP)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.folder_names import begin_with, normal, quoted
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.identity import KnownPictures, exclude_copies, name_samples
 from al_pipeline.core.data.images import default_workers
 from al_pipeline.core.data.layout import Listing
@@ -23,7 +24,7 @@ from al_pipeline.core.errors import InputError
 
 COLUMNS = (
     *("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash", "thumbnail"),
-    *("file_id", "pixels", "mtime_ns", "inode", "taken", "notes"),
+    *("file_id", "pixels", "mtime_ns", "inode", "taken", "notes", "planes", "levels"),
 )
 MIN_CLASSES, MAX_CLASSES = 2, 1000
 # What was read is kept after so many seconds, or of so many files: an interrupted scan goes on from there.
@@ -45,6 +46,7 @@ def scan(
     before: pd.DataFrame | None = None,
     cache: ScanCache | None = None,
     progress: Progress | None = None,
+    how: HowRead = AS_EVER,
 ) -> pd.DataFrame:
     """Read a folder of images, recursively, into a manifest of one row per file, in the order of the paths.
 
@@ -73,6 +75,8 @@ def scan(
         Files that have not changed since they were read are not read again.
     progress : callable, optional
         Is told how many files are done, and of how many.
+    how : HowRead
+        Its levels play no part: they are found by what a scan notes.
 
     Returns
     -------
@@ -81,7 +85,7 @@ def scan(
         unique over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
         ``reason`` (str, None unless excluded), ``label`` (str or None), and of `Reading` ``width``, ``height``,
         ``format``, ``bytes``, ``phash``, ``thumbnail``, ``file_id``, ``pixels``, ``mtime_ns``, ``inode``, ``taken``,
-        ``notes``.
+        ``notes``, ``planes``, ``levels``.
 
     Raises
     ------
@@ -101,6 +105,7 @@ def scan(
         before=before,
         cache=cache,
         progress=progress,
+        how=how,
     )
 
 
@@ -114,6 +119,7 @@ def scan_listed(
     before: pd.DataFrame | None = None,
     cache: ScanCache | None = None,
     progress: Progress | None = None,
+    how: HowRead = AS_EVER,
 ) -> pd.DataFrame:
     """Return the manifest of files that were listed already; all else is as for `scan`."""
     base = f"{root.resolve()}{os.sep}".replace(os.sep * 2, os.sep)
@@ -124,7 +130,7 @@ def scan_listed(
         # Such a path survives neither a database nor a URL.
         uris[row], labels[row] = os.fsencode(uris[row]).decode(errors="backslashreplace"), None
         problems[row] = "the path is not UTF-8: rename the file or its folder"
-    columns = _read(paths, uris, problems, workers or default_workers(), cache, progress)
+    columns = _read(paths, uris, problems, workers or default_workers(), cache, progress, how)
     columns |= {"uri": _objects(uris), "label": _objects(labels), "reason": columns.pop("problem")}
     columns["split"] = _objects(
         "excluded" if problem is not None else found.split
@@ -153,6 +159,7 @@ def _read(
     workers: int,
     cache: ScanCache | None,
     progress: Progress | None,
+    how: HowRead,
 ) -> dict[str, npt.NDArray[Any]]:
     """Return the columns of `Reading`, of files without a problem from what is there or is kept of them."""
     n, now = len(paths), time.time_ns()
@@ -175,7 +182,7 @@ def _read(
         readings.clear()
 
     try:
-        for some in read_files([uris[row] for row in rows_wanted], now, workers=workers):
+        for some in read_files([uris[row] for row in rows_wanted], now, workers=workers, how=how):
             readings += some
             if progress is not None:
                 progress(done + kept + len(readings), n)

@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
+from al_pipeline.core.data.levels import Levels
+
 Values = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
@@ -55,20 +58,36 @@ class Raster:
     orientation: int = 1
     taken: str = ""
 
+    @property
+    def said(self) -> tuple[float, float] | None:
+        """Black and white by the file itself, or by their type where they are of 8 bits or fewer."""
+        if self.white is not None and self.white > (black := self.black or 0.0):
+            return black, self.white
+        return {"b1": (0.0, 1.0), "u1": (0.0, 255.0)}.get(self.values.dtype.str[1:])
 
-def to_image(raster: Raster) -> Image.Image:
+    def colours(self, channels: tuple[int, ...] = ()) -> Values:
+        """Return what is shown, shape (height, width, 1, 3 or, of inks, 4); see `HowRead.channels`."""
+        there = self.values.shape[2] - self.alpha
+        if self.inks:
+            return self.values[..., :4]
+        if there == 1 or not channels or max(channels) >= there:
+            return self.values[..., : 3 if there >= 3 else 1]
+        chosen = self.values[..., list(channels)]
+        return np.pad(chosen, ((0, 0), (0, 0), (0, 1))) if len(channels) == 2 else chosen
+
+
+def to_image(raster: Raster, how: HowRead = AS_EVER) -> Image.Image:
     """Return a picture of 8 bits in the mode L, RGB, RGBA (straight alpha) or CMYK, as stored: not yet turned.
 
-    Between black and white, which are 0 and the largest number of unsigned integers of 8 and 16 bits unless the file
-    says otherwise, and an image's own range for all other types. What is not measured and not a number is black.
+    Between black and white, which the file says, else the levels of its pool; without them they are 0 and the largest
+    number of unsigned integers of 8 and 16 bits, and an image's own range for all other types. What is not measured and
+    not a number is black.
     Of other channels than gray or colours, the first three are shown as red, green and blue, the first of two as gray.
     The ICC profile and the orientation are in ``info``.
     """
-    channels = raster.values.shape[2] - raster.alpha
-    colours = raster.values[..., : 4 if raster.inks else 3 if channels >= 3 else 1]
-    pixels = _shades(colours, raster)
+    pixels = _shades(raster.colours(how.channels), raster, how.levels)
     if raster.alpha and not raster.inks:
-        opacity = _scaled(raster.values[..., -1:], 0, _largest(raster.values.dtype, raster.white))
+        opacity = _scaled(raster.values[..., -1:], 0, _opaque(raster.values[..., -1], raster.white, how.levels))
         pixels = np.concatenate([np.broadcast_to(pixels, (*pixels.shape[:2], 3)), opacity], axis=-1)
     mode = "CMYK" if raster.inks else {1: "L", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]
     height, width = pixels.shape[:2]
@@ -84,16 +103,19 @@ def to_image(raster: Raster) -> Image.Image:
     return image
 
 
-def _largest(dtype: np.dtype[Any], white: float | None) -> float:
+def _opaque(opacity: Values, white: float | None, levels: Levels) -> float:
     """Return the value of full opacity."""
+    dtype = opacity.dtype
     if dtype.kind not in "iu":
         return 1.0
+    if white is None and dtype.kind == "u" and (found := levels.of(dtype)) and opacity.max() <= found[1]:
+        return found[1]
     return white or float(np.iinfo(dtype).max)
 
 
-def _shades(colours: Values, raster: Raster) -> Bytes:
+def _shades(colours: Values, raster: Raster, levels: Levels) -> Bytes:
     missing = _missing(colours, raster.nodata)
-    black, white = _limits(colours, raster, missing)
+    black, white = raster.said or levels.of(colours.dtype) or _limits(colours, missing)
     shades = _scaled(colours, black, white, inverted=raster.inverted)
     if missing is not None:
         shades = np.where(missing[..., None], np.uint8(0), shades)
@@ -111,13 +133,10 @@ def _missing(colours: Values, nodata: float | None) -> npt.NDArray[np.bool_] | N
     return missing if missing.any() else None
 
 
-def _limits(colours: Values, raster: Raster, missing: npt.NDArray[np.bool_] | None) -> tuple[float, float]:
-    if raster.white is not None and raster.white > (black := raster.black or 0.0):
-        return black, raster.white
-    if colours.dtype.kind == "b":
-        return 0.0, 1.0
-    if colours.dtype in (np.uint8, np.uint16):
-        return 0.0, float(np.iinfo(colours.dtype).max)
+def _limits(colours: Values, missing: npt.NDArray[np.bool_] | None) -> tuple[float, float]:
+    """Return black and white if neither the file nor the pool says them."""
+    if colours.dtype == np.uint16:
+        return 0.0, 65535.0
     low, high = np.inf, -np.inf
     for rows in _blocks(colours):
         some = colours[rows] if missing is None else colours[rows][~missing[rows]]

@@ -2,13 +2,14 @@
 
 from PIL import Image
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.raster import Raster, to_image
 
 # As `kind_of` names them.
 OTHERS = frozenset({"TIFF", "HEIC", "AVIF", "JPEG 2000", "JPEG XL", "DICOM"})
 
 
-def read(kind: str, data: bytes, max_pixels: int) -> Image.Image:
+def read(kind: str, data: bytes, max_pixels: int, how: HowRead = AS_EVER) -> Image.Image:
     """Return the first image of a file of another kind than Pillow's.
 
     Parameters
@@ -19,6 +20,7 @@ def read(kind: str, data: bytes, max_pixels: int) -> Image.Image:
         The whole file.
     max_pixels : int
         Checked on the header.
+    how : HowRead
 
     Returns
     -------
@@ -33,7 +35,7 @@ def read(kind: str, data: bytes, max_pixels: int) -> Image.Image:
     """
     found = _read(kind, data, max_pixels)
     if isinstance(found, Raster):
-        image = to_image(found)
+        image = to_image(found, how)
         # A scan tells files apart by all that they store, also where 8 bits look alike.
         image.info["raster"] = found
     else:

@@ -18,9 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+<<<<<<< HEAD
 from al_pipeline.core.data.colour import note_cicp
 from al_pipeline.core.data.conversions import conversions
+=======
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
+>>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
 from al_pipeline.core.data.images import opened, to_rgb, upright
+from al_pipeline.core.data.levels import Note, note
 from al_pipeline.core.data.raster import Raster
 from al_pipeline.core.errors import ImageError
 
@@ -63,6 +68,8 @@ class Reading(NamedTuple):
         16 × 16 gray levels of the image as shown; empty if unknown.
     phash : str
         64-bit perceptual hash of it as 16 hex digits; "" if unknown.
+    levels : bytes
+        `levels.Note` of a file with more than 8 bits, packed; empty for others.
     bytes : int
     taken : str or None
         When, by the camera's clock, in ISO 8601.
@@ -70,8 +77,13 @@ class Reading(NamedTuple):
         Of the file as it was read; 0 if unknown.
     settled : bool
         Writing to the file would have changed these.
+<<<<<<< HEAD
     notes : str
         Why other pixels are shown than are stored, as `conversions.conversions` returns it.
+=======
+    planes : int
+        Pages, frames or slices in the file, of which one is the image.
+>>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
     problem : str or None
         Why it cannot be used.
     """
@@ -83,16 +95,21 @@ class Reading(NamedTuple):
     format: str = ""
     thumbnail: bytes = b""
     phash: str = ""
+    levels: bytes = b""
     bytes: int = 0
     taken: str | None = None
     mtime_ns: int = 0
     inode: int = 0
     settled: bool = False
+<<<<<<< HEAD
     notes: str = ""
+=======
+    planes: int = 1
+>>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
     problem: str | None = None
 
 
-def read_file(path: str, now_ns: int) -> Reading:
+def read_file(path: str, now_ns: int, how: HowRead = AS_EVER) -> Reading:
     """Read a file once, and look at its bytes and its pixels; a JPEG's are decoded at 1/2 to 1/8 of its size.
 
     Parameters
@@ -100,8 +117,9 @@ def read_file(path: str, now_ns: int) -> Reading:
     path : str
     now_ns : int
         Unix time before the file was opened, in nanoseconds.
+    how : HowRead
     """
-    return _see([decode_file(path, now_ns)])[0]
+    return _see([decode_file(path, now_ns, how)])[0]
 
 
 def _see(read: Sequence[tuple[Reading, Gray | None]]) -> list[Reading]:
@@ -117,7 +135,7 @@ def _see(read: Sequence[tuple[Reading, Gray | None]]) -> list[Reading]:
     return seen
 
 
-def decode_file(path: str, now_ns: int) -> tuple[Reading, Gray | None]:
+def decode_file(path: str, now_ns: int, how: HowRead = AS_EVER) -> tuple[Reading, Gray | None]:
     """Return what was found in a file but what it looks like, and its gray levels for that."""
     seen = Reading()
     try:
@@ -146,16 +164,16 @@ def decode_file(path: str, now_ns: int) -> tuple[Reading, Gray | None]:
     )
     try:
         try:
-            return _decode(data, seen, "YCbCr")
+            return _decode(data, seen, "YCbCr", how)
         except ImageError:
             # A JPEG that stores red, green and blue cannot be decoded to YCbCr; what is damaged fails again.
-            return _decode(data, seen, None)
+            return _decode(data, seen, None, how)
     except ImageError as error:
         return seen._replace(problem=str(error)), None
 
 
-def _decode(data: bytes, seen: Reading, mode: str | None) -> tuple[Reading, Gray]:
-    with opened(io.BytesIO(data)) as image:
+def _decode(data: bytes, seen: Reading, mode: str | None, how: HowRead) -> tuple[Reading, Gray]:
+    with opened(io.BytesIO(data), how=how) as image:
         width, height = image.size
         if image.format == "PNG":
             note_cicp(image)
@@ -177,8 +195,32 @@ def _decode(data: bytes, seen: Reading, mode: str | None) -> tuple[Reading, Gray
             height=width if turned else height,
             format=image.format or "",
             taken=_taken(exif) if exif else None,
+<<<<<<< HEAD
             notes=conversions(image, data, turned=turned or orientation in (2, 3, 4)),
+=======
+            planes=_planes(image),
+            levels=b"" if (noted := _noted(image, how)) is None else noted.packed(),
+>>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
         ), gray
+
+
+def _planes(image: Image.Image) -> int:
+    raster: Raster | None = image.info.get("raster")
+    return raster.planes if raster is not None else getattr(image, "n_frames", 1)
+
+
+def _noted(image: Image.Image, how: HowRead) -> Note | None:
+    """Return what is to be known of values of more than 8 bits, None of others."""
+    raster: Raster | None = image.info.get("raster")
+    if image.mode == "I;16":
+        if "white" not in image.info:
+            return note(np.asarray(image))
+    elif raster is None or raster.values.dtype.itemsize == 1:
+        return None
+    elif raster.said is None:
+        return note(raster.colours(how.channels), raster.nodata)
+    gray = to_rgb(image).convert("L")
+    return Note(unsigned=True, distinct=sum(number > 0 for number in gray.histogram()))
 
 
 def _stored(image: Image.Image) -> bytes | memoryview:
@@ -286,7 +328,7 @@ def turned_hashes(path: str) -> list[str]:
     return [looks([np.rot90(side, turns)])[0][0] for side in (gray, gray[:, ::-1]) for turns in range(4)]
 
 
-def read_files(paths: Sequence[str], now_ns: int, *, workers: int) -> Generator[list[Reading]]:
+def read_files(paths: Sequence[str], now_ns: int, *, workers: int, how: HowRead = AS_EVER) -> Generator[list[Reading]]:
     """Read files in threads, and yield what was found, some at a time and in their order.
 
     Pillow decodes and hashlib hashes without the interpreter's lock. Threads take one file after the other and wake
@@ -301,7 +343,7 @@ def read_files(paths: Sequence[str], now_ns: int, *, workers: int) -> Generator[
         for row in rows:
             until = until if taken else time.monotonic() + TELL_SECONDS
             taken.append(row)
-            read.append(decode_file(paths[row], now_ns))
+            read.append(decode_file(paths[row], now_ns, how))
             if len(read) >= TOGETHER or time.monotonic() > until:
                 tell(taken, read)
             if stopped.is_set():

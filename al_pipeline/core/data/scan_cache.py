@@ -3,12 +3,15 @@
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
+from al_pipeline.core.data.levels import Levels
 from al_pipeline.core.data.reading import PIXELS_VERSION, Reading
 from al_pipeline.core.files import whole_file
 
@@ -34,10 +37,13 @@ class ScanCache:
     ----------
     folder : Path
         Made when there is something to keep.
+    how : HowRead
+        Readings of files that were read otherwise do not count. Its levels play no part.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, how: HowRead = AS_EVER) -> None:
         self.folder = folder
+        self._read_as = replace(how, levels=Levels()).key.encode()
         self._parts: list[tuple[Path, pq.ParquetFile]] = []
 
     def forget(self) -> None:
@@ -128,7 +134,7 @@ class ScanCache:
             except (OSError, pa.ArrowException):
                 path.unlink(missing_ok=True)
                 continue
-            if (part.schema_arrow.metadata or {}).get(b"al_pipeline") == VERSION:
+            if (part.schema_arrow.metadata or {}).get(b"al_pipeline") == VERSION + self._read_as:
                 self._parts.append((path, part))
             else:
                 path.unlink(missing_ok=True)
@@ -157,17 +163,21 @@ class ScanCache:
         path = self.folder / f"{name}-{uuid.uuid4().hex[:8]}.parquet"
         with (
             whole_file(path, "What a scan has read") as file,
+<<<<<<< HEAD
             pq.ParquetWriter(file, _schema(), use_dictionary=["format", "notes"]) as part,
+=======
+            pq.ParquetWriter(file, _schema(self._read_as), use_dictionary=["format"]) as part,
+>>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
         ):
             for piece in pieces:
                 part.write_batch(piece)
 
 
-def _schema() -> "pa.Schema":
+def _schema(read_as: bytes = b"") -> "pa.Schema":
     import pyarrow as pa
 
     text, number = pa.string(), pa.int64()
-    types = {"width": number, "height": number, "bytes": number, "mtime_ns": number, "inode": number}
+    types = {"width": number, "height": number, "bytes": number, "mtime_ns": number, "inode": number, "planes": number}
     fields = [("path", text), *((name, types.get(name, text)) for name in COLUMNS)]
-    fields = [(name, pa.binary() if name == "thumbnail" else kind) for name, kind in fields]
-    return pa.schema(fields, metadata={b"al_pipeline": VERSION})
+    fields = [(name, pa.binary() if name in {"thumbnail", "levels"} else kind) for name, kind in fields]
+    return pa.schema(fields, metadata={b"al_pipeline": VERSION + read_as})

@@ -4,7 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,8 @@ _LARGE = 1024
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _END_OF_JPEG = b"\xff\xd9"
+# Behind the end some programs leave zeros; with more bytes a file is looked at as if it had none.
+_TAIL = 4096
 # Coefficients that nobody meant, without a byte that begins a marker.
 _NOISE = bytes(np.random.default_rng(0).integers(1, 255, 2048, dtype=np.uint8))
 # Colour type → channels.
@@ -37,6 +39,15 @@ class Completed(NamedTuple):
 
     data: bytes
     share: float
+
+
+def ends(file: IO[bytes]) -> bool:
+    """Say whether a JPEG or PNG file has its end, but for zeros behind it; the position is the begin afterwards."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _TAIL))
+    tail = file.read().rstrip(b"\0")
+    file.seek(0)
+    return tail.endswith((_END_OF_JPEG, b"IEND\xaeB`\x82"))
 
 
 def complete(data: bytes) -> Completed | None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.data import reading
+from al_pipeline.core.data.how_read import HowRead
+from al_pipeline.core.data.levels import Levels
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.data.scan_cache import MOST_PARTS, ScanCache
 from al_pipeline_tests.core.data.jpegs import aged, photo, save, tag
@@ -34,9 +37,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = reading.decode_file
 
-    def noted(path: str, now_ns: int) -> object:
+    def noted(path: str, *given: Any) -> object:
         names.append(Path(path).name)
-        return real(path, now_ns)
+        return real(path, *given)
 
     monkeypatch.setattr(reading, "decode_file", noted)
     return names
@@ -137,6 +140,16 @@ def test_the_parts_stay_few_and_what_is_gone_goes(images: Path, cache: ScanCache
         scan(images, cache=cache)
         assert len(list(cache.folder.iterdir())) <= MOST_PARTS + 2
     assert len(read) == 4 + 2 * MOST_PARTS
+
+
+def test_what_was_read_otherwise_is_read_again(images: Path, cache: ScanCache, read: list[str]) -> None:
+    scan(images, cache=cache)
+    read.clear()
+    # By whatever levels their pool is shown.
+    scan(images, cache=ScanCache(cache.folder, HowRead(Levels(white=1023))))
+    assert not read
+    scan(images, cache=ScanCache(cache.folder, HowRead(truncated="use")))
+    assert len(read) == 4
 
 
 def test_a_process_that_tidies_up_takes_nothing_from_another(images: Path, cache: ScanCache) -> None:
