@@ -193,6 +193,7 @@ def _images(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.core.data.pool import scan
     from al_pipeline.core.data.report import describe
     from al_pipeline.loop.classes import check_declared, listing_options
+    from al_pipeline.loop.how_read import asked_for
 
     if settings.images is None:
         yield Finding("images", False, "no folder is set: AL_IMAGES, `images` in al.toml, or --images")
@@ -200,7 +201,7 @@ def _images(settings: "Settings") -> Iterator[Finding]:
     options = listing_options(settings)
     for sentence in list_files(settings.images, **options).sentences():
         yield Finding("images", None, sentence)
-    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, **options)
+    manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, how=asked_for(settings), **options)
     names = check_declared(settings, manifest)
     report = describe(manifest, settings.images)
     text = f"{report.pool:,} to label, {report.holdout:,} holdout, classes: {', '.join(names[:10])}"

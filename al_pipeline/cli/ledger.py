@@ -143,6 +143,7 @@ def import_(
     from al_pipeline.ledger import Ledger
     from al_pipeline.ledger.imports import import_labels
     from al_pipeline.loop.classes import listing_options
+    from al_pipeline.loop.how_read import asked_for
 
     found = read_labels(labels, kind)
     ledger = Ledger(settings.ledger_url)
@@ -151,7 +152,9 @@ def import_(
     else:
         assert settings.images is not None
         options = listing_options(settings)
-        manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, **options)
+        manifest = scan(
+            settings.images, max_excluded_share=settings.max_excluded_share, how=asked_for(settings), **options
+        )
         ledger.register(manifest)
     today = ledger.class_set()
     names = list(today.names) if today else class_names(manifest, settings.classes, settings.images or stored)

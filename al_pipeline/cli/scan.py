@@ -55,6 +55,8 @@ def scan(
     from al_pipeline.core.data.report import describe
     from al_pipeline.core.data.scan_cache import ScanCache
     from al_pipeline.loop.classes import listing_options
+    from al_pipeline.loop.deployment import Artifacts
+    from al_pipeline.loop.how_read import asked_for, settle
 
     check_rule(settings.group)
     options = listing_options(settings)
@@ -62,17 +64,19 @@ def scan(
     if listing.question is not None:
         # Until it is answered no folder is a class: none can have this name.
         files = list_files(settings.images, **options | {"classes": ["/"], "known": ()})
+    asked = asked_for(settings)
     # Only a home that was named is written to.
-    cache = ScanCache(settings.home / "cache" / "scan") if "home" in settings.model_fields_set else None
+    cache = ScanCache(settings.home / "cache" / "scan", asked) if "home" in settings.model_fields_set else None
     if full and cache is not None:
         cache.forget()
     with reading(kept=cache is not None) as progress:
         # A folder that is mostly broken is to be looked at all the more.
-        manifest = scan_listed(settings.images, files, max_excluded_share=1, cache=cache, progress=progress)
+        manifest = scan_listed(settings.images, files, max_excluded_share=1, cache=cache, progress=progress, how=asked)
     manifest["group"] = assign(manifest, settings.images, settings.group)
-    report = describe(manifest, settings.images, listing, rule=settings.group)
+    kept, reading_told = settle(settings, Artifacts(settings.artifacts), manifest)
+    report = describe(manifest, settings.images, listing, rule=settings.group, levels=kept.how.levels)
     print_scan(console, report)
-    remarks = [*_remarks(settings, report, manifest, listing.question)]
+    remarks = [*reading_told, *_remarks(settings, report, manifest, listing.question)]
     for remark in remarks:
         say(f"[yellow]Note:[/yellow] {escape(remark)}")
     if html is not None:
@@ -80,7 +84,7 @@ def scan(
         from al_pipeline.core.files import whole_file
 
         with whole_file(html, "The page") as file:
-            file.write_text(scan_page(report, manifest, remarks), encoding="utf-8")
+            file.write_text(scan_page(report, manifest, remarks, kept.how), encoding="utf-8")
         say(f"The page is {escape(str(html))}")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from al_pipeline.cli.tables import shown_counts
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.oddities import oddities
 from al_pipeline.core.errors import ImageError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 SIDE, COLORS = 96, 64
 
 
-def scan_page(report: "Report", manifest: "pd.DataFrame", remarks: Sequence[str] = ()) -> str:
+def scan_page(report: "Report", manifest: "pd.DataFrame", remarks: Sequence[str] = (), how: HowRead = AS_EVER) -> str:
     """Return the page, HTML that loads nothing.
 
     Parameters
@@ -29,6 +30,8 @@ def scan_page(report: "Report", manifest: "pd.DataFrame", remarks: Sequence[str]
         What it is about.
     remarks : sequence of str
         What is to be thought of, in sentences.
+    how : HowRead
+        How images are read.
     """
     pictures: dict[str, bytes] = {}
     parts = [f"# {escaped(report.title)}", *(f"- {escaped(remark)}" for remark in remarks), ""]
@@ -40,18 +43,18 @@ def scan_page(report: "Report", manifest: "pd.DataFrame", remarks: Sequence[str]
     if report.set_aside:
         rows = [(f"{each.files:,}", escaped(each.reason), escaped(each.example)) for each in report.set_aside]
         parts += ["## Set aside\n", table(["files", "why", "for example"], rows, numbers=False)]
-    for oddity in oddities(manifest, report.root):
-        rows = [(_thumbnails(odd.uris, pictures), escaped(odd.text)) for odd in oddity.rows]
+    for oddity in oddities(manifest, report.root, how.levels):
+        rows = [(_thumbnails(odd.uris, pictures, how), escaped(odd.text)) for odd in oddity.rows]
         parts += [f"## {escaped(oddity.title)}\n", f"{escaped(oddity.why)}\n", table(["", ""], rows, numbers=False)]
     return page("\n".join(parts), report.title, pictures)
 
 
-def _thumbnails(uris: Sequence[str], pictures: dict[str, bytes]) -> str:
+def _thumbnails(uris: Sequence[str], pictures: dict[str, bytes], how: HowRead) -> str:
     """Return images in Markdown, and add what they show to the pictures by address."""
     shown = []
     for uri in uris:
         try:
-            image = open_rgb(uri, at_least=SIDE)
+            image = open_rgb(uri, at_least=SIDE, how=how)
         except ImageError:
             continue
         image.thumbnail((SIDE, SIDE))

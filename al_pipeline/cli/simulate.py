@@ -90,6 +90,7 @@ def simulate(
     from al_pipeline.core.data.pool import class_names, scan, select_split
     from al_pipeline.loop.deployment import Artifacts
     from al_pipeline.loop.framing import settle_framing
+    from al_pipeline.loop.how_read import asked_for, settle
 
     check_rule(settings.group)
     manifest = scan(
@@ -97,6 +98,7 @@ def simulate(
         max_excluded_share=settings.max_excluded_share,
         follow_links=settings.follow_links,
         classes=settings.classes,
+        how=asked_for(settings),
     )
     names = class_names(manifest, settings.classes, settings.images)
     if not len(select_split(manifest, "holdout")):
@@ -106,6 +108,7 @@ def simulate(
             say(f"The images bring no test split (holdout/…): {count} are held out, by whole groups ({settings.group})")
     training, framing = settle_framing(plan.options, manifest, Artifacts(settings.artifacts))
     plan = plan.but(options=training)
+    kept, reading = settle(settings, Artifacts(settings.artifacts), manifest)
     # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -127,8 +130,10 @@ def simulate(
             jobs=jobs or os.cpu_count() or 1,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             rounds=lambda computed: bar.update(task, rounds=computed),
+            how=kept.how,
         )
-    say(framing)
+    for sentence in (framing, *reading):
+        say(sentence)
     with whole_file(out / "results.parquet", "The results") as file:
         study.results.to_parquet(file, index=False)
     metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"

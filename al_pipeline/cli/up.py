@@ -179,11 +179,14 @@ def show_scan(loop: "Loop") -> None:
     from al_pipeline.core.data.folder import list_files
     from al_pipeline.core.data.report import describe
     from al_pipeline.loop.classes import listing_options
+    from al_pipeline.loop.deployment import Artifacts
+    from al_pipeline.loop.how_read import how_of_home
 
     settings = loop.settings
     if settings.images is not None:
         listing = list_files(settings.images, **listing_options(settings))
-        report = describe(loop.image_pool(), settings.images, listing, rule=settings.group)
+        how = how_of_home(Artifacts(settings.artifacts))
+        report = describe(loop.image_pool(), settings.images, listing, rule=settings.group, levels=how.levels)
         print_scan(console, report)
         for remark in report.remarks:
             say(f"[yellow]Note:[/yellow] {escape(remark)}")

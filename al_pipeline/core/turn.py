@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from al_pipeline.core.data.image_cache import how_of
 from al_pipeline.core.evaluation.kappa import STOP_SET, STOP_SET_IMAGES, stop_set
 from al_pipeline.core.learning.checkpoint import Checkpoint, device
 from al_pipeline.core.learning.head import PASSES, Head, head_passes
@@ -169,7 +170,8 @@ def learn(
     """
     counts = np.bincount(targets, minlength=len(class_names))
     if np.count_nonzero(counts) < 2:
-        start = untrained(class_names, options, seed=seed, round_number=number)
+        how = how_of(samples.images(labeled))
+        start = untrained(class_names, options, seed=seed, round_number=number, how=how)
         # Given weights are the backbone of every round; new ones are drawn anew in each.
         return Model(False, start.checkpoint, by_features=options.weights != "none", result=start)
     mode = options.resolve_mode(counts, device().type)

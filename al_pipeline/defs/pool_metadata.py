@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.data.report import Report
 from al_pipeline.core.study.page import escaped
@@ -14,7 +15,9 @@ from al_pipeline.defs.metadata import picture, table
 THUMBNAILS = 40
 
 
-def pool_metadata(report: Report, manifest: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
+def pool_metadata(
+    report: Report, manifest: pd.DataFrame, names: Sequence[str], how: HowRead = AS_EVER
+) -> dict[str, Any]:
     """Return the metadata of `image_pool`.
 
     Parameters
@@ -24,6 +27,8 @@ def pool_metadata(report: Report, manifest: pd.DataFrame, names: Sequence[str]) 
         What it is about.
     names : sequence of str
         The classes of the deployment; folders may lack for some.
+    how : HowRead
+        How images are read.
     """
     from al_pipeline.core.data.images import contact_sheet
     from al_pipeline.core.evaluation.pool_figures import class_counts, size_histogram
@@ -39,7 +44,7 @@ def pool_metadata(report: Report, manifest: pd.DataFrame, names: Sequence[str]) 
         "found": table(pd.DataFrame(report.facts(), columns=["subject", "found"])),
         "images_by_class": table(report.counts.rename_axis("class").reset_index(), rows=100),
         "sizes": picture(size_histogram(usable["width"], usable["height"]), "sizes"),
-        "thumbnails": picture(contact_sheet(sample["uri"].tolist()), "thumbnails"),
+        "thumbnails": picture(contact_sheet(sample["uri"].tolist(), how=how), "thumbnails"),
         "dagster/row_count": len(manifest),
     }
     if report.classes:

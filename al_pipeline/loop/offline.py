@@ -25,7 +25,7 @@ from al_pipeline.core.rounds import is_round
 from al_pipeline.loop.deployment import Artifacts
 
 if TYPE_CHECKING:
-    from al_pipeline.core.learning.checkpoint import Checkpoint
+    from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo
 
 # Images whose outcome is in memory at a time, a multiple of the blocks that `predict` decodes ahead. Between two chunks
 # nothing is decoded ahead and the network is built anew: together well under a tenth of the time of one chunk.
@@ -211,7 +211,7 @@ def _predict(
             break
         except ImageError:
             # Damaged files are rare: only a chunk that has one is decoded twice.
-            found = _damage([paths[i] for i in readable], checkpoint.info.image_size)
+            found = _damage([paths[i] for i in readable], checkpoint.info)
             if not any(found):
                 raise
             for i, error in zip(readable, found, strict=True):
@@ -227,12 +227,12 @@ def _no_file(path: Path) -> str | None:
         return f"unreadable: {error.strerror}"
 
 
-def _damage(paths: Sequence[Path], size: int) -> list[str | None]:
+def _damage(paths: Sequence[Path], info: "CheckpointInfo") -> list[str | None]:
     """Return why each file cannot be decoded, None for those that can."""
 
     def reason(path: Path) -> str | None:
         try:
-            open_rgb(path, at_least=2 * size)
+            open_rgb(path, at_least=2 * info.image_size, how=info.how)
         except ImageError as error:
             return str(error)
         return None

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import ALError, ImageError
+from al_pipeline.loop.how_read import how_of_home
 
 if TYPE_CHECKING:
     from al_pipeline.loop.deployment import Deployment
@@ -80,6 +82,10 @@ class Files:
         """What each file was when it was scanned; only whoever looks at files needs it."""
         usable = self._manifest[self._manifest["split"] != "excluded"]
         return {name: _column(usable, name) for name in ("bytes", "mtime_ns", "file_id", "pixels")}
+
+    @cached_property
+    def _how(self) -> HowRead:
+        return AS_EVER if self._deployment is None else how_of_home(self._deployment.artifacts)
 
     def known(self, sample_ids: Iterable[str]) -> Presence:
         """Tell who was there at the last scan, without looking at any file."""
@@ -169,7 +175,7 @@ class Files:
             if mtime is None or (status.st_size == size and status.st_mtime_ns == mtime):
                 return None
             # Touched, copied back, or with a tag written into it: only the bytes tell, or the pixels.
-            found = read_file(str(path), time.time_ns())
+            found = read_file(str(path), time.time_ns(), self._how)
             same = found.file_id == self._stored["file_id"].get(sample, sample)
             same = same or (found.pixels is not None and found.pixels == self._stored["pixels"].get(sample))
             why = REPLACED if found.problem is None else found.problem
@@ -183,7 +189,7 @@ class Files:
         if (wrong := self._wrong(sample)) is not None:
             return wrong
         try:
-            open_rgb(self.uris[sample], at_least=64)
+            open_rgb(self.uris[sample], at_least=64, how=self._how)
         except ImageError as error:
             return f"{self.uris[sample]}: {error}; {SCAN}"
         return None

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.errors import ImageError
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
 
 
-def publish_again(ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: logging.Logger) -> int:
+def publish_again(
+    ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: logging.Logger, how: HowRead = AS_EVER
+) -> int:
     """Publish what people were asked about and is not served any more; return how many images that are.
 
     A task names its image by the sample, so it shows it wherever the original lies today. What is served of a picture
@@ -28,6 +31,7 @@ def publish_again(ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: l
     folder : Path
         Of the published images.
     log : Logger
+    how : HowRead
     """
     from al_pipeline.labelstudio.images import publish
 
@@ -42,7 +46,7 @@ def publish_again(ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: l
     missing = [i for i in sorted(asked) if i not in served and i in uris]
     for i in missing:
         try:
-            publish(uris[i], i, folder)
+            publish(uris[i], i, folder, how)
         except ImageError as error:
             log.warning("The image of %s is not shown in Label Studio: %s", i, error)
     if missing:

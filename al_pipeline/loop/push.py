@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,6 +13,7 @@ from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import answered_samples, planned_before
 from al_pipeline.loop.classes import check_project, classes_of, translated
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files, exists
 from al_pipeline.loop.together import cannot_return, with_pictures
 
@@ -66,7 +66,7 @@ def prepare(
     # The classes may have changed since the checkpoint has guessed.
     batch = batch.assign(predicted=translated(batch["predicted"], classes))
     files = Files(manifest, deployment)
-    names, absent = _published(files, batch["sample_id"].tolist(), deployment.settings.published_images)
+    names, absent = _published(deployment, files, batch["sample_id"].tolist())
     if absent:
         # Nobody can be asked about them: they return to the pool, and are asked about when their images are back.
         deployment.ledger.withdraw(key, absent, datetime.now(UTC))
@@ -74,7 +74,7 @@ def prepare(
     return with_pictures(deployment, key, batch.assign(image=batch["sample_id"].map(names)), files)
 
 
-def _published(files: Files, sample_ids: list[str], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _published(deployment: Deployment, files: Files, sample_ids: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Put images where Label Studio can serve them; return their names, and of the others why they are not there.
 
     What is there already needs no original.
@@ -82,10 +82,10 @@ def _published(files: Files, sample_ids: list[str], folder: Path) -> tuple[dict[
     from al_pipeline.labelstudio.images import publish
 
     found, names = files.askable(sample_ids), dict[str, str]()
-    absent = dict(found.absent)
+    absent, folder, how = dict(found.absent), deployment.settings.published_images, how_of_home(deployment.artifacts)
     for sample in found.there:
         try:
-            names[sample] = publish(files.uris.get(sample, ""), sample, folder)
+            names[sample] = publish(files.uris.get(sample, ""), sample, folder, how)
         except ImageError as error:
             # It vanished just now; whatever else is wrong, such as a full disk, is no fault of the image.
             if sample in files.uris and exists(files.uris[sample]) and files.damage(sample) is None:

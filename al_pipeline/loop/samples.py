@@ -15,11 +15,13 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.framing import settle_framing
+from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files, Presence
 
 if TYPE_CHECKING:
     from upath import UPath
 
+    from al_pipeline.core.data.how_read import HowRead
     from al_pipeline.core.data.image_cache import CachedImages
     from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.core.turn import Model
@@ -60,12 +62,14 @@ class StoredSamples:
         self.uris = self.files.uris
         #: What is to be trained with; its framing is not ``auto``, and `framing` says why it is what it is.
         self.training, self.framing = settle_framing(training, manifest, deployment.artifacts)
+        #: How images are read, what checkpoints that are trained here keep.
+        self.how = how_of_home(deployment.artifacts)
         self._embedded: set[str] = set()
         # What is frozen can be hashed, which pyright does not know of pydantic.
         written = _written(training.weights)
-        self.start: Checkpoint = _start(self.training, seed, written)  # pyright: ignore[reportArgumentType]
+        self.start: Checkpoint = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
         info = self.start.info
-        square = f"{seen_as(info.image_size, info.framing)}{'-flip' if info.test_time_flip else ''}"
+        square = f"{seen_as(info.image_size, info.framing, info.how)}{'-flip' if info.test_time_flip else ''}"
         folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}"
         self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
@@ -74,7 +78,7 @@ class StoredSamples:
         """Return the images of samples, decoded once."""
         from al_pipeline.core.data.image_cache import CachedImages
 
-        return CachedImages(self._cache, list(sample_ids), [self.uris[i] for i in sample_ids])
+        return CachedImages(self._cache, list(sample_ids), [self.uris[i] for i in sample_ids], self.how)
 
     def features(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Return the features of samples in the order given, shape (n, d), float32; what is missing is computed."""
@@ -99,7 +103,8 @@ class StoredSamples:
 
         def stored() -> set[str]:
             if not by_features:
-                return self._cache.stored(sample_ids, self.start.info.image_size, self.start.info.framing)
+                info = self.start.info
+                return self._cache.stored(sample_ids, info.image_size, info.framing, info.how)
             # Features are only ever added.
             if not self._embedded.issuperset(sample_ids):
                 self._embedded = self.store.ids()
@@ -117,10 +122,11 @@ class StoredSamples:
         from al_pipeline.core.turn import Model
 
         own, start = checkpoint.info, self.start.info
-        by_features = (own.backbone_hash, own.image_size, own.framing, own.test_time_flip) == (
+        by_features = (own.backbone_hash, own.image_size, own.framing, own.how, own.test_time_flip) == (
             start.backbone_hash,
             start.image_size,
             start.framing,
+            start.how,
             start.test_time_flip,
         )
         return Model(own.trained, checkpoint, by_features=by_features)
@@ -138,11 +144,11 @@ class StoredSamples:
 
 
 @lru_cache(maxsize=1)
-def _start(training: TrainingOptions, seed: int, written: int) -> "Checkpoint":
+def _start(training: TrainingOptions, seed: int, written: int, how: "HowRead") -> "Checkpoint":
     """Return what a round starts from. Kept, because several assets of a round ask for it and each hashes 45 MB."""
     from al_pipeline.core.learning.train import untrained
 
-    return untrained(ANY_CLASSES, training, seed=seed, round_number=0).checkpoint
+    return untrained(ANY_CLASSES, training, seed=seed, round_number=0, how=how).checkpoint
 
 
 def _written(weights: str) -> int:

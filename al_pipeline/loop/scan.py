@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,14 @@ import pandas as pd
 
 from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.groups import check_rule
+from al_pipeline.core.data.how_read import HowRead
 from al_pipeline.core.data.layout import Listing
 from al_pipeline.core.data.pool import Progress, scan_listed
 from al_pipeline.core.data.scan_cache import ScanCache
 from al_pipeline.core.errors import InputError
 from al_pipeline.loop.classes import declare, listing_options
 from al_pipeline.loop.grouping import group_images, keep_rule
+from al_pipeline.loop.how_read import asked_for, how_of_home, keep, settle, take_away
 
 if TYPE_CHECKING:
     from al_pipeline.core.labels.class_set import ClassSet
@@ -49,6 +51,10 @@ class Scanned:
         Where the images are that are not found any more.
     classes : ClassSet
         After what folders or AL_CLASSES declare.
+    how : HowRead
+        How images are read from now on.
+    reading : list of str
+        What is to be said of that, in sentences.
     """
 
     root: Path
@@ -57,9 +63,11 @@ class Scanned:
     listing: Listing
     classes: "ClassSet"
     places: dict[str, str]
+    how: HowRead
+    reading: list[str]
 
     def sentences(self) -> list[str]:
-        """Tell what is new, gone, back, elsewhere or in other bytes, a sentence each with the names of a few files."""
+        """Tell what is new, gone, back, elsewhere or in other bytes, with names of a few files, and how all is read."""
         uris = self.places | dict(zip(self.manifest["sample_id"], self.manifest["uri"], strict=True))
         told = {
             "new": self.registered.new,
@@ -70,7 +78,7 @@ class Scanned:
                 self.registered.changed
             ),
         }
-        return [f"{_images(ids)} {what}{_some(ids, uris)}" for what, ids in told.items() if ids]
+        return [*(f"{_images(ids)} {what}{_some(ids, uris)}" for what, ids in told.items() if ids), *self.reading]
 
 
 def scan_images(deployment: "Deployment", *, full: bool = False, progress: Progress | None = None) -> Scanned:
@@ -93,7 +101,8 @@ def scan_images(deployment: "Deployment", *, full: bool = False, progress: Progr
     settings, ledger = deployment.settings, deployment.ledger
     if settings.images is None:
         raise InputError("No folder of images is set: set AL_IMAGES (or `images` in al.toml) to your folder")
-    cache = ScanCache(settings.home / "cache" / "scan")
+    asked = asked_for(settings)
+    cache = ScanCache(settings.home / "cache" / "scan", asked)
     if full:
         cache.forget()
     check_rule(settings.group)
@@ -108,15 +117,30 @@ def scan_images(deployment: "Deployment", *, full: bool = False, progress: Progr
         before=pd.read_parquet(stored, columns=list(BEFORE)) if stored.exists() else None,
         cache=cache,
         progress=progress,
+        how=asked,
     )
     refuse_many_gone(deployment, manifest)
     # Before anything is stored: what is declared may be refused.
     classes = declare(ledger, manifest, settings)
     manifest["group"] = group_images(deployment, manifest)
+    kept, reading = settle(settings, deployment.artifacts, manifest)
     registered = ledger.register(manifest)
     keep_rule(deployment)
+    _read_otherwise(deployment, kept.how, manifest)
+    keep(deployment.artifacts, kept)
     places = {sample: gone.uri for sample, gone in ledger.gone(registered.gone).items()}
-    return Scanned(settings.images.resolve(), manifest, registered, listing, classes, places)
+    return Scanned(settings.images.resolve(), manifest, registered, listing, classes, places, kept.how, reading)
+
+
+def _read_otherwise(deployment: "Deployment", how: HowRead, manifest: pd.DataFrame) -> None:
+    """Take published pictures away that show what is read otherwise from now on."""
+    before = how_of_home(deployment.artifacts)
+    if how == before:
+        return
+    usable = manifest[manifest["split"] != "excluded"]
+    if replace(before, levels=how.levels) == how:
+        usable = usable[usable["levels"].map(bool).to_numpy(dtype=bool)]
+    take_away(deployment.settings.published_images, usable["sample_id"])
 
 
 def refuse_many_gone(deployment: "Deployment", manifest: pd.DataFrame) -> None:

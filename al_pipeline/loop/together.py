@@ -11,6 +11,7 @@ from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.members import MOST_SHOWN
 from al_pipeline.ledger.schema import REVIEW
+from al_pipeline.loop.how_read import how_of_home
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
@@ -152,7 +153,7 @@ def with_pictures(deployment: "Deployment", key: str, batch: pd.DataFrame, files
         places = {one: str(folder / images[one])} | {
             other: files.uris[other] if other in there else None for other in others
         }
-        images[one], left = publish_together(places, folder)
+        images[one], left = publish_together(places, folder, how_of_home(deployment.artifacts))
         shown[one] += len(others) - len(left)
         if left and one in unanswered:
             ledger.part(key, left)

@@ -9,7 +9,7 @@ Launchpad, with the values set here as defaults.
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -59,6 +59,21 @@ class Settings(BaseSettings):
     )
     max_excluded_share: float = Field(
         default=0.2, ge=0, le=1, description="Share of broken image files above which the pool is refused."
+    )
+    white: Literal["auto", "percentile"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default="auto",
+        description="What is white in files of more than 8 bits that do not say it, for all alike: a number, or by the "
+        "last scan auto (the largest number of 10, 12, 14 or 16 bits that none is above; of floats percentiles) or "
+        "percentile (a thousandth of the values is brighter, and one darker than black).",
+    )
+    channels: str | None = Field(
+        default=None,
+        pattern=r"^\d+(,\d+){0,2}$",
+        description="Which channels of multi-channel files are shown, from 0: one as gray, 0,2,1 as red, green and "
+        "blue; the first three, or the first of two, by default.",
+    )
+    truncated: Literal["refuse", "use"] = Field(
+        default="refuse", description="What becomes of JPEG and PNG files that are cut off: use shows what is there."
     )
     follow_links: bool = Field(
         default=False, description="Read also what symbolic links to places outside of the folder of images lead to."

@@ -130,7 +130,7 @@ def _version(info: CheckpointInfo) -> str:
 
 def _readable(path: Path, info: CheckpointInfo) -> bool:
     try:
-        decode(path, info.image_size, info.framing)
+        decode(path, info.image_size, info.framing, info.how)
     except ImageError:
         return False
     return True

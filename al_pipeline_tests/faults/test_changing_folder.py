@@ -173,6 +173,9 @@ class ChangingFolder(Interleavings):
             "ledger_url": self.url,
             "classes": list(CLASSES),
             "follow_links": False,
+            "white": "auto",
+            "channels": None,
+            "truncated": "refuse",
         }
         return super()._settings() | own | {"group": "folder", "max_excluded_share": 1.0}
 
@@ -180,7 +183,10 @@ class ChangingFolder(Interleavings):
     def deployment(self) -> Deployment:
         own = super().deployment
         own.artifacts = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
-            image_pool=self.folder / "image_pool.parquet", group_rule=self.folder / "group_rule"
+            image_pool=self.folder / "image_pool.parquet",
+            group_rule=self.folder / "group_rule",
+            how_read=self.folder / "how_read.json",
+            checkpoints=self.folder / "checkpoint",
         )
         return own
 

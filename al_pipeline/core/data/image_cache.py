@@ -254,6 +254,11 @@ def image_blocks(
     return iter_blocks(images, size, framing=framing, how=how or AS_EVER, block=block, workers=workers)
 
 
+def how_of(images: Sequence[ImagePath] | CachedImages) -> HowRead:
+    """Return how the files of images are read where nobody says otherwise."""
+    return images.how if isinstance(images, CachedImages) else AS_EVER
+
+
 def seen_as(size: int, framing: Framing, how: HowRead = AS_EVER) -> str:
     """Return what a folder of squares is called after; crops go without their name, as before there were others."""
     return "-".join(filter(None, [f"{size}", "" if framing == "crop" else framing, how.key]))

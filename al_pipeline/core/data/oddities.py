@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from al_pipeline.core.data.report import SEVERAL_LABELS, below
+from al_pipeline.core.data.levels import FEW_LEVELS, Levels
+from al_pipeline.core.data.report import SEVERAL_LABELS, below, counted, few_levels
 
 # Of each kind; a page shows them as thumbnails.
 MOST_ROWS, MOST_IN_GROUP = 8, 6
@@ -45,7 +46,7 @@ class Oddity:
     rows: list[Odd]
 
 
-def oddities(manifest: pd.DataFrame, root: Path) -> Iterator[Oddity]:
+def oddities(manifest: pd.DataFrame, root: Path, levels: Levels | None = None) -> Iterator[Oddity]:
     """Yield the kinds that a manifest has, with the images that show them best.
 
     Parameters
@@ -54,6 +55,8 @@ def oddities(manifest: pd.DataFrame, root: Path) -> Iterator[Oddity]:
         As `pool.scan` returns it.
     root : Path
         The scanned folder.
+    levels : Levels, optional
+        Of the pool; what `pool_levels` finds by default.
     """
     usable, excluded = manifest[manifest["split"] != "excluded"], manifest[manifest["split"] == "excluded"]
     found = [
@@ -64,6 +67,7 @@ def oddities(manifest: pd.DataFrame, root: Path) -> Iterator[Oddity]:
         _by_size(usable, root, smallest=False),
         _long(usable, root),
         _rare_formats(usable, root),
+        _of_few_levels(usable, root, levels),
     ]
     yield from (oddity for oddity in found if oddity.rows)
 
@@ -141,6 +145,16 @@ def _rare_formats(usable: pd.DataFrame, root: Path) -> Oddity:
         "Rare formats",
         f"Of a format that fewer than {RARE:.0%} of the images have: exports of another tool, screenshots?",
         [_one(row, root, row.format) for row in rows.head(MOST_ROWS).itertuples()],
+    )
+
+
+def _of_few_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> Oddity:
+    rows = few_levels(usable, levels).sort_values("gray_levels", kind="stable")
+    return Oddity(
+        "Few gray levels",
+        f"Of more than 8 bits, and fewer than {FEW_LEVELS} shades are left: dark, or with a hot pixel. AL_WHITE "
+        "says what is white.",
+        [_one(row, root, counted(row.gray_levels, "gray level")) for row in rows.head(MOST_ROWS).itertuples()],
     )
 
 

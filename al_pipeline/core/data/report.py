@@ -11,6 +11,7 @@ import pandas as pd
 
 from al_pipeline.core.data.conversions import IGNORED
 from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, torn_groups, without_group
+from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
 
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.
@@ -206,7 +207,12 @@ class Report:
 
 
 def describe(
-    manifest: pd.DataFrame, root: Path, listed: Listed | None = None, *, rule: str = NEAR_DUPLICATES
+    manifest: pd.DataFrame,
+    root: Path,
+    listed: Listed | None = None,
+    *,
+    rule: str = NEAR_DUPLICATES,
+    levels: Levels | None = None,
 ) -> Report:
     """Return what a scan found.
 
@@ -220,6 +226,8 @@ def describe(
         What is known of the files that are not in the manifest.
     rule : str
         By which ``group`` was made.
+    levels : Levels, optional
+        Of the pool; what `pool_levels` finds by default.
     """
     usable = manifest[manifest["split"] != "excluded"]
     counts = _counts(usable)
@@ -242,7 +250,11 @@ def describe(
         taken=_taken(usable),
         left_out=sorted(left_out, key=lambda each: (-each.images, each.reason)),
         sidecars=dict(sorted(sidecars.items(), key=lambda item: (-item[1], item[0]))),
-        remarks=[*(listed.remarks if listed else []), *_about_groups(usable, root, rule)],
+        remarks=[
+            *(listed.remarks if listed else []),
+            *_about_groups(usable, root, rule),
+            *_about_levels(usable, root, levels),
+        ],
     )
 
 
@@ -263,6 +275,30 @@ def _about_groups(usable: pd.DataFrame, root: Path, rule: str) -> Iterator[str]:
             f"{len(torn):,} of the {tests:,} images in the test split share a group with images of the pool, as "
             f"{torn[0]} does: what is measured on them flatters. Move whole groups, or remove the test split to have "
             "one drawn"
+        )
+
+
+def few_levels(usable: pd.DataFrame, levels: Levels | None = None) -> pd.DataFrame:
+    """Return the rows of pictures with fewer than `FEW_LEVELS` gray levels, and how many as ``gray_levels``.
+
+    Those of files with more than 8 bits: with so few they lie in a part of the range, and look black, white or plain.
+    """
+    if "levels" not in usable:
+        return usable.assign(gray_levels=0).head(0)
+    noted = usable[usable["levels"].map(bool).to_numpy(dtype=bool)]
+    notes = [Note.unpacked(packed) for packed in noted["levels"]]
+    levels = pool_levels(notes) if levels is None else levels
+    noted = noted.assign(gray_levels=[each.gray_levels(levels) for each in notes])
+    return noted[noted["gray_levels"] < FEW_LEVELS]
+
+
+def _about_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> Iterator[str]:
+    if len(few := few_levels(usable, levels)):
+        first = few.iloc[0]
+        yield (
+            f"{counted(len(few), 'image')} of more than 8 bits {'has' if len(few) == 1 else 'have'} fewer than "
+            f"{FEW_LEVELS} gray levels, for example {below(first['uri'], root)} with {first['gray_levels']}: if they "
+            "look black, AL_WHITE=percentile leaves out hot pixels, and a number says what is white"
         )
 
 

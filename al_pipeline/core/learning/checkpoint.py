@@ -15,6 +15,7 @@ import torchvision
 from torch import Tensor, nn
 
 from al_pipeline.core.data.framing import FRAMINGS, Framing
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.given_weights import HEAD, load_backbone, read_safetensors, read_weights, unreadable
@@ -67,6 +68,8 @@ class CheckpointInfo:
         Whether outputs are the mean over an image and its mirror image (`averaged`).
     semi_supervised : str
         How unlabeled samples were used: ``none`` or the name of the method.
+    how : HowRead
+        How files are read, where they leave a choice.
     versions : dict
         Library versions that made it.
     """
@@ -90,6 +93,7 @@ class CheckpointInfo:
     test_time_flip: bool = False
     semi_supervised: str = "none"
     framing: Framing = "crop"
+    how: HowRead = AS_EVER
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -110,6 +114,8 @@ class CheckpointInfo:
             known = {f.name: found[f.name] for f in fields(cls) if f.name in found}
             for name in known.keys() & {"class_names", "mean", "std", "thresholds"}:
                 known[name] = tuple(known[name])
+            if "how" in known:
+                known["how"] = HowRead.from_dict(known["how"])
             if known.get("framing", "crop") not in FRAMINGS:
                 raise ValueError(f"this version knows no framing {known['framing']!r}")
             return cls(**known)

@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -142,6 +142,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "class_names": json.dumps(info.class_names, ensure_ascii=False),
         "image_size": str(info.image_size),
         "framing": info.framing,
+        # Where files leave a choice, before they are squares.
+        "how_read": json.dumps(asdict(info.how)),
         "input": "pixels: uint8 (n, image_size, image_size, 3), RGB; EXIF rotation applied, "
         f"{SQUARES[info.framing]}; not normalised",
         "output": "probabilities: float32 (n, classes), in the order of class_names",

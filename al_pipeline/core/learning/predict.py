@@ -30,6 +30,7 @@ def predict(
     ----------
     checkpoint : Checkpoint
     images : sequence of paths, or CachedImages, of length n
+        Read as the checkpoint says.
     block : int
         Images decoded ahead; bounds the memory and does not change a bit of the result. Rounded up to a multiple of
         `BATCH`.
@@ -101,7 +102,7 @@ def _forward(
 
     with torch.inference_mode():
         ahead = -(-max(1, block) // size) * size
-        for start, decoded in image_blocks(images, info.image_size, framing=info.framing, block=ahead):
+        for start, decoded in image_blocks(images, info.image_size, framing=info.framing, how=info.how, block=ahead):
             pixels = torch.from_numpy(decoded)
 
             def run(step: int, pixels: Tensor = pixels) -> Tensor:

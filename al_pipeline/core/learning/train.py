@@ -11,7 +11,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from al_pipeline.core.data.image_cache import CachedImages, image_blocks
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
+from al_pipeline.core.data.image_cache import CachedImages, how_of, image_blocks
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.checkpoint import (
     MEAN,
@@ -145,7 +146,9 @@ def train(
         Not even two images fit into memory.
     """
     targets = _targets(len(images), labels, class_names)
-    task = _Task(class_names, options, seed, round_number, images, targets, features, unlabeled, progress, groups)
+    task = _Task(
+        class_names, options, seed, round_number, images, targets, features, unlabeled, progress, groups, how_of(images)
+    )
     check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
     mode = options.resolve_mode(np.bincount(targets), device().type)
     if mode == "head":
@@ -165,9 +168,11 @@ def train(
     return replace(result, checkpoint=Checkpoint(info, result.checkpoint.state), unseen=unseen)
 
 
-def untrained(class_names: Sequence[str], options: TrainingOptions, *, seed: int, round_number: int) -> TrainingResult:
-    """Return the checkpoint that `train` would start from, marked as untrained."""
-    return _Task(class_names, options, seed, round_number).result()
+def untrained(
+    class_names: Sequence[str], options: TrainingOptions, *, seed: int, round_number: int, how: HowRead = AS_EVER
+) -> TrainingResult:
+    """Return the checkpoint that `train` would start from, marked as untrained; `how` says how it has files read."""
+    return _Task(class_names, options, seed, round_number, how=how).result()
 
 
 @dataclass
@@ -184,6 +189,7 @@ class _Task:
     unlabeled: Unlabeled | None = None
     progress: Callable[[int, float], None] | None = None
     groups: Integers | None = None
+    how: HowRead = AS_EVER
 
     def __post_init__(self) -> None:
         self.began = time.perf_counter()
@@ -285,6 +291,7 @@ class _Task:
             class_names=tuple(self.class_names),
             image_size=self.options.image_size,
             framing=self.options.settled_framing,
+            how=self.how,
             mean=MEAN,
             std=STD,
             weights=self.options.weights,

@@ -25,6 +25,7 @@ import pyarrow as pa
 import torch
 from threadpoolctl import threadpool_limits
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.image_cache import PREPROCESSING
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.files import whole_file
@@ -90,6 +91,7 @@ def run_study(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     rounds: Callable[[int], None] | None = None,
+    how: HowRead = AS_EVER,
 ) -> Study:
     """Run a plan seed by seed, or read what an earlier run has left.
 
@@ -111,6 +113,8 @@ def run_study(
     rounds : callable, optional
         Called now and then with the number of rounds that have been computed, of all strategies and seeds: seeds may
         take hours.
+    how : HowRead
+        How images are read.
 
     Raises
     ------
@@ -123,7 +127,7 @@ def run_study(
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, not {jobs}")
-    samples = known(manifest, class_names)
+    samples = known(manifest, class_names, how)
     folder = out / study_key(samples, plan)
     paths = {seed: folder / f"seed-{seed:04d}.parquet" for seed in plan.seeds}
     missing = [seed for seed in plan.seeds if not paths[seed].exists()]
@@ -164,6 +168,7 @@ def description(samples: KnownSamples, plan: Plan) -> dict[str, Any]:
         "class_names": list(samples.class_names),
         "samples": _digest(samples),
         "preprocessing": PREPROCESSING,
+        "how_read": samples.how.key,
         "code": _code(),
         "versions": versions(),
         "device": device().type,
@@ -205,7 +210,9 @@ def _features(samples: KnownSamples, plan: Plan, out: Path) -> Path:
     square = (options.image_size, options.settled_framing)
     seen_as = (options.architecture, _weights(options.weights), *square, options.test_time_flip)
     ids = [*samples.pool["sample_id"], *samples.holdout["sample_id"], str(len(samples.pool))]
-    description = json.dumps([seen_as, plan.by_head, ids, PREPROCESSING, _code(), version("torch"), device().type])
+    description = json.dumps(
+        [seen_as, plan.by_head, ids, PREPROCESSING, samples.how.key, _code(), version("torch"), device().type]
+    )
     path = out / f"features-{hashlib.sha256(description.encode()).hexdigest()[:KEY_DIGITS]}.npy"
     if not path.exists():
         found = embedded(samples, plan)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.data.holdout import groups_of, with_holdout
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
+from al_pipeline.core.data.image_cache import CachedImages, ImageCache
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
@@ -16,7 +19,7 @@ from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.evaluation.metrics import METRICS, columns
 from al_pipeline.core.learning.predict import embed
 from al_pipeline.core.learning.thresholds import decided
-from al_pipeline.core.learning.train import untrained
+from al_pipeline.core.learning.train import Images, untrained
 from al_pipeline.core.study.oracle import SKIPPED, answers
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.turn import (
@@ -34,6 +37,9 @@ from al_pipeline.core.turn import (
     uses_features,
 )
 
+# Studies decode what they look at once, and keep features.
+_NO_CACHE = ImageCache(Path("no cache"), 0)
+
 Progress = Callable[[str], None]
 Row = dict[str, str | int | float | None]
 
@@ -45,6 +51,12 @@ class KnownSamples:
     pool: pd.DataFrame
     holdout: pd.DataFrame
     class_names: tuple[str, ...]
+    how: HowRead = AS_EVER
+
+    def images(self, frame: pd.DataFrame) -> Images:
+        """Return the images of pool or holdout, which are read as `how` says."""
+        paths = frame["uri"].tolist()
+        return paths if self.how == AS_EVER else CachedImages(_NO_CACHE, frame["sample_id"].tolist(), paths, self.how)
 
     @property
     def truth(self) -> npt.NDArray[np.int64]:
@@ -226,8 +238,8 @@ def world_of(samples: KnownSamples, plan: Plan, seed: int, features: Embedded) -
     """Return what a seed's runs share."""
     rates = {"error_rate": plan.error_rate, "skip_rate": plan.skip_rate}
     return World(
-        pool=Given(samples.pool["uri"].tolist(), features.pool, pd.factorize(samples.pool["group"])[0]),
-        holdout=Given(samples.holdout["uri"].tolist(), features.holdout),
+        pool=Given(samples.images(samples.pool), features.pool, pd.factorize(samples.pool["group"])[0]),
+        holdout=Given(samples.images(samples.holdout), features.holdout),
         truth=samples.holdout["label"].tolist(),
         tested=samples.holdout["group"].tolist(),
         answers=answers(samples.truth, len(samples.class_names), seed=seed, **rates),
@@ -236,7 +248,7 @@ def world_of(samples: KnownSamples, plan: Plan, seed: int, features: Embedded) -
     )
 
 
-def known(manifest: pd.DataFrame, class_names: Sequence[str]) -> KnownSamples:
+def known(manifest: pd.DataFrame, class_names: Sequence[str], how: HowRead = AS_EVER) -> KnownSamples:
     """Return pool and holdout, each with an answer for every sample; without a test split a quarter is drawn.
 
     Whole groups are drawn, the same ones for every seed of a study, which are paired.
@@ -264,7 +276,7 @@ def known(manifest: pd.DataFrame, class_names: Sequence[str]) -> KnownSamples:
                 f"{', '.join(class_names[:20])}"
             )
         found.append(frame)
-    return KnownSamples(found[0], found[1], tuple(class_names))
+    return KnownSamples(found[0], found[1], tuple(class_names), how)
 
 
 def shares_features(plan: Plan) -> bool:
@@ -279,9 +291,9 @@ def embedded(samples: KnownSamples, plan: Plan, seed: int = 0) -> Embedded:
     """
     if not plan.by_features:
         return Embedded()
-    start = untrained(samples.class_names, plan.options, seed=seed, round_number=0).checkpoint
-    tests = embed(start, samples.holdout["uri"].tolist()) if plan.by_head else None
-    return Embedded(embed(start, samples.pool["uri"].tolist()), tests)
+    start = untrained(samples.class_names, plan.options, seed=seed, round_number=0, how=samples.how).checkpoint
+    tests = embed(start, samples.images(samples.holdout)) if plan.by_head else None
+    return Embedded(embed(start, samples.images(samples.pool)), tests)
 
 
 def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: int, asked: Rows) -> Rows:

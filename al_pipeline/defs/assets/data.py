@@ -27,12 +27,14 @@ def image_pool(
     manifest = scanned.manifest
     for sentence in scanned.sentences():
         context.log.info(sentence)
-    report = describe(manifest, scanned.root, scanned.listing, rule=deployment.settings.group)
+    report = describe(
+        manifest, scanned.root, scanned.listing, rule=deployment.settings.group, levels=scanned.how.levels
+    )
     for subject, text in report.facts():
         context.log.info("%s: %s", subject, text)
     for each in report.set_aside:
         context.log.warning("%d set aside: %s, for example %s", each.files, each.reason, each.example)
-    metadata = pool_metadata(report, manifest, scanned.classes.names)
+    metadata = pool_metadata(report, manifest, scanned.classes.names, scanned.how)
     for remark in report.remarks:
         context.log.warning(remark)
     if torn := torn_groups(manifest):

@@ -24,6 +24,7 @@ from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.changes import published_folder
 from al_pipeline.loop.classes import bring_up, check_project, classes_of, classes_of_round, translated
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.published import publish_again
 from al_pipeline.loop.pull import pull
@@ -61,7 +62,9 @@ def labeling_project(
     project = bring_up(deployment, classes)
     project_id = project.project_id
     client.connect_images(project_id, published_folder(settings))
-    publish_again(deployment.ledger, image_pool, settings.published_images, context.log)
+    publish_again(
+        deployment.ledger, image_pool, settings.published_images, context.log, how_of_home(deployment.artifacts)
+    )
     unanswered = client.tasks(project_id, unanswered=True)
     again = push_again(deployment, project, image_pool, policy, unanswered, context.log)
     withdraw_answered(deployment.ledger, client, project.source, unanswered, policy.min_votes)

@@ -10,6 +10,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.how_read import HowRead
 from al_pipeline.core.evaluation.figures import score_histogram
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_number
@@ -22,6 +23,7 @@ from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import planned_before
 from al_pipeline.loop.choose import choose_batch, draw_candidates, fewer_than_asked, score_candidates
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.samples import StoredSamples
 
@@ -167,7 +169,10 @@ def query_batch(
     if round_config.dedup is not None and weights == "none":
         metadata["dedup"] = "not applied: without given weights (training.weights) all images look alike"
     if len(query):
-        metadata["batch"] = picture(_sheet(query, image_pool), "the chosen images: certainty, predicted class")
+        metadata["batch"] = picture(
+            _sheet(query, image_pool, how_of_home(deployment.artifacts)),
+            "the chosen images: certainty, predicted class",
+        )
     return dg.MaterializeResult(
         value=batch,
         metadata=metadata,
@@ -182,9 +187,9 @@ def query_batch(
     )
 
 
-def _sheet(query: pd.DataFrame, manifest: pd.DataFrame) -> bytes:
+def _sheet(query: pd.DataFrame, manifest: pd.DataFrame, how: HowRead) -> bytes:
     from al_pipeline.core.data.images import contact_sheet
 
     uris = Files(manifest).uris
     captions = [" · ".join(filter(None, [row.predicted, f"{row.certainty:.2f}"])) for row in query.itertuples()]
-    return contact_sheet([uris.get(sample, "") for sample in query["sample_id"]], captions)
+    return contact_sheet([uris.get(sample, "") for sample in query["sample_id"]], captions, how=how)

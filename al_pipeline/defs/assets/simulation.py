@@ -14,6 +14,7 @@ from al_pipeline.core.strategies.options import BatchOptions, RoundSettings
 from al_pipeline.core.study.plan import Plan, StudyOptions
 from al_pipeline.defs.resources import launchpad
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def simulation(
     strategy, seed = dimensions[STRATEGY], int(dimensions[SEED])
     # A study asks nobody: its classes are the folders, whatever people have made of theirs.
     names = class_names(image_pool, deployment.settings.classes, deployment.settings.images)
-    samples = known(image_pool, names)
+    samples = known(image_pool, names, how_of_home(deployment.artifacts))
     stored = StoredSamples(image_pool, deployment, training, seed, context.log)
     plan = _plan(config, round_config, stored.training, strategy, seed)
     features = _features(stored, samples, plan)
