@@ -72,6 +72,8 @@ def test_a_row_tells_everything_about_its_file(tmp_path: Path) -> None:
         "inode": path.stat().st_ino,
         "taken": None,
         "notes": "",
+        "planes": 1,
+        "levels": b"",
     }
     assert tuple(row) == COLUMNS
 
