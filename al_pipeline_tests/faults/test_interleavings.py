@@ -34,7 +34,7 @@ from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.again import again_rows, withdraw_unusable
 from al_pipeline.loop.classes import DECLARED, bring_up, change, check_project
-from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.loop.identity import owned, sign
 from al_pipeline.loop.progress import Facts, pushed
 from al_pipeline.loop.pull import pull
@@ -441,6 +441,7 @@ class Interleavings:
         options = SimpleNamespace(**self._settings())
         own = {"ledger": self.ledger, "label_studio": self.studio, "project": self._project}
         own["project_id"] = lambda: self._project().project_id
+        own["artifacts"] = Artifacts(self.folder / "artifacts")
         return cast("Deployment", SimpleNamespace(settings=options, counted=None, **own))
 
     def _settings(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.labelstudio.config import Interface
 from al_pipeline.labelstudio.identity import Project
 from al_pipeline.ledger import Ledger
-from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.loop.identity import ensure_owned, owned, sign
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
@@ -40,6 +40,7 @@ class Home:
         settings = SimpleNamespace(published_images=folder / "published", predictions=False, classes=list(CLASSES))
         settings.images = folder
         parts = SimpleNamespace(ledger=self.ledger, label_studio=self.studio, settings=settings)
+        parts.artifacts = Artifacts(folder / "artifacts")
         self.deployment = cast("Deployment", parts)
         self.set_up()
 

@@ -26,7 +26,7 @@ from al_pipeline.loop.again import MIXED as NOT_THE_SAME
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import planned_before
 from al_pipeline.loop.choose import choose_batch, draw_candidates
-from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.loop.identity import ensure_owned
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.progress import pushed
@@ -134,7 +134,9 @@ class Loop:
             classes=list(CLASSES),
             images=folder,
         )
-        parts = {"ledger": self.ledger, "label_studio": self.studio, "settings": options, "counted": None}
+        parts = {"ledger": self.ledger, "label_studio": self.studio, "settings": options, "counted": None} | {
+            "artifacts": Artifacts(folder / "artifacts")
+        }
         self.deployment = cast("Deployment", SimpleNamespace(project=lambda: self.project, **parts))
         self.number = 0
 
