@@ -18,12 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-<<<<<<< HEAD
 from al_pipeline.core.data.colour import note_cicp
 from al_pipeline.core.data.conversions import conversions
-=======
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
->>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
 from al_pipeline.core.data.images import opened, to_rgb, upright
 from al_pipeline.core.data.levels import Note, note
 from al_pipeline.core.data.raster import Raster
@@ -77,13 +74,10 @@ class Reading(NamedTuple):
         Of the file as it was read; 0 if unknown.
     settled : bool
         Writing to the file would have changed these.
-<<<<<<< HEAD
     notes : str
         Why other pixels are shown than are stored, as `conversions.conversions` returns it.
-=======
     planes : int
         Pages, frames or slices in the file, of which one is the image.
->>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
     problem : str or None
         Why it cannot be used.
     """
@@ -101,11 +95,8 @@ class Reading(NamedTuple):
     mtime_ns: int = 0
     inode: int = 0
     settled: bool = False
-<<<<<<< HEAD
     notes: str = ""
-=======
     planes: int = 1
->>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
     problem: str | None = None
 
 
@@ -195,12 +186,9 @@ def _decode(data: bytes, seen: Reading, mode: str | None, how: HowRead) -> tuple
             height=width if turned else height,
             format=image.format or "",
             taken=_taken(exif) if exif else None,
-<<<<<<< HEAD
             notes=conversions(image, data, turned=turned or orientation in (2, 3, 4)),
-=======
             planes=_planes(image),
             levels=b"" if (noted := _noted(image, how)) is None else noted.packed(),
->>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
         ), gray
 
 

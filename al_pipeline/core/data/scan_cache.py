@@ -163,11 +163,7 @@ class ScanCache:
         path = self.folder / f"{name}-{uuid.uuid4().hex[:8]}.parquet"
         with (
             whole_file(path, "What a scan has read") as file,
-<<<<<<< HEAD
-            pq.ParquetWriter(file, _schema(), use_dictionary=["format", "notes"]) as part,
-=======
-            pq.ParquetWriter(file, _schema(self._read_as), use_dictionary=["format"]) as part,
->>>>>>> 6248f74 (Files are read by the levels of their pool, the channels asked for, and as far as they are there: one object says how, from opening to cache)
+            pq.ParquetWriter(file, _schema(self._read_as), use_dictionary=["format", "notes"]) as part,
         ):
             for piece in pieces:
                 part.write_batch(piece)
