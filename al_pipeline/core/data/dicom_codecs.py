@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from al_pipeline.core.data.jpeg_header import jpeg_frame
+from al_pipeline.core.data.truncated import END_OF_JPEG, NOISE
 from al_pipeline.core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 # Transfer syntax → the decoder of imagecodecs.
 _CODECS = {
     "1.2.840.10008.1.2.4.51": "jpeg8_decode",
-    "1.2.840.10008.1.2.4.57": "jpegsof3_decode",
-    "1.2.840.10008.1.2.4.70": "jpegsof3_decode",
+    "1.2.840.10008.1.2.4.57": "jpeg8_decode",
+    "1.2.840.10008.1.2.4.70": "jpeg8_decode",
     "1.2.840.10008.1.2.4.80": "jpegls_decode",
     "1.2.840.10008.1.2.4.81": "jpegls_decode",
     "1.2.840.10008.1.2.4.90": "jpeg2k_decode",
@@ -29,6 +30,7 @@ _CODECS = {
     "1.2.840.10008.1.2.4.202": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.203": "jpeg2k_decode",
 }
+_EXTENDED = "1.2.840.10008.1.2.4.51"
 # What pydicom asks of a plugin that is not available.
 DECODER_DEPENDENCIES = dict.fromkeys(_CODECS, ("imagecodecs",))
 _NAME = "imagecodecs"
@@ -54,8 +56,12 @@ def decode_frame(source: bytes, runner: "DecodeRunner") -> bytes:
     """Return the values of a frame, and tell pydicom how they are laid out."""
     import imagecodecs
 
-    values: np.ndarray[Any, Any] = getattr(imagecodecs, _CODECS[runner.transfer_syntax])(source)
-    samples = runner.samples_per_pixel
+    codec, samples = _CODECS[runner.transfer_syntax], runner.samples_per_pixel
+    if codec == "jpeg8_decode":
+        # The data set says which colours the three samples of a lossless JPEG are, and they are left alone.
+        values = _whole_jpeg(source, "RGB" if samples == 3 and runner.transfer_syntax != _EXTENDED else None)
+    else:
+        values = getattr(imagecodecs, codec)(source)
     expected = (runner.rows, runner.columns) if samples == 1 else (runner.rows, runner.columns, samples)
     if values.shape != expected:
         raise ValueError(f"the frame has the shape {values.shape} in place of {expected}")
@@ -65,6 +71,25 @@ def decode_frame(source: bytes, runner: "DecodeRunner") -> bytes:
         if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
             runner.set_option("photometric_interpretation", "RGB")
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _whole_jpeg(source: bytes, colours: str | None) -> "np.ndarray[Any, Any]":
+    """Decode a JPEG of any sort, and raise ValueError if its data end before its pixels do.
+
+    libjpeg makes up the rest without a word, another one with noise in the place of the end. Decoders of lossless JPEG
+    alone read on in the memory behind the data: the pixels are other ones each time.
+    """
+    import imagecodecs
+
+    end = source.rfind(END_OF_JPEG)
+    data = source if end < 0 else source[:end]
+    values, noisy = (
+        imagecodecs.jpeg8_decode(data + rest, colorspace=colours, outcolorspace=colours)
+        for rest in (END_OF_JPEG, NOISE + END_OF_JPEG)
+    )
+    if not np.array_equal(values, noisy):
+        raise ValueError("the compressed frame is cut off")
+    return values
 
 
 def refuse_other_size(dataset: "Dataset", columns: int, rows: int) -> None:

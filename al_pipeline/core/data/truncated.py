@@ -16,11 +16,11 @@ NEARLY_ALL = 0.95
 _LARGE = 1024
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_END_OF_JPEG = b"\xff\xd9"
+END_OF_JPEG = b"\xff\xd9"
 # Behind the end some programs leave zeros; with more bytes a file is looked at as if it had none.
 _TAIL = 4096
 # Coefficients that nobody meant, without a byte that begins a marker.
-_NOISE = bytes(np.random.default_rng(0).integers(1, 255, 2048, dtype=np.uint8))
+NOISE = bytes(np.random.default_rng(0).integers(1, 255, 2048, dtype=np.uint8))
 # Colour type → channels.
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -47,7 +47,7 @@ def ends(file: IO[bytes]) -> bool:
     file.seek(max(0, size - _TAIL))
     tail = file.read().rstrip(b"\0")
     file.seek(0)
-    return tail.endswith((_END_OF_JPEG, b"IEND\xaeB`\x82"))
+    return tail.endswith((END_OF_JPEG, b"IEND\xaeB`\x82"))
 
 
 def complete(data: bytes) -> Completed | None:
@@ -80,8 +80,8 @@ def reason_truncated(data: bytes) -> str | None:
 
 def _complete_jpeg(data: bytes) -> Completed | None:
     """Decode it twice, with an end and with noise before the end: rows that are the same come from the file."""
-    whole = data.removesuffix(b"\xff") + _END_OF_JPEG
-    plain, noisy = _decoded(whole), _decoded(data.removesuffix(b"\xff") + _NOISE + _END_OF_JPEG)
+    whole = data.removesuffix(b"\xff") + END_OF_JPEG
+    plain, noisy = _decoded(whole), _decoded(data.removesuffix(b"\xff") + NOISE + END_OF_JPEG)
     same = (plain == noisy).reshape(len(plain), -1).all(axis=1)
     rows = len(same) if same.all() else int(same.argmin())
     return Completed(whole, rows / len(same))

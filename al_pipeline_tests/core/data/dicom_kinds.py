@@ -77,11 +77,18 @@ def halved(planes: Pixels) -> Pixels:
     return np.concatenate([pairs[..., 0], pairs[:, :, 0, 1:]], axis=-1).astype(np.uint8)
 
 
+def lossless(values: Pixels) -> bytes:
+    """Return a lossless JPEG without the mark of Adobe that says which colours they are."""
+    frame = bytes(imagecodecs.jpeg8_encode(values, lossless=True))
+    return dicom(values, "RGB", syntax="1.2.840.10008.1.2.4.70", frames=[frame[:2] + frame[18:]])
+
+
 COLOURS: dict[str, tuple[Callable[[], bytes], Pixels, float]] = {
     "RGB": (lambda: dicom(RGB, "RGB"), RGB, 0),
     "planes": (lambda: dicom(np.moveaxis(RGB, -1, 0), "RGB", PlanarConfiguration=1), RGB, 0),
     "16 bits": (lambda: dicom(RGB.astype(np.uint16) * 257, "RGB"), RGB, 0),
     "YBR": (lambda: dicom(ybr(RGB), "YBR_FULL"), RGB, 2),
+    "lossless JPEG": (lambda: lossless(RGB), RGB, 0),
     "YBR 4:2:2": (
         lambda: dicom(halved(ybr(RGB[:, :1].repeat(WIDTH, 1))), "YBR_FULL_422"), RGB[:, :1].repeat(WIDTH, 1), 2,
     ),
@@ -97,6 +104,10 @@ COMPRESSED: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "lossless JPEG": (
         "1.2.840.10008.1.2.4.70", lambda: bytes(imagecodecs.ljpeg_encode(GRAY12, bitspersample=12)),
+    ),
+    "lossless JPEG, any prediction": (
+        "1.2.840.10008.1.2.4.57",
+        lambda: bytes(imagecodecs.jpeg8_encode(GRAY12, lossless=True, predictor=6, bitspersample=12)),
     ),
     "JPEG of 12 bits": (
         "1.2.840.10008.1.2.4.51", lambda: bytes(imagecodecs.jpeg8_encode(GRAY12, 100, bitspersample=12)),

@@ -164,6 +164,17 @@ def test_compressed_gray_of_12_bits(tmp_path: Path, name: str) -> None:
     assert_seen(data, linear(GRAY12, 2000, 3000), tmp_path, within=2)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_a_frame_whose_data_end_early_is_damaged(tmp_path: Path, name: str, share: float) -> None:
+    syntax, encode = COMPRESSED[name]
+    frame = encode()
+    cut = frame[: int(share * len(frame))]
+    (tmp_path / "x.dcm").write_bytes(dicom(GRAY12, syntax=syntax, frames=[cut], BitsStored=12, HighBit=11))
+    with pytest.raises(ImageError, match=r"^damaged"):
+        open_rgb(tmp_path / "x.dcm")
+
+
 def test_the_first_frame_is_taken_and_they_are_counted() -> None:
     frames = np.stack([GRAY12, GRAY12[::-1], GRAY12 // 2])
     raster = read_dicom(dicom(frames, NumberOfFrames=3), 1000)
