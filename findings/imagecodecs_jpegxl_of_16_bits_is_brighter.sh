@@ -5,9 +5,9 @@
 #   three times and shown by another reader (pillow-jxl-plugin, colour managed by littlecms):
 #     uint8 128, uint16 188, float32 188
 #   `jpegxl_decode` gives the stored values back in all three, so a round trip through imagecodecs shows nothing of it.
-# Why it surprises: no parameter and no word of its documentation is about colour, and `png_encode` and `avif_encode` take
-#   the same values for the same picture, whatever their depth.
-# Who is hurt: whoever keeps scans or medical images of more than 8 bits as JPEG XL: browsers and viewers show them pale.
+# Why it surprises: no parameter and no word of the function's documentation is about colour. As PNG or TIFF the same
+#   values are the same picture, whatever their depth.
+# Who is hurt: whoever keeps pictures of more than 8 bits as JPEG XL: programs that heed colours show them pale.
 # Exit: 0 while it is so, not 0 if it has changed.
 set -euo pipefail
 
@@ -20,7 +20,8 @@ if ! command -v uv >/dev/null; then
 fi
 cd "$temporary"
 uv venv --quiet --python 3.11 venv
-uv pip install --quiet --python venv/bin/python imagecodecs==2026.3.6 pillow-jxl-plugin==1.3.8 pillow==13.0.0 numpy==2.4.6
+uv pip install --quiet --python venv/bin/python imagecodecs==2026.3.6 pillow-jxl-plugin==1.3.8 \
+    pillow==13.0.0 numpy==2.4.6
 
 venv/bin/python - <<'PYTHON'
 import io

@@ -6,8 +6,9 @@
 #     `image.save(..., "HEIF", exif=image.getexif())`, with the opener registered: not turned
 #     `image.save(..., "HEIF")`, and with `exif=image.info["exif"]`: right, as Pillow's own AVIF with `exif=` of each
 #   The EXIF of the files says 1, as if their pixels were upright.
-# Why it surprises: Pillow takes EXIF as bytes and as `Image.Exif`, and saves the same. Here the turn is read in bytes alone.
-# Who is hurt: whoever converts photos of phones and cameras: portraits lie on their side, and nothing in the file tells.
+# Why it surprises: Pillow takes EXIF as bytes and as `Image.Exif`, and saves the same. Here the turn is read in bytes
+#   alone.
+# Who is hurt: whoever converts photos of cameras: portraits lie on their side, and nothing in the file tells.
 # Exit: 0 while it is so, not 0 if it has changed.
 set -euo pipefail
 

@@ -5,8 +5,8 @@
 #     1 bit 128, 2 bits 192, 4 bits 240, 7 bits 254 (mode L), 12 bits 65520 (mode I;16)
 #   in place of 255 and 65535, which it gives for PNG and TIFF of 1, 2 and 4 bits.
 # Why it surprises: bits are shifted up, and not filled: a black and white scan becomes black and mid-gray.
-# Who is hurt: whoever reads masks, scanned pages or microscopy from JPEG 2000: a comparison with 255 finds no white, and
-#   the same picture as PNG is another one.
+# Who is hurt: whoever reads masks or scanned pages from JPEG 2000: a comparison with 255 finds no white, and the same
+#   picture as PNG is another one.
 # Exit: 0 while it is so, not 0 if it has changed.
 set -euo pipefail
 

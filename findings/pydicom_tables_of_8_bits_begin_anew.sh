@@ -4,8 +4,8 @@
 # Behaviour: of stored values 0, 255, 256, 500 and 1023, through a table of 1024 entries that rises from 0 to 255,
 #     `apply_voi_lut` and `apply_color_lut` both give 0, 63, 0, 61, 63 in place of 0, 63, 64, 125, 255
 #   No error, no warning. With the same table in 16 bits both are right.
-# Why it surprises: 1024 entries of 8 bits are what PS3.3 C.7.6.3.1.5 and C.11.2.1.1 describe, and scanners with 10 or 12
-#   bits write them. The positions are kept in the type of the entries.
+# Why it surprises: DICOM (PS3.3 C.7.6.3.1.5, C.11.2.1.1) allows entries of 8 bits in a table of any length. The positions
+#   are kept in the type of the entries.
 # Who is hurt: whoever shows or learns from such images: bright tissue becomes dark, in bands.
 # Exit: 0 while it is so, not 0 if it has changed.
 set -euo pipefail

@@ -6,7 +6,8 @@
 #       and the same file little-endian is right
 #     `TiffWriter(byteorder=">")` with `compression="jpeg2000"`, uint16: the values of the codestream are swapped, for
 #       every other reader; tifffile itself reads them swapped too
-#     uncompressed 24-bit integers, 1, 2, 300: little-endian 65536, 131072, 2883840, big-endian 16777216, 33554432, 738263040
+#     uncompressed 24-bit integers, 1, 2, 300: little-endian 65536, 131072, 2883840, big-endian 16777216, 33554432,
+#       738263040
 # Why it surprises: neither an error nor a warning; the values look like noise, or like a plausible measurement.
 # Who is hurt: whoever reads elevation models (GDAL writes LERC), or what big-endian programs wrote.
 # Exit: 0 while it is so, not 0 if it has changed.
