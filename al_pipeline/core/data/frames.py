@@ -35,9 +35,9 @@ def on_its_canvas(image: Image.Image) -> Image.Image:
     box = box[0], box[1], min(box[2], image.width), min(box[3], image.height)
     if box[0] >= box[2] or box[1] >= box[3]:
         return image
-    frame = image.convert("RGBA")
+    frame = image.crop(box).convert("RGBA")
     canvas = Image.new("RGBA", image.size)
-    canvas.paste(frame.crop(box), box)
+    canvas.paste(frame, box)
     canvas.info = frame.info
     return canvas
 

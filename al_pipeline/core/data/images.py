@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 # Bytes of a PNG's colour profile. Pillow refuses the whole picture above 1 MB, which the tables of a scanner exceed.
 PngImagePlugin.MAX_TEXT_CHUNK = 8 << 20
+
+# Rows that are converted together where the steps between take several times the memory of the picture.
+STRIP = 1024
 
 # Contact sheets: pixels between tiles, and the height of one line of caption.
 GAP, LINE, FONT_SIZE = 4, 14, 10
@@ -199,19 +202,36 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB, transparency on white; what is RGB already is returned itself."""
     if image.mode.startswith(("I", "F")):
         limits = image.info.get("limits") or ((0.0, 65535.0) if image.mode.startswith("I;16") else None)
-        return _gray(np.asarray(image, dtype=np.float64), limits).convert("RGB")
+        return _gray(np.asarray(image), limits).convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        if image.height <= STRIP:
+            return _on_white(image)
+        shown = Image.new("RGB", image.size)
+        for top in range(0, image.height, STRIP):
+            shown.paste(_on_white(image.crop((0, top, image.width, min(top + STRIP, image.height)))), (0, top))
+        shown.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        return shown
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _gray(values: npt.NDArray[np.float64], limits: tuple[float, float] | None) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def _gray(values: npt.NDArray[Any], limits: tuple[float, float] | None) -> Image.Image:
     """Scale to 8 bits, where Pillow's own conversion would clip at 255."""
+    low, high = limits or _own_range(values)
+    shown = np.empty(values.shape, dtype=np.uint8)
+    for top in range(0, len(values), STRIP):
+        part = np.nan_to_num(values[top : top + STRIP].astype(np.float64), nan=low, posinf=high, neginf=low)
+        shown[top : top + STRIP] = ((part - low) * (255.0 / ((high - low) or 1.0))).clip(0, 255).round()
+    return Image.fromarray(shown)
+
+
+def _own_range(values: npt.NDArray[Any]) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
-    low, high = limits or ((finite.min(), finite.max()) if finite.size else (0.0, 65535.0))
-    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255.0 / ((high - low) or 1.0))
-    return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 65535.0)
 
 
 def decode(path: ImagePath, size: int, framing: Framing = "crop", how: HowRead = AS_EVER) -> npt.NDArray[np.uint8]:
