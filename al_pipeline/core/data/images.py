@@ -36,8 +36,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 # Bytes of a PNG's colour profile. Pillow refuses the whole picture above 1 MB, which the tables of a scanner exceed.
 PngImagePlugin.MAX_TEXT_CHUNK = 8 << 20
 
-# Rows that are converted together where the steps between take several times the memory of the picture.
-STRIP = 1024
+# Pixels that are converted together where the steps between take several times the memory of the picture.
+STRIP = 1 << 20
 
 # Contact sheets: pixels between tiles, and the height of one line of caption.
 GAP, LINE, FONT_SIZE = 4, 14, 10
@@ -127,7 +127,9 @@ def opened(
             if kind not in READ:
                 raise ImageError(reason_not_read(head))
             with Image.open(_whole(file, kind) if how.truncated == "use" else file, formats=FORMATS) as image:
-                refuse_large(image.width, image.height, max_pixels)
+                # The decoder of WebP keeps several canvases of an animation.
+                moves = image.format == "WEBP" and getattr(image, "n_frames", 1) > 1
+                refuse_large(image.width, image.height, max_pixels // 2 if moves else max_pixels)
                 if image.mode == "I;16":
                     _note_limits(image, how)
                 yield image
@@ -204,11 +206,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         limits = image.info.get("limits") or ((0.0, 65535.0) if image.mode.startswith("I;16") else None)
         return _gray(np.asarray(image), limits).convert("RGB")
     if image.has_transparency_data:
-        if image.height <= STRIP:
+        if image.width * image.height <= STRIP:
             return _on_white(image)
-        shown = Image.new("RGB", image.size)
-        for top in range(0, image.height, STRIP):
-            shown.paste(_on_white(image.crop((0, top, image.width, min(top + STRIP, image.height)))), (0, top))
+        shown, rows = Image.new("RGB", image.size), max(1, STRIP // image.width)
+        for top in range(0, image.height, rows):
+            shown.paste(_on_white(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
         shown.info = {key: value for key, value in image.info.items() if key != "transparency"}
         return shown
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -222,10 +224,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _gray(values: npt.NDArray[Any], limits: tuple[float, float] | None) -> Image.Image:
     """Scale to 8 bits, where Pillow's own conversion would clip at 255."""
     low, high = limits or _own_range(values)
-    shown = np.empty(values.shape, dtype=np.uint8)
-    for top in range(0, len(values), STRIP):
-        part = np.nan_to_num(values[top : top + STRIP].astype(np.float64), nan=low, posinf=high, neginf=low)
-        shown[top : top + STRIP] = ((part - low) * (255.0 / ((high - low) or 1.0))).clip(0, 255).round()
+    shown, rows = np.empty(values.shape, dtype=np.uint8), max(1, STRIP // max(1, values.shape[1]))
+    for top in range(0, len(values), rows):
+        part = np.nan_to_num(values[top : top + rows].astype(np.float64), nan=low, posinf=high, neginf=low)
+        shown[top : top + rows] = ((part - low) * (255.0 / ((high - low) or 1.0))).clip(0, 255).round()
     return Image.fromarray(shown)
 
 

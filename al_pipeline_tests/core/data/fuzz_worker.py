@@ -170,10 +170,10 @@ def looks(corpus: dict[str, dict[str, bytes]], folder: Path, start: int, stop: i
             outcome = look(path, folder)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is what is looked for
             outcome = f"{type(error).__name__}: {error}"
-        if outcome in ("used", "set aside"):
-            path.unlink()
         if (megabytes := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000) > MEGABYTES:
             outcome = f"{megabytes:.0f} MB"
+        if outcome in ("used", "set aside"):
+            path.unlink()
         took = time.process_time() - begun
         yield f"{number}\t{outcome}\t{name}\t{took:.3f}\t{megabytes:.0f}".replace("\n", " ")
         if megabytes > MEGABYTES:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from al_pipeline.core.data.images import open_rgb
+from al_pipeline.core.errors import ImageError
 from al_pipeline_tests.core.data.kinds_table import KINDS
 from al_pipeline_tests.core.data.writers import HEIGHT, PICTURE, RGB, WIDTH, Pixels, saved
 
@@ -61,3 +62,10 @@ def test_a_promised_height_that_webps_decoder_does_not_believe_is_no_obstacle(tm
     assert int.from_bytes(data[at : at + 3], "little") == HEIGHT - 1
     (tmp_path / "file").write_bytes(data[:at] + b"\xff\xff\x7f" + data[at + 3 :])
     assert np.array_equal(np.asarray(open_rgb(tmp_path / "file")), seen(tmp_path, "WebP animated"))
+
+
+def test_an_animated_webp_may_have_half_as_many_pixels(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(KINDS["WebP animated"].data)
+    assert open_rgb(tmp_path / "file", max_pixels=2 * WIDTH * HEIGHT).size == (WIDTH, HEIGHT)
+    with pytest.raises(ImageError, match=r"^too large: "):
+        open_rgb(tmp_path / "file", max_pixels=2 * WIDTH * HEIGHT - 1)

@@ -409,12 +409,12 @@ def test_a_caption_too_few_is_refused(ten: list[Path]) -> None:
         contact_sheet(ten, ["x"] * 9)
 
 
-def test_a_high_picture_is_converted_as_a_low_one(tmp_path: Path) -> None:
+def test_a_large_picture_is_converted_as_a_small_one(tmp_path: Path) -> None:
     # It is done some rows at a time.
     random = np.random.default_rng(0)
-    rgba = random.integers(0, 256, (2500, 3, 4), dtype=np.uint8)
-    rgba[..., 3] = random.integers(0, 2, (2500, 3)) * 255
-    gray = random.integers(0, 65536, (2500, 3), dtype=np.uint16)
+    rgba = random.integers(0, 256, (2500, 900, 4), dtype=np.uint8)
+    rgba[..., 3] = random.integers(0, 2, (2500, 900)) * 255
+    gray = random.integers(0, 65536, (2500, 900), dtype=np.uint16)
     for name, picture, expected in (
         ("rgba.png", rgba, np.where(rgba[..., 3:] > 0, rgba[..., :3], 255)),
         ("gray.png", gray, (gray / 257).round()[..., None].repeat(3, axis=2)),
