@@ -30,7 +30,7 @@ def pool_metadata(
     how : HowRead
         How images are read.
     """
-    from al_pipeline.core.data.images import contact_sheet
+    from al_pipeline.core.data.contact_sheet import contact_sheet
     from al_pipeline.core.evaluation.pool_figures import class_counts, size_histogram
 
     usable, pool = manifest[manifest["split"] != "excluded"], select_split(manifest, "pool")

@@ -1,4 +1,4 @@
-"""Decode image files of every kind to RGB, in parallel, and lay them out on contact sheets."""
+"""Decode image files of every kind to RGB, in parallel."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
@@ -23,7 +23,7 @@ from al_pipeline.core.data.limits import refuse_large
 from al_pipeline.core.data.png_depth import significant_white
 from al_pipeline.core.data.readers import OTHERS, read
 from al_pipeline.core.data.truncated import complete, ends, reason_truncated
-from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.errors import ImageError
 
 ImagePath = str | os.PathLike[str]
 Made = TypeVar("Made")
@@ -38,9 +38,6 @@ PngImagePlugin.MAX_TEXT_CHUNK = 8 << 20
 
 # Pixels that are converted together where the steps between take several times the memory of the picture.
 STRIP = 1 << 20
-
-# Contact sheets: pixels between tiles, and the height of one line of caption.
-GAP, LINE, FONT_SIZE = 4, 14, 10
 
 
 def open_rgb(
@@ -244,10 +241,10 @@ def decode(path: ImagePath, size: int, framing: Framing = "crop", how: HowRead =
     ImageError
         The file cannot be used; the message names it.
     """
-    return frame(_open_known(path, size, square=size if framing == "crop" else None, how=how), size, framing)
+    return frame(open_known(path, size, square=size if framing == "crop" else None, how=how), size, framing)
 
 
-def _open_known(path: ImagePath, size: int, *, square: int | None = None, how: HowRead = AS_EVER) -> Image.Image:
+def open_known(path: ImagePath, size: int, *, square: int | None = None, how: HowRead = AS_EVER) -> Image.Image:
     """Open a file that was readable when the pool was scanned, at twice the size needed or more."""
     try:
         return open_rgb(path, at_least=2 * size, square=square, how=how)
@@ -331,89 +328,3 @@ def read_ahead(
 def default_workers() -> int:
     """Return the number of threads for decoding: one per core, at most 8."""
     return min(8, os.cpu_count() or 1)
-
-
-def contact_sheet(
-    paths: Sequence[ImagePath],
-    captions: Sequence[str] | None = None,
-    *,
-    columns: int = 8,
-    tile: int = 72,
-    max_images: int = 40,
-    max_bytes: int = 100_000,
-    how: HowRead = AS_EVER,
-) -> bytes:
-    """Lay images out in rows, with a caption below each, and return one small PNG file.
-
-    Parameters
-    ----------
-    paths : sequence
-        The first `max_images` are shown; of a file that cannot be decoded any more a gray square.
-    captions : sequence of str, optional
-        One per path; may have several lines. What is wider than the tile is cut with an ellipsis.
-    columns, tile : int
-        Tiles per row, and their side in pixels.
-    max_bytes : int
-        Colours, then tiles, then images become fewer until the file is no larger.
-    how : HowRead
-
-    Raises
-    ------
-    InputError
-        Captions and paths differ in number, or not even one small tile fits into `max_bytes`.
-    """
-    if captions is not None and len(captions) != len(paths):
-        raise InputError(f"contact_sheet got {len(captions)} captions for {len(paths)} images: give one per image")
-    thumbnails = [_thumbnail(path, tile, how) for path in paths[:max_images]]
-    lines = [caption.splitlines() for caption in (captions or [])[:max_images]]
-    while True:
-        sheet = _sheet(thumbnails, lines, columns, tile)
-        for colours in (256, 64):
-            buffer = io.BytesIO()
-            sheet.quantize(colours).save(buffer, format="PNG", optimize=True)
-            if buffer.tell() <= max_bytes:
-                return buffer.getvalue()
-        if tile >= 48:
-            tile = tile * 3 // 4
-            thumbnails = [ImageOps.contain(thumbnail, (tile, tile)) for thumbnail in thumbnails]
-        elif len(thumbnails) > 1:
-            kept = len(thumbnails) // 2
-            thumbnails, lines = thumbnails[:kept], lines[:kept]
-        else:
-            raise InputError(f"a contact sheet of one {tile} px tile is larger than max_bytes = {max_bytes}: raise it")
-
-
-def _thumbnail(path: ImagePath, tile: int, how: HowRead) -> Image.Image:
-    try:
-        return ImageOps.contain(_open_known(path, tile, how=how), (tile, tile))
-    except ImageError:
-        # Files vanish while rounds run, and a picture for people is no reason to end one.
-        return Image.new("RGB", (tile, tile), "#999999")
-
-
-def _sheet(
-    thumbnails: Sequence[Image.Image], captions: Sequence[Sequence[str]], columns: int, tile: int
-) -> Image.Image:
-    import matplotlib as mpl
-
-    # Pillow's own font has no ä, é or σ; this one has Latin, Greek and Cyrillic.
-    font = ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE)
-    columns = max(1, min(columns, len(thumbnails)))
-    rows = max(1, -(-len(thumbnails) // columns))
-    height = tile + LINE * max((len(lines) for lines in captions), default=0)
-    sheet = Image.new("RGB", (columns * (tile + GAP) + GAP, rows * (height + GAP) + GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-
-    def cut(text: str) -> str:
-        if draw.textlength(text, font=font) <= tile:
-            return text
-        while text and draw.textlength(text + "…", font=font) > tile:
-            text = text[:-1]
-        return text.rstrip() + "…"
-
-    for i, thumbnail in enumerate(thumbnails):
-        x, y = GAP + (i % columns) * (tile + GAP), GAP + (i // columns) * (height + GAP)
-        sheet.paste(thumbnail, (x + (tile - thumbnail.width) // 2, y + (tile - thumbnail.height) // 2))
-        for number, text in enumerate(captions[i] if captions else ()):
-            draw.text((x + tile // 2, y + tile + number * LINE + 1), cut(text), fill="#222222", font=font, anchor="ma")
-    return sheet

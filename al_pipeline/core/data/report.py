@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import pandas as pd
 
 from al_pipeline.core.data.conversions import IGNORED
+from al_pipeline.core.data.folder_names import counted
 from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, torn_groups, without_group
 from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
 
@@ -305,11 +306,6 @@ def _about_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> It
 def below(uri: str, root: Path) -> str:
     """Return a path of the manifest as it lies below the folder of images."""
     return uri.removeprefix(f"{root.resolve()}/")
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number and what it counts, for a sentence."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def some(names: Sequence[str]) -> str:

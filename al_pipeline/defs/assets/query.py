@@ -188,7 +188,7 @@ def query_batch(
 
 
 def _sheet(query: pd.DataFrame, manifest: pd.DataFrame, how: HowRead) -> bytes:
-    from al_pipeline.core.data.images import contact_sheet
+    from al_pipeline.core.data.contact_sheet import contact_sheet
 
     uris = Files(manifest).uris
     captions = [" · ".join(filter(None, [row.predicted, f"{row.certainty:.2f}"])) for row in query.itertuples()]

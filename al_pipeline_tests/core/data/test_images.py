@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from al_pipeline.core.data import images
-from al_pipeline.core.data.images import contact_sheet, decode, iter_blocks, open_rgb
+from al_pipeline.core.data.contact_sheet import GAP, LINE, contact_sheet
+from al_pipeline.core.data.images import decode, iter_blocks, open_rgb
 from al_pipeline.core.errors import ImageError, InputError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -354,7 +355,7 @@ def test_a_caller_that_stops_early_leaves_no_thread(ten: list[Path]) -> None:
     assert threading.active_count() == before
 
 
-def sheet_of(paths: list[Path], captions: list[str] | None = None, **options: int) -> npt.NDArray[np.uint8]:
+def sheet_of(paths: list[Path], captions: list[str] | None = None, **options: Any) -> npt.NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(contact_sheet(paths, captions, **options))).convert("RGB"))
 
 
@@ -363,7 +364,7 @@ def test_a_contact_sheet_shows_the_images_in_rows(tmp_path: Path) -> None:
     for path, colour in zip(paths, (RED, BLUE, (0, 255, 0)), strict=True):
         Image.new("RGB", (50, 50), colour).save(path)
     sheet = sheet_of(paths, columns=2, tile=40)
-    gap = images.GAP
+    gap = GAP
     assert sheet.shape == (2 * 40 + 3 * gap, 2 * 40 + 3 * gap, 3)
     for (row, column), colour in {(0, 0): RED, (0, 1): BLUE, (1, 0): (0, 255, 0), (1, 1): WHITE}.items():
         assert (sheet[gap + row * (40 + gap) + 20, gap + column * (40 + gap) + 20] == colour).all()
@@ -372,11 +373,11 @@ def test_a_contact_sheet_shows_the_images_in_rows(tmp_path: Path) -> None:
 def test_captions_stand_below_their_tile_and_stay_within_its_width(ten: list[Path]) -> None:
     captions = ["grüner Wald, a very long class name\nσ 0.51"] + [""] * 9
     sheet = sheet_of(ten, captions, columns=10, tile=60)
-    gap = images.GAP
+    gap = GAP
     below = sheet[gap + 60 :]
     assert below[:, gap : gap + 60].min() < 100, "nothing is written"
     assert (below[:, gap + 60 :] == 255).all(), "the caption runs into the next tile"
-    assert below[images.LINE + 1 : 2 * images.LINE].min() < 100, "the second line is missing"
+    assert below[LINE + 1 : 2 * LINE].min() < 100, "the second line is missing"
 
 
 @pytest.mark.parametrize("text", ["ü", "é", "ł", "σ", "Л"])
@@ -396,7 +397,7 @@ def test_a_contact_sheet_of_any_content_keeps_below_its_size(tmp_path: Path) -> 
 
 
 def test_a_contact_sheet_shows_no_more_than_it_is_asked_for(ten: list[Path]) -> None:
-    two_rows = 2 * (72 + images.GAP) + images.GAP
+    two_rows = 2 * (72 + GAP) + GAP
     assert sheet_of(ten, columns=4, max_images=8).shape[0] == two_rows
 
 
