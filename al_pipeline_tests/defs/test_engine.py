@@ -43,9 +43,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     files: list[str] = []
     decode = images.decode
 
-    def noted(path: Any, size: int, framing: Any) -> np.ndarray:
+    def noted(path: Any, *how: Any) -> np.ndarray:
         files.append(str(path))
-        return decode(path, size, framing)
+        return decode(path, *how)
 
     monkeypatch.setattr(image_cache, "decode", noted)
     monkeypatch.setattr(images, "decode", noted)
