@@ -63,6 +63,7 @@ def test_samples_know_what_they_belong_to_and_those_that_are_gone_are_alone(make
     world = make_world()
     pool = pd.DataFrame({"sample_id": list("abcde"), "group": ["a", "b", "a", None, "b"]})
     pool = pool.assign(uri=[f"/nowhere/{name}.png" for name in pool["sample_id"]], split="pool", label=None)
+    pool = pool.assign(width=32, height=32)
     samples = StoredSamples(pool, world.deployment, TrainingOptions(image_size=32), 0, logging.getLogger())
     a, b, c, d, e = samples.groups(list("abcde"))
     assert a == c
