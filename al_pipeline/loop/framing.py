@@ -34,7 +34,8 @@ def settle_framing(
     if training.framing != "auto":
         return training, f"Framing is {training.framing}, as set"
     pool = select_split(manifest, "pool")
-    suits, share = by_shapes(pool["width"], pool["height"])
+    # Of pictures whose sizes are not known none is too long for a crop.
+    suits, share = by_shapes(pool["width"], pool["height"]) if "width" in pool else by_shapes([], [])
     reason = f"a crop shows {share:.0%} of the median image of the pool"
     last = _last(artifacts)
     framing = suits if last is None else last[0]

@@ -127,12 +127,16 @@ def how_of_home(artifacts: "Artifacts") -> HowRead:
 
 def has_learned(artifacts: "Artifacts") -> bool:
     """Say whether a round's checkpoint has learned from images."""
+    paths = [path for path in artifacts.checkpoints.glob("*.safetensors") if is_round(path.stem)]
+    if not paths:
+        # Without torch, which a scan of a folder can do without.
+        return False
     from al_pipeline.core.learning.checkpoint import read_info
 
-    for path in artifacts.checkpoints.glob("*.safetensors"):
+    for path in paths:
         # What is damaged is told where it is used.
         with suppress(CheckpointError):
-            if is_round(path.stem) and read_info(path).trained:
+            if read_info(path).trained:
                 return True
     return False
 
