@@ -38,13 +38,13 @@ def name_samples(
     before : DataFrame, optional
         An earlier manifest: ``sample_id, uri, split, width, height, phash``.
     """
-    files: list[str | None] = manifest["file_id"].tolist()
+    files = manifest["file_id"].to_numpy(dtype=object)
     by_bytes: Mapping[str, str] = {} if known is None else known.files
     by_pixels: Mapping[str, str] = {} if known is None else known.pixels
     named: list[str | None] = [None if file is None else by_bytes.get(file) for file in files]
     # Most pixels are seen once: of a million files a dictionary of them all would be a tenth of the memory.
-    seen_again = manifest["pixels"].duplicated(keep=False).tolist()
-    looks: list[str | None] = manifest["pixels"].tolist()
+    seen_again = manifest["pixels"].duplicated(keep=False).to_numpy()
+    looks = manifest["pixels"].to_numpy(dtype=object)
     of_pixels: dict[str, str] = {}
     for name, pixels, again in zip(named, looks, seen_again, strict=True):
         if again and name is not None and pixels is not None:
