@@ -46,7 +46,7 @@ def read_jpeg2000(data: bytes, max_pixels: int) -> Raster:
     Returns
     -------
     Raster
-        Of gray, colours or inks; of the other channels one that the file calls opacity.
+        All channels; the last is opacity if the file calls it so.
 
     Raises
     ------
@@ -61,9 +61,6 @@ def read_jpeg2000(data: bytes, max_pixels: int) -> Raster:
     values = values.reshape(*values.shape[:2], -1)
     inks = header.colours == _CMYK and values.shape[2] >= 4
     alpha = header.alpha and values.shape[2] in (2, 4) and not inks
-    if not alpha and not inks:
-        # What nobody calls alpha may be anything: near infrared, for example.
-        values = values[..., : 3 if values.shape[2] >= 3 else 1]
     white, black = _range(header)
     return Raster(values, white=white, black=black, alpha=alpha, inks=inks, profile=header.profile)
 

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
+from al_pipeline.core.data.jpeg2000 import MOST_CHANNELS
 from al_pipeline.core.data.limits import refuse_large
 from al_pipeline.core.data.raster import Raster, to_image
 from al_pipeline.core.errors import ImageError
@@ -50,6 +52,7 @@ class _Header:
     height: int = 0
     bits: int = 8
     is_float: bool = False
+    is_gray: bool = False
     extra: tuple[int, ...] = ()
     associated: bool = False
     has_profile: bool = False
@@ -59,13 +62,14 @@ class _Header:
     chromaticity: tuple[float, ...] | None = None
 
 
-def read_jpegxl(data: bytes, max_pixels: int) -> Image.Image:
+def read_jpegxl(data: bytes, max_pixels: int, how: HowRead = AS_EVER) -> Image.Image:
     """Return the picture, or the first of an animation, upright and with 8 bits per channel.
 
     Parameters
     ----------
     data : bytes
     max_pixels : int
+    how : HowRead
 
     Returns
     -------
@@ -85,18 +89,20 @@ def read_jpegxl(data: bytes, max_pixels: int) -> Image.Image:
     refuse_large(header.width, header.height, max_pixels)
     if header.has_profile:
         return _packed_jpeg(data, max_pixels)
-    if _BLACK in header.extra or len(header.extra) > 1:
+    several = len(header.extra) > 1 and (not header.is_gray or _ALPHA in header.extra)
+    if _BLACK in header.extra or several or len(header.extra) >= MOST_CHANNELS:
         raise ImageError("a JPEG XL file with CMYK or several extra channels, not read: export it as PNG or TIFF")
     values = imagecodecs.jpegxl_decode(data, index=0, numthreads=1)
+    if _ALPHA not in header.extra and values.shape == (1 + len(header.extra), header.height, header.width):
+        # Extra channels of gray come as planes.
+        values = np.moveaxis(values, 0, -1)
     values = values.reshape(*values.shape[:2], -1)
     alpha = header.extra == (_ALPHA,)
-    if not alpha:
-        values = values[..., : 3 if values.shape[2] >= 3 else 1]
     white = 1.0 if header.is_float else 2.0**header.bits - 1
     if header.transfer == _LINEAR or (alpha and header.associated):
         values, white = _as_shown(values, white, alpha, header), 1.0
     raster = Raster(values, white=white, black=0.0, alpha=alpha)
-    image = to_image(raster)
+    image = to_image(raster, how)
     image.info["raster"] = raster
     if header.gamma is not None or header.chromaticity is not None:
         image.info["gamma"] = header.gamma or 1 / 2.2
@@ -261,6 +267,7 @@ def _colours(bits: _Bits, header: _Header) -> None:
         return
     header.has_profile = bits.flag()
     space = bits.enum()
+    header.is_gray = space == _GRAY
     if header.has_profile or space == _XYB_SPACE:
         return
 
