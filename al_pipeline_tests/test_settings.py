@@ -71,6 +71,8 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_TRAINING__FRAMING", "letterbox", "unknown framing 'letterbox'; choose one of auto, crop, squeeze, pad"),
         ("AL_TRAINING__PATIENCE", "3", "patience 3 needs a validation share"),
         ("AL_CACHE_GB", "-1", "AL_CACHE_GB"),
+        ("AL_PLANE", "last", r"plane \(AL_PLANE in the environment\): .*'first', 'middle' or 'max', not 'last'"),
+        ("AL_PLANE", "-1", r"plane \(AL_PLANE in the environment\): .*greater than or equal to 0, not '-1'"),
         ("AL_ROUND__EXPLORE", "1.5", "explore must be a number from 0 to 1, not '1.5'"),
         ("AL_ROUND__DEDUP", "2", "dedup must be a number from -1 to 1, or none, not '2'"),
         ("AL_TRAINING__ARCHITECTURE", "vgg16", "resnet152"),

@@ -74,7 +74,8 @@ def scan(
         manifest = scan_listed(settings.images, files, max_excluded_share=1, cache=cache, progress=progress, how=asked)
     manifest["group"] = assign(manifest, settings.images, settings.group)
     kept, reading_told = settle(settings, Artifacts(settings.artifacts), manifest)
-    report = describe(manifest, settings.images, listing, rule=settings.group, levels=kept.how.levels)
+    how = kept.how
+    report = describe(manifest, settings.images, listing, rule=settings.group, levels=how.levels, plane=how.plane)
     print_scan(console, report)
     remarks = [*reading_told, *_remarks(settings, report, manifest, listing.question)]
     for remark in remarks:
@@ -84,7 +85,7 @@ def scan(
         from al_pipeline.core.files import whole_file
 
         with whole_file(html, "The page") as file:
-            file.write_text(scan_page(report, manifest, remarks, kept.how), encoding="utf-8")
+            file.write_text(scan_page(report, manifest, remarks, how), encoding="utf-8")
         say(f"The page is {escape(str(html))}")
 
 

@@ -68,7 +68,8 @@ def explained(problem: ErrorDetails, model: type[BaseModel]) -> str:
     for group in groups:
         field = model.model_fields.get(group)
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return f"{'.'.join([*groups, name])}: {problem['msg']}"
+            # What follows are the kinds of value that the field may have.
+            return f"{group}: {problem['msg']}, not {problem['input']!r}"
         model = field.annotation
     value, field = problem["input"], model.model_fields.get(name)
     if problem["type"] == "value_error":

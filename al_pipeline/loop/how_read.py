@@ -31,7 +31,7 @@ class Kept:
 def asked_for(settings: "Settings") -> HowRead:
     """Return how files are to be read, without levels: they are of a pool."""
     channels = tuple(int(number) for number in (settings.channels or "").split(",") if number)
-    return HowRead(channels=channels, truncated=settings.truncated)
+    return HowRead(channels=channels, truncated=settings.truncated, plane=settings.plane)
 
 
 def notes_of(manifest: pd.DataFrame) -> list[Note]:

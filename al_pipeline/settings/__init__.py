@@ -75,6 +75,11 @@ class Settings(BaseSettings):
     truncated: Literal["refuse", "use"] = Field(
         default="refuse", description="What becomes of JPEG and PNG files that are cut off: use shows what is there."
     )
+    plane: Literal["first", "middle", "max"] | Annotated[int, Field(ge=0)] = Field(
+        default="first",
+        description="What is taken of TIFF and DICOM files with several pages, slices or frames: the first, the middle "
+        "one, the one of a number from 0, or max, of each pixel the brightest of all planes.",
+    )
     follow_links: bool = Field(
         default=False, description="Read also what symbolic links to places outside of the folder of images lead to."
     )

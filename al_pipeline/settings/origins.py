@@ -113,6 +113,9 @@ def _names(declared: type[BaseModel]) -> Iterator[Name]:
 def refused(problem: ErrorDetails, origins: Origins, declared: type[BaseModel]) -> str:
     """Return a line about a setting: its name, its origin, what is valid, its value unless that may be a secret."""
     name = tuple(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        # Behind it come the kinds of value that the setting may have.
+        name = max((each for each in _names(declared) if each == name[: len(each)]), key=len, default=name)
     plain = problem["msg"].removeprefix("Value error, ")
     if not name:
         return f"  {plain}"

@@ -93,6 +93,15 @@ def test_a_home_that_has_learned_before_there_was_a_choice_goes_on_as_it_was(hom
     assert home.how == HowRead(Levels(white=4095))
 
 
+def test_the_plane_that_is_asked_for_is_taken_from_the_next_scan_on(home: Home) -> None:
+    home.scan()
+    home.learn()
+    home.scan(plane="2")
+    assert home.how == HowRead(Levels(white=4095), plane=2)
+    home.scan(plane="max")
+    assert home.how == HowRead(Levels(white=4095), plane="max")
+
+
 def test_what_nothing_was_learned_of_finds_its_levels_later(home: Home) -> None:
     home.scan()
     home.learn()

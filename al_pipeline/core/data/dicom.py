@@ -1,4 +1,4 @@
-"""DICOM: the first frame as a person in front of a viewer sees it [1]_, by pydicom.
+"""DICOM: a frame as a person in front of a viewer sees it [1]_, by pydicom.
 
 Stored values become those of the modality (rescale, or a table), and a window or a table says which of them are black
 and white. The tables are looked up here: pydicom keeps positions in the type of the entries, so that a table of more
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.limits import refuse_large
 from al_pipeline.core.data.raster import Raster
+from al_pipeline.core.data.stacks import of_planes
 from al_pipeline.core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -32,14 +34,15 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _INFLATED = 8
 
 
-def read_dicom(data: bytes, max_pixels: int) -> Raster:
-    """Return the first frame, with black and white by its window if it has one.
+def read_dicom(data: bytes, max_pixels: int, how: HowRead = AS_EVER) -> Raster:
+    """Return the frame that is asked for, or the brightest of all, with black and white by its window if it has one.
 
     Parameters
     ----------
     data : bytes
         A whole file, from its preamble on.
     max_pixels : int
+    how : HowRead
 
     Returns
     -------
@@ -50,27 +53,32 @@ def read_dicom(data: bytes, max_pixels: int) -> Raster:
     Raises
     ------
     ImageError
-        It has no pixels or too many, is damaged, or is compressed in a way that nobody here can read.
+        It has no pixels or too many, is damaged, is compressed in a way that nobody here can read, or has
+        no such frame.
     """
     import pydicom
 
     prepare()
     _refuse_bomb(data, max_pixels)
     dataset = pydicom.dcmread(io.BytesIO(data))
-    values, photometric = _frame(dataset, max_pixels)
-    planes = int(dataset.get("NumberOfFrames") or 1)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    return of_planes(functools.partial(_raster, dataset, max_pixels), frames, how.plane)
+
+
+def _raster(dataset: "Dataset", max_pixels: int, frame: int) -> Raster:
+    values, photometric = _frame(dataset, max_pixels, frame)
     bits = int(dataset.get("BitsStored") or 0)
     if photometric == "PALETTE COLOR":
         colours, depth = _palette(dataset, values)
-        return Raster(colours, white=2.0**depth - 1, black=0.0, planes=planes)
+        return Raster(colours, white=2.0**depth - 1, black=0.0)
     if values.ndim == 3:
         if photometric != "RGB":
             raise ImageError(f"DICOM with the colours {photometric}, which are not read: export it as PNG")
         profile = dataset.get("ICCProfile")
-        return Raster(values, white=2.0**bits - 1, black=0.0, planes=planes, profile=bytes(profile or b"") or None)
+        return Raster(values, white=2.0**bits - 1, black=0.0, profile=bytes(profile or b"") or None)
     if not photometric.startswith("MONOCHROME"):
         raise ImageError(f"DICOM with the colours {photometric}, which are not read: export it as PNG")
-    return _gray(dataset, values, bits, inverted=photometric == "MONOCHROME1", planes=planes)
+    return _gray(dataset, values, bits, frame, inverted=photometric == "MONOCHROME1")
 
 
 @functools.cache
@@ -97,8 +105,8 @@ def _refuse_bomb(data: bytes, max_pixels: int) -> None:
         raise ImageError(f"too large: the limit is {max_pixels / 1e6:g} megapixels")
 
 
-def _frame(dataset: "Dataset", max_pixels: int) -> tuple[Values, str]:
-    """Return the first frame, shape (height, width) or (height, width, 3), and what its colours are now."""
+def _frame(dataset: "Dataset", max_pixels: int, number: int) -> tuple[Values, str]:
+    """Return a frame, shape (height, width) or (height, width, 3), and what its colours are now."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import as_pixel_options
 
@@ -120,16 +128,16 @@ def _frame(dataset: "Dataset", max_pixels: int) -> tuple[Values, str]:
             "it as PNG"
         )
     if syntax.is_encapsulated:
-        refuse_other_size(dataset, columns, rows)
-    values, told = decoder.as_array(dataset, index=0, **as_pixel_options(dataset))
+        refuse_other_size(dataset, columns, rows, number)
+    values, told = decoder.as_array(dataset, index=number, **as_pixel_options(dataset))
     return values, str(told["photometric_interpretation"])
 
 
-def _gray(dataset: "Dataset", stored: Values, bits: int, *, inverted: bool, planes: int) -> Raster:
+def _gray(dataset: "Dataset", stored: Values, bits: int, frame: int, *, inverted: bool) -> Raster:
     # Of 16 bits and a slope nothing is lost in 32-bit float.
     values = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64)
     nodata = _padding(dataset, values)
-    rescale = _group(dataset, "PixelValueTransformationSequence")
+    rescale = _group(dataset, "PixelValueTransformationSequence", frame)
     is_stored = False
     if tables := dataset.get("ModalityLUTSequence"):
         values, nodata = _looked_up(tables[0], values)[0], None
@@ -143,9 +151,9 @@ def _gray(dataset: "Dataset", stored: Values, bits: int, *, inverted: bool, plan
         is_stored = True
 
     def raster(values: Values, black: float | None, white: float | None, nodata: float | None = None) -> Raster:
-        return Raster(values[..., None], white=white, black=black, nodata=nodata, inverted=inverted, planes=planes)
+        return Raster(values[..., None], white=white, black=black, nodata=nodata, inverted=inverted)
 
-    chosen = _group(dataset, "FrameVOILUTSequence")
+    chosen = _group(dataset, "FrameVOILUTSequence", frame)
     if (tables := chosen.get("VOILUTSequence")) and tables[0].get("LUTData"):
         looked_up, depth = _looked_up(tables[0], values)
         return raster(looked_up, 0.0, 2.0**depth - 1)
@@ -174,11 +182,11 @@ def _padding(dataset: "Dataset", values: Values) -> float | None:
     return padding
 
 
-def _group(dataset: "Dataset", name: str) -> "Dataset":
-    """Return what holds a module: the data set, or of an enhanced one the first frame's group or the shared one."""
-    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        items = dataset.get(groups)
-        if items and (found := items[0].get(name)):
+def _group(dataset: "Dataset", name: str, frame: int) -> "Dataset":
+    """Return what holds a module: the data set, or of an enhanced one the frame's group or the shared one."""
+    for groups, number in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        items = dataset.get(groups) or ()
+        if number < len(items) and (found := items[number].get(name)):
             return found[0]
     return dataset
 

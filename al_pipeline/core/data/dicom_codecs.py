@@ -92,11 +92,11 @@ def _whole_jpeg(source: bytes, colours: str | None) -> "np.ndarray[Any, Any]":
     return values
 
 
-def refuse_other_size(dataset: "Dataset", columns: int, rows: int) -> None:
-    """Raise ImageError if the first frame has another size than the data set says: it would be decoded first."""
+def refuse_other_size(dataset: "Dataset", columns: int, rows: int, number: int) -> None:
+    """Raise ImageError if a frame has another size than the data set says: it would be decoded first."""
     from pydicom.encaps import get_frame
 
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    frame = get_frame(dataset.PixelData, number, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
     size = _coded_size(frame)
     if size is not None and size != (columns, rows):
         raise ImageError(f"damaged: the frame has {size[0]} × {size[1]} pixels in place of {columns} × {rows}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from al_pipeline.core.data.levels import Levels
 
 Truncated = Literal["refuse", "use"]
+Plane = Literal["first", "middle", "max"] | int
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,30 @@ class HowRead:
         first three, or the first of two.
     truncated : str
         ``refuse`` JPEG and PNG files that are cut off, or ``use`` what is there of them.
+    plane : str or int
+        Of stacks (`stacks.FORMATS`) the ``first`` plane, the ``middle`` one, the brightest of all (``max``), or that of
+        a number, from 0.
     """
 
     levels: Levels = field(default_factory=Levels)
     channels: tuple[int, ...] = ()
     truncated: Truncated = "refuse"
+    plane: Plane = "first"
 
     @property
     def key(self) -> str:
         """What folders of pixels and features are called after; "" for files read as ever."""
         if self == AS_EVER:
             return ""
-        return "r" + hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        found = asdict(self)
+        if self.plane == "first":
+            # As before there was a choice.
+            del found["plane"]
+        return "r" + hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "HowRead":
-        """Return what ``dataclasses.asdict`` made, through JSON.
+        """Return what ``dataclasses.asdict`` made, through JSON, in this version or one that knew fewer fields.
 
         Raises
         ------

@@ -37,7 +37,9 @@ class Raster:
     profile : bytes or None
         ICC profile.
     planes : int
-        Pages, frames or slices in the file; `values` is the first.
+        Pages, frames or slices in the file, of which `values` is one, or the brightest of all.
+    chosen : bool
+        The channels are those that were asked for, and no others were read.
     inks : bool
         The first four channels are cyan, magenta, yellow and black, 0 for none of it.
     orientation : int
@@ -54,6 +56,7 @@ class Raster:
     alpha: bool = False
     profile: bytes | None = None
     planes: int = 1
+    chosen: bool = False
     inks: bool = False
     orientation: int = 1
     taken: str = ""
@@ -70,10 +73,16 @@ class Raster:
         there = self.values.shape[2] - self.alpha
         if self.inks:
             return self.values[..., :4]
-        if there == 1 or not channels or max(channels) >= there:
-            return self.values[..., : 3 if there >= 3 else 1]
-        chosen = self.values[..., list(channels)]
-        return np.pad(chosen, ((0, 0), (0, 0), (0, 1))) if len(channels) == 2 else chosen
+        seen = tuple(range(there)) if self.chosen else shown_channels(there, channels)
+        colours = self.values[..., : len(seen)] if seen == tuple(range(len(seen))) else self.values[..., list(seen)]
+        return np.pad(colours, ((0, 0), (0, 0), (0, 1))) if len(seen) == 2 else colours
+
+
+def shown_channels(there: int, channels: tuple[int, ...]) -> tuple[int, ...]:
+    """Return which of so many channels are shown; see `HowRead.channels`."""
+    if there == 1 or not channels or max(channels) >= there:
+        return (0, 1, 2) if there >= 3 else (0,)
+    return channels
 
 
 def to_image(raster: Raster, how: HowRead = AS_EVER) -> Image.Image:
@@ -126,11 +135,15 @@ def _missing(colours: Values, nodata: float | None) -> npt.NDArray[np.bool_] | N
     """Return which pixels were not measured, shape (height, width); None if all were."""
     if nodata is None:
         return None
+    missing = is_nodata(colours, nodata).all(axis=-1)
+    return missing if missing.any() else None
+
+
+def is_nodata(values: Values, nodata: float) -> Values:
+    """Return which values stand for "not measured"."""
     with np.errstate(over="ignore"):
         # The text of a tag has more digits than a float32 has.
-        same = colours == (colours.dtype.type(nodata) if colours.dtype.kind == "f" else nodata)
-    missing = same.all(axis=-1)
-    return missing if missing.any() else None
+        return values == (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
 
 
 def _limits(colours: Values, missing: npt.NDArray[np.bool_] | None) -> tuple[float, float]:
@@ -138,7 +151,7 @@ def _limits(colours: Values, missing: npt.NDArray[np.bool_] | None) -> tuple[flo
     if colours.dtype == np.uint16:
         return 0.0, 65535.0
     low, high = np.inf, -np.inf
-    for rows in _blocks(colours):
+    for rows in blocks(colours):
         some = colours[rows] if missing is None else colours[rows][~missing[rows]]
         if some.dtype.kind == "f":
             some = some[np.isfinite(some)]
@@ -178,11 +191,12 @@ def by_rows(convert: Callable[[Values], Values], values: Values, dtype: npt.DTyp
         Of the result.
     """
     made = np.empty((*values.shape[:2], channels), dtype)
-    for rows in _blocks(values):
+    for rows in blocks(values):
         made[rows] = convert(values[rows])
     return made
 
 
-def _blocks(values: Values) -> list[slice]:
+def blocks(values: Values) -> list[slice]:
+    """Return rows of an array, some at a time."""
     step = max(1, AT_A_TIME // max(1, values[0].size))
     return [slice(start, start + step) for start in range(0, values.shape[0], step)]

@@ -10,7 +10,7 @@ OTHERS = frozenset({"TIFF", "HEIC", "AVIF", "JPEG 2000", "JPEG XL", "DICOM"})
 
 
 def read(kind: str, data: bytes, max_pixels: int, how: HowRead = AS_EVER) -> Image.Image:
-    """Return the first image of a file of another kind than Pillow's.
+    """Return the picture of a file of another kind than Pillow's.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def read(kind: str, data: bytes, max_pixels: int, how: HowRead = AS_EVER) -> Ima
     ImageError
         It is too large, or of a sort that cannot be read. Damaged bytes lead the libraries into errors of any kind.
     """
-    found = _read(kind, data, max_pixels)
+    found = _read(kind, data, max_pixels, how)
     if isinstance(found, Raster):
         image = to_image(found, how)
         # A scan tells files apart by all that they store, also where 8 bits look alike.
@@ -44,13 +44,13 @@ def read(kind: str, data: bytes, max_pixels: int, how: HowRead = AS_EVER) -> Ima
     return image
 
 
-def _read(kind: str, data: bytes, max_pixels: int) -> Image.Image | Raster:
+def _read(kind: str, data: bytes, max_pixels: int, how: HowRead) -> Image.Image | Raster:
     # The libraries are imported with the first file that needs them: a folder of JPEG never waits for them.
     match kind:
         case "TIFF":
             from al_pipeline.core.data.tiff import read_tiff
 
-            return read_tiff(data, max_pixels=max_pixels)
+            return read_tiff(data, max_pixels=max_pixels, how=how)
         case "HEIC":
             from al_pipeline.core.data.heif import read_heif
 
@@ -66,8 +66,8 @@ def _read(kind: str, data: bytes, max_pixels: int) -> Image.Image | Raster:
         case "JPEG XL":
             from al_pipeline.core.data.jpegxl import read_jpegxl
 
-            return read_jpegxl(data, max_pixels)
+            return read_jpegxl(data, max_pixels, how)
         case _:
             from al_pipeline.core.data.dicom import read_dicom
 
-            return read_dicom(data, max_pixels)
+            return read_dicom(data, max_pixels, how)

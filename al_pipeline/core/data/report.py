@@ -1,7 +1,6 @@
 """What a folder of images holds, in facts and in words: the same for the terminal, for Dagster and for a page."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ import pandas as pd
 from al_pipeline.core.data.conversions import IGNORED
 from al_pipeline.core.data.folder_names import counted
 from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, torn_groups, without_group
+from al_pipeline.core.data.how_read import Plane
 from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
+from al_pipeline.core.data.shown import Shown, how_shown
 
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.
@@ -81,26 +82,6 @@ class Groups:
     several: int
     images: int
     largest: int
-
-
-@dataclass(frozen=True)
-class Shown:
-    """How many images are shown and learned from as they are stored, and why others are converted first.
-
-    Attributes
-    ----------
-    as_stored, converted : int
-        Images.
-    why : dict of str to int
-        Reason → images, the most frequent first; an image may have several.
-    ignored : int
-        Images that say something about their colours that cannot be used.
-    """
-
-    as_stored: int
-    converted: int
-    why: dict[str, int]
-    ignored: int
 
 
 @dataclass(frozen=True)
@@ -188,6 +169,8 @@ class Report:
             yield "shown", f"{told}: {_numbers(self.shown.why)}"
         if self.shown and self.shown.ignored:
             yield "colours", f"{counted(self.shown.ignored, 'image')} with {IGNORED}: taken for sRGB"
+        if self.shown and self.shown.stacks:
+            yield "stacks", self.shown.stacks
         if self.taken:
             yield "taken", " to ".join(dict.fromkeys(self.taken))
         if found := self.groups:
@@ -214,6 +197,7 @@ def describe(
     *,
     rule: str = NEAR_DUPLICATES,
     levels: Levels | None = None,
+    plane: Plane = "first",
 ) -> Report:
     """Return what a scan found.
 
@@ -229,6 +213,8 @@ def describe(
         By which ``group`` was made.
     levels : Levels, optional
         Of the pool; what `pool_levels` finds by default.
+    plane : str or int
+        By which stacks were read, as `HowRead.plane`.
     """
     usable = manifest[manifest["split"] != "excluded"]
     counts = _counts(usable)
@@ -242,7 +228,7 @@ def describe(
         counts=counts,
         unlabeled=bool(usable["label"].isna().any()),
         formats=usable["format"].value_counts().to_dict(),
-        shown=_shown(usable),
+        shown=how_shown(usable, plane),
         sizes=_sizes(usable),
         bytes=int(usable["bytes"].sum()),
         set_aside=_set_aside(manifest[manifest["split"] == "excluded"], root),
@@ -329,21 +315,6 @@ def _counts(usable: pd.DataFrame) -> pd.DataFrame:
 
 def _numbers(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counts.items())
-
-
-def _shown(usable: pd.DataFrame) -> Shown | None:
-    if "notes" not in usable or usable["notes"].isna().any():
-        return None
-    # Of a million images most say the same.
-    why, converted, ignored = Counter[str](), 0, 0
-    for notes, images in usable["notes"].value_counts().items():
-        reasons = set(filter(None, str(notes).split(",")))
-        ignored += int(images) * (IGNORED in reasons)
-        converted += int(images) * bool(reasons - {IGNORED})
-        why.update(dict.fromkeys(reasons - {IGNORED}, int(images)))
-    return Shown(
-        len(usable) - converted, converted, dict(sorted(why.items(), key=lambda item: (-item[1], item[0]))), ignored
-    )
 
 
 def _sizes(usable: pd.DataFrame) -> str:

@@ -13,14 +13,17 @@ import numpy as np
 from PIL import Image
 
 from al_pipeline.core.data.codestreams import CHANNELS, promised_size
-from al_pipeline.core.data.raster import Raster, Values
+from al_pipeline.core.data.how_read import AS_EVER, HowRead, Plane
+from al_pipeline.core.data.raster import Raster, Values, shown_channels
+from al_pipeline.core.data.stacks import joined, of_planes, position
 from al_pipeline.core.data.tiff_colour import LUMA, RANGES, lab_to_rgb, straight, undo_palette, ycbcr_to_rgb
-from al_pipeline.core.data.tiff_pages import find_picture
+from al_pipeline.core.data.tiff_pages import find_pictures
 from al_pipeline.core.data.tiff_segments import lerc_again, second_compression, segment_shape, subsampled, three_bytes
+from al_pipeline.core.data.tiff_stack import Place, arrange
 from al_pipeline.core.errors import ImageError
 
 if TYPE_CHECKING:
-    from tifffile import TiffPage
+    from tifffile import TiffFile, TiffPage
 
 # With the file, the values and two copies of the picture made of them, a thread stays below 1 GB.
 MAX_BYTES = 256_000_000
@@ -40,9 +43,11 @@ GEOGRAPHIC = {33550, 34735, 42112, 42113}
 PROFILE, ORIENTATION, NODATA, EXIF = 34675, 274, 42113, 34665
 
 
-def read_tiff(data: bytes, *, max_pixels: int) -> Raster:
-    """Read the first picture of a TIFF file that is not a reduced copy of another.
+def read_tiff(data: bytes, *, max_pixels: int, how: HowRead = AS_EVER) -> Raster:
+    """Read the picture of a TIFF file: of the pages that are not reduced copies the plane that is asked for.
 
+    Channels that OME or ImageJ have put into pages of their own become those of one picture: the first three, the first
+    of two, or those that are asked for; the others are not read.
     Colours other than red, green, blue and inks (palette, YCbCr, CIE L*a*b*) are converted, and premultiplied alpha is
     undone; all else is as stored.
 
@@ -51,7 +56,8 @@ def read_tiff(data: bytes, *, max_pixels: int) -> Raster:
     data : bytes
         The whole file.
     max_pixels : int
-        Checked on the header, as are what the values and their tiles take.
+        Checked on the header of each page, as are what the values and their tiles take.
+    how : HowRead
 
     Raises
     ------
@@ -59,24 +65,45 @@ def read_tiff(data: bytes, *, max_pixels: int) -> Raster:
         The message is a short reason.
     """
     try:
-        offset, planes = find_picture(data)
+        pages = find_pictures(data)
         tifffile = _library()
         # Of these kinds the library would read other pages too.
         options = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
         with tifffile.TiffFile(io.BytesIO(data), **options) as file:
-            page = cast("TiffPage", file.pages.first)
-            if page.offset != offset:
-                file.filehandle.seek(offset)
-                page = cast("TiffPage", tifffile.TiffPage(file, index=0))
-            _check_kind(page)
-            _check_size(page, max_pixels)
-            _check_segments(page, data)
-            return _raster(page, data, planes)
+            stack = arrange(_page(file, Place(pages.alike[0])), pages, len(data))
+
+            def read(number: int) -> Raster:
+                return _joined(file, data, stack.planes[number], max_pixels, how)
+
+            return of_planes(read, len(stack.planes), how.plane, stack.slices)
     except (ImageError, MemoryError):
         raise
     except Exception as error:
         # Damaged bytes lead the library, and numpy below it, into errors of any kind.
         raise ImageError(f"damaged: {str(error) or type(error).__name__}") from error
+
+
+def _joined(file: "TiffFile", data: bytes, channels: Sequence[Place], max_pixels: int, how: HowRead) -> Raster:
+    """Return a plane, of several channels those that are shown."""
+    rasters = list[Raster]()
+    chosen = shown_channels(len(channels), how.channels)
+    for number in chosen:
+        page = _page(file, channels[number])
+        _check_kind(page)
+        _check_size(page, max_pixels)
+        _check_segments(page, data)
+        rasters.append(_raster(page, data, how.plane))
+        _check_bytes(rasters[0].values.nbytes * len(chosen))
+    return rasters[0] if len(channels) == 1 else joined(rasters)
+
+
+def _page(file: "TiffFile", place: Place) -> "TiffPage":
+    page = cast("TiffPage", file.pages.first)
+    if page.offset != place.offset or place.shift:
+        file.filehandle.seek(place.offset)
+        page = cast("TiffPage", _library().TiffPage(file, index=0))
+        page.dataoffsets = tuple(offset + place.shift for offset in page.dataoffsets)
+    return page
 
 
 @functools.cache
@@ -138,8 +165,7 @@ def _check_size(page: "TiffPage", max_pixels: int) -> None:
     if not math.prod(page.shaped):
         raise ImageError("damaged: an image of no pixels")
     size = np.dtype(page.dtype).itemsize
-    if (needed := math.prod(page.shaped) * size) > MAX_BYTES:
-        raise ImageError(f"too large: its values take {needed / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
+    _check_bytes(math.prod(page.shaped) * size)
     if page.is_tiled:
         columns, rows = page.tilewidth, page.tilelength
         if columns < 1 or rows < 1 or page.tiledepth != 1:
@@ -147,6 +173,11 @@ def _check_size(page: "TiffPage", max_pixels: int) -> None:
         padded = math.ceil(width / columns) * columns * math.ceil(height / rows) * rows
         if padded > MAX_PADDING * max_pixels or columns * rows * page.shaped[4] * size > MAX_BYTES:
             raise ImageError(f"too large: tiles of {columns} × {rows} pixels, {limit}")
+
+
+def _check_bytes(needed: int) -> None:
+    if needed > MAX_BYTES:
+        raise ImageError(f"too large: its values take {needed / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
 
 
 def _check_segments(page: "TiffPage", data: bytes) -> None:
@@ -177,9 +208,9 @@ def _holds_pictures(segments: Sequence[tuple[int, int]], data: bytes) -> bool:
     return all(data[offset : offset + 2] == b"\xff\xd8" for offset, _ in segments)
 
 
-def _raster(page: "TiffPage", data: bytes, planes: int) -> Raster:
+def _raster(page: "TiffPage", data: bytes, plane: Plane) -> Raster:
     photometric = int(page.photometric)
-    values, opaque = _values(page, data), page.samplesperpixel - len(page.extrasamples)
+    values, opaque = _values(page, data, plane), page.samplesperpixel - len(page.extrasamples)
     white, black = _said(page, values)
     values, alpha = _alpha(page, values, opaque, white)
     if photometric == PALETTE:
@@ -200,14 +231,14 @@ def _raster(page: "TiffPage", data: bytes, planes: int) -> Raster:
         inverted=photometric == WHITE_IS_ZERO,
         alpha=alpha,
         profile=profile if isinstance(profile, bytes) and photometric not in LABS else None,
-        planes=max(planes, page.imagedepth, _imagej_planes(page)),
+        planes=page.imagedepth,
         inks=photometric == INKS,
         orientation=_orientation(page),
         taken=str(cast("dict[str, Any]", exif).get("DateTimeOriginal", "")) if isinstance(exif, dict) else "",
     )
 
 
-def _values(page: "TiffPage", data: bytes) -> Values:
+def _values(page: "TiffPage", data: bytes, plane: Plane) -> Values:
     """Return values of shape (height, width, samples), of YCbCr those of red, green and blue."""
     photometric, compression, bits = page.photometric, page.compression, page.bitspersample
     if compression == OLD_JPEG and not _holds_pictures([(offset, 0) for offset in page.dataoffsets], data):
@@ -222,7 +253,7 @@ def _values(page: "TiffPage", data: bytes) -> Values:
     elif bits == 24 and np.dtype(page.dtype).kind == "u":
         values = three_bytes(page, data)
     else:
-        values = _planes_last(page.asarray(squeeze=False, maxworkers=1))
+        values = _slice(page.asarray(squeeze=False, maxworkers=1), plane, inverted=photometric == WHITE_IS_ZERO)
         if compression == LERC and (page.parent.byteorder == "<") != (sys.byteorder == "little"):
             # The library takes for the file's byte order what its codec returns in the machine's.
             values = values.byteswap()
@@ -246,9 +277,13 @@ def _is_plain_lzw(page: "TiffPage") -> bool:
     )
 
 
-def _planes_last(values: Values) -> Values:
-    """Return the first slice of an array of shape (separate samples, slices, height, width, samples)."""
-    return np.moveaxis(values[:, 0, :, :, 0], 0, -1) if values.shape[0] > 1 else values[0, 0]
+def _slice(values: Values, plane: Plane, *, inverted: bool) -> Values:
+    """Return the slice that is asked for of an array of shape (separate samples, slices, height, width, samples)."""
+    if plane == "max" and values.shape[1] > 1:
+        one = (values.min if inverted else values.max)(axis=1)
+    else:
+        one = values[:, position(plane, values.shape[1])]
+    return np.moveaxis(one[..., 0], 0, -1) if len(one) > 1 else one[0]
 
 
 def _numbers(page: "TiffPage", tag: int) -> tuple[float, ...]:
@@ -320,11 +355,3 @@ def _nodata(page: "TiffPage") -> float | None:
 def _orientation(page: "TiffPage") -> int:
     value = page.tags.valueof(ORIENTATION)
     return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _imagej_planes(page: "TiffPage") -> int:
-    """Return the number of planes that ImageJ names in its description; it may write one directory for all."""
-    if not page.is_imagej:
-        return 1
-    named = [line[7:] for line in page.description.splitlines() if line.startswith("images=")]
-    return int(named[0]) if named and named[0].isascii() and named[0].isdigit() else 1

@@ -1,4 +1,4 @@
-"""Which of a TIFF file's pages is the picture, and how many there are: reduced copies, masks and previews are none."""
+"""Which of a TIFF file's pages are pictures of one kind: reduced copies, masks and previews are none."""
 
 import struct
 from collections.abc import Iterator
@@ -49,8 +49,23 @@ class Page(NamedTuple):
         return self.number(WIDTH) * self.number(LENGTH)
 
 
-def find_picture(data: bytes) -> tuple[int, int]:
-    """Return where the directory of the picture begins, and of how many pages it is the first.
+class Pages(NamedTuple):
+    """Where the directories of pages begin.
+
+    Attributes
+    ----------
+    alike : list of int
+        The picture, and the pages behind it that are of its size and neither reduced copies nor masks.
+    every : list of int
+        All that follow each other, as their numbers count.
+    """
+
+    alike: list[int]
+    every: list[int]
+
+
+def find_pictures(data: bytes) -> Pages:
+    """Return which pages are the picture and others like it.
 
     Raises
     ------
@@ -76,7 +91,8 @@ def find_picture(data: bytes) -> tuple[int, int]:
         whole = [max(inside, key=lambda page: page.pixels)]
     picture = (whole or pages)[0]
     size = picture.number(WIDTH), picture.number(LENGTH)
-    return picture.offset, max(1, sum((page.number(WIDTH), page.number(LENGTH)) == size for page in whole))
+    alike = [page.offset for page in whole or [picture] if (page.number(WIDTH), page.number(LENGTH)) == size]
+    return Pages(alike, [page.offset for page in pages])
 
 
 def _walk(data: bytes) -> Iterator[Page]:

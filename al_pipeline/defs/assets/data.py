@@ -28,7 +28,12 @@ def image_pool(
     for sentence in scanned.sentences():
         context.log.info(sentence)
     report = describe(
-        manifest, scanned.root, scanned.listing, rule=deployment.settings.group, levels=scanned.how.levels
+        manifest,
+        scanned.root,
+        scanned.listing,
+        rule=deployment.settings.group,
+        levels=scanned.how.levels,
+        plane=scanned.how.plane,
     )
     for subject, text in report.facts():
         context.log.info("%s: %s", subject, text)

@@ -184,7 +184,16 @@ def test_how_files_are_read_survives_json_and_has_a_name_of_its_own() -> None:
         HowRead(channels=(2, 1, 0)),
         HowRead(truncated="use"),
         HowRead(Levels(low=-0.1, high=1.5)),
+        HowRead(plane="max"),
+        HowRead(plane=3),
     ]
     assert [HowRead.from_dict(json.loads(json.dumps(dataclasses.asdict(how)))) for how in kinds] == kinds
     assert AS_EVER.key == ""
     assert len({how.key for how in kinds}) == len(kinds)
+
+
+def test_what_was_written_before_planes_could_be_chosen_keeps_its_meaning_and_its_name() -> None:
+    found = dataclasses.asdict(TWELVE)
+    del found["plane"]
+    assert HowRead.from_dict(json.loads(json.dumps(found))) == TWELVE
+    assert (TWELVE.key, HowRead(truncated="use").key) == ("rc1f57abe6491", "rbe916d695df4")
