@@ -135,11 +135,11 @@ def _missing(colours: Values, nodata: float | None) -> npt.NDArray[np.bool_] | N
     """Return which pixels were not measured, shape (height, width); None if all were."""
     if nodata is None:
         return None
-    missing = is_nodata(colours, nodata).all(axis=-1)
+    missing = np.asarray(is_nodata(colours, nodata).all(axis=-1))
     return missing if missing.any() else None
 
 
-def is_nodata(values: Values, nodata: float) -> Values:
+def is_nodata(values: Values, nodata: float) -> npt.NDArray[np.bool_]:
     """Return which values stand for "not measured"."""
     with np.errstate(over="ignore"):
         # The text of a tag has more digits than a float32 has.
