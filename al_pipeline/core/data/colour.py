@@ -5,8 +5,8 @@ RGB that is taken for sRGB is paler than what a person sees: by 10 levels of 255
 
 In the order in which PNG ranks them (third edition, 4.3): cICP, the ICC profile, "this is sRGB", gamma and primaries;
 other formats have ICC profiles only. "Adobe RGB" that only EXIF says is ignored, by browsers too. What can't be used,
-like a damaged profile, is ignored: `profile_problem` tells. Of HDR, for which a screen's white is not the brightest
-value, nothing is converted.
+like a damaged profile, is ignored: `profile_problem` tells. HDR, for which a screen's white is not the brightest value,
+is tone-mapped first (`hdr`).
 """
 
 import functools
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
+from al_pipeline.core.data.hdr import BT2020, HDR, tone_mapped
 from al_pipeline.core.data.profiles import BT709, D65, SRGB_CURVE, Curve, Primaries, rgb_profile
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # What a file said about its colours, which is no longer true of pixels that were converted.
 SAID = ("icc_profile", "gamma", "chromaticity", "srgb", "cicp")
+# In ``info`` of pixels of HDR that are in sRGB already, because there were more than 8 bits of them.
+TONE_MAPPED = "tone_mapped"
 # The gamma that programs write where they mean sRGB, and how far browsers take it for that.
 SRGB_GAMMA, GAMMA_LEEWAY = 1 / 2.2, 0.05
 
@@ -48,7 +51,7 @@ PRIMARIES: dict[int, Primaries] = {
     5: (D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
     **dict.fromkeys((6, 7), (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070))),
     8: (C, (0.681, 0.319), (0.243, 0.692), (0.145, 0.049)),
-    9: (D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    9: BT2020,
     10: ((1 / 3, 1 / 3), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)),
     11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     12: (D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
@@ -62,7 +65,6 @@ TRANSFERS: dict[int, Curve] = {
     8: (1.0,),
     13: SRGB_CURVE,
 }
-HDR = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True)
@@ -164,11 +166,22 @@ def _conversions(info: Mapping[str | tuple[int, int], Any], kind: str) -> Iterat
 
 def _by_numbers(cicp: tuple[int, int, int, int], kind: str) -> _Conversion:
     primaries, transfer, matrix, full_range = cicp
-    if transfer in HDR:
-        return _Conversion(problem=f"HDR ({HDR[transfer]}) is shown as if it were not")
-    if primaries not in PRIMARIES or transfer not in TRANSFERS or matrix or not full_range:
+    if primaries not in PRIMARIES or transfer not in (*TRANSFERS, *HDR) or matrix or not full_range:
         return _Conversion(problem=f"the colours {primaries}/{transfer}/{matrix}/{full_range} of cICP are not known")
+    if transfer in HDR:
+        return _from_hdr(primaries, transfer, kind)
     return _by_profile(rgb_profile(PRIMARIES[primaries], TRANSFERS[transfer]), kind)
+
+
+@functools.cache
+def _from_hdr(primaries: int, transfer: int, kind: str) -> _Conversion:
+    if kind == "CMYK":
+        return _Conversion(problem="the colours of cICP are HDR, the picture has CMYK")
+
+    def apply(image: Image.Image) -> Image.Image:
+        return Image.fromarray(tone_mapped(np.asarray(image), 255, transfer, PRIMARIES[primaries]))
+
+    return _gray(apply, "RGB") if kind == "L" else _Conversion(apply)
 
 
 def _by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, kind: str) -> _Conversion:
@@ -197,7 +210,7 @@ def _by_profile(profile: bytes, kind: str) -> _Conversion:
     except (OSError, ValueError):
         return _Conversion(problem="the colour profile is damaged")
     if kind == "L":
-        return _gray(transform, space)
+        return _gray(transform.apply, space)
     if kind == "RGB" and _is_identity(transform):
         return _Conversion()
     return _Conversion(transform.apply)
@@ -235,10 +248,10 @@ def _is_identity(transform: "ImageCms.ImageCmsTransform") -> bool:
     return bool(np.abs(np.asarray(transform.apply(Image.fromarray(probe))).astype(int) - probe).max() <= 1)
 
 
-def _gray(transform: "ImageCms.ImageCmsTransform", space: str) -> _Conversion:
+def _gray(convert: Callable[[Image.Image], Image.Image], space: str) -> _Conversion:
     """Return a conversion by a table: one gray level gives another, whatever is beside it."""
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    table = np.asarray(transform.apply(ramp.convert(space)))[0, :, 1]
+    table = np.asarray(convert(ramp.convert(space)))[0, :, 1]
     if np.abs(table.astype(int) - np.arange(256)).max() <= 1:
         return _Conversion()
 

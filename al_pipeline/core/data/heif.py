@@ -9,9 +9,13 @@ References
 """
 
 import io
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from al_pipeline.core.data.colour import PRIMARIES, TONE_MAPPED
+from al_pipeline.core.data.hdr import HDR, tone_mapped
 from al_pipeline.core.data.limits import refuse_large
 from al_pipeline.core.errors import ImageError
 
@@ -46,14 +50,39 @@ def read_heif(data: bytes, max_pixels: int) -> Image.Image:
     refuse_cut(data)
     file = pillow_heif.open_heif(data)
     refuse_large(*file.size, max_pixels)
+    if image := _tone_mapped(data, file.info):
+        return image
     image = file.to_pillow()
     if image.mode in ("RGBa", "La"):
         info, image = image.info, image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
         image.info = info
     nclx = image.info.get("nclx_profile") or {}
-    image.info = {key: value for key in ("exif", "xmp", "icc_profile") if (value := image.info.get(key))}
+    image.info = _told(image.info)
     if nclx and "icc_profile" not in image.info:
         _note_colours(image, int(nclx["color_primaries"]), int(nclx["transfer_characteristics"]))
+    return image
+
+
+def _told(info: dict[Any, Any]) -> dict[str | tuple[int, int], Any]:
+    return {key: value for key in ("exif", "xmp", "icc_profile") if (value := info.get(key))}
+
+
+def _tone_mapped(data: bytes, info: dict[str, Any]) -> Image.Image | None:
+    """Return opaque colours of HDR, from all of their bits: 8 of them show steps; None if it is something else."""
+    import pillow_heif
+
+    nclx, bits = info.get("nclx_profile") or {}, info["bit_depth"]
+    transfer = int(nclx.get("transfer_characteristics", _UNSPECIFIED))
+    primaries = PRIMARIES.get(int(nclx.get("color_primaries", _UNSPECIFIED)))
+    if transfer not in HDR or primaries is None or bits <= 8 or info.get("icc_profile"):
+        return None
+    file = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
+    if file.mode != "RGB;16":
+        return None
+    # The bits are the first ones of 16.
+    white = (1 << 16) - (1 << 16 - bits)
+    image = Image.fromarray(tone_mapped(np.asarray(file), white, transfer, primaries))
+    image.info = {**_told(info), TONE_MAPPED: True}
     return image
 
 
@@ -70,8 +99,30 @@ def read_avif(data: bytes, max_pixels: int) -> Image.Image:
     # Pillow tells of ICC profiles alone.
     if "icc_profile" not in image.info and (at := data.find(b"colrnclx", 0, _DESCRIPTION)) > 0:
         primaries, transfer = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (8, 10))
+        if (mapped := _tone_mapped_avif(data, image, primaries, transfer)) is not None:
+            return mapped
         _note_colours(image, primaries, transfer)
     return image
+
+
+def _tone_mapped_avif(data: bytes, image: Image.Image, primaries: int, transfer: int) -> Image.Image | None:
+    """Return a picture of HDR from all of its bits, as `_tone_mapped` does, where Pillow has 8."""
+    import imagecodecs
+
+    at = data.find(b"av1C", 0, _DESCRIPTION)
+    # Bits of the configuration (AV1-ISOBMFF, 2.3.3): more than 8, and 12 of them.
+    deep = data[at + 6] & 0x60 if at > 0 else 0
+    if transfer not in HDR or primaries not in PRIMARIES or not deep:
+        return None
+    values = imagecodecs.avif_decode(data, index=0, numthreads=1)
+    values = values.reshape(*values.shape[:2], -1)
+    if values.dtype != np.uint16 or values.shape[:2] != image.size[::-1]:
+        return None
+    white, alpha = 4095 if deep == 0x60 else 1023, values.shape[2] in (2, 4)
+    pixels = tone_mapped(values, white, transfer, PRIMARIES[primaries], alpha=alpha)
+    mapped = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0])
+    mapped.info = {**image.info, TONE_MAPPED: True}
+    return mapped
 
 
 def refuse_cut(data: bytes) -> None:

@@ -11,14 +11,18 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from al_pipeline.core.data.colour import TONE_MAPPED
+from al_pipeline.core.data.hdr import HDR, tone_mapped
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.jpeg2000 import MOST_CHANNELS
 from al_pipeline.core.data.limits import refuse_large
+from al_pipeline.core.data.profiles import Primaries
 from al_pipeline.core.data.raster import Raster, to_image
 from al_pipeline.core.errors import ImageError
 
@@ -99,12 +103,18 @@ def read_jpegxl(data: bytes, max_pixels: int, how: HowRead = AS_EVER) -> Image.I
     values = values.reshape(*values.shape[:2], -1)
     alpha = header.extra == (_ALPHA,)
     white = 1.0 if header.is_float else 2.0**header.bits - 1
+    in_hdr = header.transfer in HDR and not (alpha and header.associated) and values.shape[2] - alpha in (1, 3)
+    if in_hdr:
+        # Before there are 8 bits, of which the light half would have few.
+        values, white = tone_mapped(values, white, header.transfer, _xy(header), alpha=alpha), 255.0
     if header.transfer == _LINEAR or (alpha and header.associated):
         values, white = _as_shown(values, white, alpha, header), 1.0
     raster = Raster(values, white=white, black=0.0, alpha=alpha)
     image = to_image(raster, how)
     image.info["raster"] = raster
-    if header.gamma is not None or header.chromaticity is not None:
+    if in_hdr:
+        image.info[TONE_MAPPED] = True
+    elif header.gamma is not None or header.chromaticity is not None:
         image.info["gamma"] = header.gamma or 1 / 2.2
         image.info["chromaticity"] = header.chromaticity or (*_WHITES[_D65], *_PRIMARIES[header.primaries])
     elif (header.primaries, header.transfer) not in ((1, _SRGB_CURVE), (1, _LINEAR)):
@@ -112,6 +122,12 @@ def read_jpegxl(data: bytes, max_pixels: int, how: HowRead = AS_EVER) -> Image.I
         # What JPEG XL calls P3 is number 11 of H.273 with the white of cinemas, and 12 with that of screens.
         image.info["cicp"] = (12 if header.primaries == 11 else header.primaries, transfer, 0, 1)
     return image
+
+
+def _xy(header: _Header) -> Primaries:
+    """Return x and y of white, red, green and blue."""
+    told = header.chromaticity or (*_WHITES[_D65], *_PRIMARIES[header.primaries])
+    return cast("Primaries", tuple(zip(told[::2], told[1::2], strict=True)))
 
 
 def _packed_jpeg(data: bytes, max_pixels: int) -> Image.Image:
@@ -279,7 +295,7 @@ def _colours(bits: _Bits, header: _Header) -> None:
     white = bits.enum()
     white_xy = xy(1) if white == _CUSTOM else _WHITES.get(white, _WHITES[_D65])
     primaries_xy = _PRIMARIES[1]
-    if space != _GRAY:
+    if not header.is_gray:
         header.primaries = bits.enum()
         primaries_xy = xy(3) if header.primaries == _CUSTOM else _PRIMARIES.get(header.primaries, primaries_xy)
     if white != _D65 or header.primaries == _CUSTOM:

@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline_tests.core.data import colour_kinds, dicom_kinds, kinds_table, other_kinds, tiff_kinds
+from al_pipeline_tests.core.data import colour_kinds, dicom_kinds, hdr_kinds, kinds_table, other_kinds, tiff_kinds
 
 DECODERS: dict[str, Callable[[bytes], npt.NDArray[Any]]] = {
     "JPEG": imagecodecs.jpeg8_decode,
@@ -36,6 +36,7 @@ def every_kind() -> dict[str, Meant]:
     tiffs = [kind for i, kind in enumerate(tiff_kinds.kinds()) if i % 5 in (0, 2)]
     table |= {f"TIFF: {kind.name}": Meant(kind.data, kind.picture, kind.within) for kind in tiffs}
     table |= {name: Meant(make(), levels, within) for name, (make, levels, within) in other_kinds.CASES.items()}
+    table |= {f"HDR: {name}": Meant(make(), levels, within) for name, (make, levels, within) in hdr_kinds.CASES.items()}
     table |= {
         f"DICOM: {name}": Meant(make(), levels, within) for name, (make, levels, within) in dicom_kinds.COLOURS.items()
     }

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from al_pipeline.core.data.kinds import READ, kind_of
-from al_pipeline_tests.core.data import fuzz_worker
+from al_pipeline_tests.core.data import fuzz_worker, hdr_kinds
 from al_pipeline_tests.core.data import test_dicom as dicoms
 from al_pipeline_tests.core.data import test_formats as formats
 from al_pipeline_tests.core.data.kinds_table import KINDS
@@ -38,7 +38,7 @@ def corpus() -> dict[str, dict[str, bytes]]:
         add(name, kind.data)
     for kind in kinds():
         add(f"TIFF {kind.name}", kind.data)
-    for name, (make, _, _) in formats.CASES.items():
+    for name, (make, _, _) in (formats.CASES | hdr_kinds.CASES).items():
         add(name, make())
     small = np.ascontiguousarray(formats.RGB[:32, :32])
     add("HEIC of tiles", formats.heif(np.tile(small, (2, 2, 1)), tile_size=32, quality=50))
