@@ -15,7 +15,7 @@ NEARLY_ALL = 0.95
 # Above this height a JPEG is looked at in an eighth of its size.
 _LARGE = 1024
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
 END_OF_JPEG = b"\xff\xd9"
 # Behind the end some programs leave zeros; with more bytes a file is looked at as if it had none.
 _TAIL = 4096
@@ -59,7 +59,7 @@ def complete(data: bytes) -> Completed | None:
         Its header has been checked: it is decoded.
     """
     try:
-        if data.startswith(_PNG):
+        if data.startswith(PNG):
             return _complete_png(data)
         if data.startswith(b"\xff\xd8"):
             return _complete_jpeg(data)
@@ -95,36 +95,37 @@ def _decoded(data: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
 
 
 def _complete_png(data: bytes) -> Completed | None:
-    chunks = list(_chunks(data))
-    if not chunks or chunks[0][0] != b"IHDR":
+    found = list(chunks(data))
+    if not found or found[0][0] != b"IHDR":
         return None
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", found[0][1])
     bits = depth * _CHANNELS[colour]
     # Each row of each pass has a byte for its filter.
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
     expected = sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0 and rows > 0)
     unpacked = zlib.decompressobj()
-    pixels = unpacked.decompress(b"".join(content for name, content in chunks if name == b"IDAT"), expected)
+    pixels = unpacked.decompress(b"".join(content for name, content in found if name == b"IDAT"), expected)
     if not pixels:
         return None
     row = expected // height
     share = len(pixels) / expected if interlaced else len(pixels) // row / height
     # Rows of filter 0 and value 0.
     packed = zlib.compress(pixels + bytes(expected - len(pixels)), 1)
-    before = [(name, content) for name, content in chunks if name not in (b"IDAT", b"IEND")]
-    written = b"".join(_chunk(name, content) for name, content in [*before, (b"IDAT", packed), (b"IEND", b"")])
-    return Completed(_PNG + written, share)
+    before = [(name, content) for name, content in found if name not in (b"IDAT", b"IEND")]
+    written = b"".join(chunk(name, content) for name, content in [*before, (b"IDAT", packed), (b"IEND", b"")])
+    return Completed(PNG + written, share)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and content of every chunk, of the last as much as there is."""
-    at = len(_PNG)
+def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and content of every chunk of a PNG, of the last as much as there is."""
+    at = len(PNG)
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         yield name, data[at + 8 : at + 8 + length]
         at += 12 + length
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -20,6 +20,7 @@ from al_pipeline.core.data.images import decode, open_rgb
 from al_pipeline.core.data.levels import Levels, Note, pool_levels
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.errors import ImageError
+from al_pipeline_tests.core.data.writers import png
 
 TWELVE = HowRead(Levels(white=4095))
 RAMP = np.linspace(0, 4095, 64 * 64).round().astype(np.uint16).reshape(64, 64)
@@ -53,6 +54,31 @@ def test_twelve_bits_in_sixteen_have_all_gray_levels_by_the_white_of_their_pool(
     assert np.abs(gray(path) - exact(RAMP, 65535)).max() <= 0.5 + 1e-9
     assert len(np.unique(gray(path))) == 17
     assert np.abs(gray(path, TWELVE) - exact(RAMP, 4095)).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_so_have_colours_and_opacity_of_a_png(tmp_path: Path, channels: int) -> None:
+    values = np.stack([RAMP, RAMP[::-1], RAMP.T, np.full_like(RAMP, 4095)][-channels:], axis=-1)
+    path, colours = tmp_path / "a.png", values[..., : channels - 1 if channels % 2 == 0 else channels]
+    path.write_bytes(png(values, bits=16))
+    shown = np.asarray(open_rgb(path, how=TWELVE)).astype(float)
+    assert np.abs(shown - exact(colours, 4095)).max() <= 0.5 + 1e-9
+    path.write_bytes(png(values * 16, bits=16, lace=True))
+    assert np.abs(np.asarray(open_rgb(path)) - exact(colours, 4095)).max() <= 1
+    path.write_bytes(png(values, (b"sBIT", bytes([12] * channels)), bits=16, after=[(b"tEXt", b"Title\0x")]))
+    assert (np.asarray(open_rgb(path)) == shown).all()
+    assert (np.asarray(open_rgb(path, how=HowRead(Levels(white=100)))) == shown).all()
+
+
+def test_one_clear_colour_of_16_bits_is_white(tmp_path: Path) -> None:
+    path, colours = tmp_path / "a.png", np.stack([RAMP, RAMP.T, RAMP], axis=-1) * 16
+    for values in (RAMP * 16, colours):
+        clear = np.atleast_1d(values[5, 9]).astype(">u2").tobytes()
+        path.write_bytes(png(values, (b"tRNS", clear), bits=16))
+        shown, at = np.asarray(open_rgb(path)), (values == values[5, 9]).reshape(*RAMP.shape, -1).all(axis=-1)
+        assert (shown[at] == 255).all()
+        expected = np.broadcast_to(exact(values, 65535).reshape(*RAMP.shape, -1), (*RAMP.shape, 3))
+        assert np.abs(shown - expected)[~at].max() <= 1
 
 
 def test_a_gamma_counts_behind_the_levels(tmp_path: Path) -> None:
@@ -112,11 +138,14 @@ def test_a_scan_notes_what_has_more_than_8_bits(tmp_path: Path) -> None:
     write(tmp_path / "c.png", (RAMP >> 4).astype(np.uint8))
     write(tmp_path / "d.tif", (RAMP >> 4).astype(np.uint8))
     tifffile.imwrite(tmp_path / "e.tif", np.stack([RAMP + i for i in range(3)]), photometric="minisblack")
+    (tmp_path / "g.png").write_bytes(png(np.stack([RAMP, RAMP.T, RAMP // 2], axis=-1), bits=16))
     tifffile.imwrite(tmp_path / "f.tif", RAMP.T, extratags=[(281, "H", 1, 4095, True)])
     found = scan(tmp_path).set_index(pd_name(scan(tmp_path)))
     notes = {name: Note.unpacked(row) if row else None for name, row in found["levels"].items()}
     assert notes["a.png"] is not None
     assert notes["a.png"].ends[-1] == 4095
+    assert notes["g.png"] is not None
+    assert notes["g.png"].ends[-1] == 4095
     assert notes["b.tif"] is not None
     assert (notes["b.tif"].unsigned, notes["b.tif"].ends[-1]) == (False, 585)
     assert notes["c.png"] is notes["d.tif"] is None
@@ -170,7 +199,7 @@ def test_a_cache_keeps_apart_what_is_read_otherwise(tmp_path: Path) -> None:
         assert (ever[0] == decode(path, 32)).all()
         assert own.max() > 200 > 17 > ever.max()
     assert sorted(folder.name for folder in (tmp_path / "cache").iterdir()) == sorted(
-        [f"{seen_as(32, 'crop')}-v2", f"{seen_as(32, 'crop', TWELVE)}-v2"]
+        [f"{seen_as(32, 'crop')}-v3", f"{seen_as(32, 'crop', TWELVE)}-v3"]
     )
     # Room is made in both.
     list(CachedImages(ImageCache(tmp_path / "cache", 0), ["0" * 32], [path]).blocks(32))
