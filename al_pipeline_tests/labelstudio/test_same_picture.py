@@ -60,7 +60,7 @@ SHOWN_OTHERWISE = (
 
 
 # Of all kinds nobody sees what nobody reads.
-REFUSED = {"JPEG 12 bit"}
+REFUSED = {"JPEG 12 bit CMYK"}
 
 
 class Quiet(SimpleHTTPRequestHandler):

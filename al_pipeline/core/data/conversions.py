@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from al_pipeline.core.data.colour import SAID, converts, profile_problem
+from al_pipeline.core.data.colour import SAID, TONE_MAPPED, converts, profile_problem
 from al_pipeline.core.data.plain import GAIN_MAPS, plain_suffix
 from al_pipeline.core.data.raster import Raster
 from al_pipeline.core.data.readers import OTHERS
@@ -36,13 +36,13 @@ def conversions(image: Image.Image, data: bytes, *, turned: bool) -> str:
     """
     kind, info = image.format or "", image.info
     jpeg = kind in ("JPEG", "MPO")
-    if jpeg and image.mode != "CMYK" and info.keys().isdisjoint(("icc_profile", "xmp")):
+    if jpeg and image.mode != "CMYK" and info.keys().isdisjoint(("icc_profile", "xmp", "raster")):
         return ""
     raster: Raster | None = info.get("raster")
     said = not info.keys().isdisjoint(SAID)
     held = {
         FORMAT: kind in OTHERS,
-        COLOURS: said and converts(image),
+        COLOURS: TONE_MAPPED in info or (said and converts(image)),
         INKS: image.mode == "CMYK",
         TRANSPARENT: image.has_transparency_data or _is_on_a_canvas(image),
         DEEP: _is_deep(image, data, raster),
@@ -51,17 +51,16 @@ def conversions(image: Image.Image, data: bytes, *, turned: bool) -> str:
         TURNED: turned and not (jpeg and "exif" in info),
         GAIN_MAP: jpeg and any(name in (info.get("xmp") or b"") for name in GAIN_MAPS),
         # Told by the header, in no time.
-        RARE: kind == "BMP" and plain_suffix(data) is None,
+        RARE: (kind == "BMP" and plain_suffix(data) is None) or (jpeg and raster is not None),
         IGNORED: said and profile_problem(image) is not None,
     }
     return ",".join(name for name, holds in held.items() if holds)
 
 
 def _is_deep(image: Image.Image, data: bytes, raster: Raster | None) -> bool:
-    if raster is not None:
-        return raster.values.dtype.itemsize > 1
-    # Pillow has 16 bits of gray alone.
-    return image.format == "PNG" and data[24:25] == b"\x10"
+    if image.format == "PNG":
+        return data[24:25] == b"\x10"
+    return raster is not None and raster.values.dtype.itemsize > 1
 
 
 def _is_on_a_canvas(image: Image.Image) -> bool:

@@ -59,7 +59,7 @@ def decode_frame(source: bytes, runner: "DecodeRunner") -> bytes:
     codec, samples = _CODECS[runner.transfer_syntax], runner.samples_per_pixel
     if codec == "jpeg8_decode":
         # The data set says which colours the three samples of a lossless JPEG are, and they are left alone.
-        values = _whole_jpeg(source, "RGB" if samples == 3 and runner.transfer_syntax != _EXTENDED else None)
+        values = whole_jpeg(source, "RGB" if samples == 3 and runner.transfer_syntax != _EXTENDED else None)
     else:
         values = getattr(imagecodecs, codec)(source)
     expected = (runner.rows, runner.columns) if samples == 1 else (runner.rows, runner.columns, samples)
@@ -73,7 +73,7 @@ def decode_frame(source: bytes, runner: "DecodeRunner") -> bytes:
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _whole_jpeg(source: bytes, colours: str | None) -> "np.ndarray[Any, Any]":
+def whole_jpeg(source: bytes, colours: str | None) -> "np.ndarray[Any, Any]":
     """Decode a JPEG of any sort, and raise ValueError if its data end before its pixels do.
 
     libjpeg makes up the rest without a word, another one with noise in the place of the end. Decoders of lossless JPEG

@@ -37,7 +37,7 @@ from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import TEMPORARY
 
 # Version of what `images.decode` does: raise it whenever the same file would give other pixels.
-PREPROCESSING = 2
+PREPROCESSING = 3
 
 _log = logging.getLogger(__name__)
 

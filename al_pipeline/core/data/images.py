@@ -16,11 +16,11 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
 from al_pipeline.core.data.framing import Framing, frame
+from al_pipeline.core.data.hdr import HDR
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
-from al_pipeline.core.data.jpeg_header import jpeg_frame
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
 from al_pipeline.core.data.limits import refuse_large
-from al_pipeline.core.data.png_depth import significant_white
+from al_pipeline.core.data.png_depth import deep_png, significant_white
 from al_pipeline.core.data.readers import OTHERS, read
 from al_pipeline.core.data.truncated import complete, ends, reason_truncated
 from al_pipeline.core.errors import ImageError
@@ -123,13 +123,14 @@ def opened(
                 return
             if kind not in READ:
                 raise ImageError(reason_not_read(head))
-            with Image.open(_whole(file, kind) if how.truncated == "use" else file, formats=FORMATS) as image:
+            with _by_pillow(_whole(file, kind) if how.truncated == "use" else file, kind, max_pixels, how) as image:
                 # The decoder of WebP keeps several canvases of an animation.
                 moves = image.format == "WEBP" and getattr(image, "n_frames", 1) > 1
                 refuse_large(image.width, image.height, max_pixels // 2 if moves else max_pixels)
-                if image.mode == "I;16":
+                deep = deep_png(image, how) if kind == "PNG" else None
+                if deep is None and image.mode == "I;16":
                     _note_limits(image, how)
-                yield image
+                yield deep or image
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -137,6 +138,22 @@ def opened(
     except Exception as error:
         # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
         raise ImageError(_reason(error, source, head)) from error
+
+
+def _by_pillow(file: IO[bytes], kind: str, max_pixels: int, how: HowRead) -> Image.Image:
+    """Open an image that is not decoded yet, or a JPEG of a sort that Pillow does not decode."""
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        if kind != "JPEG":
+            raise
+        # With the first file that needs it, as its libraries.
+        from al_pipeline.core.data.rare_jpeg import read_rare_jpeg
+
+        file.seek(0)
+        if (image := read_rare_jpeg(file.read(), max_pixels, how)) is None:
+            raise
+        return image
 
 
 def _whole(file: IO[bytes], kind: str) -> IO[bytes]:
@@ -150,6 +167,10 @@ def _whole(file: IO[bytes], kind: str) -> IO[bytes]:
 
 def _note_limits(image: Image.Image, how: HowRead) -> None:
     """Put into ``info`` what the file calls its ``white``, and the ``limits`` between which its values are shown."""
+    # While there is a file: Pillow forgets it with the pixels.
+    note_cicp(image)
+    if image.info.get("cicp", (0, 0))[1] in HDR:
+        return
     file, values = getattr(image, "fp", None), np.asarray(image)
     if (white := significant_white(file, values)) is not None:
         image.info["white"] = white
@@ -165,9 +186,6 @@ def _reason(error: Exception, source: ImagePath | io.BytesIO, head: bytes) -> st
     unknown = isinstance(error, UnidentifiedImageError)
     if unknown or "truncated" in text.lower() or "broken" in text:
         data = source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
-        frame = jpeg_frame(data)
-        if frame is not None and (sort := frame.sort()) is not None:
-            return f"a {sort}, which is not read: export it as PNG or TIFF"
         if not unknown and (reason := reason_truncated(data)) is not None:
             return reason
     return reason_not_read(head) if unknown else f"damaged: {text}"

@@ -4,7 +4,7 @@ import string
 
 # Kind → suffixes under which people have it. Whatever lists formats or looks for files follows from this.
 READ = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jls"),
     "PNG": (".png",),
     "WebP": (".webp",),
     "GIF": (".gif",),

@@ -24,7 +24,7 @@ COLUMNS = tuple(name for name in Reading._fields if name not in {"problem", "set
 # More parts than these become one at the end of a scan, and so does what has many rows of files that are gone.
 MOST_PARTS = 12
 PIECE = 10_000
-VERSION = b"2, " + PIXELS_VERSION.encode()
+VERSION = b"3, " + PIXELS_VERSION.encode()
 
 
 class ScanCache:

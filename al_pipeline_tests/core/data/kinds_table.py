@@ -92,6 +92,9 @@ def jpegs() -> dict[str, Kind]:
         "Adobe and JFIF disagree": jpeg(adobe(0)),
         "lossless": coded(GRAY, lossless=True),
         "12 bit": coded(GRAY.astype(np.uint16) * 16, 90, bitspersample=12),
+        "12 bit CMYK": coded(
+            np.dstack([RGB, GRAY]).astype(np.uint16) * 16, bitspersample=12, colorspace="CMYK", outcolorspace="CMYK"
+        ),
         "gain map": jpeg(xmp_segment(b'<x xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/>')),
         "orientation as LONG": jpeg(exif_segment(6, kind=4)),
         "damaged EXIF": jpeg(segment(0xE1, b"Exif\0\0garbage")),
@@ -137,7 +140,13 @@ def pngs() -> dict[str, Kind]:
         "gray and alpha": png(np.dstack([GRAY, ALPHA])),
         "RGBA": png(RGBA),
         "RGBA interlaced": png(RGBA, lace=True),
+        "RGB 16 bit interlaced": png(rgb16, bits=16, lace=True),
+        "RGB 16 bit, linear": png(rgb16, gama(100000), bits=16),
+        "RGB 16 bit with a clear colour": png(rgb16, (b"tRNS", struct.pack(">3H", 65535, 0, 0)), bits=16),
+        "RGB 16 bit, turned, told after the pixels": png(rgb16, bits=16, after=[(b"eXIf", exif(6))]),
+        "gray 16 bit with a clear level": png(gray16, (b"tRNS", struct.pack(">H", int(gray16[3, 3]))), bits=16),
         "RGBA 16 bit": png(RGBA.astype(np.uint16) * 257, bits=16),
+        "gray and alpha 16 bit": png(np.dstack([GRAY, ALPHA]).astype(np.uint16) * 257, bits=16),
         "gray with a clear level": png(GRAY >> 4, (b"tRNS", b"\0\7"), bits=4),
         "RGB with a clear colour": png(RGB, (b"tRNS", bytes((0, 0, 0, 255, 0, 0)))),
         "palette with clear colours": png(GRAY >> 4, (b"tRNS", bytes(range(0, 256, 17))), bits=4, palette=16),

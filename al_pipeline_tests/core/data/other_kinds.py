@@ -1,4 +1,4 @@
-"""HEIC, AVIF, JPEG 2000 and JPEG XL by independent writers, and the pixels that were written."""
+"""HEIC, AVIF, JPEG 2000, JPEG XL and rare JPEG by independent writers, and the pixels that were written."""
 
 import io
 import struct
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pillow_heif
 from PIL import Image, ImageCms
+
+from al_pipeline_tests.core.data.writers import segment
 
 Pixels = npt.NDArray[Any]
 
@@ -45,10 +47,10 @@ def turned_heif(stored: Pixels, exif: Image.Exif) -> bytes:
     return buffer.getvalue()
 
 
-def deep_heif(values: Pixels) -> bytes:
+def deep_heif(values: Pixels, **options: object) -> bytes:
     buffer = io.BytesIO()
     pillow_heif.from_bytes("RGB;16", (WIDTH, HEIGHT), values.astype("<u2").tobytes()).save(
-        buffer, quality=-1, chroma=444
+        buffer, quality=-1, chroma=444, **options
     )
     return buffer.getvalue()
 
@@ -116,6 +118,21 @@ def screen(linear: Pixels) -> Pixels:
     return 255 * np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
+def rare(values: Pixels, bits: int, **options: Any) -> bytes:
+    """A JPEG of more than 8 bits, or a lossless one."""
+    return bytes(imagecodecs.jpeg8_encode(values, 98, bitspersample=bits, **options))
+
+
+def jpeg_ls_planes(planes: Pixels) -> bytes:
+    """A JPEG-LS file with a scan for each colour, as each would have in a file of its own (ITU-T T.87, C.2.3)."""
+    data = b"\xff\xd8" + segment(0xF7, struct.pack(">BHHB", 8, HEIGHT, WIDTH, 3) + b"\1\x11\0\2\x11\0\3\x11\0")
+    for i in range(3):
+        alone = bytes(imagecodecs.jpegls_encode(np.ascontiguousarray(planes[..., i])))
+        pixels = alone[alone.index(b"\xff\xda") + 10 : -2]
+        data += segment(0xDA, bytes((1, i + 1, 0, 0, 0, 0))) + pixels
+    return data + b"\xff\xd9"
+
+
 GRAY16 = (GRAY.astype(np.uint16) * 257).astype(np.uint16)
 RGB16 = RGB.astype(np.uint16) * 257
 SIGNED = (GRAY.astype(np.int32) * 257 - 32768).astype(np.int16)
@@ -159,5 +176,21 @@ CASES: dict[str, tuple[Callable[[], bytes], Pixels, float]] = {
     "JPEG XL, 12 bits": (lambda: jxl(GRAY16 >> 4, bitspersample=12), screen((GRAY16 >> 4) / 4095), 1),
     "JPEG XL, 16-bit float": (lambda: jxl((RGB / 255).astype(np.float16)), screen(RGB / 255), 1),
     "JPEG XL, 32-bit float": (lambda: jxl((RGB / 255).astype(np.float32)), screen(RGB / 255), 1),
+    "JPEG XL, gray with other channels": (lambda: jxl(np.stack([GRAY, 255 - GRAY, GRAY]), planar=True), GRAY, 0),
+    "JPEG of 12 bits": (lambda: rare(RGB16 >> 4, 12, subsampling="444"), RGB, 2),
+    "JPEG of 12 bits, half the colours": (lambda: rare(RGB16 >> 4, 12, subsampling="420"), RGB, 4),
+    "JPEG of 12 bits, RGB": (lambda: rare(RGB16 >> 4, 12, colorspace="RGB", outcolorspace="RGB"), RGB, 1),
+    "JPEG of 12 bits, gray": (lambda: rare(GRAY16 >> 4, 12), GRAY, 1),
+    "lossless JPEG of 12 bits": (lambda: rare(RGB16 >> 4, 12, lossless=True), RGB, 1),
+    "lossless JPEG of 16 bits": (lambda: rare(RGB16, 16, lossless=True), RGB, 0),
+    "lossless JPEG of 10 bits, any prediction": (lambda: rare(GRAY16 >> 6, 10, lossless=True, predictor=6), GRAY, 1),
+    "lossless JPEG by another writer": (
+        lambda: bytes(imagecodecs.ljpeg_encode(GRAY16 >> 2, bitspersample=14)), GRAY, 1,
+    ),
+    "JPEG-LS": (lambda: bytes(imagecodecs.jpegls_encode(RGB)), RGB, 0),
+    "JPEG-LS, gray": (lambda: bytes(imagecodecs.jpegls_encode(GRAY)), GRAY, 0),
+    "JPEG-LS of 16 bits": (lambda: bytes(imagecodecs.jpegls_encode(RGB16)), RGB, 0),
+    "JPEG-LS, nearly lossless": (lambda: bytes(imagecodecs.jpegls_encode(RGB, 2)), RGB, 2),
+    "JPEG-LS, a scan for each colour": (lambda: jpeg_ls_planes(RGB), RGB, 0),
     "JPEG XL, animated": (lambda: jxl(np.stack([RGB, 255 - RGB])), RGB, 0),
 }  # fmt: skip

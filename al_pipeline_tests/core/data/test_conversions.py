@@ -22,6 +22,7 @@ from al_pipeline.core.data.conversions import (
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.data.report import describe
+from al_pipeline_tests.core.data import hdr_kinds
 from al_pipeline_tests.core.data.colour_kinds import FILES
 from al_pipeline_tests.core.data.dicom_kinds import GRAY12, dicom
 from al_pipeline_tests.core.data.kinds_table import KINDS
@@ -51,7 +52,7 @@ def notes(data: bytes, folder: Path) -> set[str]:
     return set(filter(None, found.notes.split(",")))
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "JPEG 12 bit"])
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "JPEG 12 bit CMYK"])
 def test_what_is_linked_has_no_reason_and_what_is_converted_has_one(tmp_path: Path, name: str) -> None:
     assert bool(notes(KINDS[name].data, tmp_path)) == (not KINDS[name].plain and name not in UNTOLD)
 
@@ -62,9 +63,12 @@ def test_what_is_linked_has_no_reason_and_what_is_converted_has_one(tmp_path: Pa
         ("JPEG CMYK", {INKS}),
         ("JPEG gain map", {GAIN_MAP}),
         ("JPEG gamma 1.8", {COLOURS}),
+        ("JPEG 12 bit", {DEEP, RARE}),
         ("JPEG XMP 6", {TURNED}),
         ("PNG RGBA 16 bit", {TRANSPARENT, DEEP}),
         ("PNG RGB 16 bit", {DEEP}),
+        ("PNG gray 16 bit with a clear level", {TRANSPARENT, DEEP}),
+        ("PNG RGB 16 bit, linear", {COLOURS, DEEP}),
         ("PNG Display P3 by cICP", {COLOURS}),
         ("PNG turned", {TURNED}),
         ("PNG animated", {MOVING}),
@@ -94,6 +98,8 @@ def test_colours_that_cannot_be_used_are_noted(tmp_path: Path) -> None:
 def test_other_formats_have_their_reasons_too(tmp_path: Path) -> None:
     assert notes(CASES["HEIC"][0](), tmp_path) == {FORMAT}
     assert notes(CASES["JP2, 16 bits gray"][0](), tmp_path) == {FORMAT, DEEP}
+    assert notes(hdr_kinds.CASES["HEIC, PQ"][0](), tmp_path) == {FORMAT, COLOURS}
+    assert notes(hdr_kinds.CASES["PNG, PQ"][0](), tmp_path) == {COLOURS, DEEP}
     assert notes(CASES["AVIF, transparent"][0](), tmp_path) == {FORMAT, TRANSPARENT}
     assert notes(dicom(np.stack([GRAY12, GRAY12]), NumberOfFrames=2), tmp_path) == {FORMAT, DEEP, PAGES}
 

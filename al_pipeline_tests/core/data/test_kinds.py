@@ -6,7 +6,6 @@ import struct
 import zipfile
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -112,24 +111,6 @@ def test_a_header_that_is_damaged_is_called_so_by_its_kind(tmp_path: Path) -> No
     (tmp_path / "x.png").write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
     with pytest.raises(ImageError, match=r"^damaged: .*JPEG"):
         open_rgb(tmp_path / "x.png")
-
-
-GRAY12 = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40)
-
-
-@pytest.mark.parametrize(
-    ("data", "sort"),
-    [
-        (bytes(imagecodecs.jpegls_encode(GRAY12)), "JPEG-LS"),
-        (bytes(imagecodecs.jpeg8_encode(GRAY12, 100, bitspersample=12)), "JPEG of 12 bits per channel"),
-        (bytes(imagecodecs.ljpeg_encode(GRAY12, bitspersample=12)), "lossless JPEG"),
-    ],
-    ids=["JPEG-LS", "12 bits", "lossless"],
-)
-def test_a_sort_of_jpeg_that_is_not_read_is_not_called_damaged(tmp_path: Path, data: bytes, sort: str) -> None:
-    (tmp_path / "x.jpg").write_bytes(data)
-    with pytest.raises(ImageError, match=f"^a {sort}, which is not read: export it"):
-        open_rgb(tmp_path / "x.jpg")
 
 
 def test_the_suffixes_of_a_scan_are_those_of_the_kinds_that_are_read() -> None:
