@@ -21,7 +21,6 @@ import numpy.typing as npt
 from al_pipeline.core.data.profiles import BT709, D65, Primaries, colorants
 from al_pipeline.core.data.raster import by_rows
 
-# In single precision.
 Light = npt.NDArray[np.floating[Any]]
 
 # By the numbers of ITU-T H.273, table 3.
@@ -71,8 +70,7 @@ def tone_mapped(
         light = _light(some.astype(np.float32) / np.float32(white), transfer) if table is None else table[some]
         light = _shown(light, transfer)
         light = light if to_srgb is None else light @ to_srgb
-        shown = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
-        return (255 * shown.clip(0, 1)).round().astype(np.uint8)
+        return _levels()[_place(light, 1.0)]
 
     return by_rows(levels, values, np.uint8, channels)
 
@@ -83,7 +81,26 @@ def _shown(light: Light, transfer: int) -> Light:
         luminance = light @ LUMINANCE[:, None] if light.shape[-1] == 3 else light
         light = light * np.float32(PEAK) * luminance ** np.float32(HLG_GAMMA - 1)
     brightest = light.max(axis=-1, keepdims=True)
-    return light * (_bent(brightest) / np.maximum(brightest, np.float32(1e-6)))
+    return light * (_bends()[_place(brightest, PQ_MOST)] / np.maximum(brightest, np.float32(1e-6)))
+
+
+def _place(light: Light, most: float) -> npt.NDArray[np.uint16]:
+    """Return where light is in a table over the roots of light, which are about evenly far apart to the eye."""
+    return (np.sqrt((light * np.float32(1 / most)).clip(0, 1)) * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
+
+
+@functools.cache
+def _levels() -> npt.NDArray[np.uint8]:
+    """Return the level of sRGB for each place from 0 to 1."""
+    light = np.linspace(0, 1, 65536) ** 2
+    shown = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
+    return (255 * shown).round().astype(np.uint8)
+
+
+@functools.cache
+def _bends() -> npt.NDArray[np.float32]:
+    """Return light of a screen whose white is 1 for each place from 0 to `PQ_MOST`."""
+    return _bent(PQ_MOST * np.linspace(0, 1, 65536) ** 2).astype(np.float32)
 
 
 def _light(signal: Light, transfer: int) -> Light:
