@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -22,8 +23,8 @@ from al_pipeline.core.data.colour import note_cicp
 from al_pipeline.core.data.conversions import conversions
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import opened, to_rgb, upright
-from al_pipeline.core.data.levels import Note, note
-from al_pipeline.core.data.raster import Raster
+from al_pipeline.core.data.levels import HIGH, LOW, SHARES, Note, note
+from al_pipeline.core.data.raster import Raster, to_image
 from al_pipeline.core.errors import ImageError
 
 Gray = npt.NDArray[np.uint8]
@@ -172,14 +173,15 @@ def _decode(data: bytes, seen: Reading, mode: str | None, how: HowRead) -> tuple
         image.draft(mode, (AT_LEAST, AT_LEAST))
         image.load()
         decoded = _stored(image)
-        exif = _exif(image)
+        noted, exif = _noted(image, how), _exif(image)
         orientation = exif.get(ExifTags.Base.Orientation) if exif else None
         turned = orientation in (5, 6, 7, 8)
         if image.mode == "YCbCr" and not exif and min(image.size) < 2 * LARGE:
             # What `_gray` gives, without taking the pixels out of Pillow again.
             gray = np.frombuffer(decoded, np.uint8)[::3].reshape(image.height, image.width)
         else:
-            gray = _gray(upright(image) if exif else image)
+            seen_as = _stretched(image, noted, how)
+            gray = _gray(upright(seen_as) if exif else seen_as)
         return seen._replace(
             pixels=_hash_pixels(image, (width, height), decoded),
             width=height if turned else width,
@@ -188,7 +190,7 @@ def _decode(data: bytes, seen: Reading, mode: str | None, how: HowRead) -> tuple
             taken=_taken(exif) if exif else None,
             notes=conversions(image, data, turned=turned or orientation in (2, 3, 4)),
             planes=_planes(image),
-            levels=b"" if (noted := _noted(image, how)) is None else noted.packed(),
+            levels=b"" if noted is None else noted.packed(),
         ), gray
 
 
@@ -209,6 +211,24 @@ def _noted(image: Image.Image, how: HowRead) -> Note | None:
         return note(raster.colours(how.channels), raster.nodata)
     gray = to_rgb(image).convert("L")
     return Note(unsigned=True, distinct=sum(number > 0 for number in gray.histogram()))
+
+
+def _stretched(image: Image.Image, noted: Note | None, how: HowRead) -> Image.Image:
+    """Return what is looked at: of values whose white nobody says, what lies between nearly all of them.
+
+    The pool's white is not known yet, and what a picture looks like is not to hang on it. With the whole range of 16
+    bits those of 12 would have sixteen gray levels; with a picture's own, one hot pixel would leave it two.
+    """
+    if noted is None or not noted.ends:
+        return image
+    black, white = (noted.ends[SHARES.index(share)] for share in (LOW, HIGH))
+    if white <= black:
+        return image
+    raster: Raster | None = image.info.get("raster")
+    if raster is not None:
+        return to_image(replace(raster, black=black, white=white), how)
+    image.info["limits"] = black, white
+    return image
 
 
 def _stored(image: Image.Image) -> bytes | memoryview:
@@ -312,7 +332,8 @@ def turned_hashes(path: str) -> list[str]:
     """
     with opened(path) as image:
         image.draft(None, (AT_LEAST, AT_LEAST))
-        gray = _gray(upright(image))
+        image.load()
+        gray = _gray(upright(_stretched(image, _noted(image, AS_EVER), AS_EVER)))
     return [looks([np.rot90(side, turns)])[0][0] for side in (gray, gray[:, ::-1]) for turns in range(4)]
 
 

@@ -55,6 +55,28 @@ def test_a_plain_image_has_one_hash_whatever_its_size() -> None:
     assert hashes == {"8000000000000000"}
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_what_16_bits_look_like_hangs_neither_on_their_exposure_nor_on_a_hot_pixel(tmp_path: Path, suffix: str) -> None:
+    scene = np.asarray(photo(1).convert("L"), dtype=float)
+
+    def seen(values: np.ndarray) -> Reading:
+        Image.fromarray(values.round().astype(np.uint16)).save(tmp_path / f"x{suffix}")
+        return read(tmp_path / f"x{suffix}")
+
+    dark, bright = scene * 4, scene * 200 + 5000
+    hot = dark.copy()
+    hot[7, 9] = 65535
+    eight = Image.fromarray(scene.astype(np.uint8))
+    for values in (dark, bright, hot):
+        found = seen(values)
+        assert bits(found.phash, str(imagehash.phash(eight))) <= 2
+        alike = np.corrcoef(np.frombuffer(found.thumbnail, np.uint8), eight.resize((16, 16)).get_flattened_data())
+        assert alike[0, 1] > 0.95
+        assert np.ptp(np.frombuffer(found.thumbnail, np.uint8).astype(int)) > 100
+    assert seen(np.asarray(photo(2).convert("L")) * 4.0).phash != seen(dark).phash
+    assert seen(dark).phash in turned_hashes(str(tmp_path / f"x{suffix}"))
+
+
 def test_a_tag_leaves_the_pixels_and_another_picture_or_quality_does_not(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", photo(1), quality=80)
     before = read(path)
