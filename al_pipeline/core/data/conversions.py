@@ -3,7 +3,7 @@
 from PIL import Image
 
 from al_pipeline.core.data.colour import SAID, TONE_MAPPED, converts, profile_problem
-from al_pipeline.core.data.plain import GAIN_MAPS, plain_suffix
+from al_pipeline.core.data.plain import GAIN_MAPS, LARGEST, plain_suffix, starts_plain
 from al_pipeline.core.data.raster import Raster
 from al_pipeline.core.data.readers import OTHERS
 
@@ -21,8 +21,9 @@ _MOVES = frozenset({"GIF", "PNG", "WEBP"})
 def conversions(image: Image.Image, data: bytes, *, turned: bool) -> str:
     """Return the reasons that hold for a file, separated by commas; "" where nothing is converted.
 
-    They come from what Pillow knows after decoding: of a plain JPEG that costs a microsecond. A file of a rare build
-    may be shown as decoded pixels without any of them.
+    They come from what Pillow knows after decoding, and from the file where that tells of none. There are some if and
+    only if the decoded pixels are published (`labelstudio.images.publish`), but for one exception: what stands between
+    the pixels of a baseline JPEG and its end is not looked at.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def conversions(image: Image.Image, data: bytes, *, turned: bool) -> str:
     kind, info = image.format or "", image.info
     jpeg = kind in ("JPEG", "MPO")
     if jpeg and image.mode != "CMYK" and info.keys().isdisjoint(("icc_profile", "xmp", "raster")):
-        return ""
+        return "" if _is_plain(data) else RARE
     raster: Raster | None = info.get("raster")
     said = not info.keys().isdisjoint(SAID)
     held = {
@@ -50,11 +51,15 @@ def conversions(image: Image.Image, data: bytes, *, turned: bool) -> str:
         PAGES: raster is not None and raster.planes > 1,
         TURNED: turned and not (jpeg and "exif" in info),
         GAIN_MAP: jpeg and any(name in (info.get("xmp") or b"") for name in GAIN_MAPS),
-        # Told by the header, in no time.
-        RARE: (kind == "BMP" and plain_suffix(data) is None) or (jpeg and raster is not None),
-        IGNORED: said and profile_problem(image) is not None,
     }
-    return ",".join(name for name, holds in held.items() if holds)
+    told = [name for name, holds in held.items() if holds]
+    if (jpeg and raster is not None) or not (told or _is_plain(data)):
+        told.append(RARE)
+    return ",".join(told + [IGNORED] * (said and profile_problem(image) is not None))
+
+
+def _is_plain(data: bytes) -> bool:
+    return len(data) <= LARGEST and (starts_plain(data) or plain_suffix(data) is not None)
 
 
 def _is_deep(image: Image.Image, data: bytes, raster: Raster | None) -> bool:
