@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from al_pipeline.core.errors import InputError
@@ -14,6 +15,8 @@ IMAGE = "image"
 MODEL = "al_pipeline"
 # What the model guesses is shown by a control of its own, which no answer is read from.
 GUESS = "guess"
+# In the name of a file that shows several images.
+TOGETHER = "-group-"
 UNSURE_BUTTON, MIXED_BUTTON = "Unsure", "Not all the same"
 # Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts); classes beyond them are chosen by
 # mouse or through the filter.
@@ -31,6 +34,19 @@ STYLE = """
 TOLD = """
 .told p, .told h1, .told h2, .told h3, .told ul, .told ol, .told table { margin-bottom: 0.75em }
 .told ul { list-style: disc; padding-left: 1.5em } .told ol { list-style: decimal; padding-left: 1.5em }
+"""
+# The square that a crop leaves, drawn by the browser over the image and never into it, however it is zoomed or turned:
+# the largest in the middle, unless it shows 95 % of the image or more. White and black dashes are seen on any ground.
+LINE = '<rect width="9" height="9" fill="none" stroke="{}" vector-effect="non-scaling-stroke"{}/>'
+SQUARE = (
+    '<svg xmlns="http://www.w3.org/2000/svg"><style>@media (min-aspect-ratio: 19/20) and (max-aspect-ratio: 20/19) '
+    '{rect {display: none}}</style><svg viewBox="0 0 9 9" overflow="visible">'
+    f"""{LINE.format("white", "")}{LINE.format("black", ' stroke-dasharray="6"')}</svg></svg>"""
+)
+# The empty layer that Label Studio lays over an image, as large as that is. Several in one picture have other squares.
+CROP = f"""
+.lsf-image canvas {{ background: url("data:image/svg+xml,{quote(SQUARE)}") 0 0 / 100% 100% no-repeat }}
+.lsf-image:has(img[src*="{TOGETHER}"]) canvas {{ background: none }}
 """
 LOCAL_FILES = "/data/local-files/?d="
 # The folder of published images, relative to the root that Label Studio serves files from.
@@ -50,6 +66,8 @@ class Interface:
         Whether there is a button for whoever cannot tell.
     mixed : bool
         Whether there is one for images of several classes in a task that shows several.
+    crop : bool
+        Whether a thin frame shows where the square that the network sees ends.
 
     Raises
     ------
@@ -61,6 +79,7 @@ class Interface:
     guideline: str = ""
     unsure: bool = False
     mixed: bool = False
+    crop: bool = False
 
     def __post_init__(self) -> None:
         for stored, button, offered, setting in (
@@ -98,7 +117,7 @@ def label_config(interface: Interface) -> str:
     what is selected already, its own key would take away.
     """
     left = right = view = ElementTree.Element("View")
-    ElementTree.SubElement(view, "Style").text = STYLE
+    ElementTree.SubElement(view, "Style").text = STYLE + CROP * interface.crop
     names = interface.class_names
     if many := len(names) > MANY:
         # Below the image they would be out of sight: they get a column of their own, with a box to filter them.

@@ -48,6 +48,25 @@ def settle_framing(
     return training.but(framing=framing), said
 
 
+def framing_of_home(training: TrainingOptions, artifacts: "Artifacts") -> Framing:
+    """Return the framing that a round would train with now, by the last scan.
+
+    Parameters
+    ----------
+    training : TrainingOptions
+    artifacts : Artifacts
+        Of the home.
+    """
+    from pyarrow.parquet import read_schema
+
+    manifest, path = pd.DataFrame({"split": []}), artifacts.image_pool
+    if path.exists():
+        # One of an older version has no sizes.
+        there = [name for name in read_schema(path).names if name in ("split", "width", "height")]
+        manifest = pd.read_parquet(path, columns=there)
+    return settle_framing(training, manifest, artifacts)[0].settled_framing
+
+
 def _last(artifacts: "Artifacts") -> tuple[Framing, str] | None:
     """Return the framing of the last round's checkpoint, and the round's key; None if there is no checkpoint."""
     from al_pipeline.core.learning.checkpoint import read_info

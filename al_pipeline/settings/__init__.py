@@ -138,6 +138,11 @@ class Settings(BaseSettings):
     unsure_class: bool = Field(
         default=False, description="Offer a button for whoever cannot tell: an answer that is counted, and no label."
     )
+    show_crop: bool = Field(
+        default=False,
+        description="Show annotators in a thin frame which square of an image the network sees, where training.framing "
+        "is crop and takes more than 5 % of it away.",
+    )
     predictions: bool = Field(
         default=False, description="Show the model's guess with each task (never on the holdout). It biases people."
     )

@@ -211,3 +211,10 @@ def test_another_layout_with_other_keys_is_no_difference() -> None:
         "<Choice value='a' hotkey='z'/></Choices><Image name='image' value='$image'/></View>"
     )
     assert differences(theirs, Interface(["a", "b"])) == []
+
+
+def test_the_frame_of_the_crop_is_there_only_if_it_is_asked_for_and_is_no_difference() -> None:
+    framed = Interface(["a", "b"], crop=True)
+    assert "svg" in str(ElementTree.fromstring(label_config(framed)).findtext("Style"))
+    assert "svg" not in OURS
+    assert differences(OURS, framed) == differences(label_config(framed), Interface(["a", "b"])) == []
