@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.kinds import SUFFIXES
 from al_pipeline.core.errors import ImageError, InputError
 from al_pipeline.labelstudio.config import IMAGE_FOLDER, LOCAL_FILES
@@ -24,6 +25,7 @@ def guideline(
     published: Path,
     *,
     of: Callable[[str], str | None] = str,
+    how: HowRead = AS_EVER,
 ) -> str:
     """Return the guideline as HTML, empty if there is none.
 
@@ -38,6 +40,8 @@ def guideline(
         The folder of images that Label Studio serves: the examples are put there.
     of : callable
         The class that a folder's name means today, None for one that is no class any more.
+    how : HowRead
+        How the images of the pool are read, so that the examples look as they do.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def guideline(
         A file cannot be read, an example is no image, or a folder of examples is named like no class.
     """
     text = "" if instructions is None else _rendered(_read(instructions))
-    return text if examples is None else text + _shown(_found(examples, class_names, of), published)
+    return text if examples is None else text + _shown(_found(examples, class_names, of), published, how)
 
 
 def _read(instructions: str) -> str:
@@ -97,19 +101,21 @@ def _images(folder: Path) -> list[Path]:
     return files[:EXAMPLES]
 
 
-def _shown(examples: dict[str, list[Path]], published: Path) -> str:
+def _shown(examples: dict[str, list[Path]], published: Path, how: HowRead) -> str:
     rows = (
-        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{_image(path, published)}</td>' for path in paths)}</tr>"
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{_image(path, published, how)}</td>' for path in paths)}</tr>"
         for name, paths in examples.items()
     )
     return f"<table>{''.join(rows)}</table>"
 
 
-def _image(path: Path, published: Path) -> str:
+def _image(path: Path, published: Path, how: HowRead) -> str:
     try:
         with path.open("rb") as file:
-            content_id = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        name = publish(path, content_id, published)
+            content = hashlib.file_digest(file, "sha256")
+        # Read otherwise it is another picture, and browsers keep what they have got under a name.
+        content.update(how.key.encode())
+        name = publish(path, content.hexdigest()[:32], published, how)
     except (OSError, ImageError) as error:
         raise InputError(f"The example {path} (AL_EXAMPLES) cannot be shown: {error}. Or move it away") from None
     return f'<img src="{LOCAL_FILES}{IMAGE_FOLDER}/{name}" width="{WIDTH}" alt="">'

@@ -4,30 +4,38 @@ import hashlib
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.montage import QUALITY, montage
-from al_pipeline.core.data.plain import plain_suffix
+from al_pipeline.core.data.plain import LARGEST, plain_suffix
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.files import whole_file
+from al_pipeline.labelstudio.config import TOGETHER
 
 SUFFIXES = (".bmp", ".gif", ".jpg", ".png", ".webp")
-# 64 megapixels, uncompressed, have 192 MB. What is larger is not looked at in one piece, and too large to be sent to
-# browsers as it is.
-LARGEST = 256_000_000
 # A third of the time of Pillow's own choice, and photos become as small.
 COMPRESSION = zlib.Z_RLE
 
 
-def publish(uri: str | Path, sample_id: str, folder: Path, how: HowRead = AS_EVER) -> str:
+def publish(uri: str | Path, sample_id: str, folder: Path, how: HowRead = AS_EVER, *, anew: bool = False) -> str:
     """Make an image available as ``folder/<sample_id>.<suffix>`` and return that file name.
 
     What people see is what the model gets: a hard link to the original (a copy on another disk) if every browser paints
     that as it is decoded, else the decoded pixels as PNG. The file appears whole. A plain one that is there is kept;
     another one is made anew under its name, because tasks know it, and browsers tell a kind from the content.
+
+    Parameters
+    ----------
+    uri : path-like
+        The original; it may be gone if the image is published already.
+    sample_id : str
+    folder : Path
+    how : HowRead
+    anew : bool
+        Make it of the original also if a plain one is there: that was read otherwise.
 
     Raises
     ------
@@ -35,7 +43,7 @@ def publish(uri: str | Path, sample_id: str, folder: Path, how: HowRead = AS_EVE
         The image cannot be decoded, or the file cannot be written.
     """
     source, kept = Path(uri), published(sample_id, folder)
-    if kept is not None:
+    if kept is not None and not anew:
         if _suffix_if_plain(folder / kept) is not None:
             return kept
         # It has the content of the original, which may have left the pool.
@@ -83,16 +91,39 @@ def publish_together(places: Mapping[str, str | None], folder: Path, how: HowRea
     if len(shown) == 1:
         return Path(shown[first]).name, left
     if not (target := folder / _name_together(shown)).exists():
-        with whole_file(target, "The picture", error=ImageError, sync=False) as temporary:
-            montage(list(shown.values()), how).save(temporary, format="JPEG", quality=QUALITY)
-            temporary.chmod(0o644)
+        _show_together(list(shown.values()), target, how)
     return target.name, left
+
+
+def together_anew(places: Mapping[str, str], folder: Path, how: HowRead) -> bool:
+    """Make the picture of several samples anew under its name, and say whether there is one.
+
+    Parameters
+    ----------
+    places, folder, how
+        As of `publish_together`; all images are there.
+
+    Raises
+    ------
+    ImageError
+        An image cannot be decoded, or the file cannot be written; the old picture stays.
+    """
+    if not (target := folder / _name_together(places)).exists():
+        return False
+    _show_together(list(places.values()), target, how)
+    return True
+
+
+def _show_together(paths: Sequence[str], target: Path, how: HowRead) -> None:
+    with whole_file(target, "The picture", error=ImageError, sync=False) as temporary:
+        montage(paths, how).save(temporary, format="JPEG", quality=QUALITY)
+        temporary.chmod(0o644)
 
 
 def _name_together(sample_ids: Iterable[str]) -> str:
     """Return a name that begins with the first sample, and is another one for each set."""
     first, *others = sample_ids
-    return f"{first}-group-{hashlib.sha256(' '.join(others).encode()).hexdigest()[:16]}.jpg"
+    return f"{first}{TOGETHER}{hashlib.sha256(' '.join(others).encode()).hexdigest()[:16]}.jpg"
 
 
 def _can_be_shown(place: str | None, how: HowRead) -> bool:

@@ -13,6 +13,8 @@ import pandas as pd
 from al_pipeline.core.data.pool import class_names
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.labels.class_set import ClassSet
+from al_pipeline.loop.framing import framing_of_home
+from al_pipeline.loop.how_read import how_of_home
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.config import Interface
@@ -204,10 +206,14 @@ def interface_of(settings: "Settings", classes: ClassSet) -> "Interface":
     """
     from al_pipeline.labelstudio.config import Interface
     from al_pipeline.labelstudio.guideline import guideline
+    from al_pipeline.loop.deployment import Artifacts
 
     names, published = list(classes.names), settings.published_images
-    told = guideline(settings.instructions, settings.examples, names, published, of=classes.of)
-    return Interface(names, told, settings.unsure_class, settings.ask_groups)
+    artifacts = Artifacts(settings.artifacts)
+    how = how_of_home(artifacts)
+    told = guideline(settings.instructions, settings.examples, names, published, of=classes.of, how=how)
+    crop = settings.show_crop and framing_of_home(settings.training, artifacts) == "crop"
+    return Interface(names, told, settings.unsure_class, settings.ask_groups, crop)
 
 
 def _bring_up(deployment: "Deployment", interface: "Interface") -> "Project":

@@ -1,10 +1,8 @@
 """How a home reads its images: as set, with the levels of its pool, which stay once something is learned."""
 
 import json
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -84,15 +82,28 @@ def settle(settings: "Settings", artifacts: "Artifacts", manifest: pd.DataFrame)
 
 
 def _told(found: Levels, changed: bool) -> str:
-    ranges = [
+    return f"Values of more than 8 bits are shown from {_ranges(found)}{', another range than before' * changed}"
+
+
+def _ranges(levels: Levels) -> str:
+    return " and ".join(
         f"{low:g} to {high:g} {what}"
         for low, high, what in (
-            (found.black, found.white, "of whole numbers"),
-            (found.low, found.high, "of floats and numbers with a sign"),
+            (levels.black, levels.white, "of whole numbers"),
+            (levels.low, levels.high, "of floats and numbers with a sign"),
         )
         if high is not None and low is not None
-    ]
-    return f"Values of more than 8 bits are shown from {' and '.join(ranges)}{', another range than before' * changed}"
+    )
+
+
+def in_words(how: HowRead) -> str:
+    """Say how images are read where that is not as ever; "" if it is."""
+    told = [_told(how.levels, changed=False)] if how.levels != Levels() else []
+    if how.channels:
+        told.append(f"of several channels {', '.join(map(str, how.channels))} are shown")
+    if how.truncated == "use":
+        told.append("files that are cut off are used")
+    return ("; ".join(told)[:1].upper() + "; ".join(told)[1:]) if told else ""
 
 
 def stored(artifacts: "Artifacts") -> Kept | None:
@@ -139,12 +150,3 @@ def has_learned(artifacts: "Artifacts") -> bool:
             if read_info(path).trained:
                 return True
     return False
-
-
-def take_away(published: Path, samples: Iterable[str]) -> None:
-    """Delete the published pictures of samples that are read otherwise now: they are made again by their name."""
-    from al_pipeline.labelstudio.images import published as name_of
-
-    for sample in samples:
-        if (name := name_of(sample, published)) is not None:
-            (published / name).unlink()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ from al_pipeline.core.data.scan_cache import ScanCache
 from al_pipeline.core.errors import InputError
 from al_pipeline.loop.classes import declare, listing_options
 from al_pipeline.loop.grouping import group_images, keep_rule
-from al_pipeline.loop.how_read import asked_for, how_of_home, keep, settle, take_away
+from al_pipeline.loop.how_read import asked_for, keep, settle
+from al_pipeline.loop.published import published_as, show_as_read
 
 if TYPE_CHECKING:
     from al_pipeline.core.labels.class_set import ClassSet
@@ -126,21 +127,12 @@ def scan_images(deployment: "Deployment", *, full: bool = False, progress: Progr
     kept, reading = settle(settings, deployment.artifacts, manifest)
     registered = ledger.register(manifest)
     keep_rule(deployment)
-    _read_otherwise(deployment, kept.how, manifest)
+    shown = published_as(deployment.artifacts)
+    # First this: what is published meanwhile is read so.
     keep(deployment.artifacts, kept)
+    reading += show_as_read(deployment, manifest, shown, kept.how)
     places = {sample: gone.uri for sample, gone in ledger.gone(registered.gone).items()}
     return Scanned(settings.images.resolve(), manifest, registered, listing, classes, places, kept.how, reading)
-
-
-def _read_otherwise(deployment: "Deployment", how: HowRead, manifest: pd.DataFrame) -> None:
-    """Take published pictures away that show what is read otherwise from now on."""
-    before = how_of_home(deployment.artifacts)
-    if how == before:
-        return
-    usable = manifest[manifest["split"] != "excluded"]
-    if replace(before, levels=how.levels) == how:
-        usable = usable[usable["levels"].map(bool).to_numpy(dtype=bool)]
-    take_away(deployment.settings.published_images, usable["sample_id"])
 
 
 def refuse_many_gone(deployment: "Deployment", manifest: pd.DataFrame) -> None:

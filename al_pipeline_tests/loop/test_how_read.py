@@ -118,10 +118,12 @@ def test_a_person_sees_what_the_network_gets_and_pictures_read_otherwise_are_mad
     shown = folder / publish(row["uri"], row["sample_id"], folder, home.how)
     expected = (RAMP * 4000).round() / 4095 * 255
     assert np.abs(np.asarray(Image.open(shown))[..., 0] - expected).max() <= 0.5 + 1e-9
+    before = shown.stat()
     home.scan()
-    assert shown.exists()
-    home.scan(white=8000)
-    assert not shown.exists()
+    assert shown.stat() == before
+    told = home.scan(white=8000).reading
+    assert told[-1] == "1 published pictures are made anew, as images are read now"
+    assert np.abs(np.asarray(Image.open(shown))[..., 0] - (RAMP * 4000).round() / 8000 * 255).max() <= 0.5 + 1e-9
 
 
 def test_a_checkpoint_reads_as_it_has_learned(tmp_path: Path) -> None:
