@@ -64,6 +64,7 @@ def status(home: Home = None) -> None:
 
     instance_folder(settings)
     from al_pipeline.cli.tables import print_rounds
+    from al_pipeline.core.rounds import Stalled
     from al_pipeline.loop.together import labels_beside
     from al_pipeline.servers.observer import open_loop
 
@@ -88,8 +89,12 @@ def status(home: Home = None) -> None:
             say(f"[yellow]Note:[/yellow] {escape(remark)}")
         if (problem := _problem_of_images(settings)) is not None:
             say(f"[yellow]Note:[/yellow] {escape(problem)}")
+        if (seen := loop.how_seen()) is not None:
+            say(escape(seen))
         decision = loop.decision(facts)
         console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
+        if isinstance(decision, Stalled) and decision.run_id and (cause := loop.cause(decision.run_id)) is not None:
+            say(f"[bold]Cause[/bold]: {escape(cause)}")
 
 
 def _problem_of_images(settings: "Settings") -> str | None:

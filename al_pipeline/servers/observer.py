@@ -18,8 +18,10 @@ from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
 from al_pipeline.loop.changes import is_older, was_moved
 from al_pipeline.loop.classes import classes_of, translated
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.how_read import how_of_home, in_words
 from al_pipeline.loop.kept_predictions import stored_rounds
 from al_pipeline.loop.local import instance_folder
+from al_pipeline.loop.published import is_shown_otherwise
 from al_pipeline.settings import Settings
 
 
@@ -59,6 +61,30 @@ class Loop:
         """Return what the sensor would decide now."""
         return decide(facts.status, self.settings.policy, datetime.now(UTC))
 
+    def cause(self, run_id: str) -> str | None:
+        """Return why a run failed, as the first step that did says it; None if none did, as of one that was killed."""
+        for entry in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+            data = entry.get_dagster_event().step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return data.user_failure_data.description
+            if data.error is not None:
+                # Dagster says that a step failed because of it; before the sentence is the name of its class.
+                told = (data.error.cause or data.error).message.strip()
+                return told.partition(": ")[2] or told
+        return None
+
+    def how_seen(self) -> str | None:
+        """Say how the network sees images where that is not as ever: their framing, and how files are read."""
+        trained = self.instance.get_latest_materialization_event(dg.AssetKey("checkpoint"))
+        if trained is None or trained.asset_materialization is None:
+            framing = self.settings.training.framing
+            told = f"Framing is {framing}, as set" if framing not in ("auto", "crop") else ""
+        else:
+            found = trained.asset_materialization.metadata.get("framing")
+            told = str(found.value) if found is not None else ""
+        seen = [] if told.startswith("Framing is crop") else [told]
+        return ". ".join(filter(None, [*seen, in_words(how_of_home(self.deployment.artifacts))])) or None
+
     def newest(self) -> int | None:
         """Return the number of the newest round, or None."""
         return newest_round(self.instance, self.deployment.ledger)
@@ -80,6 +106,7 @@ class Loop:
         moved = "Label Studio is to learn where the images of this home are served from today"
         reasons = [moved] if was_moved(self.settings) else []
         reasons += ["the last scan was by an older version"] if is_older(self.settings) else []
+        reasons += ["published pictures are to be made anew"] if is_shown_otherwise(self.settings) else []
         reasons += [changes.sentence] if changes else []
         return "; ".join(reasons) or None
 

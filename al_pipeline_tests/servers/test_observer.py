@@ -1,0 +1,66 @@
+"""What is said of a loop: why a round failed, and how the network sees images where that is not as ever."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from al_pipeline.core.data.how_read import HowRead
+from al_pipeline.core.data.levels import Levels
+from al_pipeline.core.errors import InputError
+from al_pipeline.loop.how_read import Kept, keep
+from al_pipeline.servers.observer import Loop
+from al_pipeline.settings import load_settings
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Loop(load_settings(home=tmp_path / "home"), instance)
+
+
+def failed(loop: Loop, error: Exception, cause: Exception | None = None) -> str:
+    """Run a job of one step that fails, and return its run."""
+
+    @dg.op
+    def step() -> None:
+        raise error from cause
+
+    @dg.job
+    def of_one_step() -> None:
+        step()
+
+    return of_one_step.execute_in_process(instance=loop.instance, raise_on_error=False).run_id
+
+
+def test_the_cause_of_a_failed_run_is_the_sentence_that_its_step_told(loop: Loop) -> None:
+    assert loop.cause(failed(loop, InputError("The disk is full: make room"))) == "The disk is full: make room"
+    assert loop.cause(failed(loop, dg.Failure("Nobody has answered"))) == "Nobody has answered"
+    # What was made of another error says more than that.
+    assert loop.cause(failed(loop, InputError("Mend it"), KeyError("x"))) == "Mend it"
+    # It was killed, or never began.
+    assert loop.cause("0" * 32) is None
+
+
+def test_how_the_network_sees_images_is_told_where_it_is_not_as_ever(loop: Loop) -> None:
+    assert loop.how_seen() is None
+    how = HowRead(Levels(white=4095), channels=(0, 2, 1), truncated="use")
+    keep(loop.deployment.artifacts, Kept(how, "auto"))
+    read = (
+        "Values of more than 8 bits are shown from 0 to 4095 of whole numbers; of several channels 0, 2, 1 are shown; "
+        "files that are cut off are used"
+    )
+    assert loop.how_seen() == read
+
+    def train(said: str) -> None:
+        loop.instance.report_runless_asset_event(
+            dg.AssetMaterialization("checkpoint", partition="r0000", metadata={"framing": said})
+        )
+
+    train("Framing is crop: a crop shows 80% of the median image of the pool")
+    assert loop.how_seen() == read
+    train("Framing is pad: a crop shows 56% of the median image of the pool")
+    assert loop.how_seen() == f"Framing is pad: a crop shows 56% of the median image of the pool. {read}"
+    loop.deployment.artifacts.how_read.unlink()
+    assert loop.how_seen() == "Framing is pad: a crop shows 56% of the median image of the pool"
