@@ -15,8 +15,6 @@ IMAGE = "image"
 MODEL = "al_pipeline"
 # What the model guesses is shown by a control of its own, which no answer is read from.
 GUESS = "guess"
-# In the name of a file that shows several images.
-TOGETHER = "-group-"
 UNSURE_BUTTON, MIXED_BUTTON = "Unsure", "Not all the same"
 # Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts); classes beyond them are chosen by
 # mouse or through the filter.
@@ -43,10 +41,9 @@ SQUARE = (
     '{rect {display: none}}</style><svg viewBox="0 0 9 9" overflow="visible">'
     f"""{LINE.format("white", "")}{LINE.format("black", ' stroke-dasharray="6"')}</svg></svg>"""
 )
-# The empty layer that Label Studio lays over an image, as large as that is. Several in one picture have other squares.
+# Under the empty layer that Label Studio lays over an image, as large as that is.
 CROP = f"""
-.lsf-image canvas {{ background: url("data:image/svg+xml,{quote(SQUARE)}") 0 0 / 100% 100% no-repeat }}
-.lsf-image:has(img[src*="{TOGETHER}"]) canvas {{ background: none }}
+.lsf-image:has(img) canvas {{ background: url("data:image/svg+xml,{quote(SQUARE)}") 0 0 / 100% 100% no-repeat }}
 """
 LOCAL_FILES = "/data/local-files/?d="
 # The folder of published images, relative to the root that Label Studio serves files from.
@@ -67,7 +64,8 @@ class Interface:
     mixed : bool
         Whether there is one for images of several classes in a task that shows several.
     crop : bool
-        Whether a thin frame shows where the square that the network sees ends.
+        Whether a thin frame shows where the square that the network sees ends; of tasks that show several images it
+        would be that of their picture.
 
     Raises
     ------

@@ -13,7 +13,6 @@ from al_pipeline.core.data.montage import QUALITY, montage
 from al_pipeline.core.data.plain import LARGEST, plain_suffix
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.files import whole_file
-from al_pipeline.labelstudio.config import TOGETHER
 
 SUFFIXES = (".bmp", ".gif", ".jpg", ".png", ".webp")
 # A third of the time of Pillow's own choice, and photos become as small.
@@ -123,7 +122,7 @@ def _show_together(paths: Sequence[str], target: Path, how: HowRead) -> None:
 def _name_together(sample_ids: Iterable[str]) -> str:
     """Return a name that begins with the first sample, and is another one for each set."""
     first, *others = sample_ids
-    return f"{first}{TOGETHER}{hashlib.sha256(' '.join(others).encode()).hexdigest()[:16]}.jpg"
+    return f"{first}-group-{hashlib.sha256(' '.join(others).encode()).hexdigest()[:16]}.jpg"
 
 
 def _can_be_shown(place: str | None, how: HowRead) -> bool:

@@ -212,7 +212,9 @@ def interface_of(settings: "Settings", classes: ClassSet) -> "Interface":
     artifacts = Artifacts(settings.artifacts)
     how = how_of_home(artifacts)
     told = guideline(settings.instructions, settings.examples, names, published, of=classes.of, how=how)
-    crop = settings.show_crop and framing_of_home(settings.training, artifacts) == "crop"
+    # Label Studio's page cannot tell a picture of several images, which no frame would fit.
+    crop = settings.show_crop and not settings.ask_groups
+    crop = crop and framing_of_home(settings.training, artifacts) == "crop"
     return Interface(names, told, settings.unsure_class, settings.ask_groups, crop)
 
 

@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     show_crop: bool = Field(
         default=False,
         description="Show annotators in a thin frame which square of an image the network sees, where training.framing "
-        "is crop and takes more than 5 % of it away.",
+        "is crop and takes more than 5 % of it away; not with ask_groups.",
     )
     predictions: bool = Field(
         default=False, description="Show the model's guess with each task (never on the holdout). It biases people."
