@@ -244,7 +244,7 @@ def _look_alikes(usable: pd.DataFrame, before: list[str | None]) -> np.ndarray:
 
 
 def _looks(seen: pd.DataFrame) -> Looks:
-    hashes = np.array([int(digits, 16) for digits in seen["phash"]], dtype=np.uint64)
+    hashes = np.array([int(digits, 16) for digits in seen["phash"].to_numpy(dtype=object)], dtype=np.uint64)
     gray = b"".join(seen["thumbnail"]) if len(seen) else b""
     return Looks(hashes, np.frombuffer(gray, np.uint8).reshape(-1, SIDE * SIDE))
 

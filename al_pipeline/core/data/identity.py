@@ -1,8 +1,9 @@
 """Which files are the same picture: the same bytes, the same pixels in other bytes, the same turned without loss."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.reading import turned_hashes
@@ -10,6 +11,7 @@ from al_pipeline.core.errors import ImageError
 
 # Turning without loss cuts at most a few pixels off the edges. Unrelated pictures are 32 bits apart, give or take 4.
 TURNED_BITS = 4
+PIECE = 10_000
 
 
 class KnownPictures(Protocol):
@@ -43,14 +45,14 @@ def name_samples(
     by_pixels: Mapping[str, str] = {} if known is None else known.pixels
     named: list[str | None] = [None if file is None else by_bytes.get(file) for file in files]
     # Most pixels are seen once: of a million files a dictionary of them all would be a tenth of the memory.
-    seen_again = manifest["pixels"].duplicated(keep=False).to_numpy()
-    looks = manifest["pixels"].to_numpy(dtype=object)
+    hashes = np.fromiter(map(hash, _values(manifest["pixels"])), np.int64, len(manifest))
+    seen_again = pd.Series(hashes).duplicated(keep=False).to_numpy()
     of_pixels: dict[str, str] = {}
-    for name, pixels, again in zip(named, looks, seen_again, strict=True):
+    for name, pixels, again in zip(named, _values(manifest["pixels"]), seen_again, strict=True):
         if again and name is not None and pixels is not None:
             of_pixels.setdefault(pixels, name)
     turned = {} if known is None or before is None else _turned(manifest, named, before)
-    for row, (pixels, again) in enumerate(zip(looks, seen_again, strict=True)):
+    for row, (pixels, again) in enumerate(zip(_values(manifest["pixels"]), seen_again, strict=True)):
         if named[row] is not None:
             continue
         name = None if pixels is None else by_pixels.get(pixels) or of_pixels.get(pixels)
@@ -59,6 +61,12 @@ def name_samples(
             name = of_pixels.setdefault(pixels, name)
         named[row] = name
     return pd.Series(named, index=manifest.index, dtype=object)
+
+
+def _values(column: pd.Series) -> Iterator[str | None]:
+    """Yield the texts of a column, which may lie in one block, as Python's: of all at once they would be 100 MB."""
+    for first in range(0, len(column), PIECE):
+        yield from column.iloc[first : first + PIECE].to_numpy(dtype=object, na_value=None)
 
 
 def _turned(manifest: pd.DataFrame, named: list[str | None], before: pd.DataFrame) -> dict[int, str]:

@@ -1,9 +1,10 @@
 """The image pool: find the files, read them, set broken ones and copies aside, keep the splits apart."""
 
 import hashlib
+import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from al_pipeline.core.data.columns import column, column_of, objects
 from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.folder_names import begin_with, normal, quoted
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
@@ -30,7 +32,7 @@ MIN_CLASSES, MAX_CLASSES = 2, 1000
 # What was read is kept after so many seconds, or of so many files: an interrupted scan goes on from there.
 KEEP_SECONDS, KEEP_FILES = 15.0, 20_000
 
-NOTHING = Reading()
+Objects = npt.NDArray[np.object_]
 Progress = Callable[[int, int], None]
 
 
@@ -85,7 +87,7 @@ def scan(
         unique over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
         ``reason`` (str, None unless excluded), ``label`` (str or None), and of `Reading` ``width``, ``height``,
         ``format``, ``bytes``, ``phash``, ``thumbnail``, ``file_id``, ``pixels``, ``mtime_ns``, ``inode``, ``taken``,
-        ``notes``, ``planes``, ``levels``.
+        ``notes``, ``planes``, ``levels``. Of ``pixels`` and ``taken`` NaN stands for None.
 
     Raises
     ------
@@ -123,18 +125,21 @@ def scan_listed(
 ) -> pd.DataFrame:
     """Return the manifest of files that were listed already; all else is as for `scan`."""
     base = f"{root.resolve()}{os.sep}".replace(os.sep * 2, os.sep)
-    paths = [found.path for found in listing.files]
-    uris = [base + path for path in paths]
-    problems, labels = [found.problem for found in listing.files], [found.label for found in listing.files]
+    paths, labels, problems = (
+        objects([getattr(found, name) for found in listing.files]) for name in ("path", "label", "problem")
+    )
+    uris = objects([base + path for path in paths])
     for row in _not_unicode(paths):
         # Such a path survives neither a database nor a URL.
         uris[row], labels[row] = os.fsencode(uris[row]).decode(errors="backslashreplace"), None
         problems[row] = "the path is not UTF-8: rename the file or its folder"
     columns = _read(paths, uris, problems, workers or default_workers(), cache, progress, how)
-    columns |= {"uri": _objects(uris), "label": _objects(labels), "reason": columns.pop("problem")}
-    columns["split"] = _objects(
-        "excluded" if problem is not None else found.split
-        for problem, found in zip(columns["reason"], listing.files, strict=True)
+    columns |= {"uri": uris, "label": labels, "reason": problems}
+    columns["split"] = objects(
+        [
+            "excluded" if problem is not None else found.split
+            for problem, found in zip(problems, listing.files, strict=True)
+        ]
     )
     # Without copies: of a million images each is as large as what it copies.
     columns["sample_id"] = name_samples(pd.DataFrame(columns, copy=False), pictures, before)
@@ -144,7 +149,7 @@ def scan_listed(
     return manifest
 
 
-def _not_unicode(paths: Sequence[str]) -> list[int]:
+def _not_unicode(paths: Objects) -> list[int]:
     try:
         "".join(paths).encode()
     except UnicodeEncodeError:
@@ -153,36 +158,39 @@ def _not_unicode(paths: Sequence[str]) -> list[int]:
 
 
 def _read(
-    paths: Sequence[str],
-    uris: Sequence[str],
-    problems: Sequence[str | None],
+    paths: Objects,
+    uris: Objects,
+    problems: Objects,
     workers: int,
     cache: ScanCache | None,
     progress: Progress | None,
     how: HowRead,
-) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns of `Reading`, of files without a problem from what is there or is kept of them."""
+) -> dict[str, Any]:
+    """Return the columns of `Reading`, of files without a problem from what is there or is kept of them.
+
+    Problems that come up are written into `problems`.
+    """
     n, now = len(paths), time.time_ns()
     rows = np.full(n, -1) if cache is None else _find(cache, paths, uris, problems)
-    readable = np.array([problem is None for problem in problems])
-    wanted = np.flatnonzero(readable & (rows < 0))
-    rows_wanted: list[int] = wanted.tolist()
-    names = [paths[row] for row in rows_wanted]
+    found = np.flatnonzero(rows >= 0)
+    wanted = np.flatnonzero(np.equal(problems, None) & (rows < 0))
     done, kept, when = n - len(wanted), 0, time.monotonic()
     if progress is not None:
         progress(done, n)
-    readings, told = list[Reading](), list[dict[str, npt.NDArray[Any]]]()
+    readings, told = list[Reading](), list[tuple[npt.NDArray[np.int64], dict[str, Any]]]()
 
     def keep() -> None:
         nonlocal kept
+        some = wanted[kept : kept + len(readings)]
         if cache is not None:
-            cache.add(names[kept : kept + len(readings)], readings)
-        told.append({name: _column(name, readings) for name in (*READ, "problem")})
+            cache.add(paths[some].tolist(), readings)
+        told.append((some, {name: column_of(name, readings) for name in READ}))
+        problems[some] = [reading.problem for reading in readings]
         kept += len(readings)
         readings.clear()
 
     try:
-        for some in read_files([uris[row] for row in rows_wanted], now, workers=workers, how=how):
+        for some in read_files(uris[wanted].tolist(), now, workers=workers, how=how):
             readings += some
             if progress is not None:
                 progress(done + kept + len(readings), n)
@@ -191,32 +199,19 @@ def _read(
                 when = time.monotonic()
     finally:
         keep()
-    columns = {"problem": _objects(problems)}
-    columns["problem"][wanted] = np.concatenate([part.pop("problem") for part in told])
-    found = rows >= 0
+    columns = dict[str, Any]()
     for name in READ:
-        column = np.full(n, getattr(NOTHING, name), dtype=told[0][name].dtype)
-        column[wanted] = np.concatenate([part.pop(name) for part in told])
-        if cache is not None and found.any():
-            column[found] = cache.column(name, rows[found])
-        columns[name] = column
+        known = cache.column(name, rows[found]) if cache is not None and len(found) else ()
+        pieces = itertools.chain(
+            ((some, part.pop(name)) for some, part in told), ((found[some], values) for some, values in known)
+        )
+        columns[name] = column(name, n, pieces)
     if cache is not None:
         cache.tidy(rows)
     return columns
 
 
-def _column(name: str, readings: Sequence[Reading]) -> npt.NDArray[Any]:
-    values = [getattr(reading, name) for reading in readings]
-    return np.array(values, dtype=np.int64) if isinstance(getattr(NOTHING, name), int) else _objects(values)
-
-
-def _objects(values: Iterable[object]) -> npt.NDArray[np.object_]:
-    return np.fromiter(values, dtype=object)
-
-
-def _find(
-    cache: ScanCache, paths: Sequence[str], uris: Sequence[str], problems: Sequence[str | None]
-) -> npt.NDArray[np.int64]:
+def _find(cache: ScanCache, paths: Objects, uris: Objects, problems: Objects) -> npt.NDArray[np.int64]:
     """Return in which rows of the cache the readings of files are, −1 where a file is to be read."""
     stamps = np.zeros((3, len(paths)), dtype=np.int64)
     for row, (uri, problem) in enumerate(zip(uris, problems, strict=True)):
@@ -226,7 +221,7 @@ def _find(
             except OSError:
                 # Reading it will tell why.
                 continue
-    asked = [path if problem is None else "" for path, problem in zip(paths, problems, strict=True)]
+    asked = np.where(np.equal(problems, None), paths, "")
     return cache.find(asked, (stamps[0], stamps[1], stamps[2]))
 
 

@@ -52,13 +52,15 @@ class ScanCache:
             path.unlink(missing_ok=True)
 
     def find(
-        self, paths: Sequence[str], stamps: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+        self,
+        paths: Sequence[str] | npt.NDArray[np.object_],
+        stamps: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]],
     ) -> npt.NDArray[np.int64]:
         """Return the row of each file's reading, shape (n,), −1 where there is none that is valid.
 
         Parameters
         ----------
-        paths : sequence of n str
+        paths : sequence or array of n str
         stamps : three int64 arrays, shape (n,)
             Sizes in bytes, times of change in ns, inodes.
         """
@@ -77,22 +79,19 @@ class ScanCache:
                 found[kept[found] != now] = -1
         return found
 
-    def column(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Return what the readings in these rows have in one column."""
+    def column(self, name: str, rows: npt.NDArray[np.int64]) -> "Iterator[tuple[npt.NDArray[np.int64], pa.Array]]":
+        """Yield what the readings in these rows have in one column, some at a time: of which of `rows`, and values."""
         import pyarrow as pa
 
         order = np.argsort(rows, kind="stable")
-        ordered, values, first = rows[order], list[npt.NDArray[Any]](), 0
+        ordered, first = rows[order], 0
         # Piece by piece: a whole column and its copy would be most of the memory of a scan.
         for _, part in self._parts:
             for batch in part.iter_batches(PIECE, columns=[name]):
                 here = slice(*np.searchsorted(ordered, [first, first + len(batch)]))
-                values.append(batch.column(0).take(ordered[here] - first).to_pandas().to_numpy())
+                yield order[here], batch.column(0).take(pa.array(ordered[here] - first))
                 first += len(batch)
         pa.default_memory_pool().release_unused()
-        column = np.empty(len(rows), dtype=values[0].dtype if values else object)
-        column[order] = np.concatenate(values) if values else []
-        return column
 
     def add(self, paths: Sequence[str], readings: Sequence[Reading]) -> None:
         """Keep readings; those of files that could not be used, or had just been written, are not kept."""
