@@ -70,7 +70,13 @@ def _array(values: Sequence[Any], kind: str) -> Any:
 
 
 def records(rows: pd.DataFrame, types: Mapping[str, str], optional: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """Return the rows of a data frame as dictionaries of plain Python values, NaN and NA as None.
+    """Check the rows of a data frame, as `check` does, and return them, as `unchecked` does."""
+    check(rows, types, optional)
+    return unchecked(rows, types)
+
+
+def check(rows: pd.DataFrame, types: Mapping[str, str], optional: Iterable[str] = ()) -> None:
+    """Check that rows can be stored.
 
     Raises
     ------
@@ -86,6 +92,10 @@ def records(rows: pd.DataFrame, types: Mapping[str, str], optional: Iterable[str
         )
     if len(twice := rows.loc[rows["sample_id"].duplicated(), "sample_id"]):
         raise InputError(f"{len(twice)} samples are in the rows twice, the first is {twice.iloc[0]}")
+
+
+def unchecked(rows: pd.DataFrame, types: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the rows of a data frame as dictionaries of plain Python values, NaN and NA as None."""
     columns = [_plain(rows[name], kind) if name in rows else [None] * len(rows) for name, kind in types.items()]
     return [dict(zip(types, values, strict=True)) for values in zip(*columns, strict=True)]
 

@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from al_pipeline.ledger import frames
-from al_pipeline.ledger.database import transaction
+from al_pipeline.ledger.database import chunks, transaction
 from al_pipeline.ledger.schema import sample_files, samples
 from al_pipeline.ledger.views import Views
 
+# Of a manifest.
+STORED = ("sample_id", "uri", "split", "label", "pixels", "group", "file_id")
 NOT_FOUND = "no file in the folder of images is this picture"
 
 
@@ -72,30 +74,41 @@ class Pictures(Views):
             are. Rows of the split ``excluded`` are no samples.
         """
         aside = manifest[manifest["split"] == "excluded"]
-        usable = manifest[manifest["split"] != "excluded"].sort_values("sample_id")
-        usable = usable.rename(columns={"group": "group_id"})
-        rows = frames.records(usable, frames.SAMPLE, optional=["label", "pixels", "group_id"])
+        usable = manifest[manifest.columns.intersection(STORED)].rename(columns={"group": "group_id"})
+        usable = usable[usable["split"] != "excluded"].sort_values("sample_id")
+        frames.check(usable, frames.SAMPLE, optional=["label", "pixels", "group_id"])
         reasons = dict(zip(aside["sample_id"], aside["reason"], strict=True)) if "reason" in aside else {}
-        there, now = {row["sample_id"] for row in rows}, datetime.now(UTC)
+        new, now = dict(zip(map(str, usable["sample_id"]), map(str, usable["uri"]), strict=True)), datetime.now(UTC)
+        lost, back, moved = list[str](), list[str](), list[str]()
         others = _other_files(usable)
         with transaction(self._engine, write=True) as connection:
-            before = {row.sample_id: row for row in connection.execute(sa.select(samples))}
+            one = samples.c
+            for sample, place, gone_since in connection.execute(sa.select(one.sample_id, one.uri, one.gone_since)):
+                if (uri := new.pop(sample, None)) is None:
+                    if gone_since is None:
+                        lost.append(sample)
+                    continue
+                if gone_since is not None:
+                    back.append(sample)
+                if place != uri:
+                    moved.append(sample)
             files = set(connection.execute(sa.select(sample_files.c.file_id)).scalars())
-            lost = [i for i, row in before.items() if i not in there and row.gone_since is None]
-            if rows:
-                connection.execute(self._upsert(), [row | {"first_seen": now} for row in rows])
+            upsert = self._upsert()
+            # A statement takes dictionaries, and those of a million images at once would be most of the memory.
+            for some in chunks(range(len(usable))):
+                rows = frames.unchecked(usable.iloc[list(some)], frames.SAMPLE)
+                connection.execute(upsert, [row | {"first_seen": now} for row in rows])
             if lost:
                 gone = sa.update(samples).where(samples.c.sample_id == sa.bindparam("sample"))
                 why = [{"sample": i, "why": reasons.get(i) or NOT_FOUND} for i in sorted(lost)]
                 connection.execute(gone.values(gone_since=now, gone_why=sa.bindparam("why")), why)
             if added := [row | {"first_seen": now} for row in others if row["file_id"] not in files]:
                 connection.execute(self._insert(sample_files).on_conflict_do_nothing(), added)
-        known = [row for row in rows if row["sample_id"] in before]
         return Registered(
-            new=tuple(row["sample_id"] for row in rows if row["sample_id"] not in before),
+            new=tuple(new),
             gone=tuple(sorted(lost)),
-            back=tuple(row["sample_id"] for row in known if before[row["sample_id"]].gone_since is not None),
-            moved=tuple(row["sample_id"] for row in known if before[row["sample_id"]].uri != row["uri"]),
+            back=tuple(sorted(back)),
+            moved=tuple(sorted(moved)),
             changed=tuple(sorted({str(row["sample_id"]) for row in added})),
         )
 

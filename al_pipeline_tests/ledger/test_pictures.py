@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.ledger import Ledger
+from al_pipeline.ledger import Ledger, database
 from al_pipeline.ledger.pictures import NOT_FOUND, Registered
 from al_pipeline.ledger.verify import verify
 from al_pipeline_tests.ledger.builders import manifest, moment, plan_rows, said, sample
@@ -87,3 +87,16 @@ def test_a_manifest_without_uris_is_refused_and_nothing_is_gone(ledger: Ledger) 
     with pytest.raises(InputError, match="lack the columns"):
         ledger.register(FOUR.drop(columns="uri"))
     assert ledger.gone() == {}
+
+
+def test_many_images_are_stored_in_parts_and_all_or_none(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "CHUNK", 2)
+    more = manifest(pool=6, holdout=1).iloc[::-1]
+    assert ledger.register(more).new == tuple(map(sample, (4, 5, 6)))
+    assert ledger.uris() == {sample(number): f"/images/{number}.png" for number in range(7)}
+    assert (ledger.count_samples("pool"), ledger.count_samples("holdout")) == (6, 1)
+    twice = manifest(pool=9)
+    twice.loc[8, "sample_id"] = sample(0)
+    with pytest.raises(InputError, match="1 samples are in the rows twice"):
+        ledger.register(twice)
+    assert len(ledger.uris()) == 7
