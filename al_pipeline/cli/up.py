@@ -73,6 +73,9 @@ def status(home: Home = None) -> None:
         print_rounds(console, rounds)
         for note in rounds[-1].notes if rounds else ():
             say(f"[yellow]Note:[/yellow] {rounds[-1].key}: {escape(note)}")
+        if rounds and (alike := rounds[-1].alike) is not None:
+            minded = ": what is measured on them flatters" * (alike > 0)
+            say(f"{alike:.1%} of the holdout images have a near-duplicate in training{minded}")
         facts = loop.facts()
         if facts.warning:
             say(f"[yellow]Warning:[/yellow] {escape(facts.warning)}")

@@ -29,7 +29,8 @@ from al_pipeline.settings import Settings
 class RoundRow:
     """One finished evaluation as a person reads it, with the metrics by their names.
 
-    Its classes may be others than today's; notes say why a metric is missing, or partial, and what to mind.
+    Its classes may be others than today's; notes say why a metric is missing, or partial, and what to mind. `alike` is
+    the share of holdout images that have a near-duplicate in training, 0 to 1, None if it was not measured.
     """
 
     key: str
@@ -39,6 +40,7 @@ class RoundRow:
     seconds: float | None
     other_classes: bool = False
     notes: tuple[str, ...] = ()
+    alike: float | None = None
 
 
 class Loop:
@@ -135,7 +137,8 @@ class Loop:
             measured = document["evaluation"]
             other = classes is not None and not classes.one_to_one(measured["class_names"])
             notes = tuple(note for note in (measured.get("note"), document.get("hint")) if note)
-            return RoundRow(key, document["n_labels"], *stored_scores(measured), seconds.get(key), other, notes)
+            scores, alike = stored_scores(measured), document.get("near_duplicates")
+            return RoundRow(key, document["n_labels"], *scores, seconds.get(key), other, notes, alike)
 
         return [row(*each) for each in stored_rounds(self.deployment.artifacts.evaluations).items()]
 

@@ -188,8 +188,13 @@ def test_status_while_a_round_runs_says_so_makes_no_counts_up_and_warns_of_other
             )
         )
         instance.add_dynamic_partitions("rounds", ["foo"])
+    evaluated = tmp_path / ".al" / "artifacts" / "evaluation" / "r0000.json"
+    evaluated.parent.mkdir(parents=True)
+    measured = {"n": 200, "class_names": ["cat", "dog"]}
+    evaluated.write_text(json.dumps({"n_labels": 0, "evaluation": measured, "near_duplicates": 0.025}))
     code, told = run("status")
     assert code == 0
+    assert "2.5% of the holdout images have a near-duplicate in training: what is measured on them flatters" in told
     assert "r0000: its run is in progress" in told
     assert "0 labels" not in told
     assert "Warning: Ignored, because they are no rounds (r and four digits): the partitions 'foo'" in told
