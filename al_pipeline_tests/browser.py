@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -34,3 +35,28 @@ def open_browser(*, width: int = 1600, height: int = 1000, args: Sequence[str] =
             yield page
         finally:
             browser.close()
+
+
+def press_until(page: Page, key: str, reached: Callable[[], bool], *, settled: float = 0) -> None:
+    """Press a key until what it does is done, for a minute at most: pages forget keys while they set themselves up.
+
+    Parameters
+    ----------
+    page : Page
+    key : str
+    reached : callable
+        Says whether it is done.
+    settled : float
+        Milliseconds after which it still has to be done.
+    """
+    until = time.monotonic() + 60
+    while True:
+        page.keyboard.press(key)
+        again = time.monotonic() + 3
+        while not (done := reached()) and time.monotonic() < again:
+            page.wait_for_timeout(50)
+        if done and settled:
+            page.wait_for_timeout(settled)
+        if done and (not settled or reached()):
+            return
+        assert time.monotonic() < until, f"{key} did not do what it should"

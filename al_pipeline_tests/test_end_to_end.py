@@ -18,7 +18,7 @@ import pytest
 from al_pipeline.core.files import private_folder
 from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline_tests.browser import open_browser
+from al_pipeline_tests.browser import open_browser, press_until
 from al_pipeline_tests.labelstudio.databases import FreshDatabase
 
 ROUNDS = 3
@@ -206,11 +206,15 @@ def test_an_annotator_sees_the_image_labels_it_with_a_hotkey_and_submits(demo: D
         # The name is the content's hash: neither a class folder nor a file name gives the answer away.
         assert re.search(r"local-files/\?d=images(/|%2F)[0-9a-f]{32}\.png$", image.value.url)
         page.wait_for_function("[...document.images].some(i => i.naturalWidth === 64 && i.clientWidth > 100)")
-        page.keyboard.press("7")
-        page.wait_for_function("document.querySelectorAll('input[type=radio]:checked').length === 1")
-        with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
-            page.keyboard.press("Control+Enter")
-        assert answer.value.status == 201
+        chosen = "document.querySelectorAll('input[type=radio]:checked').length === 1"
+        press_until(page, "7", lambda: page.evaluate(chosen), settled=250)
+        posted: list[int] = []
+        page.on(
+            "response",
+            lambda r: posted.append(r.status) if "/annotations" in r.url and r.request.method == "POST" else None,
+        )
+        press_until(page, "Control+Enter", lambda: bool(posted))
+        assert posted == [201]
         page.screenshot(path=tmp_path / "task.png")
     assert "r0002: 1 of 40 answered, 39 to go" in demo.al("status")
 

@@ -28,7 +28,7 @@ from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend
 from al_pipeline.web.serve import serving
-from al_pipeline_tests.browser import open_browser
+from al_pipeline_tests.browser import open_browser, press_until
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 from al_pipeline_tests.ledger.builders import manifest, plan_rows, sample
 from al_pipeline_tests.web.checkpoints import QUERY, checkpoint, open_ledger, publish_images, save
@@ -70,25 +70,23 @@ def open_stream(page: Page, project: Project) -> None:
     page.get_by_role("button", name=SUBMIT).wait_for()
 
 
-def press_until(page: Page, key: str, chosen: list[str]) -> None:
-    """Press a key and wait for the choice; press again where the editor, still setting itself up, forgot it."""
-    reached = f"want => JSON.stringify({CHOSEN}) === JSON.stringify(want)"
-    for _ in range(3):
-        page.keyboard.press(key)
-        page.wait_for_function(reached, arg=chosen)
-        page.wait_for_timeout(250)
-        if page.evaluate(reached, chosen):
-            return
-    raise AssertionError(f"{page.evaluate(CHOSEN)} instead of {chosen} after pressing {key!r}")
+def choose(page: Page, key: str, chosen: list[str], *, settled: float = 250) -> None:
+    """Press a key until the editor has made the choice, and keeps it: it forgets one while it sets itself up."""
+    press_until(page, key, lambda: page.evaluate(CHOSEN) == chosen, settled=settled)
 
 
-def submit_until(page: Page, text: str) -> None:
-    """Press the key that submits until the editor says `text`."""
-    until = time.monotonic() + 60
-    while not page.get_by_text(text).is_visible():
-        assert time.monotonic() < until, f"the editor did not say {text!r}"
-        page.keyboard.press("Control+Enter")
-        page.wait_for_timeout(1000)
+def submit(page: Page, project: Project, count: int = 1) -> list[Annotation]:
+    """Press the key that submits until the project has `count` annotations, and return them.
+
+    Again only while the choice is still there: the next task has none.
+    """
+    until, again = time.monotonic() + 60, 0.0
+    while len(project.client.annotations(project.id)) < count and (now := time.monotonic()) < until:
+        if now > again and (not again or page.evaluate(CHOSEN)):
+            page.keyboard.press("Control+Enter")
+            again = now + 5
+        page.wait_for_timeout(50)
+    return arrived(project, count)
 
 
 def assert_guess(page: Page, name: str | None) -> None:
@@ -117,15 +115,14 @@ def test_an_annotator_sees_the_image_labels_it_with_a_key_and_submits(
     open_stream(page, project)
     for name in CLASSES:
         page.get_by_text(name, exact=False).first.wait_for()
-    press_until(page, "1", [HORSE])
-    press_until(page, "2", [MEADOW])
+    choose(page, "1", [HORSE])
+    choose(page, "2", [MEADOW])
     page.screenshot(path=tmp_path / "labeling.png")
-    page.keyboard.press("Control+Enter")
-    (first,) = arrived(project, 1)
+    (first,) = submit(page, project)
 
     page.wait_for_function(f"{CHOSEN}.length === 0")
     page.wait_for_function(IMAGE_HAS_LOADED)
-    press_until(page, "1", [HORSE])
+    choose(page, "1", [HORSE])
     page.get_by_role("button", name=SUBMIT).click()
     events = arrived(project, 2)
     assert [event.value for event in sorted(events, key=lambda e: e.annotation_id)] == [MEADOW, HORSE]
@@ -157,22 +154,20 @@ def test_the_same_keys_give_the_same_answer_whatever_the_model_guesses(
     assert_guess(page, guessed)
     page.screenshot(path=tmp_path / "guess.png")
     assert page.evaluate(CHOSEN) == []
-    press_until(page, "1", [HORSE])
-    page.keyboard.press("Control+Enter")
-    (event,) = arrived(project, 1)
+    choose(page, "1", [HORSE])
+    (event,) = submit(page, project)
     assert (event.value, event.kind, event.origin) == (HORSE, "answer", "manual")
 
 
 def test_a_guess_alone_cannot_be_submitted(page: Page, project: Project) -> None:
     project.add(1, predicted=MEADOW)
     open_stream(page, project)
-    press_until(page, "2", [MEADOW])
-    press_until(page, "2", [])
-    submit_until(page, "Choose a class first.")
+    choose(page, "2", [MEADOW])
+    choose(page, "2", [])
+    press_until(page, "Control+Enter", page.get_by_text("Choose a class first.").is_visible)
     assert project.client.annotations(project.id) == []
-    press_until(page, "1", [HORSE])
-    page.keyboard.press("Control+Enter")
-    assert [event.value for event in arrived(project, 1)] == [HORSE]
+    choose(page, "1", [HORSE])
+    assert [event.value for event in submit(page, project)] == [HORSE]
 
 
 def test_a_guess_can_be_looked_at_and_answered_from_the_list_of_tasks_too(page: Page, project: Project) -> None:
@@ -180,10 +175,8 @@ def test_a_guess_can_be_looked_at_and_answered_from_the_list_of_tasks_too(page: 
     page.goto(f"{project.client.project_url(project.id)}?task={task}")
     page.locator(".guess").get_by_text(MEADOW).wait_for()
     page.wait_for_function(IMAGE_HAS_LOADED)
-    page.keyboard.press("1")
-    page.wait_for_function(f"{CHOSEN}.includes({HORSE!r})")
-    page.keyboard.press("Control+Enter")
-    assert [event.value for event in arrived(project, 1)] == [HORSE]
+    press_until(page, "1", lambda: HORSE in page.evaluate(CHOSEN), settled=250)
+    assert [event.value for event in submit(page, project)] == [HORSE]
 
 
 def test_a_project_whose_guesses_came_selected_loses_them_where_nobody_has_answered(
@@ -205,9 +198,8 @@ def test_a_project_whose_guesses_came_selected_loses_them_where_nobody_has_answe
         assert [len(client.connection.json(f"api/tasks/{i}/")["predictions"]) for i in (answered, opened)] == [1, 0]
     open_stream(page, project)
     assert_guess(page, None)
-    press_until(page, "1", [HORSE])
-    page.keyboard.press("Control+Enter")
-    assert sorted(str(event.value) for event in arrived(project, 2)) == sorted(CLASSES)
+    choose(page, "1", [HORSE])
+    assert sorted(str(event.value) for event in submit(page, project, 2)) == sorted(CLASSES)
 
 
 def test_a_guess_of_the_ml_backend_is_shown_in_the_same_way(page: Page, project: Project, tmp_path: Path) -> None:
@@ -221,9 +213,8 @@ def test_a_guess_of_the_ml_backend_is_shown_in_the_same_way(page: Page, project:
         [found], _ = guesses.guess(QUERY[:1])
         assert found is not None
         assert_guess(page, found.name)
-        press_until(page, "1", [HORSE])
-        page.keyboard.press("Control+Enter")
-        assert [event.value for event in arrived(project, 1)] == [HORSE]
+        choose(page, "1", [HORSE])
+        assert [event.value for event in submit(page, project)] == [HORSE]
     ledger.close()
 
 
@@ -231,9 +222,8 @@ def test_whoever_cannot_tell_presses_a_key_too(page: Page, make_project: Callabl
     project = make_project(unsure=True)
     project.add(1)
     open_stream(page, project)
-    press_until(page, "0", [UNSURE_BUTTON])
-    page.keyboard.press("Control+Enter")
-    (event,) = arrived(project, 1)
+    choose(page, "0", [UNSURE_BUTTON])
+    (event,) = submit(page, project)
     assert (event.kind, event.cancelled, choices_of(event.raw)) == ("unsure", False, [UNSURE])
 
 
@@ -260,10 +250,9 @@ def test_a_task_that_shows_nine_is_answered_once_and_split_with_a_key(
     for key, chosen in (("2", MEADOW), ("m", MIXED_BUTTON)):
         page.goto(project.client.project_url(project.id) + "?labeling=1")
         page.wait_for_function(in_sight)
-        press_until(page, key, [chosen])
+        choose(page, key, [chosen])
         page.screenshot(path=tmp_path / f"together-{key}.png")
-        page.keyboard.press("Control+Enter")
-        arrived(project, 1 if key == "2" else 2)
+        submit(page, project, 1 if key == "2" else 2)
     pull(ledger, project.client, project.id, source="project")
     answers = ledger.answers(purpose="query")
     assert sorted(answers["kind"]) == ["answer", "mixed"]
@@ -299,11 +288,9 @@ def test_the_guideline_is_shown_before_the_first_task_with_its_examples(
     page.screenshot(path=tmp_path / "guideline.png")
     for name in CLASSES:
         dialog.get_by_text(name).first.wait_for()
-    page.keyboard.press("Escape")
-    dialog.wait_for(state="detached")
-    press_until(page, "1", [HORSE])
-    page.keyboard.press("Control+Enter")
-    arrived(project, 1)
+    press_until(page, "Escape", lambda: dialog.count() == 0)
+    choose(page, "1", [HORSE])
+    submit(page, project)
 
 
 def painted(page: Page, file: Path) -> tuple[npt.NDArray[np.int_], FloatRect]:
@@ -360,11 +347,11 @@ def test_every_key_chooses_its_class_and_many_classes_can_be_filtered(
     open_stream(page, project)
     assert_guess(page, "class 41")
     for name, key in hotkeys(names).items():
-        press_until(page, key, [name])
+        choose(page, key, [name], settled=0)
     page.keyboard.press("Shift+F")
     page.keyboard.type("57")
     page.wait_for_function(
         "[...document.querySelectorAll('input[type=radio]')].filter(i => i.offsetParent).length === 1"
     )
-    press_until(page, "Enter", ["class 57"])
+    choose(page, "Enter", ["class 57"])
     page.screenshot(path=tmp_path / "many.png")
