@@ -1,5 +1,6 @@
 """One real Label Studio for the whole session, and the order of its tests."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,6 +28,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """With several workers what takes longest begins."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: place(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is there now out of garbage collections: it stays, and to look at all of it takes most of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,12 @@
 """Tables of results for the tests of paired statistics."""
 
-import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pytest
 
 BUDGETS = (100, 200, 300)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def frozen_objects() -> Iterator[None]:
-    """Keep what was imported out of garbage collections: statsmodels runs one, of 0.2 s, per Holm correction."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def table(scores: Mapping[str, npt.ArrayLike], budgets: Sequence[int] = BUDGETS) -> pd.DataFrame:
