@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from typing import Any
 from uuid import uuid4
 
@@ -136,6 +137,8 @@ def loop(server: LocalLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> 
         (home / name).write_bytes(pickle.dumps((home / "dagster", options)))
     os.environ["AL_FAULT_PROJECT"] = str(home / "usual")
     context = multiprocessing.get_context("forkserver")
+    # That of another test has imported something else.
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
     context.set_forkserver_preload(["al_pipeline_tests.faults.warm"])
     loop = Loop(world, str(home / "first"), context)
     world.instance.add_dynamic_partitions("rounds", ["r0000"])

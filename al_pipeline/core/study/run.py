@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent import futures
@@ -34,6 +35,7 @@ from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.simulate import Embedded, KnownSamples, embedded, known, shares_features, simulate_seed
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
     from multiprocessing.sharedctypes import Synchronized
 
 # What the numbers come from, beside our own code.
@@ -237,8 +239,7 @@ def _run_all(cells: Sequence[_Cell], jobs: int, rounds: Callable[[int], None]) -
             yield _run(cell, lambda: rounds(next(computed)))
         return
     others = set(multiprocessing.active_children())
-    # Not forked: torch's threads do not survive that.
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     counter = context.Value("q")
     start = partial(ProcessPoolExecutor, mp_context=context, initializer=_begin, initargs=(counter,))
     with start(min(jobs, len(cells))) as workers:
@@ -263,6 +264,18 @@ def _run_all(cells: Sequence[_Cell], jobs: int, rounds: Callable[[int], None]) -
         finally:
             for future in running:
                 future.cancel()
+
+
+def _context() -> "ForkServerContext | SpawnContext":
+    """Return how processes are made. None is a fork of this one: torch's threads do not survive that.
+
+    On Linux they are forks of one that has imported everything, which takes seconds of a processor, and has no threads.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 # In a process of a study: the rounds that all of them have computed.
