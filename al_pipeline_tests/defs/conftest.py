@@ -1,7 +1,7 @@
 """Worlds of one test each."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,9 @@ import dagster as dg
 import pytest
 
 from al_pipeline_tests.defs.worlds import USUAL, World, open_instance, open_world, write_usual_images
+
+# Takes what writes the images, and settings.
+ScanOnce = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -20,15 +23,27 @@ def empty_dagster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def once_scanned(empty_dagster: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the usual images, and with the home and Dagster's folder of a world that has scanned them."""
-    folder = tmp_path_factory.mktemp("scanned")
-    shutil.copytree(empty_dagster, folder / "dagster")
-    write_usual_images(folder / "images")
-    world = open_world(folder / "dagster", USUAL | {"home": folder / "home", "images": folder / "images"})
-    assert world.materialize("image_pool", "embeddings").success
-    world.instance.dispose()
-    return folder
+def scan_once(empty_dagster: Path, tmp_path_factory: pytest.TempPathFactory) -> ScanOnce:
+    """A function that makes a folder with images, and with the home and Dagster's folder of a world that has them."""
+
+    def scan(write: Callable[[Path], None], **settings: Any) -> Path:
+        folder = tmp_path_factory.mktemp("scanned")
+        shutil.copytree(empty_dagster, folder / "dagster")
+        write(folder / "images")
+        world = open_world(
+            folder / "dagster", USUAL | {"home": folder / "home", "images": folder / "images"} | settings
+        )
+        assert world.materialize("image_pool", "embeddings").success
+        world.instance.dispose()
+        return folder
+
+    return scan
+
+
+@pytest.fixture(scope="session")
+def once_scanned(scan_once: ScanOnce) -> Path:
+    """The folder of the usual world."""
+    return scan_once(write_usual_images)
 
 
 @pytest.fixture
@@ -62,7 +77,17 @@ def world(make_world: Any) -> World:
 
 
 @pytest.fixture
-def scanned(make_world: Any, once_scanned: Path, tmp_path: Path) -> World:
-    """The usual world with its images scanned; it shares them with other tests."""
-    shutil.copytree(once_scanned / "home", tmp_path / "home")
-    return make_world(once_scanned / "images", dagster=once_scanned / "dagster")
+def go_on(make_world: Any, tmp_path: Path) -> Callable[..., World]:
+    """A function that returns a world which has scanned what `scan_once` has; it shares the images with other tests."""
+
+    def made(folder: Path, **settings: Any) -> World:
+        shutil.copytree(folder / "home", tmp_path / "home")
+        return make_world(folder / "images", dagster=folder / "dagster", **settings)
+
+    return made
+
+
+@pytest.fixture
+def scanned(go_on: Callable[..., World], once_scanned: Path) -> World:
+    """The usual world with its images scanned."""
+    return go_on(once_scanned)

@@ -29,10 +29,25 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+def usual(weights: str) -> dict[str, Any]:
+    return {"training": {"image_size": 32, "epochs": 2, "weights": weights}}
+
+
+@pytest.fixture(scope="module")
+def once_given(scan_once: Callable[..., Path], weights: str) -> Path:
+    return scan_once(write_usual_images, **usual(weights))
+
+
 @pytest.fixture
-def given(make_world: Callable[..., World], weights: str) -> World:
+def given(go_on: Callable[..., World], once_given: Path, weights: str) -> World:
     """A world with weights to start from, scanned."""
-    world = make_world(training={"image_size": 32, "epochs": 2, "weights": weights})
+    return go_on(once_given, **usual(weights))
+
+
+@pytest.fixture
+def changing(make_world: Callable[..., World], weights: str) -> World:
+    """The same, with images of its own."""
+    world = make_world(**usual(weights))
     assert world.materialize("image_pool", "embeddings").success
     return world
 
@@ -100,15 +115,15 @@ def test_test_time_flip_has_features_of_its_own_and_checkpoints_of_before_are_st
     assert sum("-flip-" in name for name in stores) == 1
 
 
-def test_a_round_that_fine_tunes_decodes_each_image_once(given: World, decoded: list[str], tmp_path: Path) -> None:
+def test_a_round_that_fine_tunes_decodes_each_image_once(changing: World, decoded: list[str], tmp_path: Path) -> None:
     """The embeddings asset has decoded them before."""
-    shown = done(given, "r0001", training={"mode": "finetune"})
+    shown = done(changing, "r0001", training={"mode": "finetune"})
     assert shown["checkpoint"]["mode"] == "finetune"
     assert shown["checkpoint"]["loss_curve"].startswith("![")
     assert not decoded
     write_images(tmp_path / "images", 1, seed=99)
-    given.materialize("image_pool")
-    assert len(done(given, "r0002", training={"mode": "finetune"})["checkpoint"]["checkpoint"]) == 16
+    changing.materialize("image_pool")
+    assert len(done(changing, "r0002", training={"mode": "finetune"})["checkpoint"]["checkpoint"]) == 16
     assert sorted(Path(path).name for path in decoded) == sorted(f"{name} 99-0.png" for name in CLASSES)
 
 
@@ -125,29 +140,29 @@ def test_evaluation_tells_each_class_what_a_larger_holdout_would_tell_and_whethe
     assert shown["accuracy_since_last_round"].startswith(f"{gained:+.3f} (")
 
 
-def test_a_new_class_between_rounds_is_learned_and_reported(given: World, tmp_path: Path) -> None:
-    done(given, "r0001", per_class=3)
+def test_a_new_class_between_rounds_is_learned_and_reported(changing: World, tmp_path: Path) -> None:
+    done(changing, "r0001", per_class=3)
     for split, seed in (("pool", 7), ("holdout", 8)):
         write_images(tmp_path / "new", 4, seed=seed, split=split)
         (tmp_path / "new" / split / CLASSES[0]).rename(tmp_path / "images" / split / "owl")
-    given.materialize("image_pool")
-    shown = done(given, "r0002", per_class=3)
-    assert checkpoint(given, "r0002").info.class_names == (*CLASSES, "owl")
+    changing.materialize("image_pool")
+    shown = done(changing, "r0002", per_class=3)
+    assert checkpoint(changing, "r0002").info.class_names == (*CLASSES, "owl")
     assert shown["evaluation"]["note_on_last_round"].endswith(
         "whose classes were dark horse, grüner Wald, not dark horse, grüner Wald, owl"
     )
 
 
-def test_a_class_that_nobody_has_labeled_yet_is_reported(given: World, tmp_path: Path) -> None:
+def test_a_class_that_nobody_has_labeled_yet_is_reported(changing: World, tmp_path: Path) -> None:
     write_images(tmp_path / "new", 4, seed=7)
     (tmp_path / "new" / "pool" / CLASSES[0]).rename(tmp_path / "images" / "pool" / "owl")
-    given.materialize("image_pool")
-    rows = freeze(given, "r0003", per_class=3).query("label != 'owl'")
-    given.deployment.ledger.snapshot("r0001", rows)
-    result = run_round(given, "r0001")
+    changing.materialize("image_pool")
+    rows = freeze(changing, "r0003", per_class=3).query("label != 'owl'")
+    changing.deployment.ledger.snapshot("r0001", rows)
+    result = run_round(changing, "r0001")
     assert result.success, errors_of(result)
     assert metadata_of(result, "checkpoint")["classes_without_labels"] == "owl"
-    scores = given.value("uncertainty_scores", "r0001")
+    scores = changing.value("uncertainty_scores", "r0001")
     assert set(scores["predicted"]) <= set(CLASSES)
 
 

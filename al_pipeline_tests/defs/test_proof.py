@@ -18,16 +18,30 @@ from al_pipeline_tests.defs.worlds import World, write_images
 EXPLORING = {"strategy": "low_certainty", "batch_size": 28, "sample_size": None, "explore": 0.25}
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "start.safetensors"
+    untrained(["0", "1"], TrainingOptions(image_size=32), seed=5, round_number=0).checkpoint.save(path)
+    return path
+
+
+def exploring(weights: Path) -> dict[str, Any]:
+    return {"round": EXPLORING, "training": {"image_size": 32, "weights": str(weights)}}
+
+
+@pytest.fixture(scope="module")
+def once_scanned_large(scan_once: Callable[..., Path], weights: Path) -> Path:
+    def write(images: Path) -> None:
+        write_images(images, 50, seed=0)
+        write_images(images, 30, seed=1, split="holdout")
+
+    return scan_once(write, **exploring(weights))
+
+
 @pytest.fixture
-def explored(make_world: Callable[..., World], tmp_path: Path) -> World:
+def explored(go_on: Callable[..., World], once_scanned_large: Path, weights: Path) -> World:
     """A world with a holdout that is large enough, heads on given features, and a random share in each batch."""
-    images, weights = tmp_path / "images", tmp_path / "start.safetensors"
-    write_images(images, 50, seed=0)
-    write_images(images, 30, seed=1, split="holdout")
-    untrained(["0", "1"], TrainingOptions(image_size=32), seed=5, round_number=0).checkpoint.save(weights)
-    world = make_world(images=images, round=EXPLORING, training={"image_size": 32, "weights": str(weights)})
-    assert world.materialize("image_pool", "embeddings").success
-    return world
+    return go_on(once_scanned_large, **exploring(weights))
 
 
 def turn(world: World, key: str, *, beside: int = 0) -> None:

@@ -2,10 +2,10 @@
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,34 @@ from al_pipeline.core.study.simulate import Embedded, known, simulate, simulate_
 from al_pipeline.defs.assets.simulation import cells
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.rounds import errors_of, metadata_of
-from al_pipeline_tests.defs.worlds import CLASSES, World
+from al_pipeline_tests.defs.worlds import CLASSES, World, write_usual_images
 
 BUDGET = {"budget": 12}
 
 
+def with_heads(weights: Path) -> dict[str, Any]:
+    return {
+        "round": {"batch_size": 4, "sample_size": None},
+        "training": {"image_size": 16, "weights": str(weights), "mode": "head"},
+    }
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "start.safetensors"
+    untrained(CLASSES, TrainingOptions(image_size=16), seed=5, round_number=0).checkpoint.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def once_embedded(scan_once: Callable[..., Path], weights: Path) -> Path:
+    return scan_once(write_usual_images, **with_heads(weights))
+
+
 @pytest.fixture
-def heads(make_world: Any, tmp_path: Path) -> World:
+def heads(go_on: Callable[..., World], once_embedded: Path, weights: Path) -> World:
     """A world with given weights, in which heads learn from features that are there."""
-    weights = tmp_path / "start.safetensors"
-    untrained(CLASSES, TrainingOptions(image_size=16), seed=5, round_number=0).checkpoint.save(weights)
-    world = make_world(
-        round={"batch_size": 4, "sample_size": None},
-        training={"image_size": 16, "weights": str(weights), "mode": "head"},
-    )
-    world.materialize("image_pool", "embeddings")
-    return world
+    return go_on(once_embedded, **with_heads(weights))
 
 
 def run_cell(world: World, strategy: str, seed: int, **config: Any) -> dg.ExecuteInProcessResult:
@@ -107,8 +119,9 @@ def test_a_fine_tuned_cell_is_its_part_of_the_whole_simulation_to_the_last_bit(s
 
 def test_with_features_in_the_store_no_image_is_looked_at(heads: World) -> None:
     assert heads.settings.images is not None
-    shutil.rmtree(heads.settings.images)
+    elsewhere = heads.settings.images.rename(heads.settings.images.with_name("elsewhere"))
     result = run_cell(heads, "auto", 0, start="own")
+    elsewhere.rename(heads.settings.images)
     assert result.success, errors_of(result)
     shown = metadata_of(result, "simulation")
     assert (shown["labels"], shown["rounds"], shown["dagster/row_count"]) == (12, 4, 4)
@@ -207,6 +220,7 @@ def test_a_cell_that_fails_leaves_nothing_and_is_the_only_one_that_is_missing(he
 
 KILLED = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 import dagster as dg
 from al_pipeline_tests.defs.worlds import open_world
