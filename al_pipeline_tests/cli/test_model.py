@@ -1,6 +1,7 @@
 """`al predict` and `al export-model`: a table or a model from a stored checkpoint, or a plain error and no file."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,14 +39,22 @@ def checkpoints() -> dict[str, Checkpoint]:
     return {f"r{n:04d}": checkpoint for n, checkpoint in made.items()}
 
 
+@pytest.fixture(scope="module")
+def stored(checkpoints: dict[str, Checkpoint], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of each checkpoint."""
+    folder = tmp_path_factory.mktemp("stored")
+    for key, checkpoint in checkpoints.items():
+        checkpoint.save(folder / f"{key}.safetensors")
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, stored: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a loop of three rounds; the working directory is another, empty one."""
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
     monkeypatch.setenv("AL_HOME", str(tmp_path / "home"))
-    for key, checkpoint in checkpoints.items():
-        checkpoint.save(tmp_path / "home" / "artifacts" / "checkpoint" / f"{key}.safetensors")
+    shutil.copytree(stored, tmp_path / "home" / "artifacts" / "checkpoint")
     return tmp_path / "home"
 
 

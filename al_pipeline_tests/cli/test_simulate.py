@@ -19,8 +19,16 @@ from al_pipeline_tests.core.data.pictures import draw
 NAMES = ("black", "white")
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights."""
+    path = tmp_path_factory.mktemp("weights") / "start.safetensors"
+    untrained(NAMES, TrainingOptions(image_size=16), seed=5, round_number=0).checkpoint.save(path)
+    return path
+
+
 @pytest.fixture(autouse=True)
-def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def images(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of images and a file of weights; the working directory is where they lie."""
     monkeypatch.chdir(tmp_path)
     seed = 0
@@ -30,9 +38,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             draw(tmp_path / "images" / split / name, [name] * count, seed=seed)
     for name in NAMES:
         draw(tmp_path / "few" / name, [name], seed=9)
-    untrained(NAMES, TrainingOptions(image_size=16), seed=5, round_number=0).checkpoint.save(
-        tmp_path / "start.safetensors"
-    )
+    (tmp_path / "start.safetensors").hardlink_to(weights)
     return tmp_path / "images"
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ for path, inputs, outputs in zip(jobs[::3], jobs[1::3], jobs[2::3]):
 Make = Callable[[int, str], tuple[Checkpoint, Exported]]
 
 
+@cache
 def small(classes: int, temperature: float = 2.5) -> Checkpoint:
     """Return a network whose answers differ from image to image, and not too much for a temperature to show.
 
