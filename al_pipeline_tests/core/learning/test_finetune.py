@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,25 +59,30 @@ def test_a_tiny_set_is_learned_by_heart(paths: list[str]) -> None:
     assert (predict(result.checkpoint, paths).argmax(axis=1) == [NAMES.index(label) for label in LABELS]).all()
 
 
-def test_the_same_seed_gives_the_same_bits_in_fresh_processes(paths: list[str], weights: str) -> None:
-    program = f"""
-import json, sys
-from al_pipeline.core.learning.train import TrainingOptions, train
-paths, labels = json.loads(sys.argv[1])
-for mode in ("finetune", "head"):
-    options = TrainingOptions(image_size=16, epochs=1, batch_size=6, mode=mode, weights={weights!r},
-                              augmentation="crop", validation=0.25)
-    print(train(paths, labels, {NAMES!r}, options, seed=3, round_number=1).checkpoint.info.weights_hash)
-"""
-    command = [sys.executable, "-c", program, json.dumps([paths, LABELS])]
-    # Threads that share a sum are what could make a difference.
-    threads = os.environ | {"OMP_NUM_THREADS": "2"}
-    first, second = (
-        subprocess.run(command, check=True, capture_output=True, text=True, env=threads).stdout.split()
-        for _ in range(2)
+def weights_hashes(paths: list[str], weights: str) -> list[str]:
+    """Train by both modes, and return the hashes of what was learned."""
+    options = TrainingOptions(
+        image_size=16, epochs=1, batch_size=6, weights=weights, augmentation="crop", validation=0.25
     )
-    assert first == second
-    assert len(set(first)) == 2
+    return [
+        train(paths, LABELS, NAMES, options.but(mode=mode), seed=3, round_number=1).checkpoint.info.weights_hash
+        for mode in ("finetune", "head")
+    ]
+
+
+def test_the_same_seed_gives_the_same_bits_in_a_fresh_process(paths: list[str], weights: str) -> None:
+    program = (
+        f"import json, sys; from {__name__} import weights_hashes; print(*weights_hashes(*json.loads(sys.argv[1])))"
+    )
+    # Threads that share a sum are what could make a difference.
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps([paths, weights])],
+        env=os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(__file__).parents[3])},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    ours = weights_hashes(paths, weights)
+    assert done.stdout.split() == ours
+    assert len(set(ours)) == 2
 
 
 def test_a_head_is_written_into_an_ordinary_resnet(paths: list[str], others: list[str], weights: str) -> None:
