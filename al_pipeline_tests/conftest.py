@@ -36,6 +36,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let everything be collected at the end, as libraries expect that count what is left of them."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> FreshDatabase:
     """The database of a Label Studio that has just started for the first time.
