@@ -2,11 +2,22 @@
 
 import struct
 
+from PIL import ExifTags, Image
+
 ORIENTATION, DIRECTORY = 0x0112, 0x8769
 # Horizontal and vertical: pixels in an inch, and the size that the camera gave.
 RESOLUTION, DIMENSION = (0x011A, 0x011B), (0xA002, 0xA003)
 # Form, count and place of what a tag says.
 Entry = tuple[int, int, int]
+
+
+def written(orientation: int = 1, taken: str = "") -> bytes:
+    """Return EXIF that says how a picture is turned and when it was taken, "" for unknown, as Pillow keeps it."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    if taken:
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = taken
+    return exif.tobytes()
 
 
 def orientation_of(exif: bytes) -> int | None:

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
+from al_pipeline.core.data.exif import written
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.levels import Levels
 
 Values = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
-# Values that are computed with at a time: float64 copies of a whole image would take up to 2 GB.
-AT_A_TIME = 1 << 20
+# Values that are computed with at a time: float64 copies of a whole image would take up to 2 GB, and those of so many
+# stay in a core's cache.
+AT_A_TIME = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,7 @@ def to_image(raster: Raster, how: HowRead = AS_EVER) -> Image.Image:
     if raster.profile:
         image.info["icc_profile"] = raster.profile
     if raster.orientation != 1 or raster.taken:
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = raster.orientation
-        if raster.taken:
-            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = raster.taken
-        image.info["exif"] = exif.tobytes()
+        image.info["exif"] = written(raster.orientation, raster.taken)
     return image
 
 
@@ -167,12 +165,19 @@ def _scaled(values: Values, black: float, white: float, *, inverted: bool = Fals
     def scale(some: Values) -> Bytes:
         with np.errstate(invalid="ignore", over="ignore"):
             # Of halves, because the difference of two floats may be no float any more.
-            halves, low, high = np.asarray(some, np.float64) / 2, black / 2, white / 2
-            shades = ((halves - low) / ((high - low) or 1.0) * 255).clip(0, 255)
-        shades = 255 - shades if inverted else shades
-        return np.where(np.isnan(shades), 0, shades).round().astype(np.uint8)
+            shades, low, high = np.divide(some, 2, dtype=np.float64), black / 2, white / 2
+            shades -= low
+            shades /= (high - low) or 1.0
+            shades *= 255
+            np.minimum(np.maximum(shades, 0, out=shades), 255, out=shades)
+        if inverted:
+            np.subtract(255, shades, out=shades)
+        if some.dtype.kind == "f":
+            shades[np.isnan(shades)] = 0
+        return np.rint(shades, out=shades).astype(np.uint8)
 
-    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
+    # Of few values a table would have more entries than there are pixels.
+    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2 and values.size > 1 << 8 * values.dtype.itemsize:
         unsigned = np.dtype(f"u{values.dtype.itemsize}")
         table = scale(np.arange(1 << 8 * unsigned.itemsize, dtype=np.uint32).astype(unsigned).view(values.dtype))
         return table[values.view(unsigned)]

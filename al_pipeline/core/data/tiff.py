@@ -32,11 +32,15 @@ MAX_PADDING = 4
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, INKS, YCBCR = range(7)
 LABS = (8, 9, 10)
+PHOTOMETRICS = {*range(7), *LABS}
+# Samples that the colours have, 1 of others.
+COLOURS = {RGB: 3, YCBCR: 3, INKS: 4, **dict.fromkeys(LABS, 3)}
 LZW, OLD_JPEG, YCBCR_JPEG_2000, LERC = 5, 6, 33003, 34887
 JPEG = {OLD_JPEG, 7, 33007}
 # What holds a picture of its own, with its own size.
 PICTURES = JPEG | {33003, 33004, 33005, 34712, 34933, 50001, 50002, 52546}
 BYTES = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000}
+READ = PICTURES | BYTES | {LERC}
 PREDICTED = BYTES - {1, 2, 3, 4, 32773}
 # Strips and tiles that are not there are a saving of these writers' files, and damage in others.
 GEOGRAPHIC = {33550, 34735, 42112, 42113}
@@ -118,7 +122,7 @@ def _library() -> ModuleType:
 def _check_kind(page: "TiffPage") -> None:
     compression, photometric, bits = int(page.compression), int(page.photometric), page.bitspersample
     convert = "save it as TIFF with LZW, or as PNG"
-    if compression not in PICTURES | BYTES | {LERC}:
+    if compression not in READ:
         raise ImageError(f"TIFF with {_name('COMPRESSION', compression)} compression is not read: {convert}")
     if compression == LERC and second_compression(page) not in (0, 1, 2):
         raise ImageError(f"TIFF with LERC and an unknown second compression is not read: {convert}")
@@ -126,10 +130,10 @@ def _check_kind(page: "TiffPage") -> None:
         raise ImageError("complex numbers are no picture: save their magnitude")
     if page.dtype is None:
         raise ImageError(f"TIFF with samples of {bits} bits, format {page.sampleformat}, is not read: {convert}")
-    if photometric not in (*range(7), *LABS):
+    if photometric not in PHOTOMETRICS:
         raise ImageError(f"TIFF with {_name('PHOTOMETRIC', photometric)} colours is not read: {convert}")
     samples, extra = page.samplesperpixel, len(page.extrasamples)
-    least = {RGB: 3, YCBCR: 3, INKS: 4, **dict.fromkeys(LABS, 3)}.get(photometric, 1)
+    least = COLOURS.get(photometric, 1)
     if samples - (extra if photometric != INKS else 0) < least:
         raise ImageError(f"damaged: {samples} samples per pixel, of which {extra} are extra, for {least} colours")
     if photometric == INKS and page.tags.valueof(332, 1) != 1:
