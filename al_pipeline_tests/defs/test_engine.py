@@ -266,4 +266,4 @@ def test_a_pool_of_wide_images_is_padded_and_each_framing_has_features_of_its_ow
     assert shown["framing"] == "Framing is squeeze, as set"
     assert checkpoint(world, "r0002").info.framing == "squeeze"
     stores = {path.parent.name.partition("-")[2] for path in tmp_path.rglob("*.parquet") if "-32" in path.parent.name}
-    assert stores == {"32-pad-v2", "32-squeeze-v2"}
+    assert stores == {"32-pad-v3", "32-squeeze-v3"}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
+from al_pipeline.core.data.display_p3 import by_tables
 from al_pipeline.core.data.hdr import BT2020, HDR, tone_mapped
 from al_pipeline.core.data.profiles import BT709, D65, SRGB_CURVE, Curve, Primaries, rgb_profile
 
@@ -66,12 +67,14 @@ TRANSFERS: dict[int, Curve] = {
     13: SRGB_CURVE,
 }
 
+Apply = Callable[[Image.Image], Image.Image]
+
 
 @dataclass(frozen=True)
 class _Conversion:
     """How pixels of one kind come to sRGB by one profile: not at all where both are None."""
 
-    apply: Callable[[Image.Image], Image.Image] | None = None
+    apply: Apply | None = None
     problem: str | None = None
 
 
@@ -211,9 +214,10 @@ def _by_profile(profile: bytes, kind: str) -> _Conversion:
         return _Conversion(problem="the colour profile is damaged")
     if kind == "L":
         return _gray(transform.apply, space)
-    if kind == "RGB" and _is_identity(transform):
+    if kind == "RGB" and _same(transform.apply, lambda image: image):
         return _Conversion()
-    return _Conversion(transform.apply)
+    tables = by_tables(source) if kind == "RGB" else None
+    return _Conversion(tables if tables is not None and _same(transform.apply, tables) else transform.apply)
 
 
 def _transform(source: "ImageCms.ImageCmsProfile", space: str) -> "ImageCms.ImageCmsTransform":
@@ -240,12 +244,13 @@ def _srgb() -> "ImageCms.ImageCmsProfile":
     return ImageCms.ImageCmsProfile(io.BytesIO(profile))
 
 
-def _is_identity(transform: "ImageCms.ImageCmsTransform") -> bool:
-    """Return whether no colour of a grid, and no gray, moves by more than the one level that rounding may make."""
+def _same(one: Apply, other: Apply) -> bool:
+    """Return whether no colour of a grid, and no gray, differs by more than the one level that rounding may make."""
     levels = np.arange(0, 256, 15, dtype=np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
-    probe = np.concatenate([grid, np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)])[None]
-    return bool(np.abs(np.asarray(transform.apply(Image.fromarray(probe))).astype(int) - probe).max() <= 1)
+    probe = Image.fromarray(np.concatenate([grid, np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)])[None])
+    first, second = (np.asarray(apply(probe)).astype(int) for apply in (one, other))
+    return bool(np.abs(first - second).max() <= 1)
 
 
 def _gray(convert: Callable[[Image.Image], Image.Image], space: str) -> _Conversion:

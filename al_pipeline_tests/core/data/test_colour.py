@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from al_pipeline.core.data.colour import note_cicp, profile_problem, to_srgb
+from al_pipeline.core.data.display_p3 import by_tables
 from al_pipeline.core.data.images import decode, open_rgb
 from al_pipeline.core.data.profiles import BT709, D65, colorants, rgb_profile
 from al_pipeline_tests.core.data.colours import (
@@ -265,6 +266,23 @@ def test_colours_that_only_exif_names_are_those_of_srgb(tmp_path: Path) -> None:
     picture = Image.fromarray(colours())
     picture.save(tmp_path / "x.png", exif=exif)
     assert np.array_equal(np.asarray(open_rgb(tmp_path / "x.png")), colours())
+
+
+@pytest.mark.parametrize("gamma", [None, 1.8])
+def test_the_tables_of_display_p3_are_taken_for_its_own_curve_alone(tmp_path: Path, gamma: float | None) -> None:
+    profile = P3 if gamma is None else rgb_icc(curve((gamma,)), SPACES["Display P3"][1])
+    tables = by_tables(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    assert tables is not None
+    # Of light behind other curves littleCMS is a little off.
+    every = colours() if gamma else np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(every).save(tmp_path / "x.png", icc_profile=profile)
+    seen = open_rgb(tmp_path / "x.png")
+    assert_close(seen, converted(every, P3_TO_XYZ, srgb_light if gamma is None else power(gamma)))
+    assert (tables(Image.fromarray(every)) == seen) is (gamma is None)
+
+
+def test_blue_of_another_kind_has_no_tables() -> None:
+    assert by_tables(ImageCms.ImageCmsProfile(io.BytesIO(profile_of("ProPhoto")))) is None
 
 
 def test_a_photo_is_turned_and_converted(tmp_path: Path) -> None:
