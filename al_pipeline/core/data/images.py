@@ -21,7 +21,7 @@ from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
 from al_pipeline.core.data.limits import refuse_large
 from al_pipeline.core.data.png_depth import deep_png, significant_white
-from al_pipeline.core.data.readers import OTHERS, read
+from al_pipeline.core.data.readers import read, reader_of
 from al_pipeline.core.data.truncated import complete, ends, reason_truncated
 from al_pipeline.core.errors import ImageError
 
@@ -118,8 +118,8 @@ def opened(
             head = file.read(HEAD)
             file.seek(0)
             kind = kind_of(head)
-            if kind in OTHERS:
-                yield read(kind, file.read(), max_pixels, how)
+            if (reader := reader_of(kind)) is not None:
+                yield read(reader, file.read(), max_pixels, how)
                 return
             if kind not in READ:
                 raise ImageError(reason_not_read(head))

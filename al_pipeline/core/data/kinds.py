@@ -1,6 +1,7 @@
 """What a file is by its first bytes, and why one that is no image that we read is not read."""
 
 import string
+from importlib.util import find_spec
 
 # Kind → suffixes under which people have it. Whatever lists formats or looks for files follows from this.
 READ = {
@@ -17,7 +18,14 @@ READ = {
     "DICOM": (".dcm", ".dicom"),
 }
 KINDS = ", ".join(READ)
-SUFFIXES = frozenset(suffix for suffixes in READ.values() for suffix in suffixes)
+# What cameras write beside or in place of JPEG, which the extra `raw` reads; most of it begins as TIFF does.
+RAW_SUFFIXES = frozenset(
+    {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq"}
+)
+READS_RAW = find_spec("rawpy") is not None
+SUFFIXES = frozenset(suffix for suffixes in READ.values() for suffix in suffixes) | (
+    RAW_SUFFIXES if READS_RAW else frozenset[str]()
+)
 
 # So many bytes are looked at: the header of NIfTI, with its mark at the end, is the longest.
 HEAD = 512
@@ -82,9 +90,12 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"bplist00", "property list"),
 )
 
+EXPORT_RAW = "export it as JPEG or TIFF with the camera's program, darktable or RawTherapee"
+INSTALL_RAW = "`pip install 'al_pipeline[raw]'`"
+NO_RAW = f"install what reads it ({INSTALL_RAW}), or {EXPORT_RAW}"
 _TO_PNG = "export it as PNG or TIFF"
 _REASONS = {
-    "camera RAW": "export it as JPEG or TIFF with the camera's program, darktable or RawTherapee",
+    "camera RAW": NO_RAW,
     "Photoshop": _TO_PNG,
     "GIMP": _TO_PNG,
     "PDF": "export its pages as PNG (`pdftoppm -png`)",

@@ -12,16 +12,17 @@ from typing import NamedTuple
 
 from al_pipeline.core.data.folder_names import counted, is_system, normal, quoted
 from al_pipeline.core.data.folder_tree import Folder, Layout, Names, Place
-from al_pipeline.core.data.kinds import SUFFIXES
+from al_pipeline.core.data.kinds import INSTALL_RAW, RAW_SUFFIXES, SUFFIXES
 from al_pipeline.core.errors import InputError
 
-_RAW = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".svg", ".nii", ".exr"})
+_UNREAD = frozenset({".psd", ".svg", ".nii", ".exr"})
 _ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz"})
 # Why images are left out. Folders of the first three are not looked into.
 SYSTEM = "folder of the system or of network storage"
 HIDDEN_FOLDER = "hidden folder"
 LOOP = "link to a folder that is read already"
 HIDDEN = "hidden file"
+BESIDE = "camera RAW beside a picture of the same name, which is taken"
 APPLE_DOUBLE = "what macOS keeps beside a file (._name), no image"
 
 
@@ -132,6 +133,10 @@ def arrange(
             left_out[APPLE_DOUBLE if name.startswith("._") else HIDDEN][folder or "."] += 1
         else:
             images[folder].append(name)
+    for folder, there in images.items():
+        if beside := _beside_pictures(there):
+            left_out[BESIDE][folder or "."] += len(beside)
+            images[folder] = [name for name in there if name not in beside]
     sizes: Counter[Folder] = Counter()
     for folder, names_of_images in images.items():
         sizes[_parts(folder)] += len(names_of_images)
@@ -162,6 +167,15 @@ def is_image(name: str) -> bool:
     return "." in name and name[name.rindex(".") :].lower() in SUFFIXES
 
 
+def _beside_pictures(names: Collection[str]) -> set[str]:
+    """Return the camera RAW files of a folder beside which another picture has their name."""
+    stems = {name: name[: name.rindex(".")].lower() for name in names if _suffix(name) in RAW_SUFFIXES}
+    if not stems:
+        return set()
+    pictures = {name[: name.rindex(".")].lower() for name in names if name not in stems}
+    return {name for name, stem in stems.items() if stem in pictures}
+
+
 def _suffix(name: str) -> str:
     return name[name.rindex(".") :].lower() if "." in name[1:] else name
 
@@ -181,9 +195,12 @@ def _unread(folder: str, names: Names) -> tuple[str, str] | None:
 
 
 def _unread_kinds(sidecars: Mapping[str, int]) -> Iterator[str]:
-    for suffixes, what in ((_RAW, "are images of kinds that are not read"), (_ARCHIVES, "are archives")):
+    for suffixes, what, remedy in (
+        (RAW_SUFFIXES, "are camera RAW", f"{INSTALL_RAW} reads them; or export them as JPEG"),
+        (_UNREAD, "are images of kinds that are not read", "export them as JPEG"),
+        (_ARCHIVES, "are archives", "unpack them if they hold images"),
+    ):
         if there := sorted(suffixes & sidecars.keys()):
-            remedy = "export them as JPEG" if suffixes is _RAW else "unpack them if they hold images"
             yield f"{counted(sum(sidecars[each] for each in there), 'file')} ({', '.join(there)}) {what}: {remedy}"
     # The index of a CD of a hospital, whose files have no suffix.
     if "DICOMDIR" in sidecars:

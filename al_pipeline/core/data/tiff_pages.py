@@ -4,18 +4,26 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from al_pipeline.core.data.kinds import NO_RAW
 from al_pipeline.core.errors import ImageError
 
 # What a TIFF, and a BigTIFF, begins with.
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # The sensor's own values, or what a camera's converter made of them: without its processing nobody shows them.
 RAW = {32803, 34892}
-RAW_REASON = "a camera RAW ({}): export it as JPEG or TIFF with the camera's program, darktable or RawTherapee"
 MAX_PAGES = 100_000
 
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, LENGTH, PHOTOMETRIC, SUBIFDS, DNG_VERSION = 254, 255, 256, 257, 262, 330, 50706
+WANTED = frozenset({SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, LENGTH, PHOTOMETRIC, SUBIFDS, DNG_VERSION})
 # Tag types of whole numbers, and their struct formats.
 NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+
+class CameraRawError(ImageError):
+    """The file holds the values of a camera's sensor."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"a camera RAW ({what}): {NO_RAW}")
 
 
 class Page(NamedTuple):
@@ -69,20 +77,24 @@ def find_pictures(data: bytes) -> Pages:
 
     Raises
     ------
+    CameraRawError
+        It is a camera's RAW file.
     ImageError
-        It is a camera's RAW file, or the directories are damaged.
+        The directories are damaged.
     """
     if data[8:10] == b"CR":
-        raise ImageError(RAW_REASON.format("CR2"))
+        raise CameraRawError("CR2")
+    if (only := _only_page(data)) is not None:
+        return only, 1
     pages, inner = list[Page](), list[Page]()
     for page in _walk(data):
         pages.append(page)
         if DNG_VERSION in page.tags:
-            raise ImageError(RAW_REASON.format("DNG"))
+            raise CameraRawError("DNG")
         if len(pages) == 1:
             inner = [_page(data, offset) for offset in page.tags.get(SUBIFDS, ()) if 0 < offset < len(data)]
         if page.number(PHOTOMETRIC) in RAW or (len(pages) == 1 and any(p.number(PHOTOMETRIC) in RAW for p in inner)):
-            raise ImageError(RAW_REASON.format("values of a sensor in a TIFF"))
+            raise CameraRawError("values of a sensor in a TIFF")
     if not pages:
         raise ImageError("damaged: a TIFF file without a page")
     whole = [page for page in pages if page.is_picture]
@@ -93,6 +105,28 @@ def find_pictures(data: bytes) -> Pages:
     size = picture.number(WIDTH), picture.number(LENGTH)
     alike = [page.offset for page in whole or [picture] if (page.number(WIDTH), page.number(LENGTH)) == size]
     return Pages(alike, [page.offset for page in pages])
+
+
+def _only_page(data: bytes) -> int | None:
+    """Return where the directory of a file with one page begins, and nothing below it; None where more must be seen.
+
+    That is what most files are, and finding it out takes a third of the time.
+    """
+    order, big = _form(data)
+    if big:
+        return None
+    try:
+        (offset,) = struct.unpack_from(f"{order}I", data, 4)
+        (entries,) = struct.unpack_from(f"{order}H", data, offset)
+        end = offset + 2 + 12 * entries
+        (after,) = struct.unpack_from(f"{order}I", data, end)
+    except struct.error:
+        return None
+    tags = dict(struct.iter_unpack(f"{order}H10s", data[offset + 2 : end]))
+    if not offset or after or SUBIFDS in tags or DNG_VERSION in tags or PHOTOMETRIC not in tags:
+        return None
+    kind, count, photometric = struct.unpack_from(f"{order}HIH", tags[PHOTOMETRIC])
+    return offset if (kind, count) == (3, 1) and photometric not in RAW else None
 
 
 def _walk(data: bytes) -> Iterator[Page]:
@@ -119,22 +153,22 @@ def _form(data: bytes) -> tuple[str, bool]:
 
 def _page(data: bytes, offset: int) -> Page:
     order, big = _form(data)
-    entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
+    form = order + ("HHQ8s" if big else "HHI4s")
     try:
         (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, offset)
         begin = offset + (8 if big else 2)
-        end = begin + entries * entry.size
+        end = begin + entries * struct.calcsize(form)
         (after,) = struct.unpack_from(order + ("Q" if big else "I"), data, end)
     except struct.error:
         raise ImageError("image file is truncated (a page of the TIFF file lies behind its end)") from None
-    wanted = {SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, LENGTH, PHOTOMETRIC, SUBIFDS, DNG_VERSION}
     tags = dict[int, tuple[int, ...]]()
-    for tag, kind, count, value in entry.iter_unpack(data[begin:end]):
-        if tag in wanted and kind in NUMBERS and 0 < count <= 1024:
-            numbers = struct.Struct(f"{order}{count}{NUMBERS[kind]}")
-            if numbers.size <= len(value):
-                tags[tag] = numbers.unpack_from(value)
+    for tag, kind, count, value in struct.iter_unpack(form, data[begin:end]):
+        if tag in WANTED and kind in NUMBERS and 0 < count <= 1024:
+            # Formats that come again are kept by the module, Structs are made anew.
+            numbers = f"{order}{count}{NUMBERS[kind]}"
+            if (size := struct.calcsize(numbers)) <= len(value):
+                tags[tag] = struct.unpack_from(numbers, value)
             else:
                 (at,) = struct.unpack(order + ("Q" if big else "I"), value)
-                tags[tag] = numbers.unpack_from(data, at) if at + numbers.size <= len(data) else ()
+                tags[tag] = struct.unpack_from(numbers, data, at) if at + size <= len(data) else ()
     return Page(offset, tags, after)

@@ -126,12 +126,24 @@ def test_folders_of_the_system_hidden_files_and_sidecars_are_left_out_and_counte
     assert any("6 folders not looked into" in sentence and "'__MACOSX'" in sentence for sentence in found.sentences())
 
 
-def test_files_of_kinds_that_cannot_be_read_are_told_with_a_remedy() -> None:
-    remarks = arrange([*files("cat", "dog"), "cat/1.CR2", "cat/2.dng", "more.zip"]).remarks
+def test_files_of_kinds_that_cannot_be_read_are_told_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As without the extra that reads them.
+    monkeypatch.setattr(layout, "SUFFIXES", layout.SUFFIXES - layout.RAW_SUFFIXES)
+    remarks = arrange([*files("cat", "dog"), "cat/1.CR2", "cat/2.dng", "cat/3.psd", "more.zip"]).remarks
     assert remarks == [
-        "2 files (.cr2, .dng) are images of kinds that are not read: export them as JPEG",
+        "2 files (.cr2, .dng) are camera RAW: `pip install 'al_pipeline[raw]'` reads them; or export them as JPEG",
+        "1 file (.psd) are images of kinds that are not read: export them as JPEG",
         "1 file (.zip) are archives: unpack them if they hold images",
     ]
+
+
+def test_of_raw_and_jpeg_of_one_name_the_jpeg_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "SUFFIXES", layout.SUFFIXES | layout.RAW_SUFFIXES)
+    cats = ["cat/1.JPG", "cat/1.cr2", "cat/2.NEF", "cat/2.dng", "cat/2.heic"]
+    found = arrange([*cats, "dog/1.NEF", "dog/2.jpg", "3.nef", "3.xmp"])
+    assert [each.path for each in found.files] == ["3.nef", "cat/1.JPG", "cat/2.heic", "dog/1.NEF", "dog/2.jpg"]
+    assert found.left_out == {layout.BESIDE: Counter({"cat": 3})}
+    assert any(sentence.startswith("3 images left out (camera RAW beside") for sentence in found.sentences())
 
 
 # What AL_CLASSES does not name.
@@ -383,7 +395,8 @@ def test_folders_of_the_system_are_not_looked_into(tmp_path: Path) -> None:
     assert [path.as_posix() for path, _ in walk(tmp_path)] == files("cat", "dog")
 
 
-def test_a_folder_without_images_is_refused_with_what_is_there(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused_with_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "SUFFIXES", layout.SUFFIXES - layout.RAW_SUFFIXES)
     for name in ("1.nef", "2.nef", "._1.jpg"):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"There are other files \(2 \.nef\); 1 image left out .*export them as JPEG"):
