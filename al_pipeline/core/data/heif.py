@@ -8,7 +8,9 @@ References
 .. [1] ISO/IEC 23008-12.
 """
 
+import functools
 import io
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -45,10 +47,8 @@ def read_heif(data: bytes, max_pixels: int) -> Image.Image:
     ImageError
         It is too large, or cut off: libheif leaves the missing tiles of a phone's photo black without an error.
     """
-    import pillow_heif
-
     refuse_cut(data)
-    file = pillow_heif.open_heif(data)
+    file = _library().open_heif(data)
     refuse_large(*file.size, max_pixels)
     if image := _tone_mapped(data, file.info):
         return image
@@ -69,14 +69,12 @@ def _told(info: dict[Any, Any]) -> dict[str | tuple[int, int], Any]:
 
 def _tone_mapped(data: bytes, info: dict[str, Any]) -> Image.Image | None:
     """Return opaque colours of HDR, from all of their bits: 8 of them show steps; None if it is something else."""
-    import pillow_heif
-
     nclx, bits = info.get("nclx_profile") or {}, info["bit_depth"]
     transfer = int(nclx.get("transfer_characteristics", _UNSPECIFIED))
     primaries = PRIMARIES.get(int(nclx.get("color_primaries", _UNSPECIFIED)))
     if transfer not in HDR or primaries is None or bits <= 8 or info.get("icc_profile"):
         return None
-    file = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
+    file = _library().open_heif(data, convert_hdr_to_8bit=False)
     if file.mode != "RGB;16":
         return None
     # The bits are the first ones of 16.
@@ -84,6 +82,16 @@ def _tone_mapped(data: bytes, info: dict[str, Any]) -> Image.Image | None:
     image = Image.fromarray(tone_mapped(np.asarray(file), white, transfer, primaries))
     image.info = {**_told(info), TONE_MAPPED: True}
     return image
+
+
+@functools.cache
+def _library() -> ModuleType:
+    import pillow_heif
+
+    # Where a damaged file has tiles over each other, several threads paint them in another order each time. Files are
+    # read in threads of ours already.
+    pillow_heif.options.DECODE_THREADS = 1
+    return pillow_heif
 
 
 def read_avif(data: bytes, max_pixels: int) -> Image.Image:

@@ -124,9 +124,8 @@ def opened(
             if kind not in READ:
                 raise ImageError(reason_not_read(head))
             with _by_pillow(_whole(file, kind) if how.truncated == "use" else file, kind, max_pixels, how) as image:
-                # The decoder of WebP keeps several canvases of an animation.
-                moves = image.format == "WEBP" and getattr(image, "n_frames", 1) > 1
-                refuse_large(image.width, image.height, max_pixels // 2 if moves else max_pixels)
+                # The decoder of WebP keeps several canvases: a picture takes up to 28 bytes a pixel.
+                refuse_large(image.width, image.height, max_pixels // 2 if image.format == "WEBP" else max_pixels)
                 deep = deep_png(image, how) if kind == "PNG" else None
                 if deep is None and image.mode == "I;16":
                     _note_limits(image, how)

@@ -96,6 +96,13 @@ def test_a_picture_is_turned_once(tmp_path: Path, orientation: int, kind: str) -
     assert_seen(data, RGB, tmp_path, 3)
 
 
+def test_tiles_of_a_heic_are_painted_in_one_order(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(heif(RGB))
+    open_rgb(tmp_path / "x")
+    # Of several threads, each time another is the last where damaged tiles overlap.
+    assert pillow_heif.options.DECODE_THREADS == 1
+
+
 def test_when_a_heic_was_taken_and_its_size_as_shown_are_known(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6

@@ -64,8 +64,9 @@ def test_a_promised_height_that_webps_decoder_does_not_believe_is_no_obstacle(tm
     assert np.array_equal(np.asarray(open_rgb(tmp_path / "file")), seen(tmp_path, "WebP animated"))
 
 
-def test_an_animated_webp_may_have_half_as_many_pixels(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(KINDS["WebP animated"].data)
+@pytest.mark.parametrize("name", ["WebP animated", "WebP upright"])
+def test_a_webp_may_have_half_as_many_pixels(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(KINDS[name].data)
     assert open_rgb(tmp_path / "file", max_pixels=2 * WIDTH * HEIGHT).size == (WIDTH, HEIGHT)
     with pytest.raises(ImageError, match=r"^too large: "):
         open_rgb(tmp_path / "file", max_pixels=2 * WIDTH * HEIGHT - 1)
