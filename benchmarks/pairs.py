@@ -26,8 +26,8 @@ def in_turn(theirs: Callable[[], object], ours: Callable[[], object], repeats: i
         order = (theirs, ours) if i % 2 else (ours, theirs)
         found = {work: _seconds(work, times) for work in order}
         pairs.append((found[theirs], found[ours]))
-    each = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Pair(*each, statistics.median(their / own for their, own in pairs))
+    their, own = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return Pair(their, own, statistics.median(one / other for one, other in pairs))
 
 
 def _seconds(work: Callable[[], object], times: int) -> float:

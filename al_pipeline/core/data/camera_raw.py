@@ -90,8 +90,8 @@ def read_raw(data: bytes, max_pixels: int) -> Image.Image:
         sizes, taken = header.sizes, header.other.timestamp
     # Sensors have a border that is not shown.
     refuse_large(sizes.raw_width, sizes.raw_height, min(max_pixels, MOST_PIXELS))
-    upright = sizes.iwidth, sizes.iheight
-    return Negative(data, upright[::-1] if sizes.flip & _ON_ITS_SIDE else upright, taken)
+    width, height = sizes.iwidth, sizes.iheight
+    return Negative(data, (height, width) if sizes.flip & _ON_ITS_SIDE else (width, height), taken)
 
 
 @contextlib.contextmanager

@@ -130,7 +130,7 @@ def _frame(dataset: "Dataset", max_pixels: int, number: int) -> tuple[Values, st
     if syntax.is_encapsulated:
         refuse_other_size(dataset, columns, rows, number)
     # A view where the values are stored plainly: nobody writes to them.
-    values, told = decoder.as_array(dataset, index=number, view_only=True, **as_pixel_options(dataset))
+    values, told = decoder.as_array(dataset, index=number, **as_pixel_options(dataset, view_only=True))
     return values, str(told["photometric_interpretation"])
 
 

@@ -5,7 +5,7 @@ to its blue is one number, of which together with the blue of the photo the blue
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Levels = npt.NDArray[np.uint32]
 Floats = npt.NDArray[np.float64]
 
+_GAMMA, _A, _B, _C, _D = cast("tuple[float, float, float, float, float]", SRGB_CURVE)
 # How finely what red and green add to blue is told: half a step is a sixth of a level where that is most, near black.
 BITS = 10
 # How much of the light of blue may be in red and green, of 1: a level near black is 0.0003.
@@ -53,7 +54,7 @@ def by_tables(profile: "ImageCms.ImageCmsProfile") -> Callable[[Image.Image], Im
     red, green = np.tile(linear, 256), np.repeat(linear, 256)
     added = light[2, 0] * red + light[2, 1] * green
     low, step = added.min(), (added.max() - added.min()) / ((1 << BITS) - 1) or 1.0
-    pairs: Levels = np.rint((added - low) / step).astype(np.uint32) << 16
+    pairs: npt.NDArray[Any] = np.rint((added - low) / step).astype(np.uint32) << 16
     for channel in (0, 1):
         pairs |= _level(light[channel, 0] * red + light[channel, 1] * green) << 8 * channel
     blues = _level(light[2, 2] * linear[:, None] + low + step * np.arange(1 << BITS)).astype(np.uint8).reshape(-1)
@@ -79,13 +80,11 @@ def by_tables(profile: "ImageCms.ImageCmsProfile") -> Callable[[Image.Image], Im
 
 def _light(values: Floats) -> Floats:
     """Return light from 0 to 1 of values from 0 to 1."""
-    gamma, a, b, c, d = SRGB_CURVE
-    return np.where(values >= d, (a * values + b) ** gamma, c * values)
+    return np.where(values >= _D, (_A * values + _B) ** _GAMMA, _C * values)
 
 
 def _level(light: Floats) -> Levels:
     """Return the levels from 0 to 255 of light that may be out of range."""
-    gamma, a, b, c, d = SRGB_CURVE
     light = light.clip(0, 1)
-    values = np.where(light >= c * d, (light ** (1 / gamma) - b) / a, light / c)
+    values = np.where(light >= _C * _D, (light ** (1 / _GAMMA) - _B) / _A, light / _C)
     return np.rint(255 * values).astype(np.uint32)

@@ -49,7 +49,8 @@ def read_heif(data: bytes, max_pixels: int) -> Image.Image:
     """
     refuse_cut(data)
     file = _library().open_heif(data)
-    refuse_large(*file.size, max_pixels)
+    width, height = file.size
+    refuse_large(width, height, max_pixels)
     if image := _tone_mapped(data, file.info):
         return image
     image = file.to_pillow()
