@@ -71,6 +71,9 @@ clean: ## Remove the environment (not .al, where your labels are)
 
 .venv/.synced: requirements.lock pyproject.toml | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip sync --quiet --python .venv --require-hashes requirements.lock
+	@echo "Installing the packages (the first time five gigabytes are downloaded) and preparing Label Studio ..."
+	@# Half a minute of one core, beside the downloads; al up does it where this could not.
+	@.venv/bin/python -m al_pipeline.servers.first_start $(UV) >.venv/label-studio.log 2>&1 & \
+	  $(UV) pip sync $$([ -t 2 ] || echo --quiet) --python .venv --require-hashes requirements.lock && wait
 	$(UV) pip install --quiet --python .venv --no-deps --editable .
 	@touch $@

@@ -1,13 +1,13 @@
 """A Label Studio server on this machine, in an environment of its own: for `al up`, `al demo` and the tests."""
 
-import os
 import sys
 from pathlib import Path
 
 from al_pipeline.loop.local import make_credentials
+from al_pipeline.servers import first_start
 from al_pipeline.servers.processes import HOST, Service, ServiceError, answers, port_in_use
 
-VERSION = "1.23.2"
+VERSION = first_start.VERSION
 
 
 class LocalLabelStudio(Service):
@@ -30,10 +30,9 @@ class LocalLabelStudio(Service):
         known = self.credentials = make_credentials(data_dir)
         self.username, self.password, self.token = known.username, known.password, known.token
         argv = [
-            uv.find_uv_bin(),
-            *("tool", "run", "--quiet", "--python", sys.executable, "--from", f"label-studio=={VERSION}"),
-            *("label-studio", "start", "--no-browser", "--internal-host", HOST, "--port", str(port)),
-            *("--data-dir", str(data_dir.resolve())),
+            *(sys.executable, "-m", first_start.__name__, str(data_dir.resolve())),
+            *(*first_start.label_studio(uv.find_uv_bin()), "start", "--no-browser", "--internal-host", HOST),
+            *("--port", str(port), "--data-dir", str(data_dir.resolve())),
         ]
         super().__init__(
             "Label Studio",
@@ -46,11 +45,7 @@ class LocalLabelStudio(Service):
 
     def _environment(self, data_dir: Path) -> dict[str, str]:
         # Secrets go through the environment: a command line is readable by every user of the machine.
-        ours = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_", "DJANGO_"))
-        }
-        return ours | {
-            "LABEL_STUDIO_BASE_DATA_DIR": str(data_dir.resolve()),
+        return first_start.environment(data_dir) | {
             "LABEL_STUDIO_HOST": self.url,
             "LABEL_STUDIO_USERNAME": self.username,
             "LABEL_STUDIO_PASSWORD": self.password,
@@ -63,12 +58,6 @@ class LocalLabelStudio(Service):
             # Our webhook receiver and our ML backend listen on loopback, which Label Studio refuses otherwise.
             "SSRF_PROTECTION_ENABLED": "false",
             "ML_BLOCK_LOCAL_IP": "false",
-            # Quiet and offline: no statistics, no error reports, no look for updates.
-            "COLLECT_ANALYTICS": "false",
-            "LATEST_VERSION_CHECK": "false",
-            "SENTRY_DSN": "",
-            "FRONTEND_SENTRY_DSN": "",
-            "PYTHONUNBUFFERED": "1",
         }
 
     def start(self) -> None:
