@@ -3,12 +3,14 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,10 @@ from al_pipeline.core.errors import ALError
 
 HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
+# Seconds between two words about a server that is still starting.
+TELL = 10.0
+# What programs write into their log to colour it on a terminal.
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 class ServiceError(ALError):
@@ -80,7 +86,6 @@ class Service:
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     port: int | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    _family: list[psutil.Process] = field(default_factory=list, init=False)
 
     def start(self) -> None:
         """Start the process; returns at once."""
@@ -96,8 +101,15 @@ class Service:
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
 
-    def wait_ready(self, timeout: float) -> float:
+    def wait_ready(self, timeout: float, say: Callable[[str], object] | None = None) -> float:
         """Wait until the server is healthy and return the seconds it took.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds.
+        say : callable, optional
+            Told every ten seconds what the server is doing, by the last line of its log.
 
         Raises
         ------
@@ -106,13 +118,18 @@ class Service:
             end of its log is in the message.
         """
         began = time.monotonic()
-        while not (self.health() and self._listens()):
+        told = 0.0
+        # A port that is closed is found so in no time, a request takes a hundred times as much.
+        while not ((self.port is None or port_in_use(self.port)) and self.health() and self._listens()):
             waited = time.monotonic() - began
             if self.process is not None and (code := self.process.poll()) is not None:
                 raise ServiceError(f"{self.name} ended with exit code {code} before it was ready. {self.log_tail()}")
             if waited > timeout:
                 raise ServiceError(f"{self.name} did not answer within {timeout:.0f} s. {self.log_tail()}")
-            time.sleep(0.25)
+            if say is not None and waited > told + TELL:
+                told = waited
+                say(f"{self.name} has been starting for {waited:.0f} s: {(self._last_lines(1) or ['no word yet'])[0]}")
+            time.sleep(0.1)
         return time.monotonic() - began
 
     def _listens(self) -> bool:
@@ -135,38 +152,65 @@ class Service:
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the last lines of the log with its path, for an error message."""
-        with contextlib.suppress(OSError):
-            tail = self.log.read_text(errors="replace").splitlines()[-lines:]
+        if tail := self._last_lines(lines):
             return f"The end of {self.log}:\n" + "\n".join(tail)
         return f"No log was written to {self.log}."
+
+    def _last_lines(self, lines: int) -> list[str]:
+        with contextlib.suppress(OSError):
+            return COLOUR.sub("", self.log.read_text(errors="replace")).splitlines()[-lines:]
+        return []
 
     @property
     def running(self) -> bool:
         """Whether the process is alive."""
         return self.process is not None and self.process.poll() is None
 
-    def terminate(self) -> None:
-        """Ask the process and its descendants to end; returns at once."""
-        if self.process is None or not self.running:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.process.pid)
-            # Remembered now: once the parent has gone nobody knows whose children they were.
-            self._family = [*parent.children(recursive=True), parent]
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
-
     def stop(self, timeout: float = 15) -> None:
         """End the process and all its descendants: SIGTERM first, SIGKILL after `timeout` seconds."""
-        if self.process is None:
-            return
-        self.terminate()
-        _, alive = psutil.wait_procs(self._family, timeout=timeout)
-        for process in alive:
+        stop_all([self], timeout)
+
+    def _terminate(self) -> list[psutil.Process]:
+        """Ask the process and its descendants to end, and return them: once it has gone nobody knows whose they are."""
+        family = list[psutil.Process]()
+        if self.process is not None and self.running:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        psutil.wait_procs(alive, timeout=5)
-        self.process.wait(timeout=5)
-        self.process = None
+                parent = psutil.Process(self.process.pid)
+                family = [*parent.children(recursive=True), parent]
+            self._signal(signal.SIGTERM)
+        return family
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+
+
+def stop_all(services: Sequence[Service], timeout: float) -> None:
+    """End several servers and their descendants at once: SIGTERM first, SIGKILL after `timeout` seconds in all."""
+    family = [process for service in services for process in service._terminate()]
+    _, alive = psutil.wait_procs(family, timeout=timeout)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    for service in services:
+        service._signal(signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=5)
+    for service in services:
+        if service.process is not None:
+            service.process.wait(timeout=5)
+            service.process = None
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM in the body, where this is the main thread: what is being ended is ended whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,17 +15,30 @@ from al_pipeline.core.files import private_folder
 from al_pipeline.loop.local import Servers, label_studio_folder
 from al_pipeline.servers.dagster_api import LOCATION, DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline.servers.processes import HOST, Service, ServiceError, answers, free_port, port_in_use
+from al_pipeline.servers.processes import (
+    HOST,
+    Service,
+    ServiceError,
+    answers,
+    free_port,
+    port_in_use,
+    stop_all,
+    undisturbed,
+)
 from al_pipeline.settings import Settings
 
 USUAL_PORTS = {"Dagster": 3000, "Label Studio": 8080}
 # The first start of Label Studio installs it and migrates its database: minutes on a slow disk.
 LABEL_STUDIO_TIMEOUT, DAGSTER_TIMEOUT = 900.0, 240.0
+# Seconds to end in, for what needs them to end well. What is killed then loses nothing: every step can be run again.
+ENDING = 1.5
 Say = Callable[[str], None]
 
 
 class Stack:
-    """All servers of one AL_HOME; use it as a context manager, leaving it ends every process.
+    """All servers of one AL_HOME; use it as a context manager: it starts them, and leaving it ends every process.
+
+    They start side by side, and `wait_ready` waits for them: whoever needs time for something else takes it before.
 
     Parameters
     ----------
@@ -93,6 +107,8 @@ class Stack:
             return Service(name, [sys.executable, "-m", *arguments], log=log, health=health, env=environment, port=port)
 
         code = ["--host", HOST, "--port", str(code_port), "--module-name", f"{LOCATION}.definitions"]
+        # They take as long to import as the code server, and need it when they begin.
+        after = ("al_pipeline.servers.after", str(code_port))
         return [
             service(
                 "Dagster code server",
@@ -101,11 +117,15 @@ class Stack:
             ),
             service(
                 "Dagster web server",
-                *("dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace)),
+                *(*after, "dagster_webserver.cli", "--host", HOST, "--port", str(port), "--workspace", str(workspace)),
                 health=lambda: answers(f"{self.dagster_url}/server_info") and self.api.loaded(),
                 port=port,
             ),
-            service("Dagster daemon", *("dagster._daemon", "run", "--workspace", str(workspace)), health=lambda: True),
+            service(
+                "Dagster daemon",
+                *(*after, "dagster._daemon.cli", "run", "--workspace", str(workspace)),
+                health=lambda: True,
+            ),
         ]
 
     @property
@@ -114,26 +134,31 @@ class Stack:
         return [*([self.label_studio] if self.label_studio else []), *self.dagster]
 
     def __enter__(self) -> "Stack":
+        if self.label_studio:
+            self.say(f"Starting Label Studio at {self.label_studio_url} …")
+        self.say(f"Starting Dagster at {self.dagster_url} …")
         try:
-            self._start()
+            for service in self.services:
+                service.start()
         except BaseException:
             self.stop()
             raise
         return self
 
-    def _start(self) -> None:
-        code, web, daemon = self.dagster
+    def wait_ready(self) -> None:
+        """Wait until all servers answer, and tell the commands in other terminals where they are.
+
+        Raises
+        ------
+        ServiceError
+            One of them ended, or did not answer in time.
+        """
+        began = time.monotonic()
+        for service in self.dagster:
+            service.wait_ready(DAGSTER_TIMEOUT, self.say)
+        self.say(f"Dagster answers after {time.monotonic() - began:.0f} s")
         if self.label_studio:
-            self.say(f"Starting Label Studio at {self.label_studio_url} (its first start takes a minute or two) …")
-            self.label_studio.start()
-        self.say(f"Starting Dagster at {self.dagster_url} …")
-        code.start()
-        code.wait_ready(DAGSTER_TIMEOUT)
-        web.start()
-        daemon.start()
-        self.say(f"Dagster answers after {web.wait_ready(DAGSTER_TIMEOUT):.0f} s")
-        if self.label_studio:
-            seconds = self.label_studio.wait_ready(LABEL_STUDIO_TIMEOUT)
+            seconds = self.label_studio.wait_ready(LABEL_STUDIO_TIMEOUT, self.say)
             self.say(f"Label Studio answers after {seconds:.0f} s more")
         urls = {"dagster_url": self.dagster_url, "label_studio_url": self.label_studio_url}
         Servers(pid=os.getpid(), started=psutil.Process().create_time(), **urls).write(self.settings)
@@ -145,11 +170,9 @@ class Stack:
                 raise ServiceError(f"{service.name} has ended. {service.log_tail()}")
 
     def stop(self) -> None:
-        """End every process, all at once."""
-        for service in self.services:
-            service.terminate()
-        for service in self.services:
-            service.stop(timeout=10)
+        """End every process, all at once and within three seconds."""
+        with undisturbed():
+            stop_all(self.services, ENDING)
 
     def __exit__(self, *_: object) -> None:
         self.say("Stopping the servers …")

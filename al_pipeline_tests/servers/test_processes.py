@@ -1,5 +1,8 @@
 """Local servers start, tell why they did not, and leave no orphan."""
 
+import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -8,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from al_pipeline.servers.processes import Service, ServiceError, answers, free_port, port_in_use
+from al_pipeline.servers import processes
+from al_pipeline.servers.processes import Service, ServiceError, answers, free_port, port_in_use, undisturbed
 
 
 def service(tmp_path: Path, code: str, health: Callable[[], bool] = lambda: True) -> Service:
@@ -50,6 +54,29 @@ def test_stop_ends_grandchildren_too_even_those_that_ignore_sigterm(tmp_path: Pa
     parent.stop(timeout=1)
     assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
     assert not parent.running
+
+
+def test_what_is_being_ended_is_not_disturbed_by_another_signal() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with undisturbed():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) == before
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_server_that_takes_long_tells_what_it_is_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "TELL", 0.2)
+    told: list[str] = []
+    code = r"import time; print('\x1b[32mfetching\x1b[0m', flush=True); time.sleep(60)"
+    slow = service(tmp_path, code, health=lambda: "fetching" in str(told))
+    slow.start()
+    try:
+        slow.wait_ready(20, told.append)
+    finally:
+        slow.stop()
+    assert re.fullmatch(r"thing has been starting for \d+ s: fetching", told[-1])
 
 
 def test_a_server_with_a_page_answers_and_a_closed_port_does_not(tmp_path: Path) -> None:

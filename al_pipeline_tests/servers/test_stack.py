@@ -2,6 +2,7 @@
 
 import os
 import socket
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def test_servers_are_handed_the_settings_and_our_own_environment_stays_as_it_is(
 def test_the_modules_it_names_are_there(stack: Stack) -> None:
     for service in stack.dagster:
         assert find_spec(service.argv[2]) is not None
+    # Two of them wait for the first, and begin with a function that reads their arguments.
+    assert [callable(import_module(service.argv[4]).main) for service in stack.dagster[1:]] == [True, True]
     file = stack.settings.dagster_home / "dagster.yaml"
     assert yaml.safe_load(file.read_text())["event_log_storage"]["module"] == OpenEventLog.__module__
     with dg.DagsterInstance.from_config(str(file.parent)) as instance:
