@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, say
-from al_pipeline.cli.up import closing_words, start_loop, stay_up
+from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, tell
+from al_pipeline.cli.staying import closing_words, ready_loop, stay_up
+from al_pipeline.cli.up import start_loop
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,23 +47,24 @@ def demo(
     settings = prepare((home or Path(".al/demo")).resolve(), images, fresh=fresh)
     from al_pipeline.servers.stack import Stack
 
-    stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
+    stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=tell)
     settings.keep()
-    from al_pipeline.cli.tables import print_rounds
-    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-    from al_pipeline.servers.observer import open_loop, truth
+    with stack, ready_loop(stack, settings) as loop:
+        from al_pipeline.cli.tables import print_rounds
+        from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+        from al_pipeline.servers.observer import truth
 
-    with stack, open_loop(settings) as loop:
         start_loop(stack, loop)
         client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
         classes = loop.classes()
         annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool(), classes), classes.names)
         play(stack, loop, annotator, rounds)
         print_rounds(console, loop.rounds())
-        closing_words(stack, loop)
         console.print(f"The demo took {time.monotonic() - began:.0f} s.")
         if sys.stdout.isatty() if keep is None else keep:
-            stay_up(stack)
+            stay_up(stack, loop, show=False)
+        else:
+            closing_words(stack, loop)
 
 
 def prepare(home: Path, images: Path | None, *, fresh: bool) -> "Settings":

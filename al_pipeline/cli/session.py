@@ -1,8 +1,9 @@
 """What the commands share: the console, the options that name a folder, settings, and errors as sentences."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,11 @@ def told_plainly() -> Iterator[None]:
 def say(line: str) -> None:
     """Print a line as it is, however long."""
     console.print(line, soft_wrap=True)
+
+
+def tell(line: str) -> None:
+    """Print a line of somebody else's words: nothing in it is taken for markup."""
+    console.print(line, soft_wrap=True, markup=False)
 
 
 def configure(home: Path | None, images: Path | None = None, **others: str | None) -> "Settings":
@@ -104,6 +110,14 @@ def check_output(path: Path, option: str) -> None:
     folder = next(folder for folder in path.absolute().parents if folder.exists())
     if not folder.is_dir():
         raise InputError(f"{path} ({option}) could not be written: {folder} is a file, not a folder")
+
+
+def stay(look: Callable[[], None] = lambda: None) -> None:
+    """Call `look` every second until Ctrl-C or SIGTERM: the ordinary end of whatever serves, no error."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1)
+            look()
 
 
 def end_on_signals() -> None:

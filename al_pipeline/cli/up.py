@@ -17,7 +17,9 @@ from al_pipeline.cli.session import (
     console,
     end_on_signals,
     say,
+    tell,
 )
+from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +30,13 @@ if TYPE_CHECKING:
 
 
 def up(
-    images: Images = None, home: Home = None, dagster_port: DagsterPort = None, label_studio_port: StudioPort = None
+    images: Images = None,
+    home: Home = None,
+    dagster_port: DagsterPort = None,
+    label_studio_port: StudioPort = None,
+    show: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open the first task in a browser: on a desktop by default.")
+    ] = None,
 ) -> None:
     """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
     end_on_signals()
@@ -44,15 +52,11 @@ def up(
     from al_pipeline.loop.changes import look
 
     changes = look(settings)
-    stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=say)
+    stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=tell)
     say(escape(settings.keep()))
-    # Dagster, once nothing that was said can be wrong any more.
-    from al_pipeline.servers.observer import open_loop
-
-    with stack, open_loop(settings) as loop:
+    with stack, ready_loop(stack, settings) as loop:
         start_loop(stack, loop, changes)
-        closing_words(stack, loop)
-        stay_up(stack)
+        stay_up(stack, loop, show=is_desktop() if show is None else show)
 
 
 def status(home: Home = None) -> None:
@@ -200,22 +204,3 @@ def show_scan(loop: "Loop") -> None:
         print_scan(console, report)
         for remark in report.remarks:
             say(f"[yellow]Note:[/yellow] {escape(remark)}")
-
-
-def closing_words(stack: "Stack", loop: "Loop") -> None:
-    """Say where everything is."""
-    home = loop.settings.home
-    say(f"Learning curve  {home / 'learning_curve.png'}")
-    say(f"Dagster         {stack.dagster_url}")
-    say(f"Label Studio    {loop.settings.label_studio_public_url or stack.label_studio_url}")
-    if stack.label_studio:
-        say(f"Login           {stack.label_studio.username}  password: {stack.label_studio.password}")
-    say(f"Ask again with  al status --home {home}")
-
-
-def stay_up(stack: "Stack") -> None:
-    """Wait for Ctrl-C while the servers run; say so if one of them ends."""
-    console.print("[bold]Running. Ctrl-C ends everything.[/bold]")
-    while True:
-        time.sleep(1)
-        stack.check_alive()

@@ -1,13 +1,12 @@
 """`al webhook` and `al ml-backend`: the two servers that Label Studio talks to."""
 
 import logging
-import threading
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import Home, configure, end_on_signals, say
+from al_pipeline.cli.session import Home, configure, end_on_signals, say, stay
 from al_pipeline.core.errors import InputError
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback are open to a network.")]
@@ -56,7 +55,7 @@ def webhook(
                 f"Label Studio ({escape(client.project_url(project_id))}) tells {escape(url)} when people answer; "
                 f"a round that is due is launched at {escape(api.url)}. Ctrl-C ends this, the sensor goes on."
             )
-            threading.Event().wait()
+            stay()
 
 
 def ml_backend(
@@ -89,7 +88,7 @@ def ml_backend(
             client = deployment.label_studio
             register_backend(client, project_id, url, password)
             say(f"{escape(client.project_url(project_id))} asks it for a guess whenever somebody opens a task.")
-        threading.Event().wait()
+        stay()
 
 
 def _begin(host: str, port: int) -> None:

@@ -3,18 +3,24 @@
 import json
 import re
 import socket
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
+import uv
 
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.loop.local import make_credentials, read_credentials
+from al_pipeline.loop.local import Credentials, make_credentials, read_credentials
+from al_pipeline.servers import first_start
 from al_pipeline.servers.label_studio import VERSION, LocalLabelStudio
-from al_pipeline.servers.processes import ServiceError
+from al_pipeline.servers.processes import HOST, ServiceError
+from al_pipeline.web.door import DoorError, door, log_in
+from al_pipeline.web.serve import serving
 
 
 def test_credentials_are_random_kept_and_readable_by_their_owner_alone(tmp_path: Path) -> None:
@@ -75,6 +81,40 @@ def test_nobody_joins_a_running_server_without_an_invitation(
         answer = browser.post(form, data={"csrfmiddlewaretoken": field.group(1)} | person, headers=headers)
         assert answer.status_code == (302 if invited else 403)
         assert browser.get("/api/current-user/whoami").status_code == (200 if invited else 401)
+
+
+@pytest.mark.labelstudio
+def test_a_running_server_has_its_tables_from_the_database_of_this_machine_which_knows_nobody(
+    server: LocalLabelStudio, client: LabelStudio
+) -> None:
+    kept = first_start.make(uv.find_uv_bin())
+    with closing(sqlite3.connect(kept)) as database:
+        people = ("htx_user", "organization", "authtoken_token", "project", "django_session")
+        counts = [database.execute(f"select count(*) from {name}").fetchone()[0] for name in people]
+    assert counts == [0] * len(people)
+    content = kept.read_bytes()
+    for private in (str(kept.parent), str(Path.home()), server.username, server.token):
+        assert private.encode() not in content
+    with closing(sqlite3.connect(Path(server.env["LABEL_STUDIO_BASE_DATA_DIR"]) / first_start.DATABASE)) as database:
+        wanted = "wal" if first_start.is_local(server.log.parent) else "delete"
+        assert database.execute("PRAGMA journal_mode").fetchone() == (wanted,)
+
+
+@pytest.mark.labelstudio
+def test_the_door_lets_one_visitor_in_and_leads_the_others_to_the_login(
+    server: LocalLabelStudio, client: LabelStudio
+) -> None:
+    application, path = door(server.url, server.credentials, f"{server.url}/api/current-user/whoami")
+    with serving(application, HOST, 0) as port:
+        address = f"http://{HOST}:{port}{path}"
+        assert httpx.head(address, timeout=60).status_code == 307
+        assert httpx.get(f"http://{HOST}:{port}/", timeout=60).status_code == 404
+        visits = [httpx.Client(timeout=60, follow_redirects=True).get(address) for _ in range(2)]
+    assert [visit.status_code for visit in visits] == [200, 401]
+    assert visits[0].json()["email"] == server.username
+    wrong = Credentials(server.username, "wrong", server.token)
+    with pytest.raises(DoorError):
+        log_in(server.url, wrong)
 
 
 @pytest.mark.labelstudio

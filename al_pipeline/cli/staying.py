@@ -1,0 +1,92 @@
+"""What `al up` and `al demo` do once the loop runs: open the door, say what is asked, and stay until Ctrl-C."""
+
+import os
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from al_pipeline.cli.session import console, say, stay
+from al_pipeline.core.errors import ALError
+
+if TYPE_CHECKING:
+    from al_pipeline.servers.observer import Loop
+    from al_pipeline.servers.stack import Stack
+    from al_pipeline.settings import Settings
+
+
+@contextmanager
+def ready_loop(stack: "Stack", settings: "Settings") -> "Iterator[Loop]":
+    """Import Dagster while the servers start, wait for them, and open their loop."""
+    from al_pipeline.servers.observer import open_loop
+
+    stack.wait_ready()
+    with open_loop(settings) as loop:
+        yield loop
+
+
+def closing_words(stack: "Stack", loop: "Loop") -> None:
+    """Say where everything is."""
+    home = loop.settings.home
+    say(f"Learning curve  {home / 'learning_curve.png'}")
+    say(f"Dagster         {stack.dagster_url}")
+    say(f"Label Studio    {loop.settings.label_studio_public_url or stack.label_studio_url}")
+    if stack.label_studio:
+        say(f"Login           {stack.label_studio.username}  password: {stack.label_studio.password}")
+    say(f"Ask again with  al status --home {home}")
+
+
+def stay_up(stack: "Stack", loop: "Loop", *, show: bool) -> None:
+    """Keep the servers and the door to the first task open until Ctrl-C; say so if a server ends.
+
+    Parameters
+    ----------
+    stack : Stack
+    loop : Loop
+    show : bool
+        Open the door in a browser.
+    """
+    closing_words(stack, loop)
+    with opened_door(stack, loop) as address:
+        if address:
+            once = " (logs you in, once)" if stack.label_studio else ""
+            say(f"[bold]Label here      {escape(address)}[/bold]{once}")
+        if show and address:
+            webbrowser.open(address)
+        console.print("[bold]Running. Ctrl-C ends everything.[/bold]")
+        stay(stack.check_alive)
+
+
+@contextmanager
+def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
+    """Say what is asked, and yield the address of the first task: with the login, where we run Label Studio for it.
+
+    None if Label Studio cannot be asked now.
+    """
+    try:
+        say(f"Asked           {escape(loop.decision(loop.facts()).reason)}")
+        target = f"{loop.deployment.project_url(loop.deployment.project_id())}?labeling=1"
+    except ALError as error:
+        say(f"[yellow]Note:[/yellow] {escape(str(error))}")
+        yield None
+        return
+    studio = stack.label_studio
+    if studio is None or loop.settings.label_studio_public_url:
+        yield target
+        return
+    from al_pipeline.servers.processes import HOST
+    from al_pipeline.web.door import door
+    from al_pipeline.web.serve import serving
+
+    application, path = door(studio.url, studio.credentials, target)
+    with serving(application, HOST, 0) as port:
+        yield f"http://{HOST}:{port}{path}"
+
+
+def is_desktop() -> bool:
+    """Say whether a browser that we open is seen by whoever reads what we print."""
+    screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return screen and sys.stdout.isatty() and "SSH_CONNECTION" not in os.environ
