@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from al_pipeline.core.errors import ALError
 from al_pipeline.loop.local import Credentials
 
 SESSION = "sessionid"
@@ -21,7 +22,7 @@ SESSION = "sessionid"
 DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
-class DoorError(Exception):
+class DoorError(ALError):
     """Label Studio let nobody in."""
 
 
@@ -68,10 +69,11 @@ def log_in(label_studio_url: str, credentials: Credentials) -> str:
     with httpx.Client(base_url=label_studio_url, timeout=30) as browser:
         field = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get(form).text)
         if field is None:
-            raise DoorError("no form")
+            raise DoorError(f"{label_studio_url}{form} has no login form")
         person = {"email": credentials.username, "password": credentials.password}
-        browser.post(form, data={"csrfmiddlewaretoken": field.group(1)} | person)
+        answer = browser.post(form, data={"csrfmiddlewaretoken": field.group(1)} | person)
         session = browser.cookies.get(SESSION)
-    if session is None:
-        raise DoorError("no session")
+    # Strangers have a session too; only who is let in is sent on.
+    if session is None or not answer.is_redirect:
+        raise DoorError(f"{label_studio_url} refused the login of {credentials.username}")
     return session

@@ -85,7 +85,7 @@ def test_nobody_joins_a_running_server_without_an_invitation(
 
 @pytest.mark.labelstudio
 def test_a_running_server_has_its_tables_from_the_database_of_this_machine_which_knows_nobody(
-    server: LocalLabelStudio, client: LabelStudio
+    server: LocalLabelStudio,
 ) -> None:
     kept = first_start.make(uv.find_uv_bin())
     with closing(sqlite3.connect(kept)) as database:
@@ -101,15 +101,13 @@ def test_a_running_server_has_its_tables_from_the_database_of_this_machine_which
 
 
 @pytest.mark.labelstudio
-def test_the_door_lets_one_visitor_in_and_leads_the_others_to_the_login(
-    server: LocalLabelStudio, client: LabelStudio
-) -> None:
+def test_the_door_lets_one_visitor_in_and_leads_the_others_to_the_login(server: LocalLabelStudio) -> None:
     application, path = door(server.url, server.credentials, f"{server.url}/api/current-user/whoami")
     with serving(application, HOST, 0) as port:
         address = f"http://{HOST}:{port}{path}"
         assert httpx.head(address, timeout=60).status_code == 307
         assert httpx.get(f"http://{HOST}:{port}/", timeout=60).status_code == 404
-        visits = [httpx.Client(timeout=60, follow_redirects=True).get(address) for _ in range(2)]
+        visits = [httpx.get(address, timeout=60, follow_redirects=True) for _ in range(2)]
     assert [visit.status_code for visit in visits] == [200, 401]
     assert visits[0].json()["email"] == server.username
     wrong = Credentials(server.username, "wrong", server.token)
