@@ -69,10 +69,10 @@ clean: ## Remove the environment (not .al, where your labels are)
 	  || $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.9' \
 	  || { rm -rf .uv; echo "uv could not be installed with $(PYTHON) -m venv or pip: install python3-venv (Debian, Ubuntu: apt-get install python3-venv), or uv itself (https://docs.astral.sh/uv), and try again" >&2; exit 1; }
 
+# Label Studio's database is half a minute of one core, beside the downloads; `al up` makes it where this could not.
 .venv/.synced: requirements.lock pyproject.toml | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@echo "Installing the packages (the first time five gigabytes are downloaded) and preparing Label Studio ..."
-	@# Half a minute of one core, beside the downloads; al up does it where this could not.
 	@.venv/bin/python -m al_pipeline.servers.first_start $(UV) >.venv/label-studio.log 2>&1 & \
 	  $(UV) pip sync $$([ -t 2 ] || echo --quiet) --python .venv --require-hashes requirements.lock && wait
 	$(UV) pip install --quiet --python .venv --no-deps --editable .

@@ -1,5 +1,6 @@
 """What the commands share: the console, the options that name a folder, settings, and errors as sentences."""
 
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -118,6 +119,8 @@ def stay(look: Callable[[], None] = lambda: None) -> None:
         while True:
             time.sleep(1)
             look()
+    # What is there stays until the end: to look for garbage in it would take half a second of a processor.
+    gc.freeze()
 
 
 def end_on_signals() -> None:

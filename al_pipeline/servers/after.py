@@ -5,6 +5,7 @@
 The module has a function `main` that reads the arguments, as those of Dagster's commands have.
 """
 
+import gc
 import sys
 import time
 from importlib import import_module
@@ -16,6 +17,8 @@ def main() -> None:
     """Import the module, wait for the port without an end (who started us has one), and call its `main`."""
     _, port, name, *arguments = sys.argv
     module = import_module(name)
+    # What is imported stays: nobody looks for garbage in it, above all not at the end.
+    gc.freeze()
     while not port_in_use(int(port)):
         time.sleep(0.1)
     sys.argv = [name, *arguments]
