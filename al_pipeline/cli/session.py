@@ -1,5 +1,6 @@
 """What the commands share: the console, the options that name a folder, settings, and errors as sentences."""
 
+import atexit
 import gc
 import signal
 import time
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
 console = Console(highlight=False)
+# What is there at the end goes with the process: to look for garbage in it would take half a second of a core.
+atexit.register(gc.freeze)
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of images, flat or in class folders.")]
@@ -119,8 +122,6 @@ def stay(look: Callable[[], None] = lambda: None) -> None:
         while True:
             time.sleep(1)
             look()
-    # What is there stays until the end: to look for garbage in it would take half a second of a processor.
-    gc.freeze()
 
 
 def end_on_signals() -> None:
