@@ -32,9 +32,7 @@ def column_of(name: str, readings: Sequence[Reading]) -> npt.NDArray[Any] | pa.A
     return np.array(values, dtype=np.int64) if isinstance(getattr(_NOTHING, name), int) else objects(values)
 
 
-def column(
-    name: str, n: int, pieces: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[Any] | pa.Array]]
-) -> npt.NDArray[Any] | ExtensionArray:
+def column(name: str, n: int, pieces: Iterable[tuple[npt.NDArray[np.int64], Any]]) -> npt.NDArray[Any] | ExtensionArray:
     """Return a column of n rows.
 
     Parameters
@@ -43,7 +41,8 @@ def column(
         Of `Reading`.
     n : int
     pieces : iterable of pairs of arrays, shape (m,)
-        Rows, each in one piece at most, and what they have. Rows in none have what an empty `Reading` has.
+        Rows, each in one piece at most, and what they have, of NumPy or of Arrow. Rows in none have what an empty
+        `Reading` has.
 
     Returns
     -------

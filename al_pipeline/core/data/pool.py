@@ -173,7 +173,7 @@ def _read(
     n, now = len(paths), time.time_ns()
     rows = np.full(n, -1) if cache is None else _find(cache, paths, uris, problems)
     found = np.flatnonzero(rows >= 0)
-    wanted = np.flatnonzero(np.equal(problems, None) & (rows < 0))
+    wanted = np.flatnonzero(_readable(problems) & (rows < 0))
     done, kept, when = n - len(wanted), 0, time.monotonic()
     if progress is not None:
         progress(done, n)
@@ -211,6 +211,10 @@ def _read(
     return columns
 
 
+def _readable(problems: Objects) -> npt.NDArray[np.bool_]:
+    return np.fromiter((problem is None for problem in problems), bool, len(problems))
+
+
 def _find(cache: ScanCache, paths: Objects, uris: Objects, problems: Objects) -> npt.NDArray[np.int64]:
     """Return in which rows of the cache the readings of files are, −1 where a file is to be read."""
     stamps = np.zeros((3, len(paths)), dtype=np.int64)
@@ -221,7 +225,7 @@ def _find(cache: ScanCache, paths: Objects, uris: Objects, problems: Objects) ->
             except OSError:
                 # Reading it will tell why.
                 continue
-    asked = np.where(np.equal(problems, None), paths, "")
+    asked = np.where(_readable(problems), paths, "")
     return cache.find(asked, (stamps[0], stamps[1], stamps[2]))
 
 
