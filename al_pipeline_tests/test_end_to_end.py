@@ -116,6 +116,27 @@ def test_the_demo_runs_its_rounds_and_the_accuracy_rises(demo: Demo) -> None:
     assert (demo.home / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_terminal_tells_each_round_in_lines_that_can_be_searched(demo: Demo) -> None:
+    told = [line for line in demo.output.splitlines() if re.match(r"(r\d{4}|loop) [a-z ]+: ", line)]
+    heads = [line.partition(":")[0] for line in told]
+    for key in ("r0000", "r0001"):
+        assert f"{key} asked" in heads
+    measured = [line for line in told if " measured: " in line]
+    assert [line[:5] for line in measured][-1] == "r0002"
+    assert re.search(
+        r"^r0002 measured: 80 labels to learn from, 500 images to test on; accuracy 0\.\d{3} \(.*\), [+-]0\.\d{3} \(.*"
+        r"\): (better|worse|no difference shown); ROC-AUC 0\.\d{3}",
+        measured[-1],
+    )
+    assert heads.count("r0002 advice") == heads.count("r0002 labels saved") == 1
+    assert not [head for head in heads if head.startswith("loop") or "failed" in head]
+    credentials = json.loads((demo.home / "labelstudio" / "credentials.json").read_text())
+    assert credentials["token"] not in demo.output
+    # Off a terminal nothing is drawn again, and nothing coloured.
+    assert "\x1b" not in demo.output
+    assert "\r" not in demo.output
+
+
 def test_rounds_after_the_first_were_opened_by_the_sensor(demo: Demo) -> None:
     code = """
 import json, sys, dagster as dg
