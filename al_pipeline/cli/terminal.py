@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
@@ -90,9 +91,9 @@ def tell_news(news: "News") -> None:
         console.print(Text(news.line, style=style), soft_wrap=True)
         return
     first, *others = news.parts
-    console.print(Text.assemble((f"{news.about} {news.what}: ", "bold"), first, style=style))
-    for part in others:
-        console.print(Padding(Text(part, style=style), (0, 0, 0, INDENT)))
+    head = Text.assemble((f"{news.about} {news.what}: ", "bold"), first, style=style)
+    # In one go: the line below is drawn anew after each.
+    console.print(Group(head, *(Padding(Text(part, style=style), (0, 0, 0, INDENT)) for part in others)))
 
 
 def wait_for(stack: "Stack", loop: "Loop", run_id: str, what: str) -> None:

@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import dagster as dg
@@ -316,4 +317,12 @@ def _hindered(tick: InstigatorTick, decision: str | None) -> str | None:
 
 
 def _failed(records: list[dg.RunRecord]) -> list[dg.RunRecord]:
-    return [record for record in records if record.dagster_run.status in {Status.FAILURE, Status.CANCELED}]
+    """Return the failed runs, newest first, after which none of their kind, rounds or scans, has succeeded."""
+    of_rounds = [record for record in records if record.dagster_run.job_name in ROUND_JOBS]
+    scans = [record for record in records if record.dagster_run.job_name not in ROUND_JOBS]
+    return [
+        record
+        for kind in (of_rounds, scans)
+        for record in takewhile(lambda each: each.dagster_run.status != Status.SUCCESS, kind)
+        if record.dagster_run.status in {Status.FAILURE, Status.CANCELED}
+    ]

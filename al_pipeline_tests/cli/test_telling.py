@@ -61,11 +61,7 @@ FAILED = Failure("abc", "r0004", canceled=False, cause="The disk is full: make r
 STALLED = Scene((OPEN,), decision="Stalled", reason="r0004: 3 of 3 attempts failed")
 NEWS: list[tuple[Scene, Scene, list[str]]] = [
     (Scene(), Scene((BEHIND,)), ["r0004 asked: 8 images to label and to learn from"]),
-    (
-        Scene(),
-        Scene((OPEN,)),
-        ["r0003 asked: 8 images to label, 2 to test on and 6 to learn from, 4 answered already"],
-    ),
+    (Scene(), Scene((OPEN,)), ["r0003 asked: 8 images to label, 2 to test on and 6 to learn from, 4 answered already"]),
     (Scene(), Scene((Batch("r0000", (0, 8), (0, 0)),)), ["r0000 asked: 8 images to label and to test on"]),
     # That something was answered is what the line below is for.
     (Scene((replace(OPEN, training=(0, 6)),)), Scene((OPEN,)), []),

@@ -15,8 +15,8 @@ from al_pipeline.labelstudio.config import Interface, differences, payload
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.push import BatchError
 from al_pipeline.loop.withdrawals import withdraw_deleted
-from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers import watcher
+from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import Loop, truth
 from al_pipeline.servers.watcher import Batch, Watcher
 from al_pipeline_tests.defs.rounds import metadata_of
