@@ -46,9 +46,9 @@ def test_on_a_terminal_one_row_is_redrawn_when_it_changes_and_goes_at_the_end(
     rows = [row for row in re.split(r"[\r\n]+", CONTROL.sub("", text)) if row]
     assert max(map(len, rows)) <= 80
     line = f"{LONG[:79]}…"
-    # The news goes above the line, in as many rows as it needs.
-    assert (rows[0], rows[1].rstrip(), rows[-1]) == (line, "r0003 measured: 48 labels", line)
-    assert " ".join(" ".join(rows[2:-1]).split()) == "accuracy " + " ".join(["0.8"] * 30)
+    # The news goes above the line, in as many rows as it needs; the line is drawn below it, and once more to be erased.
+    assert (rows[0], rows[1].rstrip(), rows[-2:]) == (line, "r0003 measured: 48 labels", [line, line])
+    assert " ".join(" ".join(rows[2:-2]).split()) == "accuracy " + " ".join(["0.8"] * 30)
     # The row is erased, and the cursor is there again.
     assert text.rindex("\x1b[2K") > text.rindex("answered")
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
