@@ -176,7 +176,9 @@ CASES: dict[str, tuple[Callable[[], bytes], Pixels, float]] = {
     "JPEG XL, 12 bits": (lambda: jxl(GRAY16 >> 4, bitspersample=12), screen((GRAY16 >> 4) / 4095), 1),
     "JPEG XL, 16-bit float": (lambda: jxl((RGB / 255).astype(np.float16)), screen(RGB / 255), 1),
     "JPEG XL, 32-bit float": (lambda: jxl((RGB / 255).astype(np.float32)), screen(RGB / 255), 1),
-    "JPEG XL, gray with other channels": (lambda: jxl(np.stack([GRAY, 255 - GRAY, GRAY]), planar=True), GRAY, 0),
+    "JPEG XL, gray with other channels": (
+        lambda: jxl(np.stack([GRAY, 255 - GRAY, GRAY]), planar=True), np.dstack([GRAY, 255 - GRAY, GRAY]), 0,
+    ),
     "JPEG of 12 bits": (lambda: rare(RGB16 >> 4, 12, subsampling="444"), RGB, 2),
     "JPEG of 12 bits, half the colours": (lambda: rare(RGB16 >> 4, 12, subsampling="420"), RGB, 4),
     "JPEG of 12 bits, RGB": (lambda: rare(RGB16 >> 4, 12, colorspace="RGB", outcolorspace="RGB"), RGB, 1),

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from al_pipeline.core.data import readers
 from al_pipeline.core.data.images import MAX_PIXELS, open_rgb
 from al_pipeline.core.data.raster import to_image
 from al_pipeline.core.data.reading import read_file
@@ -103,7 +104,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_read_is_refused_with_its_reason(tmp_path: Path, name: str) -> None:
+def test_what_is_not_read_is_refused_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(readers, "READS_RAW", False)
     data, reason = REFUSED[name]
     (tmp_path / "x.tif").write_bytes(data)
     with pytest.raises(ImageError, match=reason):
