@@ -185,17 +185,16 @@ def test_status_says_what_the_loop_waits_for(demo: Demo) -> None:
 
 
 def test_who_watches_from_a_second_terminal_is_told_the_same_until_ctrl_c(demo: Demo) -> None:
-    watching = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "al_pipeline.cli", "status", "--watch", "--home", str(demo.home)],
         env=demo.environment,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert watching.stdout is not None
-    lines = iter(watching.stdout.readline, "")
-    assert "r0002 asked: 40 images to label and to learn from\n" in lines
-    watching.send_signal(signal.SIGINT)
-    assert watching.wait(timeout=60) == 0
+    ) as watching:
+        assert watching.stdout is not None
+        assert "r0002 asked: 40 images to label and to learn from\n" in iter(watching.stdout.readline, "")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=60) == 0
 
 
 def test_no_secret_is_in_a_log_or_an_event(demo: Demo) -> None:
