@@ -15,6 +15,8 @@ from al_pipeline.servers.processes import ServiceError, free_port
 from al_pipeline_tests.labelstudio.databases import FreshDatabase
 from al_pipeline_tests.schedule import FileByFile, place
 
+# No test reaches for weights on the network, whether it reads settings here or in a process of its own.
+os.environ["AL_TRAINING__WEIGHTS"] = "none"
 # The first start installs Label Studio and migrates its database.
 FIRST_START = 600.0
 

@@ -43,9 +43,11 @@ is the same as `AL_IMAGES=/data/photos` and `AL_ROUND__BATCH_SIZE=20`. In the gr
 that word stands for null, which neither TOML nor variables have; so does `all`, as in `sample_size = "all"`. The groups
 `round`, `training` and `policy` also appear in Dagster's Launchpad, where one run can change them.
 
-Defaults follow the paper that the method comes from: untrained ResNet-18, cross-entropy, Adam with 1e-4, B = 8,
-S = 10 B. The exception is the strategy: the paper's is `low_certainty`, ours `auto`, the best over the whole budget on
-each of the three image sets we measured ([tables](results/comparison.md)).
+Defaults follow the paper that the method comes from: ResNet-18, cross-entropy, Adam with 1e-4, B = 8, S = 10 B. The
+exceptions are the weights, the paper's network being untrained ([weights](production.md#weights)), and the strategy:
+the paper's is `low_certainty`, ours `auto`, the best over the whole budget on each of the three image sets we measured
+([tables](results/comparison.md)). `al up --preset paper` sets the paper's, and `al presets` shows what that means. What
+the environment, `.env` or `al.toml` says counts more than a preset; a preset counts more than what the home has kept.
 """
 NOTES = {
     "round": "Which strategies there are, and which to take: [query strategies](strategies.md).",

@@ -251,6 +251,7 @@ def test_the_page_of_settings_is_what_is_declared() -> None:
 )
 def test_every_example_of_al_toml_can_be_set(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AL_TRAINING__WEIGHTS")
     for language, example in blocks(page.read_text(encoding="utf-8")):
         if language == "toml":
             (tmp_path / "al.toml").write_text(example, encoding="utf-8")

@@ -1,5 +1,5 @@
-"""The command `al`: demo · scan · up · annotate · status · export · ledger · classes · home · predict · export-model ·
-simulate · webhook · ml-backend · doctor · migrate.
+"""The command `al`: demo · scan · up · annotate · status · export · ledger · classes · home · predict ·
+export-model · simulate · webhook · ml-backend · doctor · migrate.
 
 Each command's module imports what it works with inside of the command, after its arguments are checked: a wrong one is
 told at once.

@@ -15,6 +15,7 @@ from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check
 from al_pipeline.cli.staying import closing_words, ready_loop, stay_up
 from al_pipeline.cli.terminal import Talk
 from al_pipeline.cli.up import start_loop
+from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 # An untrained ResNet-18 learns the ten digits from a few dozen labels within seconds per round.
 DIGITS_DEFAULTS: dict[str, dict[str, Any]] = {
     "round": {"batch_size": 40, "sample_size": None},
-    "training": {"image_size": 32, "epochs": 15, "learning_rate": 3e-4},
+    "training": {"weights": "none", "image_size": 32, "epochs": 15, "learning_rate": 3e-4},
 }
 # A round on two busy cores takes well under a minute; this only ends a demo that hangs.
 ROUND_TIMEOUT = 900.0
@@ -52,6 +53,7 @@ def demo(
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=tell)
     settings.keep()
     with stack, ready_loop(stack, settings) as loop:
+        ready_weights(settings)
         from al_pipeline.cli.tables import print_rounds
         from al_pipeline.labelstudio.annotator import SimulatedAnnotator
         from al_pipeline.servers.observer import truth

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from al_pipeline.cli.session import Home, Images, configure, console, say
 from al_pipeline.cli.tables import score_tables
+from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions, check_weights
 from al_pipeline.core.options import Options, valid
@@ -106,7 +107,8 @@ def simulate(
         manifest = with_holdout(manifest)
         if count := len(select_split(manifest, "holdout")):
             say(f"The images bring no test split (holdout/…): {count} are held out, by whole groups ({settings.group})")
-    training, framing = settle_framing(plan.options, manifest, Artifacts(settings.artifacts))
+    start = ready_weights(settings, plan.options)
+    training, framing = settle_framing(start.training, manifest, Artifacts(settings.artifacts))
     plan = plan.but(options=training)
     kept, reading = settle(settings, Artifacts(settings.artifacts), manifest)
     # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
@@ -132,8 +134,8 @@ def simulate(
             rounds=lambda computed: bar.update(task, rounds=computed),
             how=kept.how,
         )
-    for sentence in (framing, *reading):
-        say(sentence)
+    for sentence in (start.said, framing, *reading):
+        say(escape(sentence))
     with whole_file(out / "results.parquet", "The results") as file:
         study.results.to_parquet(file, index=False)
     metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"

@@ -22,6 +22,7 @@ from al_pipeline.cli.session import (
 )
 from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up
 from al_pipeline.cli.terminal import Talk, wait_for
+from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,9 +57,12 @@ def up(
     changes = look(settings)
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=tell)
     say(escape(settings.keep()))
-    with stack, ready_loop(stack, settings) as loop:
-        start_loop(stack, loop, changes)
-        stay_up(stack, loop, show=is_desktop() if show is None else show)
+    with stack:
+        # While the servers start.
+        say(escape(ready_weights(settings).said))
+        with ready_loop(stack, settings) as loop:
+            start_loop(stack, loop, changes)
+            stay_up(stack, loop, show=is_desktop() if show is None else show)
 
 
 def status(
@@ -78,6 +82,7 @@ def status(
     from al_pipeline.cli.tables import print_rounds
     from al_pipeline.core.rounds import Stalled
     from al_pipeline.loop.together import labels_beside
+    from al_pipeline.loop.weights import missing_weights
     from al_pipeline.servers.observer import open_loop
 
     with open_loop(settings) as loop:
@@ -91,6 +96,8 @@ def status(
         facts = loop.facts()
         if facts.warning:
             say(f"[yellow]Warning:[/yellow] {escape(facts.warning)}")
+        if (without := missing_weights(settings, settings.training)) is not None:
+            say(f"[yellow]Warning:[/yellow] {escape(without)}")
         now = facts.status
         if now.run_state == "succeeded":
             beside = labels_beside(loop.deployment.ledger, settings.policy.min_votes)

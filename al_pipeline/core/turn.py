@@ -173,7 +173,7 @@ def learn(
         how = how_of(samples.images(labeled))
         start = untrained(class_names, options, seed=seed, round_number=number, how=how)
         # Given weights are the backbone of every round; new ones are drawn anew in each.
-        return Model(False, start.checkpoint, by_features=options.weights != "none", result=start)
+        return Model(False, start.checkpoint, by_features=options.settled_weights != "none", result=start)
     mode = options.resolve_mode(counts, device().type)
     by_features = mode == "head" or options.semi_supervised == "label_propagation"
     features = samples.features(labeled) if by_features else None

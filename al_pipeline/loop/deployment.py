@@ -30,6 +30,8 @@ class Artifacts:
         The manifest that `setup` stored, and what it made in Label Studio.
     group_rule : Path
         The setting `group` as it was then.
+    start_weights : Path
+        Which weights rounds start from where nobody says it (`loop.weights`).
     how_read, published_as : Path
         How the last scan has images read, and how those were read that are published.
     checkpoints, evaluations, uncertainty_scores : Path
@@ -45,6 +47,7 @@ class Artifacts:
     def __init__(self, folder: Path) -> None:
         self.image_pool, self.labeling_project = folder / "image_pool.parquet", folder / "labeling_project.json"
         self.group_rule, self.how_read = folder / "group_rule.txt", folder / "how_read.json"
+        self.start_weights = folder / "start_weights.json"
         self.published_as = folder / "published_as.json"
         self.checkpoints, self.evaluations = folder / "checkpoint", folder / "evaluation"
         self.uncertainty_scores = folder / "uncertainty_scores"

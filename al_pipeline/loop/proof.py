@@ -21,6 +21,7 @@ from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions, stored_rounds
 from al_pipeline.loop.samples import StoredSamples
+from al_pipeline.loop.weights import settle_weights
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.train import TrainingOptions
@@ -77,6 +78,7 @@ def live_proof(
     reason = too_little(len(arm), len(answered), len(names), len(holdout))
     if reason is not None or predicted is None:
         return _none(reason or f"no predictions of {key} are kept")
+    training = settle_weights(training, deployment.settings).training
     options = _options(training, labels)
     if options.mode != "head" and not round_config.explore:
         # A random first batch alone is no reason to train networks after every round.

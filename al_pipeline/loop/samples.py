@@ -17,6 +17,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.framing import settle_framing
 from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files, Presence
+from al_pipeline.loop.weights import settle_weights
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -41,7 +42,7 @@ class StoredSamples:
     deployment : Deployment
     training : TrainingOptions
         They name the weights that a round starts from, and the preprocessing; the attribute `training` has these with
-        the framing settled.
+        weights, size and framing settled.
     seed : int
         Of the initial weights, where none are given.
     log : logging.Logger
@@ -60,13 +61,16 @@ class StoredSamples:
         #: Sample ids of the pool, not of the holdout.
         self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris = self.files.uris
-        #: What is to be trained with; its framing is not ``auto``, and `framing` says why it is what it is.
-        self.training, self.framing = settle_framing(training, manifest, deployment.artifacts)
+        found = settle_weights(training, settings)
+        #: Which weights rounds start from and why, and what is to be done if they are none.
+        self.weights, self.without_weights = found.said, found.warning
+        #: What is to be trained with; nothing is ``auto`` in it, and `framing` says why that is what it is.
+        self.training, self.framing = settle_framing(found.training, manifest, deployment.artifacts)
         #: How images are read, what checkpoints that are trained here keep.
         self.how = how_of_home(deployment.artifacts)
         self._embedded: set[str] = set()
         # What is frozen can be hashed, which pyright does not know of pydantic.
-        written = _written(training.weights)
+        written = _written(self.training.weights)
         self.start: Checkpoint = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
         info = self.start.info
         square = f"{seen_as(info.image_size, info.framing, info.how)}{'-flip' if info.test_time_flip else ''}"

@@ -172,6 +172,13 @@ class Settings(BaseSettings):
         default=None, description="Where Label Studio reaches `al ml-backend`; its port on this machine by default."
     )
 
+    weights_url: str | None = Field(
+        default=None,
+        pattern=r"^(https?|file)://",
+        description="Where ImageNet weights are downloaded from: the address of a folder with torchvision's files, "
+        "over http, https or file; torchvision's own by default.",
+    )
+
     round: RoundSettings = RoundSettings()
     training: TrainingOptions = TrainingOptions()
     policy: RoundPolicy = RoundPolicy()
@@ -193,7 +200,7 @@ class Settings(BaseSettings):
     def _absolute_if_a_file(cls, value: str | None) -> str | None:
         return str(Path(value).expanduser().resolve()) if value is not None and value.endswith(".md") else value
 
-    @field_validator("embeddings")
+    @field_validator("embeddings", "weights_url")
     @classmethod
     def _without_secrets(cls, value: str | None) -> str | None:
         # It is shown in the UI and in errors.

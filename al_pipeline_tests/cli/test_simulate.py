@@ -87,7 +87,8 @@ def test_a_study_is_run_once_told_in_a_table_and_read_from_then_on(tmp_path: Pat
     assert [(tmp_path / "studies" / name).read_bytes() for name in names] == before
 
 
-def test_what_is_not_said_is_as_in_the_loops_settings(tmp_path: Path) -> None:
+def test_what_is_not_said_is_as_in_the_loops_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AL_TRAINING__WEIGHTS")
     (tmp_path / "al.toml").write_text(
         'images = "images"\n[round]\nbatch_size = 3\nseed = 7\n'
         '[training]\nimage_size = 16\nweights = "start.safetensors"\n'

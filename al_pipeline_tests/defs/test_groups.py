@@ -10,7 +10,6 @@ import pytest
 
 from al_pipeline.core.evaluation.evaluate import evaluate
 from al_pipeline.core.evaluation.metrics import Interval
-from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import World, write_usual_images
@@ -64,7 +63,7 @@ def test_samples_know_what_they_belong_to_and_those_that_are_gone_are_alone(make
     pool = pd.DataFrame({"sample_id": list("abcde"), "group": ["a", "b", "a", None, "b"]})
     pool = pool.assign(uri=[f"/nowhere/{name}.png" for name in pool["sample_id"]], split="pool", label=None)
     pool = pool.assign(width=32, height=32)
-    samples = StoredSamples(pool, world.deployment, TrainingOptions(image_size=32), 0, logging.getLogger())
+    samples = StoredSamples(pool, world.deployment, world.deployment.settings.training, 0, logging.getLogger())
     a, b, c, d, e = samples.groups(list("abcde"))
     assert a == c
     assert b == e

@@ -190,7 +190,7 @@ class _Run:
         )
         self.precision = compute_precision(options.precision, place)
         self.scaler = torch.amp.GradScaler(place.type, enabled=self.precision == torch.float16)
-        self.weak = weak(options.augmentation, options.image_size)
+        self.weak = weak(options.augmentation, options.settled_image_size)
 
     def fit(self, labeled: Examples, unlabeled: Tensor | None, progress: Callable[[int, float], None] | None) -> Fit:
         """Run the epochs; the model keeps the weights of the last one, or of the best on the validation share."""
@@ -269,9 +269,9 @@ class _Run:
         """Return the loss of FixMatch: labels, and guesses that a strongly augmented copy must agree with."""
         drawn = self.rng.integers(len(unlabeled), size=UNLABELED_RATIO * len(batch))
         plain = unlabeled[torch.from_numpy(drawn).to(unlabeled.device)].to(self.place)
-        gentle: Augment = self.weak or weak("crop", self.options.image_size)  # type: ignore[assignment]
+        gentle: Augment = self.weak or weak("crop", self.options.settled_image_size)  # type: ignore[assignment]
         seen = augmented(plain, gentle, self.rng)
-        hidden = augmented(plain, strong(self.options.image_size), self.rng, groups=len(plain))
+        hidden = augmented(plain, strong(self.options.settled_image_size), self.rng, groups=len(plain))
         # All in one pass: batch normalisation sees one mixture instead of three.
         logits = self._forward(torch.cat([images, seen, hidden]))
         known, guessing, guessed = logits.split([len(images), len(seen), len(hidden)])

@@ -7,10 +7,10 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import CheckpointError
+from al_pipeline.core.learning.hub import fetch
 from al_pipeline.core.learning.options import check_weights
 
 # The classifier: the one layer whose width is the number of classes, always new.
@@ -25,10 +25,9 @@ def read_weights(weights: str, architecture: str) -> Mapping[str, Any]:
     InputError, CheckpointError
         As of `checkpoint.build`.
     """
-    if weights == "imagenet":
-        return _imagenet(architecture)
-    check_weights(weights)
-    path = Path(weights).expanduser()
+    if weights != "imagenet":
+        check_weights(weights)
+    path = fetch(architecture) if weights == "imagenet" else Path(weights).expanduser()
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     try:
@@ -39,19 +38,6 @@ def read_weights(weights: str, architecture: str) -> Mapping[str, Any]:
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} holds {type(state).__name__}, not a state dict: save model.state_dict()")
     return state
-
-
-def _imagenet(architecture: str) -> Mapping[str, Any]:
-    try:
-        return torchvision.models.get_model_weights(architecture).DEFAULT.get_state_dict(  # type: ignore[attr-defined]
-            progress=False, check_hash=True, weights_only=True
-        )
-    # urllib raises OSErrors, torch.hub a RuntimeError for a download that is cut off.
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(
-            f"The ImageNet weights of {architecture} could not be downloaded ({error}). Set training.weights to none, "
-            "or to the path of a .safetensors or .pt file with them"
-        ) from error
 
 
 def load_backbone(model: nn.Module, architecture: str, state: Mapping[str, Any], source: str) -> None:

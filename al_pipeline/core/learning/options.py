@@ -14,12 +14,14 @@ Architecture = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet1
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 # With fewer labels than this in half of the classes, given features teach more than training them does.
 FEW_LABELS = 10
+# What the weights of others were trained with, and what an untrained network learns from in bearable time.
+SIZE_WITH_WEIGHTS, SIZE_WITHOUT = 224, 64
 # Classes further apart than this, of those with so many labels, are weighed.
 IMBALANCE, FEWEST_LABELS = 10, 3
 
 
 class TrainingOptions(Options):
-    """How a round trains its checkpoint; the defaults are the paper's where it speaks.
+    """How a round trains its checkpoint; the defaults are the paper's where it speaks, but for the weights.
 
     Raises
     ------
@@ -35,11 +37,18 @@ class TrainingOptions(Options):
     )
     architecture: Architecture = Field(default="resnet18", description="The network, one of torchvision's.")
     weights: str = Field(
-        default="none",
-        description="Weights every round starts from: none (untrained, as in the paper), imagenet (downloaded once by "
-        "torchvision), or the path of a .safetensors or .pt state dict in torchvision's layout.",
+        default="auto",
+        description="Weights every round starts from: auto (imagenet where they can be had, else none with a warning; "
+        "a home that has trained keeps what it has), imagenet (downloaded once, an error where they cannot be had), "
+        "none (untrained, as in the paper), or the path of a .safetensors or .pt state dict in torchvision's layout.",
     )
-    image_size: int = Field(default=64, ge=16, le=1024, description="Side in pixels of the square the network sees.")
+    image_size: int | None = Field(
+        default=None,
+        ge=16,
+        le=1024,
+        description="Side in pixels of the square the network sees. Not set (in al.toml and the environment: none) it "
+        "is 224 with given weights and 64 without; a home that has trained keeps what it has.",
+    )
     framing: Literal["auto", "crop", "squeeze", "pad"] = Field(
         default="auto",
         description="How an image becomes that square: crop is its middle; squeeze is all of it, out of proportion; "
@@ -134,9 +143,20 @@ class TrainingOptions(Options):
         return "crop" if self.framing == "auto" else self.framing
 
     @property
+    def settled_weights(self) -> str:
+        """The weights; of ``auto`` that nobody has settled none, or imagenet for a head, which needs some."""
+        return self.weights if self.weights != "auto" else "imagenet" if self.mode == "head" else "none"
+
+    @property
+    def settled_image_size(self) -> int:
+        """The side of the square in pixels; what goes with the weights, where it is not set."""
+        usual = SIZE_WITHOUT if self.settled_weights == "none" else SIZE_WITH_WEIGHTS
+        return usual if self.image_size is None else self.image_size
+
+    @property
     def may_be_head(self) -> bool:
         """Whether heads on features of the given weights may be trained."""
-        return self.weights != "none" and self.mode != "finetune"
+        return self.settled_weights != "none" and self.mode != "finetune"
 
     def weighs(self, counts: npt.ArrayLike) -> bool:
         """Say whether classes are weighed; `counts` are the labels of each class, of shape (K,)."""
@@ -159,7 +179,7 @@ class TrainingOptions(Options):
         """
         if self.mode != "auto":
             return self.mode
-        if self.weights == "none" or self.semi_supervised == "fixmatch" or self.warm_start:
+        if self.settled_weights == "none" or self.semi_supervised == "fixmatch" or self.warm_start:
             return "finetune"
         found = np.asarray(counts)
         return "head" if device == "cpu" or np.median(found[found > 0]) < FEW_LABELS else "finetune"
@@ -175,12 +195,12 @@ def check_weights(weights: str) -> None:
     CheckpointError
         There is no such file.
     """
-    if weights in {"none", "imagenet"}:
+    if weights in {"auto", "none", "imagenet"}:
         return
     path = Path(weights).expanduser()
     if path.suffix not in {".safetensors", ".pt", ".pth"}:
         raise InputError(
-            f"unknown weights {weights!r}; choose none, imagenet, or the path of a .safetensors, .pt or .pth file"
+            f"unknown weights {weights!r}; choose auto, none, imagenet, or the path of a .safetensors, .pt or .pth file"
         )
     if not path.exists():
         raise CheckpointError(f"There is no file {path.absolute()} of weights: mend the path in training.weights")

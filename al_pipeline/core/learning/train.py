@@ -197,7 +197,7 @@ class _Task:
 
     def start(self) -> nn.Module:
         first = torch_seed(self.seed, self.round_number, "init")
-        return build(self.options.architecture, len(self.class_names), weights=self.options.weights, seed=first)
+        return build(self.options.architecture, len(self.class_names), weights=self.options.settled_weights, seed=first)
 
     def head(self) -> TrainingResult:
         """Fit the classifier on features of the starting weights."""
@@ -289,12 +289,12 @@ class _Task:
         info = CheckpointInfo(
             architecture=self.options.architecture,
             class_names=tuple(self.class_names),
-            image_size=self.options.image_size,
+            image_size=self.options.settled_image_size,
             framing=self.options.settled_framing,
             how=self.how,
             mean=MEAN,
             std=STD,
-            weights=self.options.weights,
+            weights=self.options.settled_weights,
             weights_hash=state_hash(state),
             labels_hash="",
             seed=self.seed,
@@ -330,7 +330,7 @@ def class_numbers(labels: Sequence[str], class_names: Sequence[str]) -> Integers
 
 def decoded(images: Images, options: TrainingOptions) -> npt.NDArray[np.uint8]:
     """Return all images as one array, shape (n, size, size, 3)."""
-    size = options.image_size
+    size = options.settled_image_size
     pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
     for start, block in image_blocks(images, size, framing=options.settled_framing):
         pixels[start : start + len(block)] = block

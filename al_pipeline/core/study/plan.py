@@ -107,7 +107,7 @@ class Plan(StudyOptions, BatchOptions):
     def by_features(self) -> bool:
         """Whether features of the pool are needed: for heads, guessed labels, strategies or `dedup`."""
         uses = any("embeddings" in available()[name].uses for name in self.strategies)
-        apart = self.dedup is not None and self.options.weights != "none"
+        apart = self.dedup is not None and self.options.settled_weights != "none"
         return self.by_head or uses or apart or self.options.semi_supervised == "label_propagation"
 
     @property

@@ -164,7 +164,8 @@ def description(samples: KnownSamples, plan: Plan) -> dict[str, Any]:
     """Return everything that a seed's results depend on but the seed, ready for JSON."""
     wanted = plan.model_dump(exclude={"seeds"})
     # Weights are what is in the file, wherever it lies.
-    wanted["options"]["weights"] = _weights(plan.options.weights)
+    wanted["options"]["weights"] = _weights(plan.options.settled_weights)
+    wanted["options"]["image_size"] = plan.options.settled_image_size
     return {
         "plan": wanted,
         "class_names": list(samples.class_names),
@@ -209,8 +210,8 @@ def _code() -> str:
 def _features(samples: KnownSamples, plan: Plan, out: Path) -> Path:
     """Return the file with the features of pool and holdout under the given weights; computed if there is none."""
     options = plan.options
-    square = (options.image_size, options.settled_framing)
-    seen_as = (options.architecture, _weights(options.weights), *square, options.test_time_flip)
+    square = (options.settled_image_size, options.settled_framing)
+    seen_as = (options.architecture, _weights(options.settled_weights), *square, options.test_time_flip)
     ids = [*samples.pool["sample_id"], *samples.holdout["sample_id"], str(len(samples.pool))]
     description = json.dumps(
         [seen_as, plan.by_head, ids, PREPROCESSING, samples.how.key, _code(), version("torch"), device().type]

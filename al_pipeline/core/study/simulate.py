@@ -281,7 +281,7 @@ def known(manifest: pd.DataFrame, class_names: Sequence[str], how: HowRead = AS_
 
 def shares_features(plan: Plan) -> bool:
     """Tell whether all seeds have the same features: given weights are theirs all, new ones are drawn per seed."""
-    return plan.by_features and plan.options.weights != "none"
+    return plan.by_features and plan.options.settled_weights != "none"
 
 
 def embedded(samples: KnownSamples, plan: Plan, seed: int = 0) -> Embedded:
@@ -298,7 +298,7 @@ def embedded(samples: KnownSamples, plan: Plan, seed: int = 0) -> Embedded:
 
 def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: int, asked: Rows) -> Rows:
     """Return the rows of the pool that the strategy asks about."""
-    plan = applicable(plan, plan.options.weights)
+    plan = applicable(plan, plan.options.settled_weights)
     by_features = uses_features(strategy, plan)
     selection = choose(
         strategy,

@@ -12,6 +12,7 @@ from al_pipeline.defs.pool_metadata import pool_metadata
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.scan import Pace, scan_images
+from al_pipeline.loop.weights import settle_weights
 
 
 @dg.asset(group_name="data", kinds={"python"}, io_manager_key="tables")
@@ -49,6 +50,10 @@ def embeddings(
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """Features of every sample from the network's starting weights; only samples not seen before are computed."""
+    start = settle_weights(training, deployment.settings, again=True)
+    context.log.info(start.said)
+    if start.warning:
+        context.log.warning(start.warning)
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
     computed, found = samples.using(list(samples.uris), samples.complete)
     if found.absent:
@@ -59,7 +64,7 @@ def embeddings(
             "computed": computed,
             "reused": len(found.there) - computed,
             **absent(found, "samples_without_image"),
-            "weights": f"{training.weights} ({samples.start.info.backbone_hash[:16]})",
+            "weights": f"{samples.training.weights} ({samples.start.info.backbone_hash[:16]})",
             "store": dg.MetadataValue.path(str(samples.store.folder)),
         }
     )

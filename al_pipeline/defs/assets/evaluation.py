@@ -23,6 +23,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions, StopPredictions, prequential_accuracies, stored_rounds
 from al_pipeline.loop.proof import live_proof
 from al_pipeline.loop.samples import StoredSamples
+from al_pipeline.loop.weights import missing_weights
 
 if TYPE_CHECKING:
     from al_pipeline.core.evaluation.compare import Comparison, Difference
@@ -68,7 +69,7 @@ def evaluation(
     kept.write(context.partition_key, holdout, probabilities, names, thresholds)
     comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, classes, **told)
     stops = StopPredictions(deployment.artifacts.stop_predictions)
-    ids = stops.samples(samples.pool, training, round_config.seed)
+    ids = stops.samples(samples.pool, samples.training, round_config.seed)
     answered, stop_set = samples.predict(model, ids if checkpoint.info.trained else [])
     kappa = stops.compare_with_previous(context.partition_key, checkpoint, stop_set.there, lambda _: answered, classes)
     metadata: dict[str, Any] = {
@@ -171,6 +172,7 @@ def learning_curve(
         rows.append(row)
     curve = pd.DataFrame(rows)
     recalls = [name for name in curve if name.startswith(RECALL)]
+    without = missing_weights(deployment.settings, training)
     proof = live_proof(context.log, deployment, round_config, training, policy, image_pool)
     png = learning_curve_picture(curve, None if proof.found is None else proof.found.band)
     path = deployment.artifacts.learning_curve
@@ -181,6 +183,7 @@ def learning_curve(
         metadata={
             "rounds": len(curve),
             "labels_saved": proof.sentence,
+            **({"without_weights": without} if without else {}),
             "learning_curve": picture(png, "learning curve"),
             "picture": dg.MetadataValue.path(str(path)),
             "table": table(curve[[name for name in curve if name not in recalls]], rows=None, digits=4),

@@ -60,6 +60,9 @@ def checkpoint(
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
     training = samples.training
     context.log.info(samples.framing)
+    context.log.info(samples.weights)
+    if samples.without_weights:
+        context.log.warning(samples.without_weights)
     held_back = deployment.ledger.held_back() & set(labeled_pool["sample_id"])
     labels = labeled_pool[~labeled_pool["sample_id"].isin(held_back)].set_index("sample_id")["label"]
     others = [] if training.semi_supervised == "none" else sorted(set(samples.pool) - set(labels.index) - held_back)
@@ -108,6 +111,7 @@ def checkpoint(
             "parameters": result.n_parameters,
             "architecture": info.architecture,
             "weights": info.weights,
+            **({"without_weights": samples.without_weights} if samples.without_weights else {}),
             "test_time_flip": info.test_time_flip,
             "framing": samples.framing,
             "checkpoint": result.checkpoint.hash,

@@ -194,7 +194,7 @@ def test_a_pickle_that_holds_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_neither_a_word_nor_a_path_list_what_is_valid() -> None:
-    with pytest.raises(InputError, match=r"'imagnet'.*none, imagenet, or the path"):
+    with pytest.raises(InputError, match=r"'imagnet'.*auto, none, imagenet, or the path"):
         build("resnet18", 3, weights="imagnet", seed=0)
 
 

@@ -1,0 +1,182 @@
+"""Which weights a home starts its rounds from: what was set, else what it has trained with, else what can be had."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from al_pipeline.core.errors import CheckpointError, FileError
+from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.hub import fetch
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.rounds import is_round
+from al_pipeline.loop.deployment import Artifacts
+
+if TYPE_CHECKING:
+    from al_pipeline.core.learning.checkpoint import CheckpointInfo
+    from al_pipeline.settings import Settings
+
+WITHOUT = (
+    "Training starts from an untrained network, which learns little from few labels, as the ImageNet weights could not "
+    "be had. `al up` and the job `setup` look again until a round has been trained; from then on it is yours to set "
+    "training.weights to imagenet"
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What rounds start from.
+
+    Attributes
+    ----------
+    training : TrainingOptions
+        The options, with weights other than ``auto`` and a size.
+    said : str
+        A sentence that says which weights, and why.
+    warning : str, optional
+        What to do, where ``auto`` found none.
+    """
+
+    training: TrainingOptions
+    said: str
+    warning: str | None = None
+
+
+def settle_weights(
+    training: TrainingOptions,
+    settings: "Settings",
+    *,
+    again: bool = False,
+    keep: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Start:
+    """Return the options with weights that are there, and the size of image that goes with them.
+
+    What ``auto`` found is written down: all processes of a home start from the same. A home that has trained keeps its
+    weights, and its size as long as its weights stay given ones or stay none.
+
+    Parameters
+    ----------
+    training : TrainingOptions
+    settings : Settings
+        Of the home.
+    again : bool
+        Look once more for weights that could not be had the last time.
+    keep : bool
+        Write down what was found.
+    progress : callable, optional
+        Of a download, see `hub.fetch`.
+
+    Raises
+    ------
+    CheckpointError
+        The weights that were set, that the home has trained with or that mode head needs cannot be had.
+    FileError
+        What was written down is damaged, or cannot be written.
+    """
+    artifacts = Artifacts(settings.artifacts)
+    last = _last_trained(artifacts) if training.weights == "auto" or training.image_size is None else None
+
+    def had(weights: str) -> str:
+        if weights == "imagenet":
+            fetch(training.architecture, settings.weights_url, progress)
+        return weights
+
+    warning = None
+    if training.weights != "auto":
+        weights, why = had(training.weights), "as set"
+    elif last is None and training.mode == "head":
+        weights, why = had("imagenet"), "which mode head needs"
+    else:
+        before = _stored(artifacts)
+        known = None if last is None else last[1].weights
+        found = _found(training.architecture, before, known, had, again=again)
+        if keep and found != before:
+            with whole_file(artifacts.start_weights, "Which weights rounds start from") as file:
+                file.write_text(json.dumps(found))
+        weights, warning = found["weights"], _warning(found)
+        why = "which auto found" if last is None else f"as in {last[0]}: training.weights changes that"
+    size = training.image_size
+    if size is None and last is not None and (last[1].weights == "none") == (weights == "none"):
+        size = last[1].image_size
+    settled = training.but(weights=weights, image_size=size)
+    settled = settled.but(image_size=settled.settled_image_size)
+    said = f"The network sees {settled.image_size} px, and starts from the weights {weights}, {why}"
+    return Start(settled, said, warning)
+
+
+def missing_weights(settings: "Settings", training: TrainingOptions) -> str | None:
+    """Return the warning that rounds start from an untrained network that nobody has asked for; None if they do not.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the home.
+    training : TrainingOptions
+        As they were set.
+    """
+    found = _stored(Artifacts(settings.artifacts)) if training.weights == "auto" else None
+    return None if found is None else _warning(found)
+
+
+def _warning(found: dict[str, str]) -> str | None:
+    return f"{WITHOUT}. {found['missing']}" if found["missing"] else None
+
+
+def _found(
+    architecture: str, before: dict[str, str] | None, trained: str | None, had: Callable[[str], str], *, again: bool
+) -> dict[str, str]:
+    """Return what `auto` comes to, and why it is not imagenet.
+
+    Parameters
+    ----------
+    architecture : str
+    before : dict, optional
+        What it came to the last time.
+    trained : str, optional
+        The weights that the home has trained with.
+    had : callable
+        Makes sure of weights.
+    again : bool
+        Look once more.
+    """
+    if before is not None and (before["architecture"] != architecture or trained not in (None, before["weights"])):
+        before = None
+    known = trained or (None if before is None or (again and before["missing"]) else before["weights"])
+    missing = "" if before is None else before["missing"]
+    try:
+        weights, missing = had(known or "imagenet"), missing if known else ""
+    except CheckpointError as error:
+        if known:
+            raise
+        weights, missing = "none", str(error)
+    return {"architecture": architecture, "weights": weights, "missing": missing}
+
+
+def _stored(artifacts: Artifacts) -> dict[str, str] | None:
+    path = artifacts.start_weights
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        return {name: str(found[name]) for name in ("architecture", "weights", "missing")}
+    except (ValueError, TypeError, KeyError) as error:
+        raise FileError(f"{path} cannot be read ({error}): delete it") from None
+
+
+def _last_trained(artifacts: Artifacts) -> "tuple[str, CheckpointInfo] | None":
+    """Return the key of the last round that has trained, and what its checkpoint says."""
+    paths = [path for path in artifacts.checkpoints.glob("*.safetensors") if is_round(path.stem)]
+    if not paths:
+        # Without torch.
+        return None
+    from al_pipeline.core.learning.checkpoint import read_info
+
+    for path in sorted(paths, reverse=True):
+        # What is damaged is told where it is used; a round that replaces it must not fail here.
+        with suppress(CheckpointError):
+            info = read_info(path)
+            if info.trained:
+                return path.stem, info
+    return None
