@@ -8,20 +8,23 @@ import pytest
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.settings import load_settings
+from al_pipeline.settings.presets import PRESETS, preset_values
 
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    # What all other tests are given.
+    monkeypatch.delenv("AL_TRAINING__WEIGHTS")
     return tmp_path
 
 
-def test_defaults_are_the_papers_but_for_the_strategy() -> None:
+def test_defaults_are_the_papers_but_for_the_strategy_and_the_weights() -> None:
     settings = load_settings()
     assert settings.round == RoundSettings(
         strategy="auto", batch_size=8, sample_size=80, balanced=False, explore=0.0, dedup=None, seed=0
     )
-    assert (settings.training.architecture, settings.training.weights) == ("resnet18", "none")
+    assert (settings.training.architecture, settings.training.weights) == ("resnet18", "auto")
     assert (settings.training.optimizer, settings.training.learning_rate) == ("adam", 1e-4)
 
 
@@ -88,6 +91,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
 def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
     variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AL_TRAINING__WEIGHTS", "none")
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=said):
         load_settings()
@@ -253,6 +257,35 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     assert settings.label_studio_url is None
     assert settings.images is None
+
+
+def test_a_preset_sets_what_nobody_sets_otherwise_and_the_next_one_leaves_nothing_of_it(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = empty_folder / "home"
+    (empty_folder / "al.toml").write_text("[training]\nepochs = 5\n")
+    load_settings(home=home, holdout_size=7, round={"batch_size": 3, "seed": 4}).keep()
+    monkeypatch.setenv("AL_ROUND__SAMPLE_SIZE", "60")
+    paper = load_settings(home=home, **preset_values("paper", home))
+    assert (paper.round.strategy, paper.training.weights, paper.training.image_size) == ("low_certainty", "none", 64)
+    assert (paper.round.sample_size, paper.training.epochs) == (60, 5), "what the environment and al.toml say"
+    assert (paper.round.batch_size, paper.round.seed, paper.holdout_size) == (8, 4, 7), "of the home the rest"
+    paper.keep()
+    assert load_settings(home=home).training.weights == "none"
+    monkeypatch.setenv("AL_HOME", str(home))
+    load_settings(**preset_values("laptop", None)).keep()
+    monkeypatch.delenv("AL_ROUND__SAMPLE_SIZE")
+    (empty_folder / "al.toml").unlink()
+    found = load_settings()
+    assert (found.training.weights, found.training.image_size, found.round.strategy) == ("auto", None, "auto")
+
+
+def test_presets_are_about_the_same_settings_and_laptop_is_the_defaults() -> None:
+    usual = load_settings()
+    for preset, (_, values) in PRESETS.items():
+        assert values.keys() == PRESETS["laptop"][1].keys()
+        loaded = load_settings(**preset_values(preset, None))
+        assert (loaded == usual) == (preset == "laptop")
 
 
 def test_the_readmes_example_is_what_can_be_set(empty_folder: Path) -> None:

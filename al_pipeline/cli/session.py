@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -50,7 +50,7 @@ def tell(line: str) -> None:
     console.print(line, soft_wrap=True, markup=False)
 
 
-def configure(home: Path | None, images: Path | None = None, **others: str | None) -> "Settings":
+def configure(home: Path | None, images: Path | None = None, **others: Any) -> "Settings":
     """Read the settings, with what the command line says above everything.
 
     Raises

@@ -37,13 +37,18 @@ def up(
     home: Home = None,
     dagster_port: DagsterPort = None,
     label_studio_port: StudioPort = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Settings that go together, kept by the home: see `al presets`.")
+    ] = None,
     show: Annotated[
         bool | None, typer.Option("--open/--no-open", help="Open the first task in a browser: on a desktop by default.")
     ] = None,
 ) -> None:
     """Run Label Studio and Dagster on your images and settings; people answer, the sensor goes on."""
     end_on_signals()
-    settings = configure(home, images)
+    from al_pipeline.settings.presets import preset_values
+
+    settings = configure(home, images, **preset_values(preset, home))
     from al_pipeline.core.learning.options import check_weights
 
     check_weights(settings.training.weights)

@@ -36,7 +36,7 @@ def keep(file: Path, given: Mapping[Name, Any]) -> str:
             private_folder(file.parent)
         except OSError as error:
             raise InputError(f"The home {file.parent} cannot be made: {error.strerror}") from error
-        write_private(file, _toml(kept))
+        write_private(file, HEADER + toml(kept))
     told = [f"{'.'.join(name)} no more (was {shown(before[name])})" for name in before.keys() - kept.keys()]
     for name, value in kept.items():
         was = f" (was {shown(before[name])})" if before.get(name, value) != value else ""
@@ -53,7 +53,7 @@ def rewrite(file: Path, change: Callable[[Name, Any], Any]) -> None:
         The file cannot be read or written.
     """
     values = {name: change(name, value) for name, value in flat(read_toml(file))}
-    write_private(file, _toml({name: value for name, value in values.items() if value is not None}))
+    write_private(file, HEADER + toml({name: value for name, value in values.items() if value is not None}))
 
 
 def _plain(name: Name, value: Any) -> Any:
@@ -81,14 +81,14 @@ def _without_password(text: str) -> str:
     return url._replace(password=None, query=immutabledict(query)).render_as_string()
 
 
-def _toml(values: Mapping[Name, Any]) -> str:
-    """Return TOML of plain values, those of groups last."""
-    lines, group = [HEADER], ""
+def toml(values: Mapping[Name, Any]) -> str:
+    """Return TOML of plain values, those of groups last, from the end of the line before it on."""
+    lines, group = [""], ""
     for name in sorted(values, key=lambda each: (len(each), each)):
         if len(name) > 1 and name[0] != group:
             group = name[0]
             lines += ["", f"[{group}]"]
-        value = values[name]
+        value = "none" if values[name] is None else values[name]
         # What JSON escapes in a string, TOML escapes alike.
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool | str | list) else repr(value)
         lines.append(f"{'.'.join(name[1:] or name)} = {text}")

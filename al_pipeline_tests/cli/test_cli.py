@@ -18,6 +18,7 @@ from al_pipeline.cli.app import app
 from al_pipeline.ledger import Ledger
 from al_pipeline.servers.processes import free_port
 from al_pipeline.settings import load_settings
+from al_pipeline.settings.presets import preset_values
 from al_pipeline_tests.ledger.builders import manifest, moment, plan_rows, said, sample
 
 
@@ -49,6 +50,7 @@ REFUSALS = {
     "up --images places": "'Site_001', 'Site_002' look like sites, cameras or patients, not like classes. What are",
     "simulate --images places": "If these are the classes: AL_CLASSES=Site_001,Site_002",
     "demo --images flat": "knows the answers from class folders",
+    "up --images one --preset papr": "There is no preset 'papr': choose one of laptop, paper, gpu",
     "status": "run `al up`",
     "annotate": "run `al up`",
     "webhook --port 0": "Dagster has never run",
@@ -107,11 +109,22 @@ def test_what_cannot_work_is_refused_before_torch_or_dagster_is_imported(tmp_pat
     assert sorted(path for path in tmp_path.rglob("*")) == before, "nothing was left behind"
 
 
-def test_a_setting_that_cannot_be_used_is_refused_at_once_with_where_it_stands(tmp_path: Path) -> None:
+def test_presets_are_shown_as_lines_that_al_toml_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AL_TRAINING__WEIGHTS")
+    shown = CliRunner().invoke(app, ["presets"]).output
+    (tmp_path / "al.toml").write_text(shown.split("\npaper\n")[1].split("\ngpu\n")[0])
+    assert load_settings() == load_settings(**preset_values("paper", None))
+    assert load_settings().training.weights == "none"
+
+
+def test_a_setting_that_cannot_be_used_is_refused_at_once_with_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AL_TRAINING__WEIGHTS")
     name_images(tmp_path / "photos")
     for content, reason in (
         ('[training]\nweights = "mine.pt"\n', "There is no file"),
-        ('[training]\nweights = "resnet"\n', "unknown weights 'resnet'; choose none, imagenet"),
+        ('[training]\nweights = "resnet"\n', "unknown weights 'resnet'; choose auto, none, imagenet"),
         ('[round]\nstrategie = "margin"\n', f"round.strategie ({tmp_path / 'al.toml'}) is no setting: did you mean"),
     ):
         (tmp_path / "al.toml").write_text(content)
