@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from al_pipeline.core.errors import CheckpointError, FileError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.hub import fetch
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.provenance import provenance
 from al_pipeline.core.rounds import is_round
 from al_pipeline.loop.deployment import Artifacts
 
 if TYPE_CHECKING:
-    from al_pipeline.core.learning.checkpoint import CheckpointInfo
     from al_pipeline.settings import Settings
 
 WITHOUT = (
@@ -90,7 +89,7 @@ def settle_weights(
         weights, why = had("imagenet"), "which mode head needs"
     else:
         before = _stored(artifacts)
-        known = None if last is None else last[1].weights
+        known = None if last is None else str(last[1]["weights"])
         found = _found(training.architecture, before, known, had, again=again)
         if keep and found != before:
             with whole_file(artifacts.start_weights, "Which weights rounds start from") as file:
@@ -98,8 +97,8 @@ def settle_weights(
         weights, warning = found["weights"], _warning(found)
         why = "which auto found" if last is None else f"as in {last[0]}: training.weights changes that"
     size = training.image_size
-    if size is None and last is not None and (last[1].weights == "none") == (weights == "none"):
-        size = last[1].image_size
+    if size is None and last is not None and (last[1]["weights"] == "none") == (weights == "none"):
+        size = int(last[1]["image_size"])
     settled = training.but(weights=weights, image_size=size)
     settled = settled.but(image_size=settled.settled_image_size)
     said = f"The network sees {settled.image_size} px, and starts from the weights {weights}, {why}"
@@ -165,18 +164,11 @@ def _stored(artifacts: Artifacts) -> dict[str, str] | None:
         raise FileError(f"{path} cannot be read ({error}): delete it") from None
 
 
-def _last_trained(artifacts: Artifacts) -> "tuple[str, CheckpointInfo] | None":
-    """Return the key of the last round that has trained, and what its checkpoint says."""
-    paths = [path for path in artifacts.checkpoints.glob("*.safetensors") if is_round(path.stem)]
-    if not paths:
-        # Without torch.
-        return None
-    from al_pipeline.core.learning.checkpoint import read_info
+def _last_trained(artifacts: Artifacts) -> tuple[str, dict[str, Any]] | None:
+    """Return the key of the last round that has trained, and what its checkpoint says.
 
-    for path in sorted(paths, reverse=True):
-        # What is damaged is told where it is used; a round that replaces it must not fail here.
-        with suppress(CheckpointError):
-            info = read_info(path)
-            if info.trained:
-                return path.stem, info
-    return None
+    What is damaged is told where it is used; a round that replaces it must not fail here.
+    """
+    paths = [path for path in artifacts.checkpoints.glob("*.safetensors") if is_round(path.stem)]
+    said = ((path.stem, provenance(path)) for path in sorted(paths, reverse=True))
+    return next(((key, found) for key, found in said if found.get("trained")), None)

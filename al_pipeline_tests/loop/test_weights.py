@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def offline(tmp_path: Path, file: Path) -> Settings:
     return load_settings(home=tmp_path / "home", weights_url=(tmp_path / "nowhere").as_uri())
 
 
-def settled(settings: Settings, training: TrainingOptions = AUTO, **how: bool) -> tuple[str, int | None]:
+def settled(settings: Settings, training: TrainingOptions = AUTO, **how: Any) -> tuple[str, int | None]:
     found = settle_weights(training, settings, **how)
     return found.training.weights, found.training.image_size
 

@@ -20,12 +20,11 @@ from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.given_weights import HEAD, load_backbone, read_safetensors, read_weights, unreadable
 from al_pipeline.core.learning.options import ARCHITECTURES
+from al_pipeline.core.learning.provenance import INFO_KEY
 
 # Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# The key of the provenance in the file's metadata; its presence tells our files from other safetensors files.
-INFO_KEY = "al_pipeline.checkpoint"
 
 
 @dataclass(frozen=True)
