@@ -9,7 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.ledger.schema import annotations, planned_tasks, snapshot_labels, task_members
+from al_pipeline.ledger.schema import annotations, drawn_holdout, planned_tasks, snapshot_labels, task_members
 
 TEXT: Final = "object"
 WHOLE: Final = "int64"
@@ -36,6 +36,7 @@ OPTIONAL = {column.name for column in planned_tasks.c if column.nullable} - _ADD
 SAMPLE: dict[str, str] = dict.fromkeys(("sample_id", "uri", "split", "label", "pixels", "group_id"), TEXT)
 SNAPSHOT = {name: kind for name, kind in _types(snapshot_labels).items() if name != "round"}
 MEMBERS = _types(task_members)
+DRAWN = _types(drawn_holdout)
 LABELS = {"sample_id": TEXT, "label": TEXT, "votes": WHOLE, "n_votes": WHOLE}
 # An answer may be to no plan.
 _KNOWN = PLAN | _types(annotations) | {"uri": TEXT, "label": TEXT, "rank": WHOLE_OR_NONE, "seed": WHOLE_OR_NONE}

@@ -13,6 +13,7 @@ from al_pipeline.ledger.schema import (
     REVIEW,
     annotation_events,
     annotations,
+    drawn_holdout,
     planned_tasks,
     samples,
     snapshot_labels,
@@ -31,9 +32,9 @@ def current_answers(
 ) -> sa.Select[tuple]:
     """Select the latest state of every annotation that stands, with its sample's purpose; or of somebody's answers.
 
-    The columns are those of `frames.ANSWERS`. A sample is holdout if the images say so; else its purpose is that of
-    the task that asks about it now, or else of the (withdrawn) task that was answered. Labels that people brought along
-    are answers to a query. What answers no task of ours has no purpose. Values are today's classes.
+    The columns are those of `frames.ANSWERS`. A sample is holdout if the images say so, or it was drawn; else its
+    purpose is that of the task that asks about it now, or else of the (withdrawn) task that was answered. Labels that
+    people brought along are answers to a query. What answers no task of ours has no purpose. Values are today's classes.
     """
     columns = _with_purpose(class_set, round_key)
     query = sa.select(*(columns.c[name] for name in ANSWERS)).order_by(columns.c.sample_id, columns.c.annotation_id)
@@ -76,9 +77,15 @@ def planned(round_key: str | None, columns: Iterable[str]) -> sa.Select[tuple]:
     return query if round_key is None else query.where(task.round == round_key)
 
 
+def drawn_or_asked_blind() -> sa.CompoundSelect[tuple[str]]:
+    """Select the samples that were drawn for the holdout, asked about or not yet."""
+    asked = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.purpose == "holdout")
+    return sa.union(asked, sa.select(drawn_holdout.c.sample_id))
+
+
 def held_back() -> sa.Select[tuple]:
-    """Select the pool's samples whose group has one that was asked about blind, without these."""
-    blind = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.purpose == "holdout")
+    """Select the pool's samples whose group has one that was drawn for the holdout, without these."""
+    blind = drawn_or_asked_blind()
     mate = samples.alias("mate")
     groups = sa.select(mate.c.group_id).where(mate.c.group_id.is_not(None), mate.c.sample_id.in_(blind))
     one = samples.c
@@ -185,7 +192,8 @@ def _is_vote(
     values = value.is_not(None) if class_names is None else value.in_(class_names)
     blind = sa.select(samples.c.sample_id).where(samples.c.split == sa.literal_column("'holdout'"))
     mine = [~answer.c.deleted, answer.c.kind.in_(VOTES), values]
-    return [*mine, answer.c.sample_id.not_in(blind), _is_query(answer), ~replaced, ~corrected]
+    drawn = answer.c.sample_id.in_(sa.select(drawn_holdout.c.sample_id))
+    return [*mine, answer.c.sample_id.not_in(blind), ~drawn, _is_query(answer), ~replaced, ~corrected]
 
 
 def _is_query(answer: NamedFromClause) -> sa.ColumnElement[bool]:
@@ -248,6 +256,8 @@ def _with_purpose(class_set: ClassSet | None, round_key: str | None = None) -> s
         (samples.c.split == "holdout", "holdout"),
         # A task that was made by hand asks nothing of ours.
         ((answer.source != IMPORTED) & asked.c.round.is_(None), None),
+        # Also of those that nobody was asked about yet.
+        (answer.sample_id.in_(sa.select(drawn_holdout.c.sample_id)), "holdout"),
         else_=sa.func.coalesce(live.c.purpose, brought, asked.c.purpose),
     ).label("purpose")
     columns = [name for name in dict.fromkeys([*ANSWERS, *EXTRA]) if name != "purpose"]

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # The newest migration; a test compares it with the migrations' own head.
-REVISION = "0005"
+REVISION = "0006"
 # Source of the labels that people brought along (`ledger.imports`).
 IMPORTED = "import"
 # Purpose of the tasks that ask once more about a sample that has labels already.
@@ -119,6 +119,16 @@ planned_tasks = sa.Table(
         **_partial("withdrawn_at IS NULL AND purpose <> 'review'"),
     ),
     sa.Index("ix_planned_tasks_query", "sample_id", **_partial("withdrawn_at IS NULL AND purpose = 'query'")),
+)
+
+# What was drawn at random for the holdout, in the order in which people are asked about it: round by round.
+drawn_holdout = sa.Table(
+    "drawn_holdout",
+    metadata,
+    sa.Column("sample_id", SampleId, sa.ForeignKey("samples.sample_id"), primary_key=True),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("propensity", sa.Double, nullable=False),
+    sa.Column("drawn_at", UTCDateTime, nullable=False),
 )
 
 # Samples that a task shows beside the one it asks about: its answer is theirs, too.

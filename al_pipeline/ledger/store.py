@@ -18,8 +18,9 @@ from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger import frames, queries
 from al_pipeline.ledger.database import LedgerConflictError, LedgerError, chunks, transaction
+from al_pipeline.ledger.draws import Draws, record_draw
 from al_pipeline.ledger.frames import aware
-from al_pipeline.ledger.members import Members, member_records
+from al_pipeline.ledger.members import member_records
 from al_pipeline.ledger.schema import (
     REVIEW,
     annotation_events,
@@ -37,7 +38,7 @@ from al_pipeline.ledger.schema import (
 from al_pipeline.ledger.views import Watermark
 
 
-class Ledger(Members):
+class Ledger(Draws):
     """The ledger in a SQLite file or a PostgreSQL database; opening it brings its schema up to date.
 
     Parameters
@@ -53,7 +54,13 @@ class Ledger(Members):
         The database cannot be reached, or belongs to a newer version. No message shows a password.
     """
 
-    def plan(self, round_key: str, rows: pd.DataFrame, members: pd.DataFrame | None = None) -> pd.DataFrame:
+    def plan(
+        self,
+        round_key: str,
+        rows: pd.DataFrame,
+        members: pd.DataFrame | None = None,
+        drawn: Mapping[str, float] | None = None,
+    ) -> pd.DataFrame:
         """Store the batch of a round, once: a round that is planned already keeps and returns what it has.
 
         Parameters
@@ -64,6 +71,9 @@ class Ledger(Members):
             predicted_probability, checkpoint``; may be empty.
         members : DataFrame, optional
             ``sample_id, member_id, place``: what is shown beside the sample of a query, whose answer is theirs, too.
+        drawn : mapping of str to float, optional
+            Samples that the round draws for the holdout, in the order of asking, and with which probability each: this
+            round or later ones ask about them.
 
         Returns
         -------
@@ -78,13 +88,14 @@ class Ledger(Members):
             A sample is not registered, or another round asks about it. Nothing is stored then.
         """
         round_number(round_key)
-        common = {"round": round_key, "planned_at": datetime.now(UTC)}
+        common: dict[str, Any] = {"round": round_key, "planned_at": datetime.now(UTC)}
         try:
             with transaction(self._engine, write=True) as connection:
                 if self._claim(connection, planned_rounds, common):
                     records = frames.records(rows, frames.PLAN, frames.OPTIONAL)
                     shown = member_records(round_key, records, members)
                     _refuse_unplannable(connection, round_key, records, [row["member_id"] for row in shown])
+                    record_draw(connection, drawn or {}, common["planned_at"])
                     if records:
                         connection.execute(sa.insert(planned_tasks), [record | common for record in records])
                     if shown:

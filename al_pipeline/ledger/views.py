@@ -17,6 +17,7 @@ from al_pipeline.ledger.schema import (
     annotation_events,
     annotations,
     class_sets,
+    drawn_holdout,
     label_snapshots,
     planned_rounds,
     planned_tasks,
@@ -99,10 +100,10 @@ class Views:
         """
         return self._frame(queries.planned(round_key, columns), {name: frames.PLANNED[name] for name in columns})
 
-    def count_planned(self, round_key: str) -> int:
-        """Return how many tasks a round has planned."""
+    def count_planned(self, round_key: str, *, purpose: str | None = None) -> int:
+        """Return how many tasks a round has planned, of one purpose or any."""
         query = sa.select(sa.func.count()).select_from(planned_tasks).where(planned_tasks.c.round == round_key)
-        return self._rows(query)[0][0]
+        return self._rows(query if purpose is None else query.where(planned_tasks.c.purpose == purpose))[0][0]
 
     def pushed_at(self, round_key: str) -> datetime | None:
         """Return when the last of a round's tasks was recorded as pushed, None if none is."""
@@ -252,30 +253,31 @@ class Views:
         return set(self._rows(queries.open_tasks()))
 
     def count_asked(self) -> int:
-        """Return how many samples that are there are not asked about again.
+        """Return how many samples that are there are not asked about, or not again, to learn from.
 
-        They have a task, answered or not, are shown by one, or are held back because they belong to a group of the
-        holdout.
+        They have a task, answered or not, are shown by one, were drawn for the holdout, or are held back because they
+        belong to a group of it.
         """
         task, one = planned_tasks.c, samples.c
         tasks = sa.select(task.sample_id).where(task.withdrawn_at.is_(None))
         shown = sa.select(queries.live_members().subquery().c.member_id)
-        settled = sa.or_(*(one.sample_id.in_(each) for each in (tasks, shown, queries.held_back())))
+        drawn = sa.select(drawn_holdout.c.sample_id)
+        settled = sa.or_(*(one.sample_id.in_(each) for each in (tasks, shown, drawn, queries.held_back())))
         return self._rows(sa.select(sa.func.count()).where(one.gone_since.is_(None), settled))[0][0]
 
     def held_back(self) -> set[str]:
-        """Return the pool's samples that share a group with one that people were asked about blind, without these.
+        """Return the pool's samples that share a group with one that was drawn for the holdout, without these.
 
         They are neither asked about nor trained on: who has seen one picture of a scene knows the others.
         """
         return {i for (i,) in self._rows(queries.held_back())}
 
     def holdout(self) -> set[str]:
-        """Return the samples that are never trained on: of the images' own test split, or asked about as such."""
+        """Return the samples that are never trained on: of the images' own test split, or drawn to be asked as such."""
         task = planned_tasks.c
         asked = sa.select(task.sample_id).where(task.purpose == "holdout", task.withdrawn_at.is_(None))
         own = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
-        return {sample for (sample,) in self._rows(own, asked)}
+        return {sample for (sample,) in self._rows(own, asked, sa.select(drawn_holdout.c.sample_id))}
 
     def imported(self) -> set[str]:
         """Return the samples with a label that people brought along, unless it names what is no class any more."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.data.holdout import draw_holdout, groups_of, grow_holdout, holdout_mates
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import RoundPolicy, round_key
@@ -17,6 +16,7 @@ from al_pipeline.loop.again import again_rows
 from al_pipeline.loop.answers import asked_blind, planned_before
 from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.holdout import blind_rows, kept_apart, newly_drawn
 from al_pipeline.loop.review import review_rows
 from al_pipeline.loop.together import asking_groups, members_for, one_of_each, parted
 
@@ -59,9 +59,8 @@ def _unlabeled(
     ledger: "Ledger", manifest: pd.DataFrame, config: RoundSettings, number: int, holdout_size: int
 ) -> pd.DataFrame:
     # Who was asked about blind stays so, also if the task is gone.
-    asked = planned_before(ledger, number) | ledger.imported() | asked_blind(ledger) | ledger.held_back()
-    coming = _holdout(ledger, manifest, holdout_size, config.seed, number)
-    asked |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
+    asked = planned_before(ledger, number) | ledger.imported() | asked_blind(ledger)
+    asked |= kept_apart(ledger, manifest, newly_drawn(ledger, manifest, holdout_size, config.seed, number))
     # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
     pool = select_split(manifest, "pool").sort_values("sample_id")
     return pool[~pool["sample_id"].isin(asked)]
@@ -103,8 +102,8 @@ def choose_batch(
 ) -> pd.DataFrame:
     """Choose what people are asked about in a round, write it to the ledger, and return the rows of the plan.
 
-    That is the query batch, with the samples that are reviewed in it, and the holdout: in round 0 that which is drawn,
-    later the share of it that images which came since have.
+    That is the query batch, with the samples that are reviewed in it, and beside it a share of tasks about the holdout:
+    what round 0 has drawn, and later the part of it that images which came since have, while there is any left.
 
     Parameters
     ----------
@@ -118,24 +117,22 @@ def choose_batch(
         Of the round.
     """
     ledger = deployment.ledger
-    size = min(config.batch_size, _labels_left(ledger, policy, number))
+    left = _labels_left(ledger, policy, number)
+    size, asks_nobody = min(config.batch_size, left), number > 0 and left < 1
     classes, most = classes_of_round(deployment, manifest, round_key(number)), int(config.review * size)
-    held = ledger.held_back()
+    holdout_size, together = deployment.settings.holdout_size, deployment.settings.ask_groups
+    # The images may have changed since candidates were drawn.
+    drawn = {} if asks_nobody else newly_drawn(ledger, manifest, holdout_size, config.seed, number)
+    held = kept_apart(ledger, manifest, drawn)
     usable = set(samples.files.known(labeled_pool["sample_id"]).there) - held
     labeled_pool = labeled_pool[labeled_pool["sample_id"].isin(usable)]
     reviews = review_rows(ledger, samples, labeled_pool, classes, config, policy, number, most)
     free = size - len(reviews)
     names, overlap = classes_of(deployment, manifest).names, deployment.settings.overlap
-    free_to_ask = samples.uris.keys() - held
+    free_to_ask = samples.uris.keys() - (held - set(ledger.drawn()["sample_id"]))
     again = again_rows(ledger, number, names, policy, overlap, most=free, seed=config.seed, there=free_to_ask)
     there = set(samples.files.askable(row["sample_id"] for row in again).there)
     again = [row for row in again if row["sample_id"] in there]
-    holdout_size, together = deployment.settings.holdout_size, deployment.settings.ask_groups
-    coming = _holdout(ledger, manifest, holdout_size, config.seed, number)
-    if number and _labels_left(ledger, policy, number) < 1:
-        coming = {}
-    # The images may have changed since candidates were drawn.
-    held |= coming.keys() | holdout_mates(_groups(ledger, manifest), coming)
     scores = scores[~scores["sample_id"].isin(held | {row["sample_id"] for row in again})]
     alone = parted(ledger)
     unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size) if together else manifest.head(0)
@@ -145,9 +142,12 @@ def choose_batch(
     free -= sum(row["purpose"] == "query" for row in again)
     choose = partial(_query_rows, ledger, samples, labeled_pool, checkpoint, config, free, number)
     rows = _askable_rows(samples, scores, choose) + again + reviews
-    rows += _holdout_rows(coming, config.seed, first=sum(row["purpose"] == "holdout" for row in again))
+    blind = sum(row["purpose"] == "holdout" for row in again)
+    waiting = {} if asks_nobody else ledger.holdout_waiting() | drawn
+    pool, share = set(select_split(manifest, "pool")["sample_id"]), deployment.settings.holdout_share
+    rows += blind_rows(waiting, pool, len(rows) - blind, share, config.seed, first=blind)
     members = members_for(rows, unlabeled, alone)
-    return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)), members)
+    return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)), members, drawn)
 
 
 def _askable_rows(
@@ -286,43 +286,6 @@ def _labels_left(ledger: "Ledger", policy: RoundPolicy, number: int) -> int:
         return 2**31
     before = round_key(max(0, number - 1))
     # A round that is opened ahead counts on the answers that people are about to give.
-    coming = sum(key == before for key, _ in ledger.open_tasks()) if policy.prefetch and number else 0
-    return max(0, policy.label_budget - ledger.count_labels(policy.min_votes) - coming)
-
-
-def _holdout(ledger: "Ledger", manifest: pd.DataFrame, size: int, seed: int, number: int) -> dict[str, float]:
-    """Return the samples that a round adds to the holdout, in their order, and with which probability each is drawn."""
-    pool = set(select_split(manifest, "pool")["sample_id"])
-    if number == 0:
-        drawn = draw_holdout(manifest, size, seed)
-        return dict.fromkeys(drawn, len(drawn) / max(1, len(pool)))
-    first = ledger.planned(round_key(0), columns=("purpose", "propensity", "planned_at"))
-    first = first[(first["purpose"] == "holdout") & first["propensity"].notna()]
-    # Of a test split that the images bring there is no share to go by.
-    if first.empty:
-        return {}
-    rate, since = float(first["propensity"].max()), first["planned_at"].min()
-    arrived = {sample: seen for sample, seen in ledger.first_seen().items() if seen > since}
-    asked = set(ledger.planned(columns=("sample_id",))["sample_id"]) | ledger.imported()
-    asked |= set(ledger.members()["member_id"])
-    drawn = grow_holdout(_groups(ledger, manifest), arrived, asked, rate=rate, size=size, seed=seed)
-    return {sample: share for sample, share in drawn.items() if sample in pool}
-
-
-def _groups(ledger: "Ledger", manifest: pd.DataFrame) -> dict[str, str]:
-    """Return the group of each sample, of those that are gone too."""
-    return ledger.groups() | groups_of(manifest)
-
-
-def _holdout_rows(drawn: dict[str, float], seed: int, *, first: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "sample_id": sample_id,
-            "purpose": "holdout",
-            "rank": rank,
-            "strategy": "random",
-            "propensity": propensity,
-            "seed": seed,
-        }
-        for rank, (sample_id, propensity) in enumerate(drawn.items(), start=first)
-    ]
+    coming = {sample for key, sample in ledger.open_tasks() if key == before} if policy.prefetch and number else set()
+    coming -= ledger.holdout() if coming else set()
+    return max(0, policy.label_budget - ledger.count_labels(policy.min_votes) - len(coming))

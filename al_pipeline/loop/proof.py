@@ -113,7 +113,7 @@ def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, 
     from al_pipeline.core.outlook.random_arm import Asked, random_sequence
 
     planned = deployment.ledger.planned()
-    holdout = set(planned.loc[planned["purpose"] == "holdout", "sample_id"])
+    holdout = set(planned.loc[planned["purpose"] == "holdout", "sample_id"]) | deployment.ledger.holdout()
     pool = set(select_split(manifest, "pool")["sample_id"]) - holdout - deployment.ledger.held_back()
     given = deployment.ledger.imported() & pool
     # A sample that was withdrawn may be asked about again: it counts where it came first.

@@ -13,6 +13,7 @@ from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import answered_samples, planned_before
 from al_pipeline.loop.classes import check_project, classes_of, translated
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.holdout import mixed
 from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files, exists
 from al_pipeline.loop.together import cannot_return, with_pictures
@@ -115,7 +116,7 @@ def create_missing(
         log.info("%d of %d tasks exist already", len(found.existing), len(batch))
         if found.foreign:
             log.warning("Tasks %s of this round ask about something nobody planned", found.foreign[:10])
-        rows = batch[batch["sample_id"].isin(found.missing)].to_dict("records")
+        rows = mixed(batch[batch["sample_id"].isin(found.missing)], key).to_dict("records")
         guess = deployment.settings.predictions
         payloads = [payload(row, round_key=key, image_name=row["image"], prediction=guess) for row in rows]
         made = import_missing(deployment.label_studio, project_id, payloads)

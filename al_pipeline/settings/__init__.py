@@ -57,6 +57,13 @@ class Settings(BaseSettings):
         description="Samples drawn once at random, in round 0, as the blind holdout when the images bring no test "
         "split; at most a quarter of the pool.",
     )
+    holdout_share: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="Share of each round's tasks that are test images, until all that were drawn are asked about; 1 "
+        "asks about all of them at once, in round 0.",
+    )
     max_excluded_share: float = Field(
         default=0.2, ge=0, le=1, description="Share of broken image files above which the pool is refused."
     )

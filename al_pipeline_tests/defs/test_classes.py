@@ -41,6 +41,7 @@ def make(make_world: Any, server: LocalLabelStudio, tmp_path: Path) -> Callable[
             label_studio_timeout=60,
             database_url=f"sqlite:///{Path.cwd() / 'ledger.sqlite3'}",
             holdout_size=HOLDOUT,
+            holdout_share=1,
             classes=[HORSE, WOOD, MEADOW],
             **{"round": {"strategy": "low_certainty", "batch_size": 8, "sample_size": None}} | overrides,
         )

@@ -221,7 +221,7 @@ def test_a_holdout_sample_among_the_labels_stops_the_run_before_training(scanned
 def test_without_a_test_split_round_0_draws_the_holdout_once_and_blind(make_world: Any, tmp_path: Path) -> None:
     images = tmp_path / "classes"
     write_images(images, 20, seed=3, split=None)
-    world = make_world(images, holdout_size=10)
+    world = make_world(images, holdout_size=10, holdout_share=1)
     world.materialize("image_pool")
     freeze(world, "r0000", per_class=0)
     result = run_round(world, "r0000")
@@ -261,7 +261,7 @@ def test_an_unknown_strategy_fails_at_once_and_names_the_valid_ones(scanned: Wor
 
 def test_the_votes_that_a_run_asks_for_count_for_its_holdout_too(make_world: Any, tmp_path: Path) -> None:
     write_images(tmp_path / "flat", 16, seed=3, split=None)
-    world = make_world(tmp_path / "flat", overlap=2)
+    world = make_world(tmp_path / "flat", overlap=2, holdout_share=1)
     assert world.materialize("image_pool", "embeddings").success
     freeze(world, "r0000", per_class=0)
     assert run_round(world, "r0000").success

@@ -35,6 +35,7 @@ from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.again import again_rows, withdraw_unusable
 from al_pipeline.loop.classes import DECLARED, bring_up, change, check_project
 from al_pipeline.loop.deployment import Artifacts, Deployment
+from al_pipeline.loop.holdout import blind_rows
 from al_pipeline.loop.identity import owned, sign
 from al_pipeline.loop.progress import Facts, pushed
 from al_pipeline.loop.pull import pull
@@ -72,6 +73,8 @@ class Interleavings:
     """People, rounds and accidents."""
 
     overlap, min_votes = 1, 1
+    # Samples that are drawn for the holdout.
+    held = 0
     often: tuple[str, ...] = OFTEN
 
     def __init__(self, template: Path) -> None:
@@ -340,7 +343,6 @@ class Interleavings:
         self.ledger.close()
         problems = verify(self.url).problems
         assert not problems, problems
-        shutil.rmtree(self.folder)
         counted["examples"] += 1
 
     def _make_an_end(self) -> None:
@@ -365,7 +367,7 @@ class Interleavings:
         standing, planned = self._standing(), self._planned()
         settled = self.truth.settled(standing, planned) | self.truth.disputed(standing, planned)
         stuck = {sample for samples in self.plans.values() for sample in self._askable(samples)} - settled
-        stuck -= self.truth.labels(standing, planned).keys()
+        stuck -= self.truth.labels(standing, planned).keys() | self.ledger.holdout()
         assert not stuck, f"nobody is asked any more, and there is no label: {[*map(self._story, sorted(stuck))]}"
 
     def _answer_everything(self) -> None:
@@ -391,19 +393,24 @@ class Interleavings:
         there = set(self._askable([row["sample_id"] for row in asked_again]))
         again = [row for row in asked_again if row["sample_id"] in there]
         counted["asked again"] += len(again)
-        taken = asked(self.ledger) | {row["sample_id"] for row in again}
+        drawn = dict.fromkeys(self._known()[: self.held], self.held / POOL) if not self.rounds else {}
+        taken = asked(self.ledger) | {row["sample_id"] for row in again} | self.ledger.holdout() | drawn.keys()
         free = [sample for sample in self._askable(self._known()) if sample not in taken][: most - len(again)]
+        waiting, blind = self.ledger.holdout_waiting() | drawn, sum(row["purpose"] == "holdout" for row in again)
+        others, there = len(free) + len(again) - blind, set(self._askable(list(waiting)))
+        tests = blind_rows(waiting, there, others, 0.25, 7, first=blind)
         key = round_key(self.rounds)
         self.rounds += 1
         planned = self.ledger.plan(
             key,
             pd.concat(
-                [plan_rows(*range(len(free))).assign(sample_id=free, predicted=names[0]), pd.DataFrame(again)],
+                [plan_rows(*range(len(free))).assign(sample_id=free, predicted=names[0]), pd.DataFrame(again + tests)],
                 ignore_index=True,
             ),
+            drawn=drawn,
         )
         self.plans[key] = planned["sample_id"].tolist()
-        assert len(self.plans[key]) == len(free) + len(again)
+        assert len(self.plans[key]) == len(free) + len(again) + len(tests)
         return self.plans[key]
 
     def _push(self, key: str) -> None:
@@ -693,13 +700,31 @@ class Interleavings:
         return [(row.annotation_id, row.created_at.to_pydatetime()) for row in frame.itertuples()]
 
     def _planned(self) -> set[tuple[str, str]]:
-        return {(key, sample) for key, samples in self.plans.items() for sample in samples}
+        """Return what rounds have asked about to learn from."""
+        blind = self.ledger.holdout()
+        return {(key, sample) for key, samples in self.plans.items() for sample in samples if sample not in blind}
 
 
 class Pairs(Interleavings):
     """Each task is given to two people, and a label needs both."""
 
     overlap, min_votes = 2, 2
+
+
+class Blind(Interleavings):
+    """Three samples are drawn for the holdout by round 0, and asked about one by one."""
+
+    held = 3
+
+    def end(self) -> None:
+        """Everything ends, and people have dealt with every sample of the holdout, none of which taught anything."""
+        super().end()
+        ledger = Ledger(self.url)
+        assert ledger.holdout() == set(self._known()[: self.held])
+        planned, answers = ledger.planned(), ledger.answers(purpose="holdout")
+        assert set(planned.loc[planned["purpose"] == "holdout", "sample_id"]) == ledger.holdout()
+        counted["tests answered"] += answers["sample_id"].nunique()
+        ledger.close()
 
 
 def interface(names: Sequence[str]) -> Interface:
@@ -769,6 +794,7 @@ def tell(machine: type[Interleavings], template: Path, seed: int) -> None:
             if story.can(name):
                 getattr(story, name)(**acts[name])
         story.end()
+        shutil.rmtree(story.folder)
     except Exception as error:
         error.add_note(f"{machine.__name__}, seed {seed}: {steps}")
         raise
@@ -784,7 +810,9 @@ def make_template(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("machine", "stories"), [(Interleavings, size(200, ci=14)), (Pairs, size(60, ci=8))], ids=["one", "two"]
+    ("machine", "stories"),
+    [(Interleavings, size(200, ci=14)), (Pairs, size(60, ci=8)), (Blind, size(60, ci=4))],
+    ids=["one", "two", "blind"],
 )
 def test_any_order_of_what_people_rounds_and_accidents_do(
     machine: type[Interleavings], stories: int, tmp_path: Path
@@ -793,7 +821,10 @@ def test_any_order_of_what_people_rounds_and_accidents_do(
     template = make_template(tmp_path / "template.sqlite3")
     for seed in range(stories):
         tell(machine, template, seed)
-    report(f"interleavings, {machine.min_votes} votes", **{name: counted[name] for name in sorted(counted)})
+    report(
+        f"interleavings, {machine.min_votes} votes, {machine.held} held out",
+        **{name: counted[name] for name in sorted(counted)},
+    )
     # The few stories of CI about two votes need not meet all.
     met = (*ACTS, *OUTCOMES) if FULL else ACTS if machine is Interleavings else ()
     assert [name for name in met if not counted[name]] == []

@@ -115,6 +115,9 @@ def test_whatever_the_groups_each_image_is_asked_about_at_most_once(
 class Loop:
     """The rounds of a project in memory, by the loop's own parts; candidates are chosen at random."""
 
+    # What is drawn for the holdout, and its share of each round's tasks.
+    holdout_size, holdout_share, together = 0, 0.25, True
+
     def __init__(self, folder: Path, *groups: str) -> None:
         self.images, self.url = pool(*groups), f"sqlite:///{folder / 'ledger.sqlite3'}"
         for number in range(len(groups)):
@@ -128,8 +131,9 @@ class Loop:
         options = SimpleNamespace(
             published_images=folder / "published",
             predictions=False,
-            ask_groups=True,
-            holdout_size=0,
+            ask_groups=self.together,
+            holdout_size=self.holdout_size,
+            holdout_share=self.holdout_share,
             overlap=1,
             classes=list(CLASSES),
             images=folder,
@@ -152,7 +156,8 @@ class Loop:
             withdraw_unusable(self.ledger, self.number, CLASSES, POLICY, overlap=1)
         frozen = self.ledger.snapshot(key, self.labels())
         config = RoundSettings(batch_size=batch, strategy="random", sample_size=None)
-        drawn, _ = draw_candidates(self.ledger, self.images, config, self.number, 0, together=True)
+        held, together = self.holdout_size, self.together
+        drawn, _ = draw_candidates(self.ledger, self.images, config, self.number, held, together=together)
         scores = drawn.assign(
             probabilities=[np.full(2, 0.5)] * len(drawn), certainty=0.0, predicted="cat", predicted_probability=0.5
         ).assign(checkpoint="0" * 16, trained=False)

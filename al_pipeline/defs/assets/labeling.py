@@ -3,7 +3,7 @@
 # Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
 # pyright: reportCallIssue=false
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -212,18 +212,22 @@ def freeze_labels(
         "dagster/row_count": len(labels),
     }
     yield dg.Output(labels, "result", metadata=metadata)
-    yield from check_labels(labels, image_pool, planned, classes.names)
+    yield from check_labels(labels, image_pool, planned, classes.names, ledger.holdout())
 
 
 def check_labels(
-    labels: pd.DataFrame, manifest: pd.DataFrame, planned: pd.DataFrame, names: Sequence[str]
+    labels: pd.DataFrame,
+    manifest: pd.DataFrame,
+    planned: pd.DataFrame,
+    names: Sequence[str],
+    drawn: Collection[str] = (),
 ) -> Iterator[dg.AssetCheckResult]:
     """Look that nothing of the holdout is trained on, every label is a class, and there are two to tell apart.
 
     Without two classes the round goes on with an untrained checkpoint.
     """
     holdout = set(manifest.loc[manifest["split"] == "holdout", "sample_id"])
-    holdout |= set(planned.loc[planned["purpose"] == "holdout", "sample_id"])
+    holdout |= set(planned.loc[planned["purpose"] == "holdout", "sample_id"]) | set(drawn)
     leaked = sorted(holdout & set(labels["sample_id"]))
     seen = sorted(labels["label"].unique())
     outside = sorted(set(seen) - set(names))

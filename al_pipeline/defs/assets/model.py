@@ -65,7 +65,8 @@ def checkpoint(
         context.log.warning(samples.without_weights)
     held_back = deployment.ledger.held_back() & set(labeled_pool["sample_id"])
     labels = labeled_pool[~labeled_pool["sample_id"].isin(held_back)].set_index("sample_id")["label"]
-    others = [] if training.semi_supervised == "none" else sorted(set(samples.pool) - set(labels.index) - held_back)
+    unlabeled = set(samples.pool) - set(labels.index) - held_back - deployment.ledger.holdout()
+    others = [] if training.semi_supervised == "none" else sorted(unlabeled)
 
     def learned(there: list[str]) -> "TrainingResult":
         ids = [sample for sample in there if sample in labels.index]

@@ -6,8 +6,16 @@ import sqlalchemy as sa
 
 from al_pipeline.core.rounds import is_round
 from al_pipeline.ledger.members import MOST_SHOWN
-from al_pipeline.ledger.queries import live_members
-from al_pipeline.ledger.schema import REVIEW, label_snapshots, planned_rounds, planned_tasks, samples, task_members
+from al_pipeline.ledger.queries import drawn_or_asked_blind, live_members
+from al_pipeline.ledger.schema import (
+    REVIEW,
+    drawn_holdout,
+    label_snapshots,
+    planned_rounds,
+    planned_tasks,
+    samples,
+    task_members,
+)
 from al_pipeline.ledger.verify.findings import Remark
 
 PURPOSES = ("query", "holdout", REVIEW)
@@ -21,6 +29,7 @@ def plans(connection: sa.Connection) -> Iterator[str]:
     yield from _rounds(connection)
     yield from _tasks(connection)
     yield from _purposes(connection)
+    yield from _draw(connection)
     yield from _task_ids(connection)
     yield from _numbers(connection)
     yield from _members(connection)
@@ -65,6 +74,27 @@ def _purposes(connection: sa.Connection) -> Iterator[str]:
     again = sa.select(task.round, task.sample_id, blind.c.round).join_from(planned_tasks, blind, later)
     for key, sample, before in connection.execute(again.where(task.purpose != "holdout")):
         yield f"{key}: sample {sample} is asked to be trained on, but was of the holdout in {before}"
+
+
+def _draw(connection: sa.Connection) -> Iterator[str]:
+    """Find what the list of what was drawn for the holdout cannot be, and tasks that do not go by it."""
+    task, one = planned_tasks.c, drawn_holdout.c
+    theirs = sa.select(task.round, task.sample_id, task.purpose).join(drawn_holdout, one.sample_id == task.sample_id)
+    for key, sample, purpose in connection.execute(theirs.where(task.purpose != "holdout")):
+        yield f"{key}: sample {sample} was drawn for the holdout, and is asked about as a {purpose}"
+    since = sa.select(sa.func.min(one.drawn_at)).scalar_subquery()
+    blind = sa.select(task.round, task.sample_id).where(task.purpose == "holdout", task.propensity.is_not(None))
+    # Rounds of before there was a list have asked about all that they drew.
+    unlisted = blind.where(task.planned_at >= since, task.sample_id.not_in(sa.select(one.sample_id)))
+    for key, sample in connection.execute(unlisted):
+        yield f"{key}: sample {sample} is asked about for the holdout, and was not drawn"
+    for sample, share in connection.execute(
+        sa.select(one.sample_id, one.propensity).where((one.propensity < 0) | (one.propensity > 1 + ROUNDING))
+    ):
+        yield f"the propensity of sample {sample}, drawn for the holdout, is {share}, and should be between 0 and 1"
+    n = sa.func.count()
+    for rank, count in connection.execute(sa.select(one.rank, n).group_by(one.rank).having(n > 1)):
+        yield f"{count} samples were drawn for the holdout with the rank {rank}"
 
 
 def _task_ids(connection: sa.Connection) -> Iterator[str]:
@@ -117,7 +147,7 @@ def _members(connection: sa.Connection) -> Iterator[str]:
     for key, sample in connection.execute(places.group_by(member.round, member.sample_id).having(wrong)):
         yield f"{key}: what is shown beside sample {sample} has not each a place from 2 to {MOST_SHOWN}"
     blind = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
-    held = sa.union(blind, sa.select(task.sample_id).where(task.purpose == "holdout"))
+    held = sa.union(blind, *drawn_or_asked_blind().selects)
     live = live_members().subquery()
     standing = sa.select(live.c.round, live.c.sample_id, live.c.member_id).order_by(*live.c)
     for key, sample, other in connection.execute(standing.where(live.c.member_id.in_(held))):

@@ -13,13 +13,12 @@ from al_pipeline.core.labels.annotation import VOTES
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.ledger.frames import SNAPSHOT
-from al_pipeline.ledger.queries import frozen
+from al_pipeline.ledger.queries import drawn_or_asked_blind, frozen
 from al_pipeline.ledger.schema import (
     annotation_events,
     class_sets,
     label_snapshots,
     planned_rounds,
-    planned_tasks,
     samples,
     task_members,
 )
@@ -99,9 +98,8 @@ def _snapshots(connection: sa.Connection) -> Iterator[tuple[Frozen, str]]:
 
 
 def _holdout(connection: sa.Connection) -> set[str]:
-    asked_blind = sa.select(planned_tasks.c.sample_id).where(planned_tasks.c.purpose == "holdout")
     of_holdout = sa.select(samples.c.sample_id).where(samples.c.split == "holdout")
-    return set(connection.execute(asked_blind).scalars()) | set(connection.execute(of_holdout).scalars())
+    return set(connection.execute(drawn_or_asked_blind()).scalars()) | set(connection.execute(of_holdout).scalars())
 
 
 def _shown_beside(connection: sa.Connection) -> dict[tuple[str, str], datetime]:

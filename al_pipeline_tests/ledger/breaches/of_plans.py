@@ -50,6 +50,38 @@ PLANS: dict[str, Breach] = {
         ["r0001: sample {3} is asked to be trained on, but was of the holdout in r0000"],
         [],
     ),
+    "a query about what was drawn for the holdout": (
+        ["INSERT INTO drawn_holdout VALUES ('{7}', 0, 0.5, '2026-01-01 00:00:00')"],
+        ["r0001: sample {7} was drawn for the holdout, and is asked about as a query"],
+        [],
+    ),
+    "a label of what was drawn for the holdout": (
+        ["INSERT INTO drawn_holdout VALUES ('{2}', 0, 0.5, '2026-01-01 00:00:00')"],
+        [
+            "r0000: sample {2} was drawn for the holdout, and is asked about as a query",
+            "r0001: sample {2} is of the holdout, and was trained on",
+        ],
+        [],
+    ),
+    "a holdout that was not drawn": (
+        [
+            "UPDATE planned_tasks SET purpose = 'holdout', propensity = 0.5 WHERE sample_id = '{7}'",
+            "INSERT INTO drawn_holdout VALUES ('{9}', 0, 0.5, '2000-01-01 00:00:00')",
+        ],
+        ["r0001: sample {7} is asked about for the holdout, and was not drawn"],
+        [],
+    ),
+    "a draw with a rank twice, and no probability": (
+        [
+            "INSERT INTO drawn_holdout VALUES ('{9}', 0, 1.5, '2026-01-01 00:00:00')",
+            "INSERT INTO drawn_holdout VALUES ('{10}', 0, 0.5, '2026-01-01 00:00:00')",
+        ],
+        [
+            "the propensity of sample {9}, drawn for the holdout, is 1.5, and should be between 0 and 1",
+            "2 samples were drawn for the holdout with the rank 0",
+        ],
+        [],
+    ),
     "a rank twice": (
         ["UPDATE planned_tasks SET rank = 0 WHERE sample_id = '{8}'"],
         ["r0001: 2 samples have the rank 0 of the purpose query"],
