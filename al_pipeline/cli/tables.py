@@ -28,18 +28,23 @@ def _interval(numbers: Interval | None) -> str:
 
 def rounds_table(rows: list["RoundRow"]) -> Table:
     """Return the table of rounds: labels trained on, the metrics with 95 % intervals, seconds."""
-    table = Table(title=f"Rounds, measured on {max(row.holdout for row in rows)} holdout samples")
+    tests = {row.holdout for row in rows if row.holdout}
+    each = len(tests) > 1
+    on = "the holdout samples answered by then" if each else f"{max(tests, default=0)} holdout samples"
+    table = Table(title=f"Rounds, measured on {on}")
     if any(row.other_classes for row in rows):
         table.caption = f"{OTHER} told other classes apart than today's (`al classes list`): not to be compared"
     table.add_column("round", no_wrap=True)
     table.add_column("labels", justify="right", no_wrap=True)
+    if each:
+        table.add_column("tests", justify="right", no_wrap=True)
     for metric in METRICS:
         table.add_column(f"{metric.title} (95 %)", justify="right", overflow="fold")
     table.add_column("seconds", justify="right", no_wrap=True)
     for row in rows:
         scores = (_interval(row.scores[metric.name]) for metric in METRICS)
         key, seconds = row.key + OTHER * row.other_classes, "–" if row.seconds is None else f"{row.seconds:.1f}"
-        table.add_row(key, str(row.labels), *scores, seconds)
+        table.add_row(key, str(row.labels), *([str(row.holdout)] if each else []), *scores, seconds)
     return table
 
 

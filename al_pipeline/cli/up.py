@@ -112,6 +112,7 @@ def status(
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
                 + (f", {now.again} to be asked again" if now.again else "")
             )
+            say_what_is_asked(loop)
         for remark in facts.remarks:
             say(f"[yellow]Note:[/yellow] {escape(remark)}")
         if (problem := _problem_of_images(settings)) is not None:
@@ -215,6 +216,16 @@ def start_loop(stack: "Stack", loop: "Loop", changes: "Changes | None" = None) -
         say("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
         loop.instance.add_dynamic_partitions("rounds", [round_key(0)])
         wait_for(stack, loop, stack.api.launch("round", partition=round_key(0)), round_key(0))
+
+
+def say_what_is_asked(loop: "Loop") -> None:
+    """Say what the newest round asks about: to learn from, and test images."""
+    from al_pipeline.core.rounds import round_key
+    from al_pipeline.loop.asked import what_is_asked
+
+    newest = loop.newest()
+    if newest is not None and (sentence := what_is_asked(loop.deployment.ledger, round_key(newest))) is not None:
+        say(f"{sentence}.")
 
 
 def show_scan(loop: "Loop") -> None:

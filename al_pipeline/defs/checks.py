@@ -38,7 +38,8 @@ def worth_going_on(
     if len(curve):
         # What people gave, and what costs: one answer may label several images.
         curve = curve.assign(n_labels=curve["n_answers"])
-    advice = advise(curve, policy, size, seconds_per_label=seconds, seed=seed)
+    coming = len(deployment.ledger.holdout_waiting())
+    advice = advise(curve, policy, size, seconds_per_label=seconds, tests_to_come=coming, seed=seed)
     return dg.AssetCheckResult(
         passed=not advice.stop,
         severity=dg.AssetCheckSeverity.WARN,

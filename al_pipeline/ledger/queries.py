@@ -34,7 +34,8 @@ def current_answers(
 
     The columns are those of `frames.ANSWERS`. A sample is holdout if the images say so, or it was drawn; else its
     purpose is that of the task that asks about it now, or else of the (withdrawn) task that was answered. Labels that
-    people brought along are answers to a query. What answers no task of ours has no purpose. Values are today's classes.
+    people brought along are answers to a query. What answers no task of ours has no purpose. Values are classes of
+    today.
     """
     columns = _with_purpose(class_set, round_key)
     query = sa.select(*(columns.c[name] for name in ANSWERS)).order_by(columns.c.sample_id, columns.c.annotation_id)

@@ -131,7 +131,7 @@ def test_a_ledger_in_use_has_no_problem(made: str) -> None:
 
 
 def filled(text: str) -> str:
-    for number in (1, 2, 3, 4, 5, 6, 7, 8, 20):
+    for number in (*range(1, 11), 20):
         text = text.replace(f"{{{number}}}", sample(number))
     return text
 

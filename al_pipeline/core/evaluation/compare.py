@@ -17,6 +17,8 @@ from al_pipeline.core.evaluation.evaluate import NO_LABELS, _checked, checked_gr
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
 # What a holdout should tell: steps of active learning are of a few points.
 HALF_WIDTH = 0.02
+# Of fewer no comparison is told: its intervals were judged with 50 and more.
+FEWEST_COMPARED = 10
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,13 @@ class Comparison:
     accuracy: Difference | None = None
     roc_auc: Difference | None = None
     note: str | None = None
+
+    def if_enough(self) -> "Comparison":
+        """Return the comparison without figures, and with a note, if it is of fewer than `FEWEST_COMPARED` samples."""
+        if self.n == 0 or self.n >= FEWEST_COMPARED:
+            return self
+        few = f"too few test labels to compare with the last round: {self.n}, it takes {FEWEST_COMPARED}"
+        return Comparison(self.n, note=few)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON's own types, without NaN."""

@@ -114,6 +114,7 @@ def evaluate(
     *,
     seed: int = 0,
     thresholds: Sequence[float] = (),
+    said: Integers | None = None,
     groups: Sequence[str] | None = None,
 ) -> Evaluation:
     """Compare predictions with the truth.
@@ -129,6 +130,8 @@ def evaluate(
         Of the bootstrap.
     thresholds : sequence of float, length K, or empty
         The model's (`thresholds.decided`): by them accuracy, precision and recall are told.
+    said : int64 array, shape (n,), optional
+        The class numbers that the model has said, where they are known already; `thresholds` are not used then.
     groups : sequence of str, length n, optional
         What the samples belong to: frames of a burst, images of a patient. Intervals count groups, not frames: see
         `clusters`. Where each sample is alone, as by default, they are the same, bit for bit.
@@ -142,7 +145,7 @@ def evaluate(
     p, truth = _checked(probabilities, labels, names)
     if len(p) == 0:
         return Evaluation(n=0, class_names=names, note=NO_LABELS)
-    predicted = decided(p, thresholds)
+    predicted = decided(p, thresholds) if said is None else said
     right, members = predicted == truth, checked_groups(groups, len(p))
     confusion = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(confusion, (truth, predicted), 1)

@@ -7,7 +7,7 @@
 - ``budget``: the labels that were meant to be spent are spent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import numpy as np
@@ -17,6 +17,7 @@ import pandas as pd
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.core.outlook.expected_gain import FEWEST_ROUNDS, PowerLaw, fit_power_law
+from al_pipeline.core.outlook.random_arm import FEWEST_TESTS
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import RoundPolicy
 
@@ -25,6 +26,7 @@ COLUMNS = ("n_labels", "roc_auc", "roc_auc_low", "agreement")
 KAPPA_ROUNDS = 3
 # Scores are shares; people count in points of a hundred.
 POINT = 0.01
+BY_SCORES = ("rest", "target", "price")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def advise(
     batch_size: int,
     *,
     seconds_per_label: float | None = None,
+    tests_to_come: int = 0,
     seed: int = 0,
 ) -> Advice:
     """Say whether more labels are likely to pay.
@@ -82,6 +85,9 @@ def advise(
         Labels of the next batch.
     seconds_per_label : float, optional
         What a label takes a person.
+    tests_to_come : int
+        Test images that nobody was asked about yet. While there are any, and fewer than `FEWEST_TESTS` are answered
+        (``holdout_samples`` of the last round), no rule goes by the scores.
     seed : int
         Of the bootstrap.
 
@@ -103,8 +109,17 @@ def advise(
         price_rule(law, policy, batch_size),
         budget_rule(labels, policy.label_budget),
     )
+    few = _few_tests(history, tests_to_come)
+    if few is not None:
+        law = None
+        verdicts = tuple(
+            Verdict(each.rule, None, few) if each.rule in BY_SCORES and each.stop is not None else each
+            for each in verdicts
+        )
     targets = (None,) if policy.target_auc is None else (None, policy.target_auc)
     projections = [project(law, target, policy.price_per_label, seconds_per_label) for target in targets]
+    if few is not None:
+        projections = [replace(each, sentence=few) for each in projections]
     stops = [verdict for verdict in verdicts if verdict.stop]
     if stops:
         sentence = "Stop: " + " ".join(verdict.sentence for verdict in stops)
@@ -113,6 +128,13 @@ def advise(
     else:
         sentence = "Go on: not enough rounds or wishes to tell whether more labels pay."
     return Advice(bool(stops), sentence, verdicts, tuple(projections))
+
+
+def _few_tests(history: pd.DataFrame, to_come: int) -> str | None:
+    answered = int(history["holdout_samples"].iloc[-1]) if "holdout_samples" in history and len(history) else 0
+    if not to_come or answered >= FEWEST_TESTS:
+        return None
+    return f"Not enough test labels to tell by scores: {answered} so far, it takes {FEWEST_TESTS}; {to_come} more come."
 
 
 def kappa_rule(kappas: npt.NDArray[np.float64], threshold: float | None, rounds: int = KAPPA_ROUNDS) -> Verdict:

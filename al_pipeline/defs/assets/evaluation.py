@@ -21,6 +21,8 @@ from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.kept_predictions import HoldoutPredictions, StopPredictions, prequential_accuracies, stored_rounds
+from al_pipeline.loop.measured import measured_alike, tests_to_come
+from al_pipeline.loop.presence import Presence
 from al_pipeline.loop.proof import live_proof
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.weights import missing_weights
@@ -59,15 +61,22 @@ def evaluation(
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
     model = samples.model(checkpoint)
     began = time.monotonic()
-    probabilities, found = samples.predict(model, holdout["sample_id"].tolist())
+    coming = tests_to_come(deployment.ledger, samples.pool, holdout) if checkpoint.info.trained else []
+    predicted, found = samples.predict(model, [*holdout["sample_id"], *coming])
+    every = pd.DataFrame({"sample_id": found.there})
+    unused = Presence(found.there, {sample: why for sample, why in found.absent.items() if sample not in coming})
+    row_of = {sample: row for row, sample in enumerate(found.there)}
     holdout = holdout[holdout["sample_id"].isin(found.there)].reset_index(drop=True)
+    probabilities = predicted[[row_of[sample] for sample in holdout["sample_id"]]]
     seconds, thresholds = time.monotonic() - began, model.thresholds
     groups = holdout["sample_id"].map(groups_of(image_pool)).fillna(holdout["sample_id"]).tolist()
     told: dict[str, Any] = {"thresholds": thresholds, "groups": groups}
     result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed, **told)
     kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)
-    kept.write(context.partition_key, holdout, probabilities, names, thresholds)
+    # Also of what nobody has answered yet: once it is, this round can be compared by it.
+    kept.write(context.partition_key, every, predicted, names, thresholds)
     comparison = kept.compare_with_previous(context.partition_key, holdout, probabilities, classes, **told)
+    comparison = None if comparison is None else comparison.if_enough()
     stops = StopPredictions(deployment.artifacts.stop_predictions)
     ids = stops.samples(samples.pool, samples.training, round_config.seed)
     answered, stop_set = samples.predict(model, ids if checkpoint.info.trained else [])
@@ -75,7 +84,7 @@ def evaluation(
     metadata: dict[str, Any] = {
         "seconds": round(seconds, 2),
         "holdout_samples": result.n,
-        **absent(found, "unused_holdout_labels"),
+        **absent(unused, "unused_holdout_labels"),
         "labels": checkpoint.info.n_labels,
         "trained": checkpoint.info.trained,
     }
@@ -149,6 +158,8 @@ def learning_curve(
     `n_answers` leaves out labels of images that were shown beside the one asked about; where there are any, the picture
     is drawn against it.
 
+    While test images are still being asked about, every round is measured on the same ones, those answered by now.
+
     `recall_<class>` is the share of a class's holdout samples that were found, a table of its own.
 
     `labels_saved` compares the loop with what random labels would have given, projected from those that `explore` drew:
@@ -157,7 +168,8 @@ def learning_curve(
     prequential = prequential_accuracies(deployment, policy.min_votes)
     classes = classes_of(deployment, image_pool)
     rows = []
-    for key, document in stored_rounds(deployment.artifacts.evaluations).items():
+    documents = stored_rounds(deployment.artifacts.evaluations)
+    for key, document in measured_alike(deployment, image_pool, documents, policy.min_votes, round_config.seed).items():
         n, scores = stored_scores(document["evaluation"])
         row: dict[str, Any] = {"round": key, "n_labels": document["n_labels"], "holdout_samples": n}
         # Rounds of earlier versions do not tell what was shown beside.

@@ -12,6 +12,7 @@ import pandas as pd
 
 from al_pipeline.core.rounds import RoundPolicy, decide, round_number
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.loop.asked import what_is_asked
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.identity import sign
 from al_pipeline.loop.progress import pushed
@@ -64,6 +65,8 @@ def verify_tasks(
         metadata["answered_twice"] = len(found.answered_twice)
         metadata["label_here"] = dg.MetadataValue.url(deployment.project_url(project_id))
         metadata["purposes"] = dg.MetadataValue.json({k: int(v) for k, v in batch["purpose"].value_counts().items()})
+    if (asked := what_is_asked(deployment.ledger, key)) is not None:
+        metadata["asked"] = asked
     tasks = found.existing if found is not None else {}
     metadata["state"] = decide(pushed(deployment, policy, round_number(key)).status, policy, datetime.now(UTC)).reason
     table = pd.DataFrame({"sample_id": list(tasks), "task_id": pd.array(list(tasks.values()), dtype="int64")})

@@ -14,6 +14,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import delong, macro_auc
 from al_pipeline.core.evaluation.compare import (
     BETTER,
+    FEWEST_COMPARED,
     UNDECIDED,
     WORSE,
     Difference,
@@ -244,3 +245,20 @@ def test_impossible_holdouts_are_refused(n: int, accuracy: float, message: str) 
 def test_a_width_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="half_width must be above 0, not 0"):
         labels_needed(0.9, half_width=0)
+
+
+def test_of_a_few_samples_no_comparison_is_told() -> None:
+    for n in (0, 1, FEWEST_COMPARED - 1, FEWEST_COMPARED):
+        labels = ["muffin"] * n
+        found = compare(hits(0, n), hits(n, 0), labels, TWO)
+        told = found.if_enough()
+        assert told.n == n
+        if n >= FEWEST_COMPARED:
+            assert told == found
+            assert told.accuracy is not None
+            assert told.accuracy.verdict == BETTER
+        else:
+            assert (told.accuracy, told.roc_auc) == (None, None)
+            assert told.note == (
+                f"too few test labels to compare with the last round: {n}, it takes 10" if n else NO_LABELS
+            )

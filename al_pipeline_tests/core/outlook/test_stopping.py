@@ -273,3 +273,15 @@ def test_wishes_that_cannot_be_used_are_refused(change: dict[str, Any], message:
 def test_rounds_without_what_the_rules_need_are_refused() -> None:
     with pytest.raises(InputError, match="no column agreement"):
         advise(RISING.drop(columns="agreement"), RoundPolicy(), 20)
+
+
+def test_while_test_images_are_still_to_come_a_few_answers_say_nothing_of_the_scores() -> None:
+    policy = RoundPolicy(target_auc=0.5, price_per_label=1000, value_per_point=1, label_budget=10)
+    for answered, to_come, few in ((49, 1, True), (50, 1, False), (49, 0, False), (0, 30, True)):
+        advice = advise(RISING.assign(holdout_samples=answered), policy, 20, tests_to_come=to_come)
+        told = {verdict.rule: verdict for verdict in advice.verdicts}
+        assert [told[rule].stop is None for rule in ("target", "price")] == [few, few]
+        assert ("Not enough test labels" in told["target"].sentence) == few
+        assert ("Not enough test labels" in advice.projections[0].sentence) == few
+        # What goes by no test label says what it said.
+        assert told["budget"].stop
