@@ -83,6 +83,6 @@ def test_rounds_that_are_measured_on_more_and_more_tell_on_how_many(width: int) 
     scores = dict.fromkeys((metric.name for metric in METRICS), Interval(0.5, 0.25, 0.75))
     rows = [RoundRow(f"r{n:04d}", 8 * n, tests, scores, 1.0) for n, tests in enumerate((0, 3, 6))]
     cells = shown(rounds_table(rows), width)
-    assert [line[3] for line in cells if len(line) > 3 and line[1].startswith("r0")] == ["0", "3", "6"]
+    assert [line[2] for line in cells if line[0].startswith("r0")] == ["0", "3", "6"]
     alike = " ".join(cell for line in shown(rounds_table(rows[:2]), width) for cell in line)
     assert "measured on 3 holdout samples" in alike

@@ -286,34 +286,28 @@ def test_rounds_are_measured_and_compared_on_the_test_images_that_are_answered_b
     make_world: Any, tmp_path: Path
 ) -> None:
     write_images(tmp_path / "flat", 40, seed=3, split=None)
-    world = make_world(tmp_path / "flat", holdout_size=16, group="none")
+    world = make_world(tmp_path / "flat", holdout_size=20, group="none")
     assert world.materialize("image_pool", "embeddings").success
     ledger, manifest = world.deployment.ledger, world.value("image_pool")
-    truth, drawn = manifest.set_index("sample_id")["label"], draw_holdout(manifest, 16, 0)
-
-    def answer(tests: list[str], number: int) -> None:
-        ledger.append([said(number + n, i, truth[i]) for n, i in enumerate(tests)], moment(60))
-
-    told = []
-    for number, batch, seen in ((0, 12, 0), (1, 12, 4), (2, 12, 12)):
+    truth, drawn, told = manifest.set_index("sample_id")["label"], draw_holdout(manifest, 20, 0), []
+    for number, seen in ((0, 0), (1, 6), (2, 12)):
         key = f"r{number:04d}"
         freeze(world, key, per_class=3 * number, but=drawn)
-        result = run_round(world, key, round_config={"batch_size": batch})
+        result = run_round(world, key, round_config={"batch_size": 18})
         assert result.success, errors_of(result)
         # A quarter of the tasks, in the order of the draw.
         planned = ledger.planned(key).query("purpose == 'holdout'")["sample_id"].tolist()
-        assert planned == drawn[4 * number :][:4]
+        assert planned == drawn[6 * number :][:6]
         told.append(metadata_of(result, "evaluation"))
         assert told[-1]["holdout_samples"] == seen
-        # More than were asked about, as if several rounds had been answered.
-        answer(drawn[:4] if number == 0 else drawn[4:12], 100 * number)
+        ledger.append([said(100 * number + n, i, truth[i], round=key) for n, i in enumerate(planned)], moment(60))
     assert "note_on_last_round" not in told[1]
-    # Twelve are answered, of which the first round had measured four: it has predicted all that were drawn.
+    # Twelve are answered, of which the round before had measured six: it has predicted all that were drawn.
     assert "accuracy_since_last_round" in told[2]
     result = world.materialize("learning_curve")
     assert result.success, errors_of(result)
     curve = world.value("learning_curve").set_index("round")
-    assert curve["holdout_samples"].to_dict() == {"r0000": 0, "r0001": 12, "r0002": 12}
+    assert curve["holdout_samples"].to_dict() == {"r0000": 0, "r0001": 18, "r0002": 18}
     labels = holdout_labels(manifest, ledger, ClassSet(CLASSES), 1).set_index("sample_id")["label"]
     kept = pd.read_parquet(world.deployment.artifacts.holdout_predictions / "r0001.parquet").set_index("sample_id")
     assert set(kept.index) == set(drawn)
