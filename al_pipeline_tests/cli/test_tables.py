@@ -80,7 +80,7 @@ def test_rounds_that_told_other_classes_apart_are_marked_and_the_mark_is_told() 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_rounds_that_are_measured_on_more_and_more_tell_on_how_many(width: int) -> None:
-    scores = dict.fromkeys((metric.name for metric in METRICS), Interval(0.5, 0.25, 0.75))
+    scores: dict[str, Interval | None] = dict.fromkeys((metric.name for metric in METRICS), Interval(0.5, 0.25, 0.75))
     rows = [RoundRow(f"r{n:04d}", 8 * n, tests, scores, 1.0) for n, tests in enumerate((0, 3, 6))]
     cells = shown(rounds_table(rows), width)
     assert [line[2] for line in cells if line[0].startswith("r0")] == ["0", "3", "6"]
