@@ -1,6 +1,6 @@
 """What people did in Label Studio that does not count as they may think: a sentence each, with the remedy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -8,6 +8,7 @@ import pandas as pd
 from al_pipeline.core.labels.annotation import VOTES, is_unknown
 from al_pipeline.ledger.pictures import NOT_FOUND
 from al_pipeline.loop.again import EMPTY, GONE, MIXED, TWICE
+from al_pipeline.loop.answers import agreed_labels
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
@@ -93,7 +94,7 @@ def remarks(
 
 
 def without_image(ledger: "Ledger", gone: Mapping[str, "Gone"], min_votes: int) -> tuple[str, ...]:
-    """Return which labels are unused because a scan has not found their images, in a sentence; none if none are.
+    """Return which labels, of training or of the holdout, no image is found for any more, in a sentence; none if none.
 
     Parameters
     ----------
@@ -105,20 +106,29 @@ def without_image(ledger: "Ledger", gone: Mapping[str, "Gone"], min_votes: int) 
     """
     if not gone:
         return ()
-    labels = set(ledger.current_labels(min_votes)["sample_id"])
-    theirs = [each for sample, each in gone.items() if sample in labels]
-    lost = sorted(each.uri for each in theirs if each.why == NOT_FOUND)
-    aside = sorted(f"{each.uri} ({each.why})" for each in theirs if each.why != NOT_FOUND)
+    classes, labels = ledger.class_set(), set(ledger.current_labels(min_votes)["sample_id"])
+    tests = set[str]()
+    if classes is not None:
+        tests = set(agreed_labels(ledger, classes, min_votes, purpose="holdout").labels["sample_id"])
+    theirs = {sample: each for sample, each in gone.items() if sample in labels | tests}
+    lost = {sample: each.uri for sample, each in theirs.items() if each.why == NOT_FOUND}
+    aside = {sample: f"{each.uri} ({each.why})" for sample, each in theirs.items() if each.why != NOT_FOUND}
     said: list[str] = []
     if lost:
-        many = f"{len(lost)} labels are unused because their images are gone"
-        what = "1 label is unused because its image is gone" if len(lost) == 1 else many
-        said.append(f"{what}: {_list(lost)}; they count again once these are back and scanned")
+        why = "its image is gone" if len(lost) == 1 else "their images are gone"
+        then = "it counts again once this is" if len(lost) == 1 else "they count again once these are"
+        said.append(f"{_unused(lost, tests)} because {why}: {_list(sorted(lost.values()))}; {then} back and scanned")
     if aside:
-        many = f"{len(aside)} labels are unused because their images cannot be used"
-        what = "1 label is unused because its image cannot be used" if len(aside) == 1 else many
-        said.append(f"{what}: {_list(aside)}")
+        why = "its image cannot be used" if len(aside) == 1 else "their images cannot be used"
+        said.append(f"{_unused(aside, tests)} because {why}: {_list(sorted(aside.values()))}")
     return tuple(said)
+
+
+def _unused(labels: Mapping[str, str], tests: Collection[str]) -> str:
+    """Return how many labels are unused, and how many of them are the holdout's."""
+    told = "1 label is unused" if len(labels) == 1 else f"{len(labels)} labels are unused"
+    of_tests = len(labels.keys() & set(tests))
+    return told + (f" ({of_tests} of the holdout)" if of_tests else "")
 
 
 def _changed_soon(answers: pd.DataFrame) -> pd.DataFrame:

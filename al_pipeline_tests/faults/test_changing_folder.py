@@ -23,6 +23,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.rounds import Done, decide, round_key
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.answers import agreed_labels
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import Files, ImagesAwayError
 from al_pipeline.loop.scan import scan_images
@@ -121,7 +122,9 @@ class ChangingFolder(Interleavings):
 
     def tick(self) -> None:
         super().tick()
-        labels = set(self._look_at_labels()["sample_id"])
+        labels, classes = set(self._look_at_labels()["sample_id"]), self.ledger.class_set()
+        assert classes is not None
+        labels |= set(agreed_labels(self.ledger, classes, self.policy.min_votes, purpose="holdout").labels["sample_id"])
         told = [remark for remark in self._facts(self.rounds - 1).remarks if "unused because" in remark]
         assert bool(told) == bool(labels & self.ledger.gone().keys()), told
 
@@ -176,6 +179,7 @@ class ChangingFolder(Interleavings):
             "white": "auto",
             "channels": None,
             "truncated": "refuse",
+            "plane": "first",
         }
         return super()._settings() | own | {"group": "folder", "max_excluded_share": 1.0}
 
@@ -187,6 +191,7 @@ class ChangingFolder(Interleavings):
             group_rule=self.folder / "group_rule",
             how_read=self.folder / "how_read.json",
             checkpoints=self.folder / "checkpoint",
+            published_as=self.folder / "published_as.json",
         )
         return own
 

@@ -446,6 +446,7 @@ class Interleavings:
 
     def _settings(self) -> dict[str, Any]:
         return {
+            "artifacts": self.folder / "artifacts",
             "published_images": self.folder / "published",
             "label_studio_project": "memory",
             "overlap": self.overlap,
@@ -454,6 +455,7 @@ class Interleavings:
             "instructions": None,
             "examples": None,
             "ask_groups": False,
+            "show_crop": False,
             "images": self.folder,
             "max_gone_share": 1.0,
         }

@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.errors import ImageError
+from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.labelstudio.images import publish
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import DELETED, NEVER_SCANNED, REPLACED, Files, ImagesAwayError
@@ -98,7 +99,7 @@ def test_labels_whose_images_are_gone_are_told_with_their_places(folder: Path, d
     assert without_image(ledger, ledger.gone(), 1) == ()
     ledger.register(manifest[2:])
     [told] = without_image(ledger, ledger.gone(), 1)
-    assert told.startswith(f"1 label is unused because its image is gone: {folder / '00.png'}; they count again")
+    assert told.startswith(f"1 label is unused because its image is gone: {folder / '00.png'}; it counts again")
     aside = manifest.copy()
     aside.loc[0, ["split", "reason"]] = "excluded", "the same image under two labels"
     ledger.register(manifest)
@@ -107,6 +108,23 @@ def test_labels_whose_images_are_gone_are_told_with_their_places(folder: Path, d
     assert told == (
         f"1 label is unused because its image cannot be used: {folder / '00.png'} (the same image under two labels)"
     )
+
+
+def test_labels_of_the_holdout_whose_images_are_gone_are_told_too(folder: Path, deployment: Deployment) -> None:
+    ledger, manifest = deployment.ledger, scanned(folder)
+    ledger.register(manifest)
+    ledger.change_classes("declare", {}, ClassSet(("a", "b")))
+    asked, blind, tested = manifest["sample_id"][:3]
+    rows = [plan_rows(0), plan_rows(1, 2, purpose="holdout")]
+    ledger.plan("r0000", pd.concat(rows, ignore_index=True).assign(sample_id=[asked, blind, tested]))
+    ledger.append([said(number, sample, "a") for number, sample in enumerate([asked, blind, tested], 1)], moment(1))
+    ledger.register(manifest[1:])
+    [told] = without_image(ledger, ledger.gone(), 1)
+    assert told.startswith("1 label is unused because its image is gone")
+    ledger.register(manifest[3:])
+    [told] = without_image(ledger, ledger.gone(), 1)
+    places = ", ".join(str(folder / f"0{number}.png") for number in range(3))
+    assert told.startswith(f"3 labels are unused (2 of the holdout) because their images are gone: {places}; they")
 
 
 def test_a_manifest_of_an_older_version_has_no_times(folder: Path) -> None:
