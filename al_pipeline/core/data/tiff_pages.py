@@ -85,7 +85,7 @@ def find_pictures(data: bytes) -> Pages:
     if data[8:10] == b"CR":
         raise CameraRawError("CR2")
     if (only := _only_page(data)) is not None:
-        return only, 1
+        return Pages([only], [only])
     pages, inner = list[Page](), list[Page]()
     for page in _walk(data):
         pages.append(page)
