@@ -75,7 +75,7 @@ def scan(
     manifest["group"] = assign(manifest, settings.images, settings.group)
     kept, reading_told = settle(settings, Artifacts(settings.artifacts), manifest)
     how = kept.how
-    report = describe(manifest, settings.images, listing, rule=settings.group, levels=how.levels, plane=how.plane)
+    report = describe(manifest, settings.images, listing, rule=settings.group, how=how)
     print_scan(console, report)
     remarks = [*reading_told, *_remarks(settings, report, manifest, listing.question)]
     for remark in remarks:

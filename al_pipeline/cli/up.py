@@ -198,9 +198,7 @@ def show_scan(loop: "Loop") -> None:
     if settings.images is not None:
         listing = list_files(settings.images, **listing_options(settings))
         how = how_of_home(Artifacts(settings.artifacts))
-        report = describe(
-            loop.image_pool(), settings.images, listing, rule=settings.group, levels=how.levels, plane=how.plane
-        )
+        report = describe(loop.image_pool(), settings.images, listing, rule=settings.group, how=how)
         print_scan(console, report)
         for remark in report.remarks:
             say(f"[yellow]Note:[/yellow] {escape(remark)}")

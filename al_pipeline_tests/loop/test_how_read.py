@@ -150,7 +150,7 @@ def test_pictures_with_few_gray_levels_are_told_and_shown(home: Home) -> None:
     write(home.root, "dog/dark.png", 300)
     found = home.scan(white=65535)
     root = home.root / "images"
-    (remark,) = describe(found.manifest, root, levels=found.how.levels).remarks
+    (remark,) = describe(found.manifest, root, how=found.how).remarks
     assert remark.startswith(
         "3 images of more than 8 bits have fewer than 32 gray levels, for example cat/a.png with 16"
     )

@@ -10,7 +10,7 @@ from al_pipeline.core.data.readers import OTHERS
 FORMAT = "format that not every browser shows"
 COLOURS, INKS = "colour profile", "CMYK"
 TRANSPARENT, DEEP = "transparency", "more than 8 bits"
-MOVING, PAGES, TURNED = "animation", "several pages", "turned"
+MOVING, PAGES, CHANNELS, TURNED = "animation", "several pages", "several channels", "turned"
 GAIN_MAP, RARE = "gain map", "rare build"
 # No conversion: the pixels are taken for those of sRGB.
 IGNORED = "colours that can't be used"
@@ -49,6 +49,7 @@ def conversions(image: Image.Image, data: bytes, *, turned: bool) -> str:
         DEEP: _is_deep(image, data, raster),
         MOVING: kind in _MOVES and _moves(image),
         PAGES: raster is not None and raster.planes > 1,
+        CHANNELS: raster is not None and raster.several,
         TURNED: turned and not (jpeg and "exif" in info),
         GAIN_MAP: jpeg and any(name in (info.get("xmp") or b"") for name in GAIN_MAPS),
     }

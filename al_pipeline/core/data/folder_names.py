@@ -33,6 +33,8 @@ _THINGS = (
     r"folder|box|tray|field|animal|person|participant|specimen|device"
 )
 _CLASSES = r"class|label|cat|category|species|grade|type|group|stage|level|score|cluster"
+# What has several images that belong together.
+PLACES = "sites, cameras or patients"
 _MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 _YEAR = r"(19|20)\d\d"
 # Each with the word for what such folders are.
@@ -44,12 +46,9 @@ _PATTERNS = tuple(
         (rf"(photos from {_YEAR}|(\d\d[-_. ]*)?({_MONTHS})([-_ ]+{_YEAR})?)", "dates"),
         # DCF: three digits and five free characters, as 100CANON.
         (r"dcim|[1-9]\d\d(?=[a-z0-9_]*[a-z_])[a-z0-9_]{5}|camera([ _]?(roll|uploads))?|screenshots", "cameras"),
-        (rf"({_THINGS})s?[ _-]*[a-z]?\d+\w*", "sites, cameras or patients"),
+        (rf"({_THINGS})s?[ _-]*[a-z]?\d+\w*", PLACES),
         # Grids of camera traps (B04), collections of medicine (LIDC-IDRI-0001), serial numbers.
-        (
-            rf"[a-z]\d\d|(?!({_CLASSES})[-_])[a-z]+([-_][a-z]+)*[-_]\d{{3,}}|[a-z]{{1,3}}\d{{3,5}}",
-            "sites, cameras or patients",
-        ),
+        (rf"[a-z]\d\d|(?!({_CLASSES})[-_])[a-z]+([-_][a-z]+)*[-_]\d{{3,}}|[a-z]{{1,3}}\d{{3,5}}", PLACES),
         (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=.*\d)[0-9a-f]{16,}|\d+(\.\d+){3,}", "ids"),
     )
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from al_pipeline.core.data.folder_names import (
+    PLACES,
     counted,
     folded,
     is_container,
@@ -163,10 +164,12 @@ class Layout:
         if 2 * sum(len(found) > 1 for found in levels.values()) < len(levels) and (
             what := looks_like(new, {*levels, *self._names.known})
         ):
+            together = "; AL_GROUP=folder then tests with none that has images in training" * (PLACES in what)
             return (
                 f"The folder{'s' * (len(new) > 1)} {quoted(new)} look{'s' * (len(new) == 1)} like {what}, not like "
                 "classes. What are the classes? Name them, and folders of other names are just folders: "
-                f"AL_CLASSES=muffin,chihuahua (or `classes` in al.toml). If these are the classes: {_setting(levels)}"
+                f"AL_CLASSES=muffin,chihuahua (or `classes` in al.toml){together}. If these are the classes: "
+                f"{_setting(levels)}"
             )
         if shared := self._shared(new):
             return (

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.data.folder_names import HOLDOUT_FOLDERS, POOL_FOLDERS, normal
+from al_pipeline.core.data.folder_names import HOLDOUT_FOLDERS, PLACES, POOL_FOLDERS, looks_like, normal
 from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.data.near_duplicates import SIDE, Looks
 from al_pipeline.core.errors import InputError
@@ -110,6 +110,33 @@ def without_group(manifest: pd.DataFrame, root: Path, rule: str) -> list[str]:
     usable = manifest[manifest["split"] != "excluded"]
     keys = _keys(usable, Path(root).resolve(), rule)
     return [uri for uri, key in zip(usable["uri"], keys, strict=True) if key is None]
+
+
+def places(usable: pd.DataFrame, root: Path) -> tuple[str, list[str]] | None:
+    """Return the rule that makes a group of each site, camera or patient that folders are named after, and their names.
+
+    None if the folders' names tell of none.
+
+    Parameters
+    ----------
+    usable : DataFrame
+        With ``uri`` and ``label``.
+    root : Path
+        The scanned folder.
+    """
+    root, found = root.resolve(), dict[str, set[str]]()
+    where = {(uri.rpartition("/")[0], label) for uri, label in zip(usable["uri"], usable["label"], strict=True)}
+    for folder, label in where:
+        parts = PurePath(folder).relative_to(root).parts
+        first = int(bool(parts) and parts[0].lower() in POOL_FOLDERS | HOLDOUT_FOLDERS)
+        if below := _below_class(PurePath(folder, "x").relative_to(root), label):
+            found.setdefault("folder", set()).add(below[0])
+        if parts[first:] and normal(parts[first]) != label:
+            found.setdefault(f"^{'[^/]+/' * first}([^/]+)/", set()).add(parts[first])
+    for rule, names in found.items():
+        if 1 < len(names) < len(usable) and PLACES in (looks_like(names) or ""):
+            return rule, sorted(names)
+    return None
 
 
 def torn_groups(manifest: pd.DataFrame) -> list[str]:

@@ -11,6 +11,7 @@ from PIL import Image
 from al_pipeline.core.data.exif import written
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.levels import Levels
+from al_pipeline.core.errors import ImageError
 
 Values = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -40,8 +41,8 @@ class Raster:
         ICC profile.
     planes : int
         Pages, frames or slices in the file, of which `values` is one, or the brightest of all.
-    chosen : bool
-        The channels are those that were asked for, and no others were read.
+    channels : int
+        Those of the file, where no others were read than are shown; 0: those of `values`.
     inks : bool
         The first four channels are cyan, magenta, yellow and black, 0 for none of it.
     orientation : int
@@ -58,7 +59,7 @@ class Raster:
     alpha: bool = False
     profile: bytes | None = None
     planes: int = 1
-    chosen: bool = False
+    channels: int = 0
     inks: bool = False
     orientation: int = 1
     taken: str = ""
@@ -70,20 +71,33 @@ class Raster:
             return black, self.white
         return {"b1": (0.0, 1.0), "u1": (0.0, 255.0)}.get(self.values.dtype.str[1:])
 
+    @property
+    def several(self) -> bool:
+        """Whether there are other channels than gray or colours, opacity apart, of which some are shown."""
+        return not self.inks and (self.channels or self.values.shape[2] - self.alpha) not in (1, 3)
+
     def colours(self, channels: tuple[int, ...] = ()) -> Values:
         """Return what is shown, shape (height, width, 1, 3 or, of inks, 4); see `HowRead.channels`."""
         there = self.values.shape[2] - self.alpha
         if self.inks:
             return self.values[..., :4]
-        seen = tuple(range(there)) if self.chosen else shown_channels(there, channels)
+        seen = tuple(range(there)) if self.channels else shown_channels(there, channels)
         colours = self.values[..., : len(seen)] if seen == tuple(range(len(seen))) else self.values[..., list(seen)]
         return np.pad(colours, ((0, 0), (0, 0), (0, 1))) if len(seen) == 2 else colours
 
 
 def shown_channels(there: int, channels: tuple[int, ...]) -> tuple[int, ...]:
-    """Return which of so many channels are shown; see `HowRead.channels`."""
-    if there == 1 or not channels or max(channels) >= there:
+    """Return which of so many channels are shown; see `HowRead.channels`.
+
+    Raises
+    ------
+    ImageError
+        One that is asked for is not there, and they are neither gray nor red, green and blue: those are shown as ever.
+    """
+    if not channels or there == 1 or (there == 3 and max(channels) >= there):
         return (0, 1, 2) if there >= 3 else (0,)
+    if max(channels) >= there:
+        raise ImageError(f"no channel {max(channels)}, which AL_CHANNELS asks for ({there} channels, counted from 0)")
     return channels
 
 

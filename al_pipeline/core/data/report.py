@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from al_pipeline.core.data.conversions import IGNORED
-from al_pipeline.core.data.folder_names import counted
-from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, torn_groups, without_group
-from al_pipeline.core.data.how_read import Plane
+from al_pipeline.core.data.conversions import CHANNELS, IGNORED
+from al_pipeline.core.data.folder_names import PLACES, counted, quoted
+from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, places, torn_groups, without_group
+from al_pipeline.core.data.how_read import HowRead
 from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
 from al_pipeline.core.data.shown import Shown, how_shown
 
@@ -196,8 +196,7 @@ def describe(
     listed: Listed | None = None,
     *,
     rule: str = NEAR_DUPLICATES,
-    levels: Levels | None = None,
-    plane: Plane = "first",
+    how: HowRead | None = None,
 ) -> Report:
     """Return what a scan found.
 
@@ -211,12 +210,11 @@ def describe(
         What is known of the files that are not in the manifest.
     rule : str
         By which ``group`` was made.
-    levels : Levels, optional
-        Of the pool; what `pool_levels` finds by default.
-    plane : str or int
-        By which stacks were read, as `HowRead.plane`.
+    how : HowRead, optional
+        How files are read; by default as ever, with the levels that `pool_levels` finds.
     """
     usable = manifest[manifest["split"] != "excluded"]
+    shown = how_shown(usable, how.plane if how else "first")
     counts = _counts(usable)
     left_out = [
         LeftOut(reason, sum(places.values()), tuple(sorted(places, key=lambda place: (-places[place], place))))
@@ -228,7 +226,7 @@ def describe(
         counts=counts,
         unlabeled=bool(usable["label"].isna().any()),
         formats=usable["format"].value_counts().to_dict(),
-        shown=how_shown(usable, plane),
+        shown=shown,
         sizes=_sizes(usable),
         bytes=int(usable["bytes"].sum()),
         set_aside=_set_aside(manifest[manifest["split"] == "excluded"], root),
@@ -240,7 +238,8 @@ def describe(
         remarks=[
             *(listed.remarks if listed else []),
             *_about_groups(usable, root, rule),
-            *_about_levels(usable, root, levels),
+            *_about_levels(usable, root, how.levels if how else None),
+            *_about_channels(shown, how.channels if how else ()),
         ],
     )
 
@@ -250,6 +249,12 @@ def _about_groups(usable: pd.DataFrame, root: Path, rule: str) -> Iterator[str]:
         return
     if rule not in {NEAR_DUPLICATES, NONE} and len(usable) > 1 and usable["group"].is_unique:
         yield f"AL_GROUP {rule!r} puts no two of the {len(usable):,} images together: does it match their paths?"
+    elif rule == NEAR_DUPLICATES and (found := places(usable, root)) is not None:
+        better, names = found
+        yield (
+            f"The folders {quoted(names)} look like {PLACES}. What the images of one share teaches the network what is "
+            f"tested with its others, unless they are held out together: AL_GROUP='{better}'"
+        )
     elif alone := without_group(usable, root, rule):
         yield (
             f"AL_GROUP {rule!r} gives {len(alone):,} of the {len(usable):,} images no group, for example "
@@ -286,6 +291,14 @@ def _about_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> It
             f"{counted(len(few), 'image')} of more than 8 bits {'has' if len(few) == 1 else 'have'} fewer than "
             f"{FEW_LEVELS} gray levels, for example {below(first['uri'], root)} with {first['gray_levels']}: if they "
             "look black, AL_WHITE=percentile leaves out hot pixels, and a number says what is white"
+        )
+
+
+def _about_channels(shown: Shown | None, chosen: tuple[int, ...]) -> Iterator[str]:
+    if shown and not chosen and (number := shown.why.get(CHANNELS)):
+        yield (
+            f"{counted(number, 'image')} {'has' if number == 1 else 'have'} more channels than colours and opacity: "
+            "the first three are shown as red, green and blue, of two the first as gray. AL_CHANNELS chooses others"
         )
 
 

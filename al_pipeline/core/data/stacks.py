@@ -89,13 +89,15 @@ def _brighten(brightest: Raster, other: Raster) -> None:
         np.copyto(seen, new, where=taken)
 
 
-def joined(channels: list[Raster]) -> Raster:
+def joined(channels: list[Raster], there: int) -> Raster:
     """Return one picture of channels that a file stores as pages of their own.
 
     Parameters
     ----------
     channels : list of Raster
         One channel each, in the order in which they are shown.
+    there : int
+        How many channels the file has.
 
     Raises
     ------
@@ -111,5 +113,5 @@ def joined(channels: list[Raster]) -> Raster:
         values=np.concatenate([each.values for each in channels], axis=2),
         white=max(whites) if len(whites) == len(channels) else None,
         black=min(each.black or 0.0 for each in channels) if whites else None,
-        chosen=True,
+        channels=there,
     )

@@ -98,7 +98,7 @@ def _joined(file: "TiffFile", data: bytes, channels: Sequence[Place], max_pixels
         _check_segments(page, data)
         rasters.append(_raster(page, data, how.plane))
         _check_bytes(rasters[0].values.nbytes * len(chosen))
-    return rasters[0] if len(channels) == 1 else joined(rasters)
+    return rasters[0] if len(channels) == 1 else joined(rasters, len(channels))
 
 
 def _page(file: "TiffFile", place: Place) -> "TiffPage":

@@ -27,14 +27,7 @@ def image_pool(
     manifest = scanned.manifest
     for sentence in scanned.sentences():
         context.log.info(sentence)
-    report = describe(
-        manifest,
-        scanned.root,
-        scanned.listing,
-        rule=deployment.settings.group,
-        levels=scanned.how.levels,
-        plane=scanned.how.plane,
-    )
+    report = describe(manifest, scanned.root, scanned.listing, rule=deployment.settings.group, how=scanned.how)
     for subject, text in report.facts():
         context.log.info("%s: %s", subject, text)
     for each in report.set_aside:

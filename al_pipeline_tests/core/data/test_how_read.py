@@ -19,6 +19,7 @@ from al_pipeline.core.data.image_cache import CachedImages, ImageCache, seen_as
 from al_pipeline.core.data.images import decode, open_rgb
 from al_pipeline.core.data.levels import Levels, Note, pool_levels
 from al_pipeline.core.data.pool import scan
+from al_pipeline.core.data.report import describe
 from al_pipeline.core.errors import ImageError
 from al_pipeline_tests.core.data.writers import png
 
@@ -165,8 +166,19 @@ def test_channels_are_shown_in_the_order_asked_for(tmp_path: Path) -> None:
         for chosen in [(), (4, 0, 2), (3,), (1, 2)]
     }
     assert seen == {(): (10, 20, 30), (4, 0, 2): (50, 10, 30), (3,): (40, 40, 40), (1, 2): (20, 30, 0)}
-    single = write(tmp_path / "b.tif", channels[4])
-    assert open_rgb(single, how=HowRead(channels=(4, 0, 2))).getpixel((3, 3)) == (50, 50, 50)
+    with pytest.raises(ImageError, match=r"no channel 9, .* \(5 channels, counted from 0\)"):
+        open_rgb(path, how=HowRead(channels=(0, 9)))
+    # What is gray or colours in a mixed pool is shown as ever, where it has not the channels.
+    write(tmp_path / "gray.tif", channels[4])
+    tifffile.imwrite(tmp_path / "rgb.tif", np.moveaxis(channels[:3], 0, -1), photometric="rgb")
+    seen = [
+        open_rgb(tmp_path / name, how=HowRead(channels=(4, 0, 2))).getpixel((3, 3)) for name in ("gray.tif", "rgb.tif")
+    ]
+    assert seen == [(50, 50, 50), (10, 20, 30)]
+    found = scan(tmp_path, workers=1)
+    [told] = describe(found, tmp_path).remarks
+    assert told.startswith("1 image has more channels than colours and opacity: the first three")
+    assert describe(found, tmp_path, how=HowRead(channels=(1,))).remarks == []
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

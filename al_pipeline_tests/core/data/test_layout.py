@@ -231,6 +231,7 @@ def test_folders_that_look_like_places_or_dates_are_asked_about_with_both_remedi
     assert question is not None
     assert f"look like {like}, not like classes" in question
     assert "AL_CLASSES=muffin,chihuahua (or `classes` in al.toml)" in question
+    assert ("AL_GROUP=folder" in question) == ("patients" in like)
     assert question.endswith(f"AL_CLASSES={','.join(sorted(folders))}")
     # The remedies are ones.
     for classes in (["muffin", "chihuahua"], folders):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from al_pipeline.core.data.groups import assign
 from al_pipeline.core.data.oddities import LONG, MOST_IN_GROUP, MOST_ROWS, oddities
 from al_pipeline.core.data.report import MOST_REASONS, UNLABELED, Report, describe
 from al_pipeline.core.evaluation.pool_figures import NAMED_CLASSES, class_counts, size_histogram
@@ -202,3 +203,27 @@ def test_a_group_in_both_splits_is_told_and_left() -> None:
     ]
     [remark] = told(*rows).remarks
     assert remark.startswith("1 of the 2 images in the test split share a group with images of the pool, as ")
+
+
+@pytest.mark.parametrize(
+    ("paths", "label", "rule"),
+    [
+        (["patient_01/series_1/{}.dcm", "patient_02/series_1/{}.dcm"], None, "folder"),
+        (["train/cat/site_1/{}.jpg", "train/cat/site_2/{}.jpg"], "cat", "folder"),
+        (["Site_001/CAM2/deer/{}.jpg", "Site_002/CAM1/deer/{}.jpg"], "deer", "^([^/]+)/"),
+        (["train/Site_001/deer/{}.jpg", "train/Site_002/deer/{}.jpg"], "deer", "^[^/]+/([^/]+)/"),
+        (["2023/05/{}.jpg", "2023/06/{}.jpg"], None, None),
+        (["patient_01/{}.dcm"], "patient_01", None),
+    ],
+)
+def test_folders_of_patients_and_sites_are_told_with_the_rule_that_holds_them_out_whole(
+    paths: list[str], label: str | None, rule: str | None
+) -> None:
+    rows = [image(path.format(i), label, group=f"{path} {i}") for path in paths for i in range(2)]
+    remarks = [remark for remark in told(*rows).remarks if "AL_GROUP" in remark]
+    assert len(remarks) == (rule is not None)
+    if rule is not None:
+        assert f"AL_GROUP='{rule}'" in remarks[0]
+        groups = assign(pd.DataFrame(rows), ROOT, rule)
+        assert [groups[0] == groups[1], groups[0] == groups[2]] == [True, False]
+        assert not [remark for remark in told(*rows, rule=rule).remarks if "look like" in remark]
