@@ -1,5 +1,6 @@
 """What a folder of images holds, in facts and in words: the same for the terminal, for Dagster and for a page."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,20 @@ from al_pipeline.core.data.conversions import CHANNELS, IGNORED
 from al_pipeline.core.data.folder_names import PLACES, counted, quoted
 from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, places, torn_groups, without_group
 from al_pipeline.core.data.how_read import HowRead
+from al_pipeline.core.data.kinds import HEAD, READ, kind_of
+from al_pipeline.core.data.layout import MOST_UNKNOWN
 from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
+from al_pipeline.core.data.reading import TO_READ
 from al_pipeline.core.data.shown import Shown, how_shown
 
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.
 SHOWN = 5
 MOST_REASONS = 12
+# What a link leads to may lie outside of the folder.
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+# Pixels of a side below which nobody sees anything.
+SMALL = 8
 # Begins a reason of `pool.scan`.
 SEVERAL_LABELS = "the same image under the labels"
 
@@ -34,6 +42,8 @@ class Listed(Protocol):
         Suffix → number of files that are no images.
     remarks : sequence of str
         What may be meant otherwise, in sentences.
+    unknown : sequence of str
+        Some of the files, below the folder of images, that are no images by their names and may be some.
     """
 
     @property
@@ -42,10 +52,12 @@ class Listed(Protocol):
     def sidecars(self) -> Mapping[str, int]: ...
     @property
     def remarks(self) -> Sequence[str]: ...
+    @property
+    def unknown(self) -> Sequence[str]: ...
 
 
 class SetAside(NamedTuple):
-    """Files that are not used for one reason, and the first of them, below the folder of images."""
+    """Files that are not used for one reason, and the first of them, below the folder of images, with its details."""
 
     reason: str
     files: int
@@ -160,7 +172,9 @@ class Report:
         """Yield what is told beside the counts, as a subject and its words."""
         if names := self.classes:
             numbers = self.counts["total"].iloc[: len(names)]
-            yield "classes", f"{len(names):,}, with {numbers.min():,} to {numbers.max():,} images"
+            fewest, most = int(numbers.min()), int(numbers.max())
+            each = f"{counted(most, 'image')} each" if fewest == most else f"{fewest:,} to {most:,} images"
+            yield "classes", f"{len(names):,}, with {each}"
         if self.sizes:
             yield "sizes", f"{self.sizes}; {self.bytes / 1e6:,.1f} MB"
             yield "formats", _numbers(self.formats)
@@ -237,11 +251,39 @@ def describe(
         sidecars=dict(sorted(sidecars.items(), key=lambda item: (-item[1], item[0]))),
         remarks=[
             *(listed.remarks if listed else []),
+            *_about_names(root, listed.unknown if listed else []),
             *_about_groups(usable, root, rule),
             *_about_levels(usable, root, how.levels if how else None),
+            *_about_small(usable, root),
             *_about_channels(shown, how.channels if how else ()),
         ],
     )
+
+
+def _about_names(root: Path, unknown: Sequence[str]) -> Iterator[str]:
+    """Yield which files are pictures by their first bytes, whatever their names say: they are not in the pool."""
+    kinds = dict[str, list[str]]()
+    for path in unknown:
+        try:
+            file = os.open(root / path, TO_READ | NO_LINKS)
+            try:
+                kind = kind_of(os.read(file, HEAD))
+            finally:
+                os.close(file)
+        except OSError:
+            continue
+        if kind in READ:
+            kinds.setdefault(kind, []).append(path)
+    for kind, paths in kinds.items():
+        number = f"{len(paths):,} or more files are" if len(unknown) == MOST_UNKNOWN else _are(len(paths), "file")
+        yield (
+            f"{number} {kind} by content, and not by name, so that nobody reads them, for example {paths[0]}: give "
+            f"them a suffix ({READ[kind][0]})"
+        )
+
+
+def _are(number: int, what: str) -> str:
+    return f"{counted(number, what)} {'is' if number == 1 else 'are'}"
 
 
 def _about_groups(usable: pd.DataFrame, root: Path, rule: str) -> Iterator[str]:
@@ -291,6 +333,16 @@ def _about_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> It
             f"{counted(len(few), 'image')} of more than 8 bits {'has' if len(few) == 1 else 'have'} fewer than "
             f"{FEW_LEVELS} gray levels, for example {below(first['uri'], root)} with {first['gray_levels']}: if they "
             "look black, AL_WHITE=percentile leaves out hot pixels, and a number says what is white"
+        )
+
+
+def _about_small(usable: pd.DataFrame, root: Path) -> Iterator[str]:
+    small = usable[usable[["width", "height"]].min(axis=1) < SMALL]
+    if len(small):
+        yield (
+            f"{_are(len(small), 'image')} less than {SMALL} pixels wide or high, "
+            f"for example {below(small['uri'].iloc[0], root)}: if they are no pictures (a page's tracking pixels, "
+            "separators), remove them"
         )
 
 
@@ -346,24 +398,31 @@ def _sizes(usable: pd.DataFrame) -> str:
 
 
 def _set_aside(excluded: pd.DataFrame, root: Path) -> list[SetAside]:
-    kinds = excluded["reason"].map(lambda reason: _kind(reason, f"{root.resolve()}/"))
-    found = excluded.groupby(kinds, sort=True)["uri"].agg(["size", "first"])
-    rows = [SetAside(reason, int(files), below(uri, root)) for reason, files, uri in found.itertuples()]
+    start = f"{root.resolve()}/"
+    kinds = excluded["reason"].map(lambda reason: _kind(reason, start)[0])
+    found = excluded.groupby(kinds, sort=True)[["uri", "reason"]].agg(["size", "first"])
+    rows = [
+        SetAside(kind, int(files), f"{below(uri, root)}{_kind(reason, start)[1]}")
+        for kind, files, uri, _, reason in found.itertuples()
+    ]
     rows.sort(key=lambda each: -each.files)
     # Damaged files have as many reasons as there are ways to be damaged.
     kept, rest = rows[:MOST_REASONS], rows[MOST_REASONS:]
     return kept + [SetAside("other reasons", sum(each.files for each in rest), first.example) for first in rest[:1]]
 
 
-def _kind(reason: str, root: str) -> str:
-    """Return a reason without what differs from file to file."""
+def _kind(reason: str, root: str) -> tuple[str, str]:
+    """Return a reason without what differs from file to file, and that, to stand behind a file's name."""
     told, other, path = reason.partition(root)
     if other:
-        return f"{told}another file{' in other bytes' * path.endswith(' in other bytes')}"
+        name = path.removesuffix(" in other bytes")
+        return f"{told}another file{' in other bytes' * (name != path)}", f" ({name})"
     if told.startswith(SEVERAL_LABELS):
-        return "the same image under several labels: keep it under one"
+        return "the same image under several labels: keep it under one", ""
     # "too large: 9000 × 9000 pixels, the limit is …", "cut off (43 % of the rows are whole): …"
-    return re.sub(r"\d+ × \d+ pixels, | \(\d+[^)]*\)", "", told)
+    parts = re.compile(r"(\d+ × \d+ pixels), | \((\d+[^)]*)\)")
+    details = "; ".join(one or other for one, other in parts.findall(told))
+    return parts.sub("", told), f" ({details})" if details else ""
 
 
 def _groups(usable: pd.DataFrame, rule: str) -> Groups | None:
