@@ -116,6 +116,27 @@ def test_the_demo_runs_its_rounds_and_the_accuracy_rises(demo: Demo) -> None:
     assert (demo.home / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_terminal_tells_each_round_in_lines_that_can_be_searched(demo: Demo) -> None:
+    told = [line for line in demo.output.splitlines() if re.match(r"(r\d{4}|loop) [a-z ]+: ", line)]
+    heads = [line.partition(":")[0] for line in told]
+    # The last round is measured once its batch has been handed over, when the demo has said so already.
+    [measured] = [line for line in told if line.startswith("r0001 measured: ")]
+    assert re.search(
+        r"^r0001 measured: 40 labels to learn from, 500 images to test on; accuracy 0\.\d{3} \(.*\), \+0\.\d{3} "
+        r"\(.*\): better; ROC-AUC 0\.\d{3} \(.*\), \+0\.\d{3} \(.*\): better",
+        measured,
+    )
+    assert [heads.count(f"r0001 {what}") for what in ("asked", "answered", "begun", "labels saved", "advice")] == [
+        1
+    ] * 5
+    assert not [head for head in heads if head.startswith("loop") or "failed" in head]
+    credentials = json.loads((demo.home / "labelstudio" / "credentials.json").read_text())
+    assert credentials["token"] not in demo.output
+    # Off a terminal nothing is drawn again, and nothing coloured.
+    assert "\x1b" not in demo.output
+    assert "\r" not in demo.output
+
+
 def test_rounds_after_the_first_were_opened_by_the_sensor(demo: Demo) -> None:
     code = """
 import json, sys, dagster as dg
@@ -161,6 +182,20 @@ def test_no_task_is_doubled_and_every_label_is_traced(demo: Demo) -> None:
 def test_status_says_what_the_loop_waits_for(demo: Demo) -> None:
     said = demo.al("status")
     assert "r0002: 0 of 40 answered, 40 to go" in said
+
+
+def test_who_watches_from_a_second_terminal_is_told_the_same_until_ctrl_c(demo: Demo) -> None:
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "al_pipeline.cli", "status", "--watch", "--home", str(demo.home)],
+        env=demo.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    lines = iter(watching.stdout.readline, "")
+    assert "r0002 asked: 40 images to label and to learn from\n" in lines
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(timeout=60) == 0
 
 
 def test_no_secret_is_in_a_log_or_an_event(demo: Demo) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.markup import escape
 
 from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, tell
 from al_pipeline.cli.staying import closing_words, ready_loop, stay_up
+from al_pipeline.cli.terminal import Talk
 from al_pipeline.cli.up import start_loop
 from al_pipeline.core.errors import InputError
 
@@ -58,11 +60,13 @@ def demo(
         client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
         classes = loop.classes()
         annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool(), classes), classes.names)
-        play(stack, loop, annotator, rounds)
+        talk = Talk(loop, stack.dagster_url)
+        with talk.following() as look:
+            play(stack, loop, annotator, rounds, look)
         print_rounds(console, loop.rounds())
         console.print(f"The demo took {time.monotonic() - began:.0f} s.")
         if sys.stdout.isatty() if keep is None else keep:
-            stay_up(stack, loop, show=False)
+            stay_up(stack, loop, show=False, talk=talk)
         else:
             closing_words(stack, loop)
 
@@ -115,8 +119,8 @@ def _settings(home: Path, images: Path | None) -> "Settings":
     return load_settings(**own, images=home / "digits", classes=[str(digit) for digit in range(10)])
 
 
-def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: int) -> None:
-    """Answer the tasks of every round but the last one, until `rounds` rounds have gone by.
+def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: int, look: Callable[[], None]) -> None:
+    """Answer the tasks of every round but the last one, until `rounds` rounds have gone by; `look` tells what happens.
 
     The annotator only talks to Label Studio; that a new round opens is the sensor's doing.
     """
@@ -129,6 +133,7 @@ def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: 
     said: int | None = None
     while True:
         stack.check_alive()
+        look()
         facts = loop.facts()
         newest = facts.status.round_number
         if newest is not None and facts.status.run_state == "succeeded":

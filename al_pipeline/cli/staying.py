@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from al_pipeline.cli.session import console, say, stay
+from al_pipeline.cli.terminal import Talk
 from al_pipeline.core.errors import ALError
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def closing_words(stack: "Stack", loop: "Loop") -> None:
     say(f"Ask again with  al status --home {home}")
 
 
-def stay_up(stack: "Stack", loop: "Loop", *, show: bool) -> None:
-    """Keep the servers and the door to the first task open until Ctrl-C; say so if a server ends.
+def stay_up(stack: "Stack", loop: "Loop", *, show: bool, talk: Talk | None = None) -> None:
+    """Keep the servers and the door to the first task open until Ctrl-C; tell what happens, and if a server ends.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ def stay_up(stack: "Stack", loop: "Loop", *, show: bool) -> None:
     loop : Loop
     show : bool
         Open the door in a browser.
+    talk : Talk, optional
+        What has told already what has happened.
     """
     closing_words(stack, loop)
     with opened_door(stack, loop) as address:
@@ -57,7 +60,13 @@ def stay_up(stack: "Stack", loop: "Loop", *, show: bool) -> None:
         if show and address:
             webbrowser.open(address)
         console.print("[bold]Running. Ctrl-C ends everything.[/bold]")
-        stay(stack.check_alive)
+        with (talk or Talk(loop, stack.dagster_url)).following() as look:
+
+            def both() -> None:
+                stack.check_alive()
+                look()
+
+            stay(both)
 
 
 @contextmanager

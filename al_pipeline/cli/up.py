@@ -17,9 +17,11 @@ from al_pipeline.cli.session import (
     console,
     end_on_signals,
     say,
+    stay,
     tell,
 )
 from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up
+from al_pipeline.cli.terminal import Talk, wait_for
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,7 +62,10 @@ def up(
         stay_up(stack, loop, show=is_desktop() if show is None else show)
 
 
-def status(home: Home = None) -> None:
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and tell what happens, as `al up` does.")] = False,
+    home: Home = None,
+) -> None:
     """Show the rounds, the counts, and what the loop is waiting for."""
     # What is imported stays: to look for garbage in it takes a fifth of the time of a command that ends at once.
     gc.disable()
@@ -68,6 +73,9 @@ def status(home: Home = None) -> None:
     from al_pipeline.loop.local import instance_folder
 
     instance_folder(settings)
+    if watch:
+        _watch(settings)
+        return
     from al_pipeline.cli.tables import print_rounds
     from al_pipeline.core.rounds import Stalled
     from al_pipeline.loop.together import labels_beside
@@ -106,6 +114,18 @@ def status(home: Home = None) -> None:
         console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
         if isinstance(decision, Stalled) and decision.run_id and (cause := loop.cause(decision.run_id)) is not None:
             say(f"[bold]Cause[/bold]: {escape(cause)}")
+
+
+def _watch(settings: "Settings") -> None:
+    """Tell what happens until Ctrl-C."""
+    from al_pipeline.loop.local import Servers
+    from al_pipeline.servers.observer import open_loop
+
+    gc.enable()
+    end_on_signals()
+    servers = Servers.last(settings)
+    with open_loop(settings) as loop, Talk(loop, servers.dagster_url if servers else "Dagster").following() as look:
+        stay(look)
 
 
 def _problem_of_images(settings: "Settings") -> str | None:
@@ -181,12 +201,12 @@ def start_loop(stack: "Stack", loop: "Loop", changes: "Changes | None" = None) -
     if why := loop.why_set_up(changes):
         say(f"Launching the job [bold]setup[/bold]: {escape(why)} …")
         # The sensor may have been faster.
-        stack.api.wait(running_setup(loop.instance) or stack.api.launch("setup"))
+        wait_for(stack, loop, running_setup(loop.instance) or stack.api.launch("setup"), "setup")
         show_scan(loop)
     if loop.newest() is None:
         say("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
         loop.instance.add_dynamic_partitions("rounds", [round_key(0)])
-        stack.api.wait(stack.api.launch("round", partition=round_key(0)))
+        wait_for(stack, loop, stack.api.launch("round", partition=round_key(0)), round_key(0))
 
 
 def show_scan(loop: "Loop") -> None:

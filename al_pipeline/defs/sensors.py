@@ -17,6 +17,9 @@ from al_pipeline.loop.presence import is_away
 from al_pipeline.settings import Settings
 
 ANNOTATIONS_LANDED = "annotations_landed"
+UNREAD = "The state of the loop could not be read, nothing is decided"
+# What the cursor holds beside the counts for whoever watches: the kind of decision, and its reason.
+DECIDED = ("decision", "reason")
 
 
 def annotations_landed(settings: Settings) -> dg.SensorDefinition:
@@ -41,9 +44,11 @@ def _look(
     try:
         facts = observe(context.instance, deployment, policy)
     except ALError as error:
-        return dg.SkipReason(f"The state of the loop could not be read, nothing is decided: {error}")
+        return dg.SkipReason(f"{UNREAD}: {error}")
     decision = decide(facts.status, policy, datetime.now(UTC))
     told = json.loads(context.cursor or "{}")
+    for name in DECIDED:
+        told.pop(name, None)
     if facts.warning not in (None, told.pop("warning", None)):
         context.log.warning(facts.warning)
     remarks = " ".join(f"{remark}." for remark in facts.remarks)
@@ -52,7 +57,8 @@ def _look(
         observations = _observations(facts, remarks)
     else:
         observations = _observations(facts, "") if facts.counts not in ({}, told) else []
-    also = {"warning": facts.warning, "remarks": remarks}
+    also = dict(zip(DECIDED, (type(decision).__name__, decision.reason), strict=True))
+    also |= {"warning": facts.warning, "remarks": remarks}
     cursor = json.dumps(facts.counts | {name: text for name, text in also.items() if text}, sort_keys=True)
     if not isinstance(decision, Open):
         if isinstance(decision, Stalled):

@@ -1,7 +1,7 @@
 """Launch and watch runs through Dagster's GraphQL API, as its UI does."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +116,8 @@ class DagsterApi:
         """Return the status of a run, for example ``"STARTED"``."""
         return self.query(_STATUS, id=run_id)["runOrError"].get("status", "NOT_FOUND")
 
-    def wait(self, run_id: str, *, timeout: float = 1800) -> None:
-        """Wait until a run has succeeded.
+    def wait(self, run_id: str, *, timeout: float = 1800, look: Callable[[], object] = lambda: None) -> None:
+        """Wait until a run has succeeded; `look` is called twice a second meanwhile.
 
         Raises
         ------
@@ -129,6 +129,7 @@ class DagsterApi:
         while (status := self.status(run_id)) not in ENDED:
             if time.monotonic() > deadline:
                 raise DagsterError(f"The run {run_id} is still {status} after {timeout:.0f} s")
+            look()
             time.sleep(0.5)
         if status != "SUCCESS":
             raise DagsterError(f"The run {run_id} ended with {status}: {self.first_error(run_id)}")

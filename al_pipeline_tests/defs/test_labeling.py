@@ -15,8 +15,10 @@ from al_pipeline.labelstudio.config import Interface, differences, payload
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop.push import BatchError
 from al_pipeline.loop.withdrawals import withdraw_deleted
+from al_pipeline.servers import watcher
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline.servers.observer import truth
+from al_pipeline.servers.observer import Loop, truth
+from al_pipeline.servers.watcher import Batch, Watcher
 from al_pipeline_tests.defs.rounds import metadata_of
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 
@@ -85,14 +87,23 @@ def test_the_project_has_the_guideline_the_examples_and_the_button(
     assert differences(project["label_config"], Interface(CLASSES, unsure=True)) == []
 
 
-def test_the_loop_turns(world: World) -> None:
+def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every look is to see everything.
+    monkeypatch.setattr(watcher, "EVERY", 0)
+    watching = Watcher(Loop(world.settings, world.instance))
+    assert (watching.look().batches, watching.look().result) == ((), None)
     assert "launch the job `round` for the partition r0000" in reason(tick(world))
     pushed = world.run("round", "r0000")
     waiting = reason(tick(world))
     assert waiting == metadata_of(pushed, "labeling_tasks")["state"] == "r0000: 0 of 4 answered, 4 to go"
+    first = watching.look()
+    assert first.batches == (Batch("r0000", test=(0, 0), training=(0, 4)),)
+    assert first.result is not None
+    assert (first.result.key, first.result.labels, first.result.trained) == ("r0000", 0, False)
 
     assert annotator(world).answer_open_tasks().labeled == 4
     opened = tick(world)
+    assert watching.look().batches == (Batch("r0000", test=(0, 0), training=(4, 4)),)
     assert isinstance(opened, dg.SensorResult)
     [request] = opened.run_requests or []
     assert (request.partition_key, request.run_key) == ("r0001", "r0001-attempt-1")
@@ -107,6 +118,16 @@ def test_the_loop_turns(world: World) -> None:
     curve = world.value("learning_curve")
     assert curve["round"].tolist() == ["r0000", "r0001"]
     assert curve["n_labels"].tolist() == [0, 4]
+    second = watching.look()
+    assert second.batches == (Batch("r0001", test=(0, 0), training=(0, 4)),)
+    assert second.result is not None
+    assert (second.result.key, second.result.labels) == ("r0001", 4)
+    assert set(second.result.changes) == {"accuracy", "roc_auc"}
+    assert [bool(said) for said in (second.result.saved, second.result.advice)] == [True, True]
+    assert second.usual is not None
+    assert second.usual > 0
+    assert second.running is None
+    assert second.failures == ()
 
 
 def test_an_observation_is_recorded_when_the_counts_change_and_never_otherwise(world: World) -> None:

@@ -1,0 +1,193 @@
+"""What the terminal says of a loop, in words: pure functions from what is the case to a line, and to what is new."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from al_pipeline.core.evaluation.compare import Difference
+from al_pipeline.core.evaluation.metrics import METRICS, Interval
+from al_pipeline.servers.watcher import Batch, Failure, Result, Run, Scene
+
+OVER = {"Stalled", "Done"}
+
+
+@dataclass(frozen=True)
+class News:
+    """Something that has happened: to what (a round, ``setup`` or ``loop``), in one word, and the rest in parts.
+
+    `alert`: people are to do something.
+    """
+
+    about: str
+    what: str
+    parts: tuple[str, ...]
+    alert: bool = False
+
+    @property
+    def line(self) -> str:
+        """All of it in one line: the round, the word, a colon, the rest."""
+        return f"{self.about} {self.what}: {'; '.join(' '.join(part.split()) for part in self.parts)}"
+
+
+def now_line(scene: Scene, now: float) -> str:
+    """Return what people wait for, in one line; what comes first matters most, since a narrow terminal cuts the end.
+
+    Parameters
+    ----------
+    scene : Scene
+    now : float
+        Unix time.
+    """
+    running, batch = scene.running, scene.batches[0] if scene.batches else None
+    if running is None and scene.decision in OVER and not (batch and batch.open and scene.decision == "Done"):
+        return f"{scene.decision}: {scene.reason}"
+    ready = [f"{each.key} is ready behind it" for each in scene.batches[1:]]
+    made = running is not None and not any(each.key == running.key for each in scene.batches)
+    parts = [_answered(batch), *ready] if batch and batch.open else []
+    if running is not None:
+        # What is only measured keeps nobody waiting.
+        parts.append(_made(running, scene.usual, now) if made else f"{running.key} is being measured")
+    elif batch and not batch.open:
+        parts += [f"{batch.key} is answered", *_to_come(scene, now)]
+    return " · ".join(parts) or "Nothing has been asked yet"
+
+
+def _answered(batch: Batch) -> str:
+    apart = " and ".join(
+        f"{answered} of {asked} {what}"
+        for (answered, asked), what in ((batch.test, "to test on"), (batch.training, "to learn from"))
+        if asked
+    )
+    return f"{batch.key}: {batch.answered} of {batch.asked} answered" + f" ({apart})" * (
+        batch.test[1] > 0 < batch.training[1]
+    )
+
+
+def _made(run: Run, usual: float | None, now: float) -> str:
+    spent = max(0.0, now - run.began)
+    if run.key is None:
+        return f"{run.job} runs, for {spent:.0f} s so far"
+    if usual is None or spent >= usual:
+        late = "" if usual is None else f" ({usual:.0f} s the last times)"
+        return f"{run.key} is being made, for {spent:.0f} s so far{late}"
+    return f"{run.key} is being made, its batch comes in about {usual - spent:.0f} s"
+
+
+def _to_come(scene: Scene, now: float) -> Iterator[str]:
+    """Yield when the sensor looks, and when there is something to label again."""
+    looks = scene.interval - (now - (scene.looked_at or now)) % scene.interval
+    if scene.usual is not None:
+        yield f"the next batch comes in about {looks + scene.usual:.0f} s"
+    else:
+        yield f"the sensor looks in {looks:.0f} s"
+
+
+def news(before: Scene, after: Scene, address: str) -> list[News]:
+    """Return what has happened from one look to the next, in the order in which people care.
+
+    Parameters
+    ----------
+    before, after : Scene
+    address : str
+        Of Dagster, where the runs are looked at.
+    """
+    return [
+        *_of_failures(before, after, address),
+        *_of_results(before, after),
+        *_of_batches(before, after),
+        *_of_run(before, after),
+        *_of_words(before, after),
+    ]
+
+
+def _of_failures(before: Scene, after: Scene, address: str) -> Iterator[News]:
+    known = {failure.run_id for failure in before.failures}
+    for failure in reversed(after.failures):
+        if failure.run_id not in known:
+            yield News(
+                failure.what, "canceled" if failure.canceled else "failed", _failed(failure, address), alert=True
+            )
+
+
+def _failed(failure: Failure, address: str) -> tuple[str, ...]:
+    run = f"{address}/runs/{failure.run_id}"
+    if failure.canceled:
+        return "somebody ended the run", "the loop goes on once it is re-executed in Dagster", run
+    cause = (failure.cause or "the run told no cause").rstrip(".")
+    remedy = "it is tried again by itself" if failure.again else "mend the cause, then re-execute the run in Dagster"
+    return cause, remedy, run
+
+
+def _of_results(before: Scene, after: Scene) -> Iterator[News]:
+    result = after.result
+    if result is None or (before.result is not None and before.result.key == result.key):
+        return
+    yield News(result.key, "measured", tuple(_measured(result)))
+    if result.saved:
+        yield News(result.key, "labels saved", (result.saved,))
+    if result.advice:
+        yield News(result.key, "advice", (result.advice,), alert=result.advice.startswith("Stop"))
+
+
+def _measured(result: Result) -> Iterator[str]:
+    learned = f"{result.labels:,} labels to learn from" if result.trained else "an untrained model"
+    yield f"{learned}, {result.test:,} images to test on"
+    for metric in METRICS:
+        score, change = result.scores.get(metric.name), result.changes.get(metric.name)
+        if score is not None:
+            yield f"{metric.title} {score.value:.3f} ({score.low:.3f} to {score.high:.3f})" + _changed(change)
+    yield from result.notes
+
+
+def _changed(change: Interval | None) -> str:
+    if change is None:
+        return ""
+    verdict = Difference(*change).verdict
+    return f", {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}): {verdict}"
+
+
+def _of_batches(before: Scene, after: Scene) -> Iterator[News]:
+    known = {batch.key: batch for batch in before.batches}
+    for batch in after.batches:
+        was = known.get(batch.key)
+        if was is None and batch.asked:
+            yield News(batch.key, "asked", (_asked(batch),))
+        if was is not None and was.open and not batch.open:
+            skipped = f", {batch.skipped} of them skipped" if batch.skipped else ""
+            yield News(batch.key, "answered", (f"all {batch.asked} tasks{skipped}",))
+
+
+def _asked(batch: Batch) -> str:
+    done = f", {batch.answered} answered already" if batch.answered else ""
+    if not batch.test[1]:
+        return f"{batch.asked} images to label and to learn from{done}"
+    if not batch.training[1]:
+        return f"{batch.asked} images to label and to test on{done}"
+    return f"{batch.asked} images to label, {batch.test[1]} to test on and {batch.training[1]} to learn from{done}"
+
+
+def _of_run(before: Scene, after: Scene) -> Iterator[News]:
+    run = after.running
+    if run is None or (before.running is not None and before.running.began == run.began):
+        return
+    if run.key is None:
+        yield News(run.job, "begun", ("the images are scanned",))
+    elif all(batch.key != run.key for batch in after.batches):
+        expected = "" if after.usual is None else f", which took {after.usual:.0f} s the last times"
+        yield News(run.key, "begun", (f"it learns and chooses the next batch{expected}",))
+
+
+def _of_words(before: Scene, after: Scene) -> Iterator[News]:
+    """Yield what the sensor says; counts in a remark change all the time, and are no news by themselves."""
+    if after.hindered and after.hindered != before.hindered:
+        yield News("loop", "hindered", (after.hindered, "the sensor looks again by itself"), alert=True)
+    if after.decision in OVER and (after.decision, after.reason) != (before.decision, before.reason):
+        yield News("loop", str(after.decision).lower(), (str(after.reason),), alert=after.decision == "Stalled")
+    if after.warning and after.warning != before.warning:
+        yield News("loop", "warning", (after.warning,), alert=True)
+    if after.remarks and _without_counts(after.remarks) != _without_counts(before.remarks or ""):
+        yield News(after.batches[0].key if after.batches else "loop", "note", (after.remarks,))
+
+
+def _without_counts(text: str) -> str:
+    return re.sub(r"\d+", "", text)
