@@ -1,6 +1,5 @@
 """What a folder of images holds, in facts and in words: the same for the terminal, for Dagster and for a page."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,24 +8,17 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from al_pipeline.core.data.conversions import CHANNELS, IGNORED
-from al_pipeline.core.data.folder_names import PLACES, counted, quoted
-from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, places, torn_groups, without_group
+from al_pipeline.core.data.conversions import IGNORED
+from al_pipeline.core.data.folder_names import counted
+from al_pipeline.core.data.groups import NEAR_DUPLICATES
 from al_pipeline.core.data.how_read import HowRead
-from al_pipeline.core.data.kinds import HEAD, READ, kind_of
-from al_pipeline.core.data.layout import MOST_UNKNOWN
-from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
-from al_pipeline.core.data.reading import TO_READ
+from al_pipeline.core.data.scan_remarks import below, remarks
 from al_pipeline.core.data.shown import Shown, how_shown
 
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.
 SHOWN = 5
 MOST_REASONS = 12
-# What a link leads to may lie outside of the folder.
-NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
-# Pixels of a side below which nobody sees anything.
-SMALL = 8
 # Begins a reason of `pool.scan`.
 SEVERAL_LABELS = "the same image under the labels"
 
@@ -251,112 +243,9 @@ def describe(
         sidecars=dict(sorted(sidecars.items(), key=lambda item: (-item[1], item[0]))),
         remarks=[
             *(listed.remarks if listed else []),
-            *_about_names(root, listed.unknown if listed else []),
-            *_about_groups(usable, root, rule),
-            *_about_levels(usable, root, how.levels if how else None),
-            *_about_small(usable, root),
-            *_about_channels(shown, how.channels if how else ()),
+            *remarks(usable, root, rule, listed.unknown if listed else [], shown, how),
         ],
     )
-
-
-def _about_names(root: Path, unknown: Sequence[str]) -> Iterator[str]:
-    """Yield which files are pictures by their first bytes, whatever their names say: they are not in the pool."""
-    kinds = dict[str, list[str]]()
-    for path in unknown:
-        try:
-            file = os.open(root / path, TO_READ | NO_LINKS)
-            try:
-                kind = kind_of(os.read(file, HEAD))
-            finally:
-                os.close(file)
-        except OSError:
-            continue
-        if kind in READ:
-            kinds.setdefault(kind, []).append(path)
-    for kind, paths in kinds.items():
-        number = f"{len(paths):,} or more files are" if len(unknown) == MOST_UNKNOWN else _are(len(paths), "file")
-        yield (
-            f"{number} {kind} by content, and not by name, so that nobody reads them, for example {paths[0]}: give "
-            f"them a suffix ({READ[kind][0]})"
-        )
-
-
-def _are(number: int, what: str) -> str:
-    return f"{counted(number, what)} {'is' if number == 1 else 'are'}"
-
-
-def _about_groups(usable: pd.DataFrame, root: Path, rule: str) -> Iterator[str]:
-    if "group" not in usable:
-        return
-    if rule not in {NEAR_DUPLICATES, NONE} and len(usable) > 1 and usable["group"].is_unique:
-        yield f"AL_GROUP {rule!r} puts no two of the {len(usable):,} images together: does it match their paths?"
-    elif rule == NEAR_DUPLICATES and (found := places(usable, root)) is not None:
-        better, names = found
-        yield (
-            f"The folders {quoted(names)} look like {PLACES}. What the images of one share teaches the network what is "
-            f"tested with its others, unless they are held out together: AL_GROUP='{better}'"
-        )
-    elif alone := without_group(usable, root, rule):
-        yield (
-            f"AL_GROUP {rule!r} gives {len(alone):,} of the {len(usable):,} images no group, for example "
-            f"{below(alone[0], root)}: each is taken for a group of its own"
-        )
-    if torn := torn_groups(usable):
-        tests = (usable["split"] == "holdout").sum()
-        # The split that the images bring is theirs: it is told, and not repaired.
-        yield (
-            f"{len(torn):,} of the {tests:,} images in the test split share a group with images of the pool, as "
-            f"{torn[0]} does: what is measured on them flatters. Move whole groups, or remove the test split to have "
-            "one drawn"
-        )
-
-
-def few_levels(usable: pd.DataFrame, levels: Levels | None = None) -> pd.DataFrame:
-    """Return the rows of pictures with fewer than `FEW_LEVELS` gray levels, and how many as ``gray_levels``.
-
-    Those of files with more than 8 bits: with so few they lie in a part of the range, and look black, white or plain.
-    """
-    if "levels" not in usable:
-        return usable.assign(gray_levels=0).head(0)
-    noted = usable[usable["levels"].map(bool).to_numpy(dtype=bool)]
-    notes = [Note.unpacked(packed) for packed in noted["levels"]]
-    levels = pool_levels(notes) if levels is None else levels
-    noted = noted.assign(gray_levels=[each.gray_levels(levels) for each in notes])
-    return noted[noted["gray_levels"] < FEW_LEVELS]
-
-
-def _about_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> Iterator[str]:
-    if len(few := few_levels(usable, levels)):
-        first = few.iloc[0]
-        yield (
-            f"{counted(len(few), 'image')} of more than 8 bits {'has' if len(few) == 1 else 'have'} fewer than "
-            f"{FEW_LEVELS} gray levels, for example {below(first['uri'], root)} with {first['gray_levels']}: if they "
-            "look black, AL_WHITE=percentile leaves out hot pixels, and a number says what is white"
-        )
-
-
-def _about_small(usable: pd.DataFrame, root: Path) -> Iterator[str]:
-    small = usable[usable[["width", "height"]].min(axis=1) < SMALL]
-    if len(small):
-        yield (
-            f"{_are(len(small), 'image')} less than {SMALL} pixels wide or high, "
-            f"for example {below(small['uri'].iloc[0], root)}: if they are no pictures (a page's tracking pixels, "
-            "separators), remove them"
-        )
-
-
-def _about_channels(shown: Shown | None, chosen: tuple[int, ...]) -> Iterator[str]:
-    if shown and not chosen and (number := shown.why.get(CHANNELS)):
-        yield (
-            f"{counted(number, 'image')} {'has' if number == 1 else 'have'} more channels than colours and opacity: "
-            "the first three are shown as red, green and blue, of two the first as gray. AL_CHANNELS chooses others"
-        )
-
-
-def below(uri: str, root: Path) -> str:
-    """Return a path of the manifest as it lies below the folder of images."""
-    return uri.removeprefix(f"{root.resolve()}/")
 
 
 def some(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from al_pipeline.core.data.oddities import LONG, MOST_IN_GROUP, MOST_ROWS, oddit
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.data.report import MOST_REASONS, UNLABELED, Report, describe
 from al_pipeline.core.evaluation.pool_figures import NAMED_CLASSES, class_counts, size_histogram
+from al_pipeline_tests.core.data.dicom_kinds import GRAY12, dicom
 
 ROOT = Path("/images").resolve()
 COLUMNS = ("uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash")
@@ -268,3 +269,15 @@ def test_pictures_under_other_names_are_found_by_their_first_bytes(tmp_path: Pat
         "4 files are JPEG by content, and not by name, so that nobody reads them, for example IMG_1.jpg~: give them a "
         "suffix (.jpg)"
     )
+
+
+def test_patients_whom_groups_tear_apart_are_told_by_their_files(tmp_path: Path) -> None:
+    for number, patient in enumerate(["p1", "p1", "p2"]):
+        (tmp_path / f"{number}.dcm").write_bytes(dicom(GRAY12 + number, PatientID=patient))
+    rows = [image(f"{i}.dcm", uri=str(tmp_path / f"{i}.dcm"), format="DICOM", group=str(i)) for i in range(3)]
+    [remark] = describe(pd.DataFrame(rows), tmp_path).remarks
+    assert remark.startswith(
+        "3 DICOM files that were asked name 2 patients, and the images of 1 of them lie in several"
+    )
+    together = [row | {"group": "0" if row["group"] == "1" else row["group"]} for row in rows]
+    assert describe(pd.DataFrame(together), tmp_path).remarks == []
