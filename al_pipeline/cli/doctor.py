@@ -116,8 +116,8 @@ def _ports(settings: "Settings") -> Iterator[Finding]:
     import psutil
 
     from al_pipeline.loop.local import Servers
+    from al_pipeline.servers.ports import USUAL_PORTS, kept_port, option_of
     from al_pipeline.servers.processes import port_in_use
-    from al_pipeline.servers.stack import USUAL_PORTS, kept_port, option_of
 
     servers = Servers.last(settings)
     if servers is None or not servers.running:
@@ -192,6 +192,8 @@ def _images(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.core.data.folder import list_files
     from al_pipeline.core.data.pool import scan
     from al_pipeline.core.data.report import describe
+    from al_pipeline.ledger import Ledger
+    from al_pipeline.loop.answers import asked_blind
     from al_pipeline.loop.classes import check_declared, listing_options
     from al_pipeline.loop.how_read import asked_for
 
@@ -204,7 +206,9 @@ def _images(settings: "Settings") -> Iterator[Finding]:
     manifest = scan(settings.images, max_excluded_share=settings.max_excluded_share, how=asked_for(settings), **options)
     names = check_declared(settings, manifest)
     report = describe(manifest, settings.images)
-    text = f"{report.pool:,} to label, {report.holdout:,} holdout, classes: {', '.join(names[:10])}"
+    drawn = len(asked_blind(Ledger(settings.ledger_url)))
+    told = f"{report.holdout:,} holdout" + (f" and {drawn:,} drawn of those to label" if drawn else "")
+    text = f"{report.pool:,} to label, {told}, classes: {', '.join(names[:10])}"
     yield Finding("images", True, text + (" …" if len(names) > 10 else ""))
     if report.set_aside:
         first = report.set_aside[0]

@@ -52,7 +52,8 @@ def up(
     from al_pipeline.core.learning.options import check_weights
 
     check_weights(settings.training.weights)
-    from al_pipeline.servers.stack import Stack, check_port
+    from al_pipeline.servers.ports import check_port
+    from al_pipeline.servers.stack import Stack
 
     check_port("Dagster", dagster_port)
     check_port("Label Studio", label_studio_port)
@@ -119,6 +120,9 @@ def status(
             say(f"[yellow]Note:[/yellow] {escape(problem)}")
         if (seen := loop.how_seen()) is not None:
             say(escape(seen))
+        if loop.is_setting_up():
+            say("[bold]Wait[/bold]: `al up` is setting up: it scans the images and launches round r0000 by itself")
+            return
         decision = loop.decision(facts)
         console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
         if isinstance(decision, Stalled) and decision.run_id and (cause := loop.cause(decision.run_id)) is not None:
@@ -243,5 +247,5 @@ def show_scan(loop: "Loop") -> None:
         how = how_of_home(Artifacts(settings.artifacts))
         report = describe(loop.image_pool(), settings.images, listing, rule=settings.group, how=how)
         print_scan(console, report)
-        for remark in report.remarks:
+        for remark in (*loop.told_of_reading(), *report.remarks):
             say(f"[yellow]Note:[/yellow] {escape(remark)}")

@@ -6,7 +6,7 @@ From that one declaration come environment variables and files (`al_pipeline.set
 
 from difflib import get_close_matches
 from types import NoneType
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -69,7 +69,8 @@ def explained(problem: ErrorDetails, model: type[BaseModel]) -> str:
         field = model.model_fields.get(group)
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
             # What follows are the kinds of value that the field may have.
-            return f"{group}: {problem['msg']}, not {problem['input']!r}"
+            said = problem["msg"] if field is None else f"must be {valid(field)}"
+            return f"{group}{':' * (field is None)} {said}, not {problem['input']!r}"
         model = field.annotation
     value, field = problem["input"], model.model_fields.get(name)
     if problem["type"] == "value_error":
@@ -94,12 +95,16 @@ def valid(field: FieldInfo) -> str:
     kinds = [kind for kind in _kinds(field) if kind is not NoneType]
     or_none = ", or none" if NoneType in _kinds(field) else ""
     words = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    others = [kind for kind in kinds if get_origin(kind) is Annotated]
+    if words and others:
+        return f"{', '.join(words)} or {valid(FieldInfo.from_annotation(others[0]))}{or_none}"
     if words:
         return f"one of {', '.join(words)}{or_none}"
     if bool in kinds:
         return "true or false"
     if not {int, float} & set(kinds):
-        return f"{'a text' if str in kinds else 'of another kind'}{or_none}"
+        such = f", such as {' or '.join(map(str, field.examples))}" if field.examples else ""
+        return f"{'a text' if str in kinds else 'of another kind'}{such}{or_none}"
     number = "a whole number" if int in kinds else "a number"
     bounds = ("ge", "gt", "le", "lt")
     limits = {name: getattr(part, name) for part in field.metadata for name in bounds if hasattr(part, name)}

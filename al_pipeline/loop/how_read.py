@@ -82,15 +82,15 @@ def settle(settings: "Settings", artifacts: "Artifacts", manifest: pd.DataFrame)
 
 
 def _told(found: Levels, changed: bool) -> str:
-    return f"Values of more than 8 bits are shown from {_ranges(found)}{', another range than before' * changed}"
+    return f"Values of more than 8 bits are shown {_ranges(found)}{', another range than before' * changed}"
 
 
 def _ranges(levels: Levels) -> str:
     return " and ".join(
-        f"{low:g} to {high:g} {what}"
+        f"from {low:g} to {high:g} ({what})"
         for low, high, what in (
-            (levels.black, levels.white, "of whole numbers"),
-            (levels.low, levels.high, "of floats and numbers with a sign"),
+            (levels.black, levels.white, "whole numbers"),
+            (levels.low, levels.high, "floats and numbers with a sign"),
         )
         if high is not None and low is not None
     )

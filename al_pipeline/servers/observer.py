@@ -20,7 +20,7 @@ from al_pipeline.loop.classes import classes_of, translated
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home, in_words
 from al_pipeline.loop.kept_predictions import stored_rounds
-from al_pipeline.loop.local import instance_folder
+from al_pipeline.loop.local import Servers, instance_folder
 from al_pipeline.loop.published import is_shown_otherwise
 from al_pipeline.settings import Settings
 
@@ -112,6 +112,23 @@ class Loop:
         reasons += [changes.sentence] if changes else []
         return "; ".join(reasons) or None
 
+    def told_of_reading(self) -> list[str]:
+        """Return what the last scan said of how it reads the files, in sentences."""
+        scanned = self.instance.get_latest_materialization_event(dg.AssetKey("image_pool"))
+        if scanned is None or scanned.asset_materialization is None:
+            return []
+        found = scanned.asset_materialization.metadata.get("reading")
+        return [] if found is None else str(found.value).splitlines()
+
+    def is_setting_up(self) -> bool:
+        """Say whether `al up` runs and is on its way to the first round."""
+        from al_pipeline.defs.images import running_setup
+
+        last = Servers.last(self.settings)
+        return self.newest() is None and (
+            running_setup(self.instance) is not None or (last is not None and last.running)
+        )
+
     def image_pool(self) -> pd.DataFrame:
         """Return the manifest that `setup` stored.
 
@@ -136,9 +153,13 @@ class Loop:
         def row(key: str, document: dict[str, Any]) -> RoundRow:
             measured = document["evaluation"]
             other = classes is not None and not classes.one_to_one(measured["class_names"])
-            notes = tuple(note for note in (measured.get("note"), document.get("hint")) if note)
+            notes = tuple(
+                note for note in (measured.get("note"), document.get("hint"), document.get("untrained")) if note
+            )
             scores, alike = stored_scores(measured), document.get("near_duplicates")
-            return RoundRow(key, document["n_labels"], *scores, seconds.get(key), other, notes, alike)
+            # An untrained network has learned from none, however many there are.
+            labels = document["n_labels"] or document.get("n_frozen", 0)
+            return RoundRow(key, labels, *scores, seconds.get(key), other, notes, alike)
 
         return [row(*each) for each in stored_rounds(self.deployment.artifacts.evaluations).items()]
 

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 import yaml
@@ -15,6 +14,7 @@ from al_pipeline.core.files import private_folder
 from al_pipeline.loop.local import Servers, label_studio_folder
 from al_pipeline.servers.dagster_api import LOCATION, DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline.servers.ports import Ports
 from al_pipeline.servers.processes import (
     HOST,
     Service,
@@ -27,7 +27,6 @@ from al_pipeline.servers.processes import (
 )
 from al_pipeline.settings import Settings
 
-USUAL_PORTS = {"Dagster": 3000, "Label Studio": 8080}
 # The first start of Label Studio installs it and migrates its database: minutes on a slow disk.
 LABEL_STUDIO_TIMEOUT, DAGSTER_TIMEOUT = 900.0, 240.0
 # Seconds to end in, for what needs them to end well. What is killed then loses nothing: every step can be run again.
@@ -67,7 +66,8 @@ class Stack:
                 f"{last.dagster_url}, Label Studio at {last.label_studio_url}. Stop them there with Ctrl-C first"
             )
         private_folder(settings.home)
-        port = _port("Dagster", dagster_port, last and last.dagster_url)
+        self._ports = Ports()
+        port = self._ports.choose("Dagster", dagster_port, last and last.dagster_url)
         self.dagster_url = f"http://{HOST}:{port}"
         self.label_studio: LocalLabelStudio | None = None
         others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AL_")}
@@ -78,7 +78,7 @@ class Stack:
             studio = self.label_studio = LocalLabelStudio(
                 label_studio_folder(settings),
                 settings.published_images,
-                port=_port("Label Studio", label_studio_port, last and last.label_studio_url, taken=port),
+                port=self._ports.choose("Label Studio", label_studio_port, last and last.label_studio_url, taken=port),
                 log=self.logs / "label-studio.log",
             )
             self.label_studio_url = studio.url
@@ -173,43 +173,8 @@ class Stack:
         """End every process, all at once and within three seconds."""
         with undisturbed():
             stop_all(self.services, ENDING)
+        self._ports.release()
 
     def __exit__(self, *_: object) -> None:
         self.say("Stopping the servers …")
         self.stop()
-
-
-def check_port(name: str, wanted: int | None) -> None:
-    """Raise InputError if something listens on the port that is asked for."""
-    if wanted is not None and port_in_use(wanted):
-        raise InputError(
-            f"Port {wanted}, asked for {name}, is in use on {HOST}: end what listens there or choose another port"
-        )
-
-
-def kept_port(last_url: str | None) -> int | None:
-    """Return the port of a server that ran here the last time, None if it never did."""
-    last = urlsplit(last_url or "")
-    return last.port if last.hostname == HOST else None
-
-
-def option_of(name: str) -> str:
-    """Return the option that chooses a server's port."""
-    return f"--{name.lower().replace(' ', '-')}-port"
-
-
-def _port(name: str, wanted: int | None, last_url: str | None, taken: int | None = None) -> int:
-    """Return the port asked for, or that of the last time: people and webhooks know the address."""
-    check_port(name, wanted)
-    if wanted is not None:
-        return wanted
-    last = kept_port(last_url)
-    if last is not None:
-        if last == taken or port_in_use(last):
-            raise InputError(
-                f"Port {last}, where {name} of this home was the last time, is in use on {HOST}: end what listens "
-                f"there, or choose another port with {option_of(name)}; it is kept from then on"
-            )
-        return last
-    usual = USUAL_PORTS[name]
-    return free_port() if usual == taken or port_in_use(usual) else usual

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     channels: str | None = Field(
         default=None,
         pattern=r"^\d+(,\d+){0,2}$",
+        examples=["1", "0,2,1"],
         description="Which channels of multi-channel files are shown, from 0: one as gray, 0,2,1 as red, green and "
         "blue; the first three, or the first of two, by default.",
     )
@@ -336,7 +337,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         # A name that is unknown in a group is told already.
         told = [each for each in error.errors() if each["type"] != "extra_forbidden" or each["loc"] not in origins]
-        problems += [refused(problem, origins, Settings) for problem in told]
+        # Of a setting that may be of several kinds each tells the same.
+        problems += dict.fromkeys(refused(problem, origins, Settings) for problem in told)
     except SettingsError as error:
         raise InputError(
             f"These settings cannot be read: {error}. Of a group, set each field by itself, as AL_ROUND__BATCH_SIZE=20"

@@ -8,6 +8,7 @@ import pytest
 
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.data.report import describe
+from al_pipeline.defs.assets.evaluation import why_untrained
 from al_pipeline.defs.pool_metadata import pool_metadata
 from al_pipeline_tests.core.data.pictures import draw
 
@@ -28,3 +29,9 @@ def test_a_scan_is_shown_in_counts_and_pictures(tmp_path: Path, classes: list[st
     pictures = [value.value for value in found.values() if isinstance(value, dg.MarkdownMetadataValue)]
     assert all(text.startswith("![") and len(text) < 140_000 for text in pictures)
     dg.MaterializeResult(metadata=found)
+
+
+def test_a_network_that_could_not_learn_is_called_so_with_the_class_of_all_labels() -> None:
+    assert why_untrained(pd.Series([], dtype=object)) is None
+    assert str(why_untrained(pd.Series(["circle"] * 12))).startswith("untrained: all labels so far are 'circle'")
+    assert "of one class" in str(why_untrained(pd.Series(["circle", "square"])))

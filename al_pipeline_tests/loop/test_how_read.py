@@ -67,10 +67,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def test_a_scan_finds_white_and_later_ones_may_find_another_until_something_is_learned(home: Home) -> None:
-    assert home.scan().reading == ["Values of more than 8 bits are shown from 0 to 4095 of whole numbers"]
+    assert home.scan().reading == ["Values of more than 8 bits are shown from 0 to 4095 (whole numbers)"]
     assert home.how == HowRead(Levels(white=4095))
     write(home.root, "cat/c.png", 5000)
-    assert home.scan().reading[0].endswith("from 0 to 16383 of whole numbers, another range than before")
+    assert home.scan().reading[0].endswith("from 0 to 16383 (whole numbers), another range than before")
     assert home.how == HowRead(Levels(white=16383))
     home.learn()
     write(home.root, "cat/d.png", 40000)

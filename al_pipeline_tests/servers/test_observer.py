@@ -1,15 +1,19 @@
 """What is said of a loop: why a round failed, and how the network sees images where that is not as ever."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
 from al_pipeline.core.data.how_read import HowRead
 from al_pipeline.core.data.levels import Levels
 from al_pipeline.core.errors import InputError
 from al_pipeline.loop.how_read import Kept, keep
+from al_pipeline.loop.local import Servers
 from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 
@@ -48,7 +52,7 @@ def test_how_the_network_sees_images_is_told_where_it_is_not_as_ever(loop: Loop)
     how = HowRead(Levels(white=4095), channels=(0, 2, 1), truncated="use")
     keep(loop.deployment.artifacts, Kept(how, "auto"))
     read = (
-        "Values of more than 8 bits are shown from 0 to 4095 of whole numbers; of several channels 0, 2, 1 are shown; "
+        "Values of more than 8 bits are shown from 0 to 4095 (whole numbers); of several channels 0, 2, 1 are shown; "
         "files that are cut off are used"
     )
     assert loop.how_seen() == read
@@ -64,3 +68,26 @@ def test_how_the_network_sees_images_is_told_where_it_is_not_as_ever(loop: Loop)
     assert loop.how_seen() == f"Framing is pad: a crop shows 56% of the median image of the pool. {read}"
     loop.deployment.artifacts.how_read.unlink()
     assert loop.how_seen() == "Framing is pad: a crop shows 56% of the median image of the pool"
+
+
+def test_labels_of_one_class_are_counted_and_the_network_is_called_untrained(loop: Loop) -> None:
+    measured = {"class_names": ["a", "b"], "n": 2, "note": None}
+    document = {
+        "n_labels": 0,
+        "n_frozen": 12,
+        "evaluation": measured,
+        "untrained": "untrained: all labels so far are 'a'",
+    }
+    folder = loop.deployment.artifacts.evaluations
+    folder.mkdir(parents=True)
+    (folder / "r0001.json").write_text(json.dumps(document))
+    [row] = loop.rounds()
+    assert (row.labels, row.notes) == (12, ("untrained: all labels so far are 'a'",))
+
+
+def test_who_sets_up_launches_the_first_round_by_himself(loop: Loop) -> None:
+    assert not loop.is_setting_up()
+    Servers(pid=os.getpid(), started=psutil.Process().create_time(), dagster_url="", label_studio_url="").write(
+        loop.settings
+    )
+    assert loop.is_setting_up()

@@ -14,6 +14,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.loop.local import Servers
 from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
 from al_pipeline.servers.event_log import OpenEventLog
+from al_pipeline.servers.ports import USUAL_PORTS, Ports
 from al_pipeline.servers.processes import free_port
 from al_pipeline.servers.stack import Stack
 from al_pipeline.settings import load_settings
@@ -107,3 +108,13 @@ def test_a_home_that_had_a_label_studio_elsewhere_gets_a_port_of_its_own(
     stack = Stack(settings, say=lambda _: None)
     assert stack.dagster_url == dagster
     assert stack.label_studio_url.startswith("http://127.0.0.1:")
+
+
+def test_two_homes_that_start_at_once_get_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(USUAL_PORTS, "Label Studio", usual := free_port())
+    first, second = Ports(), Ports()
+    assert first.choose("Label Studio", None, None) == usual
+    # Nothing listens there yet.
+    assert second.choose("Label Studio", None, None) != usual
+    first.release()
+    assert Ports().choose("Label Studio", None, None) == usual

@@ -203,16 +203,16 @@ class Layout:
         typos = misspelt(names, self._names.known)
         for name, near in typos.items():
             yield (
-                f"{counted(images[name], 'image')} in the folder {quoted([name])} have no label, because AL_CLASSES "
-                f"does not name it. If {near!r} is meant, rename the folder or mend AL_CLASSES"
+                f"{counted(images[name], 'image file')} in the folder {quoted([name])} have no label, because "
+                f"AL_CLASSES does not name it. If {near!r} is meant, rename the folder or mend AL_CLASSES"
             )
         if others := [name for name in unlabeled if name not in typos]:
             number = sum(unlabeled[name] for name in others)
             yield (
-                f"{counted(number, 'image')} in folders that AL_CLASSES does not name have no label: "
+                f"{counted(number, 'image file')} in folders that AL_CLASSES does not name have no label: "
                 f"{quoted(sorted(others))}"
             )
-        if below := self._below_tops():
+        if (below := self._below_tops()) and self.question() is None:
             tops = {place.label for place in self._places.values() if place.label}
             yield (
                 f"The {counted(len(tops), 'class folder')} {quoted(sorted(tops))} hold {counted(len(below), 'folder')} "

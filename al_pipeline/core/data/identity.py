@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.reading import turned_hashes
 from al_pipeline.core.errors import ImageError
 
@@ -24,7 +25,10 @@ class KnownPictures(Protocol):
 
 
 def name_samples(
-    manifest: pd.DataFrame, known: KnownPictures | None = None, before: pd.DataFrame | None = None
+    manifest: pd.DataFrame,
+    known: KnownPictures | None = None,
+    before: pd.DataFrame | None = None,
+    how: HowRead = AS_EVER,
 ) -> pd.Series:
     """Return the sample id of each file: that of the picture, by which bytes it was known first.
 
@@ -39,6 +43,8 @@ def name_samples(
     known : KnownPictures, optional
     before : DataFrame, optional
         An earlier manifest: ``sample_id, uri, split, width, height, phash``.
+    how : HowRead
+        How files are read.
     """
     files = manifest["file_id"].to_numpy(dtype=object)
     by_bytes: Mapping[str, str] = {} if known is None else known.files
@@ -51,7 +57,7 @@ def name_samples(
     for name, pixels, again in zip(named, _values(manifest["pixels"]), seen_again, strict=True):
         if again and name is not None and pixels is not None:
             of_pixels.setdefault(pixels, name)
-    turned = {} if known is None or before is None else _turned(manifest, named, before)
+    turned = {} if known is None or before is None else _turned(manifest, named, before, how)
     for row, (pixels, again) in enumerate(zip(_values(manifest["pixels"]), seen_again, strict=True)):
         if named[row] is not None:
             continue
@@ -69,7 +75,7 @@ def _values(column: pd.Series) -> Iterator[str | None]:
         yield from column.iloc[first : first + PIECE].to_numpy(dtype=object, na_value=None)
 
 
-def _turned(manifest: pd.DataFrame, named: list[str | None], before: pd.DataFrame) -> dict[int, str]:
+def _turned(manifest: pd.DataFrame, named: list[str | None], before: pd.DataFrame, how: HowRead) -> dict[int, str]:
     """Return row → sample id of the files that have replaced a known picture by the same one, turned or mirrored."""
     there = {name for name in named if name is not None}
     gone = before[(before["split"] != "excluded") & ~before["sample_id"].isin(there)]
@@ -82,7 +88,7 @@ def _turned(manifest: pd.DataFrame, named: list[str | None], before: pd.DataFram
         if old is None or (old.width, old.height) not in {(width, height), (height, width)}:
             continue
         try:
-            hashes = turned_hashes(uri)
+            hashes = turned_hashes(uri, how)
         except ImageError:
             # It was whole a moment ago, and the next scan looks at it again.
             continue

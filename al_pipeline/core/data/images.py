@@ -20,7 +20,7 @@ from al_pipeline.core.data.hdr import HDR
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
 from al_pipeline.core.data.limits import refuse_large
-from al_pipeline.core.data.png_depth import deep_png, significant_white
+from al_pipeline.core.data.png_depth import deep_png, is_deep_with_opacity, significant_white
 from al_pipeline.core.data.readers import read, reader_of
 from al_pipeline.core.data.truncated import complete, ends, reason_truncated
 from al_pipeline.core.errors import ImageError
@@ -124,8 +124,7 @@ def opened(
             if kind not in READ:
                 raise ImageError(reason_not_read(head))
             with _by_pillow(_whole(file, kind) if how.truncated == "use" else file, kind, max_pixels, how) as image:
-                # The decoder of WebP keeps several canvases: a picture takes up to 28 bytes a pixel.
-                refuse_large(image.width, image.height, max_pixels // 2 if image.format == "WEBP" else max_pixels)
+                refuse_large(image.width, image.height, _most(image, max_pixels))
                 deep = deep_png(image, how) if kind == "PNG" else None
                 if deep is None and image.mode == "I;16":
                     _note_limits(image, how)
@@ -137,6 +136,15 @@ def opened(
     except Exception as error:
         # Damaged bytes lead Pillow's plugins into errors of any kind: struct.error, SyntaxError, KeyError, …
         raise ImageError(_reason(error, source, head)) from error
+
+
+def _most(image: Image.Image, max_pixels: int) -> int:
+    """Return how many pixels an image may have, so that none takes more than 1 GB."""
+    if image.format == "WEBP":
+        # Its decoder keeps several canvases: a picture takes up to 28 bytes a pixel.
+        return max_pixels // 2
+    # The file, four channels of 16 bits, and what is made of them: 16 bytes a pixel.
+    return max_pixels * 7 // 8 if image.format == "PNG" and is_deep_with_opacity(image) else max_pixels
 
 
 def _by_pillow(file: IO[bytes], kind: str, max_pixels: int, how: HowRead) -> Image.Image:

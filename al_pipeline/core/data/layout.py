@@ -6,7 +6,7 @@ Everything here is told by the paths alone, and is the same for any order of the
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,50 @@ from al_pipeline.core.data.folder_tree import Folder, Layout, Names, Place
 from al_pipeline.core.data.kinds import INSTALL_RAW, RAW_SUFFIXES, SUFFIXES
 from al_pipeline.core.errors import InputError
 
-_UNREAD = frozenset({".psd", ".svg", ".nii", ".exr"})
-_ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz"})
+# What may hold pictures and is not read; what it is, and what to do.
+_OTHERS = (
+    (RAW_SUFFIXES, "camera RAW", f"{INSTALL_RAW} reads them; or export them as JPEG"),
+    (
+        frozenset(
+            {".psd", ".svg", ".ico", ".xcf", ".dds", ".djvu", ".qoi", ".ppm", ".pgm", ".pbm", ".pnm", ".wdp", ".jxr"}
+        ),
+        "pictures of a kind that is not read",
+        "export them as PNG or JPEG",
+    ),
+    (
+        frozenset({".exr", ".hdr", ".fits", ".fit", ".fts"}),
+        "pictures without an agreed white",
+        "export them as PNG, stretched as people shall see them",
+    ),
+    (
+        frozenset({".nii", ".nrrd", ".mha", ".npy", ".npz", ".h5", ".hdf5", ".mat"}),
+        "volumes or arrays",
+        "save their slices or images as PNG",
+    ),
+    (
+        frozenset({".pdf", ".ps", ".eps", ".doc", ".docx", ".ppt", ".pptx", ".odt"}),
+        "documents",
+        "export their pages or pictures as PNG (`pdftoppm -png`)",
+    ),
+    (
+        frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts"}),
+        "videos",
+        "take their frames out as PNG (`ffmpeg -i FILE frame%05d.png`)",
+    ),
+    (
+        frozenset({".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz"}),
+        "archives",
+        "unpack them if they hold images",
+    ),
+)
+# What lies beside pictures and is none, whatever it is for.
+_SIDECARS = frozenset(
+    {".xmp", ".json", ".jsonl", ".aae", ".txt", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".db"}
+    | {".ini", ".log", ".py", ".ipynb", ".parquet", ".thm", ".xls", ".xlsx", ".toml", ".mp3", ".wav", ".m4a", ".lnk"}
+)
+_TOLD = _SIDECARS.union(*(suffixes for suffixes, _, _ in _OTHERS))
+# Files that may be pictures under another name: so many are looked at.
+MOST_UNKNOWN = 300
 # Why images are left out. Folders of the first three are not looked into.
 SYSTEM = "folder of the system or of network storage"
 HIDDEN_FOLDER = "hidden folder"
@@ -62,6 +104,8 @@ class Listing:
         images.
     remarks : list of str
         What may be meant otherwise, in sentences.
+    unknown : list of str
+        The first files, at most `MOST_UNKNOWN`, of whose kind the name tells nothing.
     question : str or None
         What only a person can tell, with the remedies; until then no class should be made of the folders.
     """
@@ -71,6 +115,7 @@ class Listing:
     sidecars: Counter[str]
     remarks: list[str]
     question: str | None = None
+    unknown: list[str] = field(default_factory=list)
 
     def settle(self, root: Path) -> None:
         """Raise InputError if there is a question, with its remedies."""
@@ -117,6 +162,7 @@ def arrange(
     names = Names(frozenset(map(normal, [*(classes or ()), *known])), bool(classes))
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     sidecars: Counter[str] = Counter()
+    unknown: list[str] = []
     images: dict[str, list[str]] = defaultdict(list)
     unread: dict[str, tuple[str, str] | None] = {}
     for path in paths:
@@ -128,7 +174,9 @@ def arrange(
         elif not name:
             left_out[LOOP][folder] += 0
         elif not is_image(name):
-            sidecars[_suffix(name)] += 1
+            sidecars[suffix := _suffix(name)] += 1
+            if not name.startswith(".") and suffix not in _TOLD:
+                unknown.append(path)
         elif name.startswith("."):
             left_out[APPLE_DOUBLE if name.startswith("._") else HIDDEN][folder or "."] += 1
         else:
@@ -159,7 +207,14 @@ def arrange(
     found.sort(key=lambda each: each.path.replace("/", "\0"))
     ordered = {reason: Counter(dict(sorted(places.items()))) for reason, places in sorted(left_out.items())}
     remarks = [*layout.remarks(), *_unread_kinds(sidecars)]
-    return Listing(found, ordered, Counter(dict(sorted(sidecars.items()))), remarks, layout.question())
+    return Listing(
+        found,
+        ordered,
+        Counter(dict(sorted(sidecars.items()))),
+        remarks,
+        layout.question(),
+        sorted(unknown)[:MOST_UNKNOWN],
+    )
 
 
 def is_image(name: str) -> bool:
@@ -195,13 +250,10 @@ def _unread(folder: str, names: Names) -> tuple[str, str] | None:
 
 
 def _unread_kinds(sidecars: Mapping[str, int]) -> Iterator[str]:
-    for suffixes, what, remedy in (
-        (RAW_SUFFIXES, "are camera RAW", f"{INSTALL_RAW} reads them; or export them as JPEG"),
-        (_UNREAD, "are images of kinds that are not read", "export them as JPEG"),
-        (_ARCHIVES, "are archives", "unpack them if they hold images"),
-    ):
+    for suffixes, what, remedy in _OTHERS:
         if there := sorted(suffixes & sidecars.keys()):
-            yield f"{counted(sum(sidecars[each] for each in there), 'file')} ({', '.join(there)}) {what}: {remedy}"
+            number = counted(sum(sidecars[each] for each in there), "file")
+            yield f"Not read: {number} ({', '.join(there)}), {what}: {remedy}"
     # The index of a CD of a hospital, whose files have no suffix.
     if "DICOMDIR" in sidecars:
         yield "There is a DICOMDIR: of a DICOM series files named *.dcm are read alone; rename those without a suffix"

@@ -59,6 +59,11 @@ def deep_png(image: Image.Image, how: HowRead) -> Image.Image | None:
     return _picture(image, values, white, how)
 
 
+def is_deep_with_opacity(image: Image.Image) -> bool:
+    """Say whether a PNG, not loaded yet, has colours of 16 bits and opacity, one clear colour included."""
+    return image.mode in ("RGB", "RGBA") and image.has_transparency_data and _has_deep_channels(image)
+
+
 def _has_deep_channels(image: Image.Image) -> bool:
     several = image.mode in ("RGB", "RGBA") or (image.mode == "I;16" and "transparency" in image.info)
     # How Pillow will unpack them.

@@ -142,7 +142,7 @@ def scan_listed(
         ]
     )
     # Without copies: of a million images each is as large as what it copies.
-    columns["sample_id"] = name_samples(pd.DataFrame(columns, copy=False), pictures, before)
+    columns["sample_id"] = name_samples(pd.DataFrame(columns, copy=False), pictures, before, how)
     manifest = pd.DataFrame({name: columns[name] for name in COLUMNS}, copy=False)
     _refuse_mostly_broken(manifest, root, max_excluded_share)
     exclude_copies(manifest)

@@ -321,7 +321,7 @@ def _positions(length: int, parts: int) -> tuple[npt.NDArray[Any], npt.NDArray[A
     return np.arange(length) + 0.5, (np.arange(parts)[:, None] + 0.5) * length / parts, max(1.0, length / parts)
 
 
-def turned_hashes(path: str) -> list[str]:
+def turned_hashes(path: str, how: HowRead = AS_EVER) -> list[str]:
     """Return the perceptual hashes of an image as shown, in all eight turns and mirrors.
 
     Raises
@@ -329,10 +329,10 @@ def turned_hashes(path: str) -> list[str]:
     ImageError
         It cannot be decoded any more.
     """
-    with opened(path) as image:
+    with opened(path, how=how) as image:
         image.draft(None, (AT_LEAST, AT_LEAST))
         image.load()
-        gray = _gray(upright(_stretched(image, _noted(image, AS_EVER), AS_EVER)))
+        gray = _gray(upright(_stretched(image, _noted(image, how), how)))
     return [looks([np.rot90(side, turns)])[0][0] for side in (gray, gray[:, ::-1]) for turns in range(4)]
 
 

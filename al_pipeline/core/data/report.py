@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
-from al_pipeline.core.data.conversions import CHANNELS, IGNORED
-from al_pipeline.core.data.folder_names import PLACES, counted, quoted
-from al_pipeline.core.data.groups import NEAR_DUPLICATES, NONE, places, torn_groups, without_group
+from al_pipeline.core.data.conversions import IGNORED
+from al_pipeline.core.data.folder_names import counted
+from al_pipeline.core.data.groups import NEAR_DUPLICATES
 from al_pipeline.core.data.how_read import HowRead
-from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
+from al_pipeline.core.data.scan_remarks import below, remarks
 from al_pipeline.core.data.shown import Shown, how_shown
 
 UNLABELED = "no class"
@@ -34,6 +34,8 @@ class Listed(Protocol):
         Suffix → number of files that are no images.
     remarks : sequence of str
         What may be meant otherwise, in sentences.
+    unknown : sequence of str
+        Some of the files, below the folder of images, that are no images by their names and may be some.
     """
 
     @property
@@ -42,10 +44,12 @@ class Listed(Protocol):
     def sidecars(self) -> Mapping[str, int]: ...
     @property
     def remarks(self) -> Sequence[str]: ...
+    @property
+    def unknown(self) -> Sequence[str]: ...
 
 
 class SetAside(NamedTuple):
-    """Files that are not used for one reason, and the first of them, below the folder of images."""
+    """Files that are not used for one reason, and the first of them, below the folder of images, with its details."""
 
     reason: str
     files: int
@@ -160,7 +164,9 @@ class Report:
         """Yield what is told beside the counts, as a subject and its words."""
         if names := self.classes:
             numbers = self.counts["total"].iloc[: len(names)]
-            yield "classes", f"{len(names):,}, with {numbers.min():,} to {numbers.max():,} images"
+            fewest, most = int(numbers.min()), int(numbers.max())
+            each = f"{counted(most, 'image')} each" if fewest == most else f"{fewest:,} to {most:,} images"
+            yield "classes", f"{len(names):,}, with {each}"
         if self.sizes:
             yield "sizes", f"{self.sizes}; {self.bytes / 1e6:,.1f} MB"
             yield "formats", _numbers(self.formats)
@@ -237,74 +243,9 @@ def describe(
         sidecars=dict(sorted(sidecars.items(), key=lambda item: (-item[1], item[0]))),
         remarks=[
             *(listed.remarks if listed else []),
-            *_about_groups(usable, root, rule),
-            *_about_levels(usable, root, how.levels if how else None),
-            *_about_channels(shown, how.channels if how else ()),
+            *remarks(usable, root, rule, listed.unknown if listed else [], shown, how),
         ],
     )
-
-
-def _about_groups(usable: pd.DataFrame, root: Path, rule: str) -> Iterator[str]:
-    if "group" not in usable:
-        return
-    if rule not in {NEAR_DUPLICATES, NONE} and len(usable) > 1 and usable["group"].is_unique:
-        yield f"AL_GROUP {rule!r} puts no two of the {len(usable):,} images together: does it match their paths?"
-    elif rule == NEAR_DUPLICATES and (found := places(usable, root)) is not None:
-        better, names = found
-        yield (
-            f"The folders {quoted(names)} look like {PLACES}. What the images of one share teaches the network what is "
-            f"tested with its others, unless they are held out together: AL_GROUP='{better}'"
-        )
-    elif alone := without_group(usable, root, rule):
-        yield (
-            f"AL_GROUP {rule!r} gives {len(alone):,} of the {len(usable):,} images no group, for example "
-            f"{below(alone[0], root)}: each is taken for a group of its own"
-        )
-    if torn := torn_groups(usable):
-        tests = (usable["split"] == "holdout").sum()
-        # The split that the images bring is theirs: it is told, and not repaired.
-        yield (
-            f"{len(torn):,} of the {tests:,} images in the test split share a group with images of the pool, as "
-            f"{torn[0]} does: what is measured on them flatters. Move whole groups, or remove the test split to have "
-            "one drawn"
-        )
-
-
-def few_levels(usable: pd.DataFrame, levels: Levels | None = None) -> pd.DataFrame:
-    """Return the rows of pictures with fewer than `FEW_LEVELS` gray levels, and how many as ``gray_levels``.
-
-    Those of files with more than 8 bits: with so few they lie in a part of the range, and look black, white or plain.
-    """
-    if "levels" not in usable:
-        return usable.assign(gray_levels=0).head(0)
-    noted = usable[usable["levels"].map(bool).to_numpy(dtype=bool)]
-    notes = [Note.unpacked(packed) for packed in noted["levels"]]
-    levels = pool_levels(notes) if levels is None else levels
-    noted = noted.assign(gray_levels=[each.gray_levels(levels) for each in notes])
-    return noted[noted["gray_levels"] < FEW_LEVELS]
-
-
-def _about_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> Iterator[str]:
-    if len(few := few_levels(usable, levels)):
-        first = few.iloc[0]
-        yield (
-            f"{counted(len(few), 'image')} of more than 8 bits {'has' if len(few) == 1 else 'have'} fewer than "
-            f"{FEW_LEVELS} gray levels, for example {below(first['uri'], root)} with {first['gray_levels']}: if they "
-            "look black, AL_WHITE=percentile leaves out hot pixels, and a number says what is white"
-        )
-
-
-def _about_channels(shown: Shown | None, chosen: tuple[int, ...]) -> Iterator[str]:
-    if shown and not chosen and (number := shown.why.get(CHANNELS)):
-        yield (
-            f"{counted(number, 'image')} {'has' if number == 1 else 'have'} more channels than colours and opacity: "
-            "the first three are shown as red, green and blue, of two the first as gray. AL_CHANNELS chooses others"
-        )
-
-
-def below(uri: str, root: Path) -> str:
-    """Return a path of the manifest as it lies below the folder of images."""
-    return uri.removeprefix(f"{root.resolve()}/")
 
 
 def some(names: Sequence[str]) -> str:
@@ -346,24 +287,31 @@ def _sizes(usable: pd.DataFrame) -> str:
 
 
 def _set_aside(excluded: pd.DataFrame, root: Path) -> list[SetAside]:
-    kinds = excluded["reason"].map(lambda reason: _kind(reason, f"{root.resolve()}/"))
-    found = excluded.groupby(kinds, sort=True)["uri"].agg(["size", "first"])
-    rows = [SetAside(reason, int(files), below(uri, root)) for reason, files, uri in found.itertuples()]
+    start = f"{root.resolve()}/"
+    kinds = excluded["reason"].map(lambda reason: _kind(reason, start)[0])
+    found = excluded.groupby(kinds, sort=True)[["uri", "reason"]].agg(["size", "first"])
+    rows = [
+        SetAside(kind, int(files), f"{below(uri, root)}{_kind(reason, start)[1]}")
+        for kind, files, uri, _, reason in found.itertuples()
+    ]
     rows.sort(key=lambda each: -each.files)
     # Damaged files have as many reasons as there are ways to be damaged.
     kept, rest = rows[:MOST_REASONS], rows[MOST_REASONS:]
     return kept + [SetAside("other reasons", sum(each.files for each in rest), first.example) for first in rest[:1]]
 
 
-def _kind(reason: str, root: str) -> str:
-    """Return a reason without what differs from file to file."""
+def _kind(reason: str, root: str) -> tuple[str, str]:
+    """Return a reason without what differs from file to file, and that, to stand behind a file's name."""
     told, other, path = reason.partition(root)
     if other:
-        return f"{told}another file{' in other bytes' * path.endswith(' in other bytes')}"
+        name = path.removesuffix(" in other bytes")
+        return f"{told}another file{' in other bytes' * (name != path)}", f" ({name})"
     if told.startswith(SEVERAL_LABELS):
-        return "the same image under several labels: keep it under one"
+        return "the same image under several labels: keep it under one", ""
     # "too large: 9000 × 9000 pixels, the limit is …", "cut off (43 % of the rows are whole): …"
-    return re.sub(r"\d+ × \d+ pixels, | \(\d+[^)]*\)", "", told)
+    parts = re.compile(r"(\d+ × \d+ pixels), | \((\d+[^)]*)\)")
+    details = "; ".join(one or other for one, other in parts.findall(told))
+    return parts.sub("", told), f" ({details})" if details else ""
 
 
 def _groups(usable: pd.DataFrame, rule: str) -> Groups | None:

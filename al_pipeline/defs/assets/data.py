@@ -9,6 +9,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import absent
 from al_pipeline.defs.pool_metadata import pool_metadata
+from al_pipeline.loop.answers import asked_blind
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.scan import Pace, scan_images
@@ -34,6 +35,10 @@ def image_pool(
     for each in report.set_aside:
         context.log.warning("%d set aside: %s, for example %s", each.files, each.reason, each.example)
     metadata = pool_metadata(report, manifest, scanned.classes.names, scanned.how)
+    if drawn := asked_blind(deployment.ledger):
+        metadata["holdout_drawn"] = len(drawn)
+    if scanned.reading:
+        metadata["reading"] = "\n".join(scanned.reading)
     for remark in report.remarks:
         context.log.warning(remark)
     if torn := torn_groups(manifest):

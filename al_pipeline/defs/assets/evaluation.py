@@ -98,6 +98,10 @@ def evaluation(
     if result.note:
         metadata["note"] = result.note
         context.log.info(result.note)
+    untrained = None if checkpoint.info.trained else why_untrained(labels["label"])
+    if untrained is not None:
+        metadata["untrained"] = untrained
+        context.log.warning(untrained)
     missed = overlooked(result)
     hint = None if missed is None else _hint(missed, training)
     if hint is not None:
@@ -128,12 +132,14 @@ def evaluation(
         "checkpoint": checkpoint.hash,
         "trained": checkpoint.info.trained,
         "n_labels": checkpoint.info.n_labels,
+        "n_frozen": len(labels),
         "n_answers": max(0, checkpoint.info.n_labels - int(labels["asked_with"].notna().sum())),
         "evaluation": result.to_json(),
         "comparison": None if comparison is None else comparison.to_json(),
         "agreement": kappa,
         "near_duplicates": len(twins) / len(holdout) if len(holdout) else None,
         "hint": hint,
+        "untrained": untrained,
     }
     return dg.MaterializeResult(value=document, metadata=metadata)
 
@@ -210,6 +216,15 @@ def _shown(metric: Metric, interval: Interval | None) -> dict[str, Any]:
         return {}
     span = f"{interval.low:.3f} to {interval.high:.3f}" + (f" ({metric.method})" if metric.method else "")
     return {metric.name: interval.value, f"{metric.name}_95": span}
+
+
+def why_untrained(labels: "pd.Series[str]") -> str | None:
+    """Say why a round with labels has an untrained network; None before there are any."""
+    if labels.empty:
+        return None
+    if labels.nunique() == 1:
+        return f"untrained: all labels so far are {labels.iloc[0]!r}, and what is measured says nothing yet"
+    return "untrained: the labels whose images are there are of one class"
 
 
 def _hint(missed: "ClassScore", training: TrainingOptions) -> str:

@@ -19,6 +19,7 @@ from al_pipeline.core.data.image_cache import CachedImages, ImageCache, seen_as
 from al_pipeline.core.data.images import decode, open_rgb
 from al_pipeline.core.data.levels import Levels, Note, pool_levels
 from al_pipeline.core.data.pool import scan
+from al_pipeline.core.data.reading import turned_hashes
 from al_pipeline.core.data.report import describe
 from al_pipeline.core.errors import ImageError
 from al_pipeline_tests.core.data.writers import png
@@ -238,3 +239,21 @@ def test_what_was_written_before_planes_could_be_chosen_keeps_its_meaning_and_it
     del found["plane"]
     assert HowRead.from_dict(json.loads(json.dumps(found))) == TWELVE
     assert (TWELVE.key, HowRead(truncated="use").key) == ("rc1f57abe6491", "rbe916d695df4")
+
+
+def test_a_png_of_16_bits_with_opacity_may_have_fewer_pixels_than_others(tmp_path: Path) -> None:
+    values = np.full((8, 8, 4), 40_000, np.uint16)
+    for channels in (3, 4):
+        (tmp_path / f"{channels}.png").write_bytes(png(values[..., :channels], bits=16))
+    assert open_rgb(tmp_path / "3.png", max_pixels=64).size == (8, 8)
+    assert open_rgb(tmp_path / "4.png", max_pixels=74).size == (8, 8)
+    with pytest.raises(ImageError, match="too large: 8 × 8 pixels"):
+        open_rgb(tmp_path / "4.png", max_pixels=72)
+
+
+def test_turns_are_known_again_of_the_plane_that_is_read(tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).integers(0, 255, (2, 64, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
+    for plane in range(2):
+        single, how = write(tmp_path / f"{plane}.tif", planes[plane]), HowRead(plane=plane)
+        assert turned_hashes(str(tmp_path / "a.tif"), how) == turned_hashes(str(single))

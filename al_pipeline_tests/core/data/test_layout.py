@@ -131,9 +131,10 @@ def test_files_of_kinds_that_cannot_be_read_are_told_with_a_remedy(monkeypatch: 
     monkeypatch.setattr(layout, "SUFFIXES", layout.SUFFIXES - layout.RAW_SUFFIXES)
     remarks = arrange([*files("cat", "dog"), "cat/1.CR2", "cat/2.dng", "cat/3.psd", "more.zip"]).remarks
     assert remarks == [
-        "2 files (.cr2, .dng) are camera RAW: `pip install 'al_pipeline[raw]'` reads them; or export them as JPEG",
-        "1 file (.psd) are images of kinds that are not read: export them as JPEG",
-        "1 file (.zip) are archives: unpack them if they hold images",
+        "Not read: 2 files (.cr2, .dng), camera RAW: `pip install 'al_pipeline[raw]'` reads them; or export them "
+        "as JPEG",
+        "Not read: 1 file (.psd), pictures of a kind that is not read: export them as PNG or JPEG",
+        "Not read: 1 file (.zip), archives: unpack them if they hold images",
     ]
 
 
@@ -153,11 +154,12 @@ def test_a_folder_that_is_nearly_a_class_is_told_and_so_are_the_others() -> None
     found = arrange(files("muffin", "chihuaha", "Muffin", "scones/2023"), classes=["muffin", "chihuahua"])
     assert placed(found)["chihuaha/0.jpg"] == ("pool", None)
     assert found.remarks == [
-        "2 images in the folder 'Muffin' have no label, because AL_CLASSES does not name it. If 'muffin' is meant, "
+        "2 image files in the folder 'Muffin' have no label, because AL_CLASSES does not name it. If 'muffin' is "
+        "meant, "
         "rename the folder or mend AL_CLASSES",
-        "2 images in the folder 'chihuaha' have no label, because AL_CLASSES does not name it. If 'chihuahua' is "
+        "2 image files in the folder 'chihuaha' have no label, because AL_CLASSES does not name it. If 'chihuahua' is "
         "meant, rename the folder or mend AL_CLASSES",
-        "2 images in folders that AL_CLASSES does not name have no label: 'scones'",
+        "2 image files in folders that AL_CLASSES does not name have no label: 'scones'",
     ]
 
 
@@ -456,3 +458,9 @@ def test_names_whose_digits_differ_are_not_misspelt() -> None:
 )
 def test_words_that_files_names_begin_with_may_be_classes(names: list[str], words: list[str]) -> None:
     assert begin_with(names) == words
+
+
+def test_folders_of_days_are_asked_about_once() -> None:
+    found = arrange(files("2022/01/03", "2022/01/04", "2023/02/05"))
+    assert found.question is not None
+    assert found.remarks == []

@@ -1,16 +1,21 @@
 """What a scan found is told in counts, whatever the files are called and however old the manifest is."""
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
+from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.groups import assign
 from al_pipeline.core.data.oddities import LONG, MOST_IN_GROUP, MOST_ROWS, oddities
+from al_pipeline.core.data.pool import scan
 from al_pipeline.core.data.report import MOST_REASONS, UNLABELED, Report, describe
 from al_pipeline.core.evaluation.pool_figures import NAMED_CLASSES, class_counts, size_histogram
+from al_pipeline_tests.core.data.dicom_kinds import GRAY12, dicom
 
 ROOT = Path("/images").resolve()
 COLUMNS = ("uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash")
@@ -21,6 +26,7 @@ class Listed:
     left_out: dict[str, Counter[str]] = field(default_factory=dict)
     sidecars: dict[str, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
 
 def image(name: str, label: str | None = None, **other: object) -> dict[str, object]:
@@ -77,11 +83,11 @@ def test_what_is_set_aside_is_counted_by_reason_whatever_differs_from_file_to_fi
         aside("10", f"the same picture as {ROOT}/1 in other bytes"),
     )
     assert [tuple(each) for each in report.set_aside] == [
-        ("image file is truncated", 3, "4"),
-        ("duplicate of another file", 2, "2"),
-        ("too large: the limit is 64 megapixels", 2, "7"),
+        ("image file is truncated", 3, "4 (12 bytes not processed)"),
+        ("duplicate of another file", 2, "2 (1)"),
+        ("too large: the limit is 64 megapixels", 2, "7 (9000 × 9000 pixels)"),
         ("the same image under several labels: keep it under one", 1, "9"),
-        ("the same picture as another file in other bytes", 1, "10"),
+        ("the same picture as another file in other bytes", 1, "10 (1)"),
     ]
 
 
@@ -227,3 +233,51 @@ def test_folders_of_patients_and_sites_are_told_with_the_rule_that_holds_them_ou
         groups = assign(pd.DataFrame(rows), ROOT, rule)
         assert [groups[0] == groups[1], groups[0] == groups[2]] == [True, False]
         assert not [remark for remark in told(*rows, rule=rule).remarks if "look like" in remark]
+
+
+def test_classes_of_one_size_and_pictures_that_are_next_to_nothing_are_told() -> None:
+    report = told(*(image(f"{label}/{i}", label) for label in ("a", "b") for i in range(3)), image("p.gif", width=1))
+    assert facts(report)["classes"] == "2, with 3 images each"
+    assert report.remarks == [
+        "1 image is less than 8 pixels wide or high, for example p.gif: if they are no pictures (a page's tracking "
+        "pixels, separators), remove them"
+    ]
+
+
+def test_what_differs_from_file_to_file_stands_behind_the_example() -> None:
+    cut = "cut off ({} % of the rows are whole): copy or download it again"
+    rows = [aside("2", f"duplicate of {ROOT}/x/1"), aside("3", cut.format(43)), aside("4", cut.format(7))]
+    large = aside("5", "too large: 9000 × 9001 pixels, the limit is 64 megapixels")
+    assert {(each.files, each.reason, each.example) for each in told(image("x/1"), *rows, large).set_aside} == {
+        (1, "duplicate of another file", "2 (x/1)"),
+        (2, "cut off: copy or download it again", "3 (43 % of the rows are whole)"),
+        (1, "too large: the limit is 64 megapixels", "5 (9000 × 9001 pixels)"),
+    }
+
+
+def test_pictures_under_other_names_are_found_by_their_first_bytes(tmp_path: Path) -> None:
+    names = ["a.jpg", "image.jpg?w=300", "x.JPG_large", "IMG_1.jpg~", "plain"]
+    for name in names:
+        Image.new("RGB", (9, 9)).save(tmp_path / name, "JPEG")
+    for name in ("notes.odd", "story"):
+        (tmp_path / name).write_text("once upon a time")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "a.jpg")
+    report = describe(scan(tmp_path, workers=1), tmp_path, list_files(tmp_path))
+    [remark] = [each for each in report.remarks if "by content" in each]
+    assert remark == (
+        "4 files are JPEG by content, and not by name, so that nobody reads them, for example IMG_1.jpg~: give them a "
+        "suffix (.jpg)"
+    )
+
+
+def test_patients_whom_groups_tear_apart_are_told_by_their_files(tmp_path: Path) -> None:
+    for number, patient in enumerate(["p1", "p1", "p2"]):
+        (tmp_path / f"{number}.dcm").write_bytes(dicom(GRAY12 + number, PatientID=patient))
+    rows = [image(f"{i}.dcm", uri=str(tmp_path / f"{i}.dcm"), format="DICOM", group=str(i)) for i in range(3)]
+    [remark] = describe(pd.DataFrame(rows), tmp_path).remarks
+    assert remark.startswith(
+        "3 DICOM files that were asked name 2 patients, and the images of 1 of them lie in several"
+    )
+    together = [row | {"group": "0" if row["group"] == "1" else row["group"]} for row in rows]
+    assert describe(pd.DataFrame(together), tmp_path).remarks == []
