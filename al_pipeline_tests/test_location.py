@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import yaml
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "torchvision", "matplotlib", "sklearn", "scipy", "statsmodels", "label_studio_sdk", "imagehash"]
@@ -47,11 +48,12 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "strategy_comparison",
     }
     repository = defs.get_repository_def()
-    assert {"setup", "round", "retrain", "draw_learning_curve", "simulate"} <= set(repository.job_names)
+    assert {"setup", "round", "next_round", "retrain", "draw_learning_curve", "simulate"} <= set(repository.job_names)
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "annotations_landed",
         "images_changed",
         "round_failed",
+        "materialize_all_stopped",
     }
     assert [schedule.name for schedule in repository.schedule_defs] == ["nightly_round"]
 
@@ -66,11 +68,34 @@ def test_the_launchpad_explains_every_tunable() -> None:
         assert not undescribed, undescribed
 
 
-def test_every_asset_has_a_description_for_operators() -> None:
+def test_the_launchpad_shows_every_tunable_also_those_that_are_null() -> None:
+    from dagster._core.snap import JobSnap
+    from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
+
+    from al_pipeline.definitions import defs
+    from al_pipeline.settings import settings
+
+    snap = JobSnap.from_job_def(defs.resolve_job_def("round"))
+    schema = snap.config_schema_snapshot
+    root = schema.get_config_snap(snap.mode_def_snaps[0].root_config_key or "")
+    # What an empty Launchpad shows.
+    shown = yaml.safe_load(default_values_yaml_from_type_snap(schema, root))["resources"]
+    usual = settings()
+    for name, group in (("round_config", usual.round), ("training", usual.training), ("policy", usual.policy)):
+        assert set(shown[name]["config"]) == set(type(group).model_fields)
+        assert type(group)(**shown[name]["config"]) == group
+    assert shown["policy"]["config"]["label_budget"] == "none"
+
+
+def test_whatever_can_be_clicked_has_a_description_for_operators() -> None:
     from al_pipeline.definitions import defs
 
-    graph = defs.resolve_asset_graph()
+    graph, repository = defs.resolve_asset_graph(), defs.get_repository_def()
     silent = [key.to_user_string() for key in graph.get_all_asset_keys() if not graph.get(key).description]
+    silent += [str(key) for key in graph.asset_check_keys if not graph.get(key).description]
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    things = [*jobs, *repository.sensor_defs, *repository.schedule_defs]
+    silent += [thing.name for thing in things if not thing.description]
     assert silent == []
 
 

@@ -43,7 +43,7 @@ class Options(BaseModel):
     def _plain(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
         field = cls.model_fields[name]
-        if isinstance(value, str) and value.lower() in NOTHING and NoneType in _kinds(field):
+        if isinstance(value, str) and value.lower() in NOTHING and may_be_null(field):
             return None
         if isinstance(value, bool) and {int, float} & set(_kinds(field)):
             raise ValueError(f"{name} must be {valid(field)}, not {value!r}")
@@ -113,6 +113,11 @@ def valid(field: FieldInfo) -> str:
     told = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
     said = " and ".join(f"{told[name]} {limit}" for name, limit in limits.items())
     return f"{number} {said}{or_none}".replace(" and of ", " and ")
+
+
+def may_be_null(field: FieldInfo) -> bool:
+    """Say whether a field takes null, or a word for it."""
+    return NoneType in _kinds(field)
 
 
 def _kinds(field: FieldInfo) -> tuple[Any, ...]:

@@ -46,6 +46,8 @@ def images_changed(settings: Settings) -> dg.SensorDefinition:
         job=setup_job,
         minimum_interval_seconds=max(1, round(settings.rescan_minutes * 60)),
         default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks every few minutes (rescan_minutes) whether images came, went or changed, and then has them "
+        "scanned anew: the job setup. A folder that is away is not taken for an empty one.",
     )
     return sensor(evaluate)
 

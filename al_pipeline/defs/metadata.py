@@ -1,6 +1,6 @@
 """What the UI shows of values: pictures, tables, names, and the people behind the labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,6 +12,8 @@ from al_pipeline.loop.presence import Presence
 
 # Rows of a table in the UI.
 SHOWN = 25
+# What a figure is told to: more digits than any of them is sure of.
+DIGITS = 4
 
 
 def png_markdown(png: bytes, alt: str) -> str:
@@ -22,6 +24,20 @@ def png_markdown(png: bytes, alt: str) -> str:
 def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
     """Return an image as metadata that Dagster's UI shows."""
     return dg.MetadataValue.md(png_markdown(png, alt))
+
+
+def for_people(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata as the UI is to show it: pictures first, numbers rounded.
+
+    Dagster shows metadata in their order, and a picture as a link that is easily overlooked.
+    """
+    pictures = [name for name, value in metadata.items() if _is_picture(value)]
+    order = [*pictures, *(name for name in metadata if name not in pictures)]
+    return {name: round(value, DIGITS) if isinstance(value := metadata[name], float) else value for name in order}
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, dg.MarkdownMetadataValue) and (value.md_str or "").startswith("![")
 
 
 def some(names: Sequence[str]) -> str:

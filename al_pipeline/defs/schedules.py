@@ -16,7 +16,12 @@ from al_pipeline.settings import Settings
 def nightly_round(settings: Settings) -> dg.ScheduleDefinition:
     """Return the schedule, at the hour and in the time zone of the settings."""
     schedule = dg.schedule(
-        name="nightly_round", job=round_job, cron_schedule=settings.nightly_cron, execution_timezone=settings.timezone
+        name="nightly_round",
+        job=round_job,
+        cron_schedule=settings.nightly_cron,
+        execution_timezone=settings.timezone,
+        description="Closes a partly answered round at a fixed hour (nightly_cron, timezone) and opens the next one, "
+        "if one answer at least is there. Off until you switch it on. By hand: the job next_round.",
     )
     return schedule(_close)
 

@@ -8,7 +8,8 @@ from typing import Any
 import dagster as dg
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import Open, RoundPolicy, Stalled, decide, round_key
+from al_pipeline.core.rounds import Open, RoundPolicy, Stalled, Wait, decide, round_key
+from al_pipeline.defs.closing import is_closed
 from al_pipeline.defs.jobs import retrain_job, round_job, setup_job
 from al_pipeline.defs.observe import Facts, observe
 from al_pipeline.defs.partitions import rounds
@@ -29,6 +30,9 @@ def annotations_landed(settings: Settings) -> dg.SensorDefinition:
         job=round_job,
         minimum_interval_seconds=settings.sensor_interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Opens the next round once enough of the newest one is answered. Its last tick says what the loop "
+        "waits for. Switch it off to pause the loop; on again it goes on where it was. Next round now: launch the job "
+        "next_round.",
     )
     return sensor(_look)
 
@@ -45,7 +49,10 @@ def _look(
         facts = observe(context.instance, deployment, policy)
     except ALError as error:
         return dg.SkipReason(f"{UNREAD}: {error}")
-    decision = decide(facts.status, policy, datetime.now(UTC))
+    now = datetime.now(UTC)
+    decision = decide(facts.status, policy, now)
+    if isinstance(decision, Wait) and is_closed(context.instance, facts.status):
+        decision = decide(facts.status, policy, now, deadline=True)
     told = json.loads(context.cursor or "{}")
     for name in DECIDED:
         told.pop(name, None)
@@ -103,6 +110,7 @@ def _observations(facts: Facts, remarks: str) -> list[dg.AssetObservation]:
     name="round_failed",
     monitored_jobs=[round_job, retrain_job, setup_job],
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells people that a round or a scan has failed: in its log, and at AL_ALERT_URL if one is set.",
 )
 def round_failed(context: dg.RunFailureSensorContext, deployment: dg.ResourceParam[Deployment]) -> None:
     """Tell people that a round or a scan failed: in this sensor's log, and at AL_ALERT_URL if one is set."""

@@ -144,6 +144,24 @@ def test_an_observation_is_recorded_when_the_counts_change_and_never_otherwise(w
     assert third.asset_events[0].metadata["labeled"].value == 1
 
 
+def test_next_round_closes_a_partly_answered_round_and_only_that_one(world: World) -> None:
+    world.run("round", "r0000")
+    with pytest.raises(dg.Failure, match=r"No round can be opened now.*none of 4 is answered"):
+        world.run("next_round")
+    annotator(world).answer_open_tasks(limit=1)
+    assert reason(tick(world)) == "r0000: 1 of 4 answered, 3 to go"
+
+    world.run("next_round")
+    opened = tick(world)
+    assert isinstance(opened, dg.SensorResult)
+    [request] = opened.run_requests or []
+    assert request.run_key == "r0001-attempt-1"
+
+    world.run("round", "r0001")
+    assert len(world.value("labeled_pool", "r0001")) == 1
+    assert reason(tick(world)) == "r0001: 0 of 4 answered, 4 to go"
+
+
 def test_running_a_round_again_doubles_no_task_and_freezes_the_labels(world: World) -> None:
     world.run("round", "r0000")
     annotator(world).answer_open_tasks()

@@ -1,7 +1,7 @@
 """Pictures in rows with captions below them, as one small file."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -31,7 +31,7 @@ def contact_sheet(
     paths : sequence
         The first `max_images` are shown; of a file that cannot be decoded any more a gray square.
     captions : sequence of str, optional
-        One per path; may have several lines. What is wider than the tile is cut with an ellipsis.
+        One per path; may have several lines. What is wider than the tile goes on in the next line.
     columns, tile : int
         Tiles per row, and their side in pixels.
     max_bytes : int
@@ -79,22 +79,38 @@ def _sheet(
 
     # Pillow's own font has no ä, é or σ; this one has Latin, Greek and Cyrillic.
     font = ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE)
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    captions = [
+        [part for line in lines for part in _wrapped(line, tile, lambda text: pen.textlength(text, font=font))]
+        for lines in captions
+    ]
     columns = max(1, min(columns, len(thumbnails)))
     rows = max(1, -(-len(thumbnails) // columns))
     height = tile + LINE * max((len(lines) for lines in captions), default=0)
     sheet = Image.new("RGB", (columns * (tile + GAP) + GAP, rows * (height + GAP) + GAP), "white")
     draw = ImageDraw.Draw(sheet)
 
-    def cut(text: str) -> str:
-        if draw.textlength(text, font=font) <= tile:
-            return text
-        while text and draw.textlength(text + "…", font=font) > tile:
-            text = text[:-1]
-        return text.rstrip() + "…"
-
     for i, thumbnail in enumerate(thumbnails):
         x, y = GAP + (i % columns) * (tile + GAP), GAP + (i // columns) * (height + GAP)
         sheet.paste(thumbnail, (x + (tile - thumbnail.width) // 2, y + (tile - thumbnail.height) // 2))
         for number, text in enumerate(captions[i] if captions else ()):
-            draw.text((x + tile // 2, y + tile + number * LINE + 1), cut(text), fill="#222222", font=font, anchor="ma")
+            draw.text((x + tile // 2, y + tile + number * LINE + 1), text, fill="#222222", font=font, anchor="ma")
     return sheet
+
+
+def _wrapped(text: str, width: int, length: Callable[[str], float]) -> Iterator[str]:
+    """Yield a text in lines that are no longer than a width, in pixels; broken between words where that can be."""
+    line = ""
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line else word
+        if length(longer) <= width:
+            line = longer
+            continue
+        if line:
+            yield line
+        line = word
+        while length(line) > width and len(line) > 1:
+            fits = next(n for n in range(len(line), 0, -1) if n == 1 or length(line[:n]) <= width)
+            yield line[:fits]
+            line = line[fits:]
+    yield line

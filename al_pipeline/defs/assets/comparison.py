@@ -61,9 +61,9 @@ def strategy_comparison(
     return dg.MaterializeResult(
         value=table,
         metadata={
+            **metadata,
             "strategies": len(found.strategies),
             "seeds": len(found.seeds),
-            **metadata,
             **({"left_out": dg.MetadataValue.md(left_out)} if left_out else {}),
             "settings": dg.MetadataValue.json(settings),
         },
@@ -121,9 +121,9 @@ def _told(found: "Comparable", settings: dict[str, Any], file: Path) -> tuple[pd
     with whole_file(file, "The report") as temporary:
         temporary.write_text(report.html())
     metadata: dict[str, Any] = {
+        **{name: picture(png, PICTURES[name]) for name, png in report.pictures.items()},
         "findings": dg.MetadataValue.md("\n".join(f"- {escaped(line)}" for line in report.findings)),
         "report": dg.MetadataValue.md(report.markdown()),
-        **{name: picture(png, PICTURES[name]) for name, png in report.pictures.items()},
         "page": dg.MetadataValue.path(str(file)),
     }
     return _table(report, len(found.seeds)), metadata

@@ -7,7 +7,7 @@ from al_pipeline.core.data.groups import torn_groups
 from al_pipeline.core.data.report import describe
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import absent
+from al_pipeline.defs.metadata import absent, for_people
 from al_pipeline.defs.pool_metadata import pool_metadata
 from al_pipeline.loop.answers import asked_blind
 from al_pipeline.loop.deployment import Deployment
@@ -43,7 +43,7 @@ def image_pool(
         context.log.warning(remark)
     if torn := torn_groups(manifest):
         metadata["holdout_with_mates_in_the_pool"] = f"{len(torn)} of {(manifest['split'] == 'holdout').sum()}"
-    return dg.MaterializeResult(value=manifest, metadata=metadata)
+    return dg.MaterializeResult(value=manifest, metadata=for_people(metadata))
 
 
 @dg.asset(group_name="data", kinds={"pytorch"}, pool="train")

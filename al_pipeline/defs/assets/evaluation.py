@@ -15,7 +15,7 @@ from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import absent, picture, table
+from al_pipeline.defs.metadata import absent, for_people, picture, table
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.classes import classes_of, classes_of_round
@@ -141,7 +141,7 @@ def evaluation(
         "hint": hint,
         "untrained": untrained,
     }
-    return dg.MaterializeResult(value=document, metadata=metadata)
+    return dg.MaterializeResult(value=document, metadata=for_people(metadata))
 
 
 @dg.asset(group_name="model", kinds={"matplotlib"}, io_manager_key="tables", op_tags=LATER, deps=[evaluation])
@@ -199,10 +199,10 @@ def learning_curve(
     return dg.MaterializeResult(
         value=curve,
         metadata={
+            "learning_curve": picture(png, "learning curve"),
             "rounds": len(curve),
             "labels_saved": proof.sentence,
             **({"without_weights": without} if without else {}),
-            "learning_curve": picture(png, "learning curve"),
             "picture": dg.MetadataValue.path(str(path)),
             "table": table(curve[[name for name in curve if name not in recalls]], rows=None, digits=4),
             "recall": table(curve[["round", "n_labels", *recalls]].astype(dict.fromkeys(recalls, float)), rows=None),

@@ -16,7 +16,7 @@ from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_key, round_number
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import absent, people, some
+from al_pipeline.defs.metadata import absent, for_people, people, some
 from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.again import withdraw_unusable
@@ -198,7 +198,7 @@ def freeze_labels(
     unused = Files(image_pool, deployment).known(labels["sample_id"])
     if unused.absent:
         context.log.warning(unused.sentence("labels are kept, and not trained on while they are"))
-    metadata = {
+    metadata: dict[str, Any] = {
         "labels": len(labels),
         **absent(unused, "unused_labels"),
         "labels_of_members": int(labels["asked_with"].notna().sum()),
@@ -211,7 +211,7 @@ def freeze_labels(
         "per_class": dg.MetadataValue.json({k: int(v) for k, v in labels["label"].value_counts().items()}),
         "dagster/row_count": len(labels),
     }
-    yield dg.Output(labels, "result", metadata=metadata)
+    yield dg.Output(labels, "result", metadata=for_people(metadata))
     yield from check_labels(labels, image_pool, planned, classes.names, ledger.holdout())
 
 
@@ -247,9 +247,25 @@ def check_labels(
     partitions_def=rounds,
     ins={"annotations": dg.AssetIn(dagster_type=dg.Nothing), "embeddings": dg.AssetIn(dagster_type=dg.Nothing)},
     check_specs=[
-        dg.AssetCheckSpec("no_holdout_sample", asset="labeled_pool", blocking=True),
-        dg.AssetCheckSpec("within_class_set", asset="labeled_pool", blocking=True),
-        dg.AssetCheckSpec("two_classes", asset="labeled_pool"),
+        dg.AssetCheckSpec(
+            "no_holdout_sample",
+            asset="labeled_pool",
+            blocking=True,
+            description="No test image is among the labels to train on. If it fails nothing is trained: scores would "
+            "be too good.",
+        ),
+        dg.AssetCheckSpec(
+            "within_class_set",
+            asset="labeled_pool",
+            blocking=True,
+            description="Every label is one of today's classes (`al classes list`). If it fails nothing is trained.",
+        ),
+        dg.AssetCheckSpec(
+            "two_classes",
+            asset="labeled_pool",
+            description="People have named two classes at least. Yellow in the first rounds is no fault: there is "
+            "nothing to tell apart yet, and the next batch is chosen by what images look like.",
+        ),
     ],
 )
 def labeled_pool(annotations: Any, embeddings: Any, image_pool: pd.DataFrame) -> Any:

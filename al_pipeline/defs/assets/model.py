@@ -12,7 +12,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import CHECKPOINT
-from al_pipeline.defs.metadata import absent, picture
+from al_pipeline.defs.metadata import absent, for_people, picture
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
@@ -31,8 +31,19 @@ if TYPE_CHECKING:
     dagster_type=CHECKPOINT,
     pool="train",
     check_specs=[
-        dg.AssetCheckSpec("finite_weights", asset="checkpoint", blocking=True),
-        dg.AssetCheckSpec("trained_on_two_classes", asset="checkpoint", blocking=True),
+        dg.AssetCheckSpec(
+            "finite_weights",
+            asset="checkpoint",
+            blocking=True,
+            description="All weights are numbers. If it fails training has run away: launch retrain with a smaller "
+            "training.learning_rate.",
+        ),
+        dg.AssetCheckSpec(
+            "trained_on_two_classes",
+            asset="checkpoint",
+            blocking=True,
+            description="A network that was trained has seen two classes at least; one that was not says so.",
+        ),
     ],
 )
 def checkpoint(
@@ -102,22 +113,24 @@ def checkpoint(
     finite = all(bool(tensor.isfinite().all()) for tensor in result.checkpoint.state.values())
     return dg.MaterializeResult(
         value=result.checkpoint,
-        metadata={
-            "trained": info.trained,
-            "labels": len(labeled_pool) - len(unused.absent),
-            **absent(unused, "unused_labels"),
-            "classes_seen": len(seen),
-            "seconds": round(result.seconds, 2),
-            "import_seconds": round(import_seconds, 2),
-            "parameters": result.n_parameters,
-            "architecture": info.architecture,
-            "weights": info.weights,
-            **({"without_weights": samples.without_weights} if samples.without_weights else {}),
-            "test_time_flip": info.test_time_flip,
-            "framing": samples.framing,
-            "checkpoint": result.checkpoint.hash,
-            **_training_metadata(result),
-        },
+        metadata=for_people(
+            {
+                "trained": info.trained,
+                "labels": len(labeled_pool) - len(unused.absent),
+                **absent(unused, "unused_labels"),
+                "classes_seen": len(seen),
+                "seconds": round(result.seconds, 2),
+                "import_seconds": round(import_seconds, 2),
+                "parameters": result.n_parameters,
+                "architecture": info.architecture,
+                "weights": info.weights,
+                **({"without_weights": samples.without_weights} if samples.without_weights else {}),
+                "test_time_flip": info.test_time_flip,
+                "framing": samples.framing,
+                "checkpoint": result.checkpoint.hash,
+                **_training_metadata(result),
+            }
+        ),
         check_results=[
             dg.AssetCheckResult(check_name="finite_weights", passed=finite),
             dg.AssetCheckResult(

@@ -16,7 +16,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import TABLE
-from al_pipeline.defs.metadata import picture, some
+from al_pipeline.defs.metadata import for_people, picture, some
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.ledger.schema import REVIEW
@@ -82,7 +82,7 @@ def score(candidates: pd.DataFrame, predictions: pd.DataFrame, checkpoint: Any) 
     if len(scores):
         metadata["certainty"] = picture(score_histogram(scores["certainty"].to_numpy()), "certainty of the candidates")
         metadata["mean_certainty"] = float(scores["certainty"].mean())
-    yield dg.Output(scores, "result", metadata=metadata)
+    yield dg.Output(scores, "result", metadata=for_people(metadata))
     finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
     away = predictions.loc[~there, "sample_id"]
     covering = sorted(candidates["sample_id"]) == sorted([*scores["sample_id"], *away])
@@ -98,7 +98,14 @@ def score(candidates: pd.DataFrame, predictions: pd.DataFrame, checkpoint: Any) 
     group_name="query",
     kinds={"pytorch"},
     partitions_def=rounds,
-    check_specs=[dg.AssetCheckSpec("finite_and_covering", asset="uncertainty_scores", blocking=True)],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "finite_and_covering",
+            asset="uncertainty_scores",
+            blocking=True,
+            description="Every candidate that was drawn has one score, a number. If it fails nobody is asked.",
+        )
+    ],
 )
 def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
     """How unsure the round's checkpoint is about S random unlabeled samples: draw, predict, score."""
@@ -115,8 +122,13 @@ def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
     dagster_type=TABLE,
     deps=["embeddings"],
     check_specs=[
-        dg.AssetCheckSpec("unique", asset="query_batch", blocking=True),
-        dg.AssetCheckSpec("disjoint_from_earlier_rounds", asset="query_batch", blocking=True),
+        dg.AssetCheckSpec("unique", asset="query_batch", blocking=True, description="No image is in the batch twice."),
+        dg.AssetCheckSpec(
+            "disjoint_from_earlier_rounds",
+            asset="query_batch",
+            blocking=True,
+            description="Nobody was asked about these images before, but for those that are to be looked at again.",
+        ),
     ],
 )
 def query_batch(
@@ -175,7 +187,7 @@ def query_batch(
         )
     return dg.MaterializeResult(
         value=batch,
-        metadata=metadata,
+        metadata=for_people(metadata),
         check_results=[
             dg.AssetCheckResult(check_name="unique", passed=bool(batch["sample_id"].is_unique)),
             dg.AssetCheckResult(

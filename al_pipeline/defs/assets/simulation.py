@@ -12,6 +12,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.strategies import available
 from al_pipeline.core.strategies.options import BatchOptions, RoundSettings
 from al_pipeline.core.study.plan import Plan, StudyOptions
+from al_pipeline.defs.metadata import for_people
 from al_pipeline.defs.resources import launchpad
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home
@@ -79,7 +80,7 @@ def simulation(
         value=with_settings(results, settings),
         metadata={
             "labels": int(last["n_labels"]),
-            **{name: float(last[name]) for name in TITLES if not pd.isna(last[name])},
+            **for_people({name: float(last[name]) for name in TITLES if not pd.isna(last[name])}),
             "rounds": len(results),
             "seconds": round(time.monotonic() - began, 2),
             "settings": dg.MetadataValue.json(settings),
@@ -91,7 +92,8 @@ def simulation(
 def _plan(
     config: SimulationConfig, round_config: RoundSettings, training: TrainingOptions, strategy: str, seed: int
 ) -> Plan:
-    study: dict[str, Any] = dict(config) | ({} if config.rounds is None else {"budget": None})
+    options = StudyOptions(**dict(config))
+    study = dict(options if options.rounds is None else options.but(budget=None))
     batch: dict[str, Any] = {name: getattr(round_config, name) for name in BatchOptions.model_fields}
     return Plan(strategies=[strategy], seeds=[seed], options=training, **batch, **study)
 

@@ -83,7 +83,15 @@ def verify_tasks(
     group_name="labeling",
     kinds={"labelstudio"},
     partitions_def=rounds,
-    check_specs=[dg.AssetCheckSpec("exactly_the_batch", asset="labeling_tasks", blocking=True)],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "exactly_the_batch",
+            asset="labeling_tasks",
+            blocking=True,
+            description="Label Studio holds a task for each image of the batch, and no other. If it fails launch the "
+            "round again for this partition: what is missing is created, nothing twice.",
+        )
+    ],
 )
 def labeling_tasks(query_batch: pd.DataFrame, image_pool: pd.DataFrame) -> Any:
     """The query batch as tasks in Label Studio: reconcile, import, verify. From here it is people's turn."""

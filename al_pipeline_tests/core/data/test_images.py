@@ -380,6 +380,14 @@ def test_captions_stand_below_their_tile_and_stay_within_its_width(ten: list[Pat
     assert below[LINE + 1 : 2 * LINE].min() < 100, "the second line is missing"
 
 
+def test_captions_are_whole_however_narrow_the_tile(ten: list[Path]) -> None:
+    long = sheet_of(ten[:1], ["a class name of many words"], tile=60)
+    parts = sheet_of(ten[:1], ["a class\nname of\nmany words"], tile=60)
+    assert np.array_equal(long, parts)
+    # A word that is wider than a tile is broken.
+    assert sheet_of(ten[:1], ["W" * 30], tile=60).shape[0] > 60 + 2 * GAP + 3 * LINE
+
+
 @pytest.mark.parametrize("text", ["ü", "é", "ł", "σ", "Л"])
 def test_captions_have_the_letters_of_europe(ten: list[Path], text: str) -> None:
     # A font without a letter draws the same box for it as for any other unknown one.
