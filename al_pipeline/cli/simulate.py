@@ -1,6 +1,7 @@
 """`al simulate`: compare query strategies on images whose class folders are the answer, without asking anybody."""
 
 import os
+import time
 from collections.abc import Callable
 from inspect import Parameter, signature
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Group = type[Options]
 USUAL_BUDGET = 500
+# Seconds between two lines of progress off a terminal, unless a seed is done.
+EVERY = 30.0
 
 
 def _flag(group: Group, name: str) -> str:
@@ -120,18 +123,25 @@ def simulate(
     from al_pipeline.core.study.results import Results
     from al_pipeline.core.study.run import run_study, versions
 
-    told = TextColumn("{task.fields[rounds]} rounds")
-    columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), told, TimeElapsedColumn()
+    counted = TextColumn("{task.fields[rounds]} rounds")
+    columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), counted, TimeElapsedColumn()
+    told = _Lines(len(plan.seeds))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Seeds", total=len(plan.seeds), rounds=0)
+
+        def went_on(**values: int) -> None:
+            bar.update(task, **values)
+            if not console.is_terminal:
+                told.update(**values)
+
         study = run_study(
             manifest,
             names,
             plan,
             out,
             jobs=jobs or os.cpu_count() or 1,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            rounds=lambda computed: bar.update(task, rounds=computed),
+            progress=lambda done, _: went_on(completed=done),
+            rounds=lambda computed: went_on(rounds=computed),
             how=kept.how,
         )
     for sentence in (start.said, framing, *reading):
@@ -157,6 +167,25 @@ def simulate(
         f"{len(study.computed)} seeds computed, {found} found in {escape(str(study.folder))}; "
         f"{len(study.results)} rows written to {escape(str(out / 'results.parquet'))}"
     )
+
+
+class _Lines:
+    """Progress where there is no terminal: a line when a seed is done, and one now and then while one takes long."""
+
+    def __init__(self, seeds: int) -> None:
+        self._seeds, self._began = seeds, time.monotonic()
+        self._told, self._done, self._rounds = self._began, 0, 0
+
+    def update(self, completed: int | None = None, rounds: int | None = None) -> None:
+        """Take in how far the study is; say it if it is time to."""
+        now = time.monotonic()
+        self._rounds = self._rounds if rounds is None else rounds
+        news = completed is not None and completed != self._done
+        self._done = self._done if completed is None else completed
+        if news or now - self._told >= EVERY:
+            self._told = now
+            computed = f", {self._rounds} rounds computed in {now - self._began:.0f} s" if self._rounds else ""
+            say(f"{self._done} of {self._seeds} seeds done{computed}")
 
 
 def _plan(settings: "Settings", strategies: list[str], n_seeds: int, given: dict[str, str | bool | None]) -> Plan:

@@ -69,6 +69,12 @@ def test_a_study_is_run_once_told_in_a_table_and_read_from_then_on(tmp_path: Pat
     for metric in ("accuracy", "ROC-AUC"):
         # Budgets that runs have had, and no other.
         assert re.search(rf"Mean {metric} on the holdout by labels, 2 seeds \W+ strategy \W+ 4 \W+ 8 \W+ random", told)
+    # No terminal shows a bar here.
+    for line in (
+        r"1 of 2 seeds done, \d+ rounds computed in \d+ s",
+        r"2 of 2 seeds done, \d+ rounds computed in \d+ s",
+    ):
+        assert re.search(line, told)
     assert "2 seeds computed, 0 found in" in told
     assert "random's ROC-AUC at 8 labels" in told
     results = pd.read_parquet(tmp_path / "studies" / "results.parquet")

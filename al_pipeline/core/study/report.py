@@ -19,7 +19,7 @@ from al_pipeline.core.study.page import escaped, page, table
 from al_pipeline.core.study.paired import budget_differences, mean_curves, wins
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.results import BASELINE, Results
-from al_pipeline.core.study.savings import Saving, factor, savings, sentence, signed, whole
+from al_pipeline.core.study.savings import ENOUGH_SEEDS, Saving, factor, savings, sentence, signed, whole
 
 # What each picture is called, in the order in which they are shown.
 PICTURES = {
@@ -28,7 +28,6 @@ PICTURES = {
     "areas": "Difference of the areas under the curves",
     "wins": "Wins, ties and losses",
 }
-ENOUGH_SEEDS = 5
 CURVES_MEAN = """\
 * **Curves** are means over seeds with Student's 95 % interval. Their bands may overlap although the difference is
   certain: runs of one seed share the first batch, the weights and the draws, so the difference varies less than either.
@@ -39,7 +38,8 @@ COMPARISON_MEANS = f"""\
   intervals are not corrected. *No difference shown* does not mean that there is none: more seeds may show one.
 * **Needed** is where the mean curve first reaches the last score of {BASELINE}; {BASELINE} is held to the same rule.
   **Saved** is {BASELINE}'s number over the strategy's: 2 means half of it. Its interval resamples the seeds 2,000 times
-  and is widened for their number. *Not reached* as a limit means that the score may not be reached within the budget.
+  and is widened for their number; of fewer than {ENOUGH_SEEDS} there is none, as it would miss far too often. *Not
+  reached* as a limit means that the score may not be reached within the budget.
 * **Error ratio** is the error left at the last budget over {BASELINE}'s: 0.5 means half as many mistakes for accuracy.
 * **Wins / ties / losses** and **worse at** count budgets by a paired t-test at 5 % each, not corrected: among equals
   one budget of twenty is expected to differ.
@@ -199,7 +199,7 @@ def _summary(results: Results, found: Sequence[Saving]) -> str:
     )
     said += f" Over all budgets, against {BASELINE}: {counts}."
     if seeds < ENOUGH_SEEDS:
-        said += f" With fewer than {ENOUGH_SEEDS} seeds intervals are wide, and those of ratios miss too often."
+        said += f" With fewer than {ENOUGH_SEEDS} seeds intervals of differences are wide, and ratios have none."
     return f"{said}\n"
 
 
@@ -230,7 +230,7 @@ def _row(saving: Saving, counts: Sequence[int], per_budget: pd.DataFrame) -> lis
         verdict,
         f"not within {saving.last_budget:,}" if saving.labels is None else whole(saving.labels),
         _ratio(saving),
-        "" if error is None else f"{error.value:.2f} ({error.low:.2f} to {factor(error.high)})",
+        "" if error is None else _with_limits(saving, factor(error.value), f"{error.low:.2f} to {factor(error.high)}"),
         " / ".join(map(str, counts)),
         _ranges(own["budget"].to_numpy(), worse.to_numpy()),
     ]
@@ -239,7 +239,11 @@ def _row(saving: Saving, counts: Sequence[int], per_budget: pd.DataFrame) -> lis
 def _ratio(saving: Saving) -> str:
     low = factor(saving.ratio_low) if saving.ratio_low > 0 else "not reached"
     value = "none" if saving.ratio is None else factor(saving.ratio)
-    return f"{value} ({low} to {factor(saving.ratio_high)})"
+    return _with_limits(saving, value, f"{low} to {factor(saving.ratio_high)}")
+
+
+def _with_limits(saving: Saving, value: str, limits: str) -> str:
+    return f"{value} ({limits})" if saving.has_intervals else f"{value} (too few seeds)"
 
 
 def _ranges(budgets: np.ndarray, chosen: np.ndarray) -> str:

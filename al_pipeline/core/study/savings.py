@@ -14,6 +14,8 @@ from al_pipeline.core.study.paired import SAME, AreaDifference, area_differences
 from al_pipeline.core.study.results import AXES, BASELINE, Results
 
 RESAMPLES = 2000
+# From here on ratios have an interval that holds the truth about as often as it says.
+ENOUGH_SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Saving:
         `baseline_labels` over `labels`: 2 means half the labels. None if the target is not reached; infinite if it is
         reached without labels, which the baseline needs.
     ratio_low, ratio_high : float
-        95 % interval. A lower limit of 0 says that the target may not be reached at all.
+        95 % interval. A lower limit of 0 says that the target may not be reached at all. Of fewer seeds than
+        `ENOUGH_SEEDS` it is 0 to infinity: nothing is known.
     error_ratio : Interval, optional
         The strategy's error (1 − mean score) at the last budget over the baseline's. None if the baseline errs never.
     """
@@ -61,6 +64,11 @@ class Saving:
     ratio_low: float
     ratio_high: float
     error_ratio: Interval | None
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether there are enough seeds for intervals of ratios."""
+        return self.seeds >= ENOUGH_SEEDS
 
 
 def savings(
@@ -117,7 +125,8 @@ def sentence(saving: Saving) -> str:
     if verdict == WORSE:
         return f"{saving.strategy} does worse than {saving.baseline} ({_area_clause(saving)}); it {labels}."
     if verdict == BETTER and not saved:
-        return f"{saving.strategy} {labels}, although it does better over all budgets ({_area_clause(saving)})."
+        joined = "although" if saving.has_intervals else "and"
+        return f"{saving.strategy} {labels}, {joined} it does better over all budgets ({_area_clause(saving)})."
     if verdict == UNDECIDED and saved:
         return f"{saving.strategy} {labels}, but no difference is shown over all budgets ({_area_clause(saving)})."
     return f"{saving.strategy} {labels}."
@@ -203,11 +212,16 @@ def _limits(lowest: Floats, highest: Floats, n: int) -> tuple[float, float]:
     may be infinite, and would draw anew for either limit, and for every strategy.
 
     Simulated with 500 repeats (± 2 points): the ratio of labels was covered in 97 % and 99 % with 10 seeds (plain
-    percentiles: 93 % and 96 %), 95 % and 98 % with 5, 92 % and 96 % with 4 (85 % and 92 %). What it missed was nearly
-    always above the interval: noise lets the baseline's curve cross early, so it errs towards less saved. The ratio of
-    errors, which no crossing smooths, was covered in 93 % and 95 % with 10 seeds, but in 90 % and 94 % with 5, and 86 %
-    and 89 % with 4, which have few resamples.
+    percentiles: 93 % and 96 %), 95 % and 98 % with 5. What it missed was nearly always above the interval: noise lets
+    the baseline's curve cross early, so it errs towards less saved. The ratio of errors, which no crossing smooths, was
+    covered in 93 % and 95 % with 10 seeds, and in 90 % and 94 % with 5.
+
+    Fewer seeds have few different resamples, and no percentile goes beyond these. The ratio of labels was covered in
+    92 % and 96 % with 4 seeds (85 % and 92 %), 87 % and 98 % with 3, 62 % and 76 % with 2; the ratio of errors in 86 %
+    and 89 %, 77 % and 84 %, 49 % and 64 % (3 and 2 seeds: 200 repeats, ± 6 points). So they have no interval.
     """
+    if n < ENOUGH_SEEDS:
+        return 0.0, np.inf
     tail = norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + CONFIDENCE) / 2, n - 1))
     low = np.quantile(lowest[1:], tail, method="lower")
     high = np.quantile(highest[1:], 1 - tail, method="higher")
@@ -222,6 +236,9 @@ def _labels_clause(saving: Saving) -> tuple[str, bool]:
     if saving.baseline_labels <= saving.first_budget:
         return f"could save nothing, as {goal} is no better than at {saving.first_budget:,}", False
     reaches = f"reaches {goal} with {whole(saving.labels)}{_own(saving)}"
+    if not saving.has_intervals:
+        few = f"{saving.seeds} seeds are too few to tell it from chance: take {ENOUGH_SEEDS} or more"
+        return f"{reaches} ({_times(float(saving.ratio or 0))}, but {few})", False
     if saving.ratio_low > 1:
         return f"{reaches} ({_factors(saving)})", True
     if saving.ratio_high < 1:
@@ -241,13 +258,17 @@ def _own(saving: Saving) -> str:
     return "" if own == f"{saving.target_labels:,}" else f", {saving.baseline} itself with {own}"
 
 
+def _times(ratio: float) -> str:
+    return f"{factor(ratio)} times fewer" if ratio >= 1 else f"{factor(1 / ratio)} times as many"
+
+
 def _factors(saving: Saving) -> str:
     ratio, low, high = float(saving.ratio or 0), saving.ratio_low, saving.ratio_high
     if low > 1:
-        return f"{factor(ratio)} times fewer, 95 % {factor(low)} to {factor(high)}"
+        return f"{_times(ratio)}, 95 % {factor(low)} to {factor(high)}"
     if high < 1:
         limits = f"{factor(1 / high)} to {factor(1 / low)}" if low > 0 else f"at least {factor(1 / high)}"
-        return f"{factor(1 / ratio)} times as many, 95 % {limits}"
+        return f"{_times(ratio)}, 95 % {limits}"
     limits = f"{factor(low) if low > 0 else 'not reached'} to {factor(high)}"
     counted = AXES[saving.axis].split()[0]
     return f"{saving.baseline}'s {counted} over its own: {factor(ratio)}, 95 % {limits}"

@@ -73,7 +73,7 @@ def test_another_target_is_what_the_baseline_has_at_that_budget() -> None:
 
 
 def test_a_target_that_is_not_reached_is_no_number() -> None:
-    found = saving({"random": RANDOM, "margin": [[0.6, 0.7, 0.75]] * 2})
+    found = saving({"random": RANDOM * 3, "margin": [[0.6, 0.7, 0.75]] * 6})
 
     assert (found.labels, found.ratio) == (None, None)
     # All 300 labels do not suffice, so the ratio is below 300 / 300; by how much is unknown.
@@ -92,8 +92,8 @@ def test_resamples_that_miss_the_target_count_against_a_strategy() -> None:
 
 
 def test_without_labels_there_is_nothing_to_divide_by() -> None:
-    at_once = {"random": [[0.6, 0.7, 0.8]] * 2, "margin": [[0.9, 0.9, 0.9]] * 2, "copy": [[0.8, 0.8, 0.8]] * 2}
-    flat = {"random": [[0.8, 0.8, 0.8]] * 2, "margin": [[0.8, 0.9, 0.9]] * 2}
+    at_once = {"random": [[0.6, 0.7, 0.8]] * 5, "margin": [[0.9, 0.9, 0.9]] * 5, "copy": [[0.8, 0.8, 0.8]] * 5}
+    flat = {"random": [[0.8, 0.8, 0.8]] * 5, "margin": [[0.8, 0.9, 0.9]] * 5}
 
     copy, margin = savings(Results(table(at_once, budgets=[0, 100, 200]), "accuracy"))
     (neither,) = savings(Results(table(flat, budgets=[0, 100, 200]), "accuracy"))
@@ -106,14 +106,14 @@ def test_without_labels_there_is_nothing_to_divide_by() -> None:
 def test_the_error_ratio_compares_what_is_left_at_the_last_budget() -> None:
     random, margin = [[0.6, 0.7, 0.88], [0.6, 0.7, 0.92]], [[0.6, 0.7, 0.94], [0.6, 0.7, 0.96]]
 
-    found = saving({"random": random, "margin": margin})
+    found = saving({"random": random * 3, "margin": margin * 3})
 
-    # 0.05 of 0.1; two seeds have three resamples, whose ratios are 0.06 / 0.12, 0.05 / 0.1 and 0.04 / 0.08.
+    # 0.05 of 0.1; resamples lie on the way from 0.06 / 0.12 over 0.05 / 0.1 to 0.04 / 0.08.
     assert found.error_ratio == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_errors_of_nobody() -> None:
-    perfect, good, mixed = [[0.6, 0.7, 1.0]] * 4, [[0.6, 0.7, 0.9]] * 4, [[0.6, 0.7, 1.0], [0.6, 0.7, 0.9]] * 2
+    perfect, good, mixed = [[0.6, 0.7, 1.0]] * 6, [[0.6, 0.7, 0.9]] * 6, [[0.6, 0.7, 1.0], [0.6, 0.7, 0.9]] * 3
 
     assert saving({"random": perfect, "margin": good}).error_ratio is None
     assert saving({"random": good, "margin": perfect}).error_ratio == (0, 0, 0)
@@ -159,7 +159,7 @@ def test_the_intervals_are_those_of_a_plain_loop() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    grid=st.lists(st.lists(st.integers(0, 1000), min_size=3, max_size=3), min_size=2, max_size=5),
+    grid=st.lists(st.lists(st.integers(0, 1000), min_size=3, max_size=3), min_size=5, max_size=7),
     target_labels=st.sampled_from(BUDGETS),
 )
 def test_the_baseline_against_itself_saves_exactly_nothing(grid: list[list[int]], target_labels: int) -> None:
@@ -315,6 +315,18 @@ def test_a_strategy_that_may_never_be_there_takes_at_least_so_many() -> None:
 
     assert found.ratio_low == 0
     assert sentence(found).endswith("with 275, so nothing was saved (1.38 times as many, 95 % at least 1.27).")
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_of_few_seeds_no_ratio_has_an_interval_and_the_sentence_says_why(seeds: int) -> None:
+    found = saving({"random": around(0.6, 0.7, 0.8)[:seeds], "margin": around(0.6, 0.8, 0.9)[:seeds] + 0.001})
+
+    assert (found.ratio_low, found.ratio_high) == (0, math.inf)
+    assert found.error_ratio is not None
+    assert (found.error_ratio.low, found.error_ratio.high) == (0, math.inf)
+    said = sentence(found)
+    assert f" times fewer, but {seeds} seeds are too few to tell it from chance: take 5 or more" in said
+    assert "95 %" not in said
 
 
 def test_a_baseline_that_does_not_learn_leaves_nothing_to_save() -> None:
