@@ -125,14 +125,17 @@ def simulate(
 
     counted = TextColumn("{task.fields[rounds]} rounds")
     columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), counted, TimeElapsedColumn()
-    told = _Lines(len(plan.seeds))
+    lines = _Lines(len(plan.seeds))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Seeds", total=len(plan.seeds), rounds=0)
 
-        def went_on(**values: int) -> None:
-            bar.update(task, **values)
-            if not console.is_terminal:
-                told.update(**values)
+        def seeds_done(done: int, _: int) -> None:
+            bar.update(task, completed=done)
+            lines.update(completed=done)
+
+        def rounds_done(computed: int) -> None:
+            bar.update(task, rounds=computed)
+            lines.update(rounds=computed)
 
         study = run_study(
             manifest,
@@ -140,8 +143,8 @@ def simulate(
             plan,
             out,
             jobs=jobs or os.cpu_count() or 1,
-            progress=lambda done, _: went_on(completed=done),
-            rounds=lambda computed: went_on(rounds=computed),
+            progress=seeds_done,
+            rounds=rounds_done,
             how=kept.how,
         )
     for sentence in (start.said, framing, *reading):
@@ -182,7 +185,7 @@ class _Lines:
         self._rounds = self._rounds if rounds is None else rounds
         news = completed is not None and completed != self._done
         self._done = self._done if completed is None else completed
-        if news or now - self._told >= EVERY:
+        if not console.is_terminal and (news or now - self._told >= EVERY):
             self._told = now
             computed = f", {self._rounds} rounds computed in {now - self._began:.0f} s" if self._rounds else ""
             say(f"{self._done} of {self._seeds} seeds done{computed}")

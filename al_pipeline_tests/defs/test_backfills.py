@@ -1,5 +1,7 @@
 """“Materialize all” is stopped before it runs; what people choose by hand goes on."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
@@ -10,7 +12,7 @@ from al_pipeline.defs.backfills import materialize_all_stopped, refusal
 from al_pipeline.defs.jobs import ROUND_ASSETS, SETUP_ASSETS
 from al_pipeline_tests.defs.worlds import World
 
-EVERY = list(cells.get_partition_keys())
+EVERY = cells.get_partition_keys()
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def test_only_what_nobody_can_have_meant_is_refused(assets: set[str], studies: i
     assert found is None if why is None else found is not None and why in found
 
 
-def launch(world: World, name: str, keys: list[str]) -> None:
+def launch(world: World, name: str, keys: Sequence[str]) -> None:
     """Record a backfill of studies as the UI does."""
     subset = AssetGraphSubset(
         partitions_subsets_by_asset_key={dg.AssetKey("simulation"): cells.subset_with_partition_keys(keys)}
