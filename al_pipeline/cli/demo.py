@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from al_pipeline.cli.page import serving_pages
 from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, say
 from al_pipeline.cli.up import closing_words, start_loop, stay_up
 from al_pipeline.core.errors import InputError
@@ -52,7 +53,7 @@ def demo(
     from al_pipeline.labelstudio.annotator import SimulatedAnnotator
     from al_pipeline.servers.observer import open_loop, truth
 
-    with stack, open_loop(settings) as loop:
+    with stack, serving_pages(settings), open_loop(settings) as loop:
         start_loop(stack, loop)
         client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
         classes = loop.classes()

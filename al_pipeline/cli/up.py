@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from al_pipeline.cli.page import serving_pages
 from al_pipeline.cli.session import (
     DagsterPort,
     Home,
@@ -49,7 +50,7 @@ def up(
     # Dagster, once nothing that was said can be wrong any more.
     from al_pipeline.servers.observer import open_loop
 
-    with stack, open_loop(settings) as loop:
+    with stack, serving_pages(settings), open_loop(settings) as loop:
         start_loop(stack, loop, changes)
         closing_words(stack, loop)
         stay_up(stack)

@@ -40,6 +40,8 @@ class Artifacts:
         A folder per seed with the results of each strategy; the report of them all.
     learning_curve : Path
         The picture of all rounds, where people find it: in AL_HOME.
+    labels_saved : Path
+        What the labels have saved so far, in a sentence.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,6 +53,7 @@ class Artifacts:
         self.holdout_predictions, self.stop_predictions = folder / "holdout_predictions", folder / "stop_predictions"
         self.study_cells, self.comparison_page = folder / "simulation", folder / "strategy_comparison.html"
         self.learning_curve = folder.parent / "learning_curve.png"
+        self.labels_saved = folder / "labels_saved.txt"
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one."""

@@ -172,6 +172,10 @@ class Settings(BaseSettings):
         default=None, description="Where Label Studio reaches `al ml-backend`; its port on this machine by default."
     )
 
+    page_url: str | None = Field(
+        default=None, description="Where people reach the rounds' pages; the port of `al page` by default."
+    )
+
     round: RoundSettings = RoundSettings()
     training: TrainingOptions = TrainingOptions()
     policy: RoundPolicy = RoundPolicy()

@@ -1,0 +1,146 @@
+"""The pages of one home: made on the server, without scripts, from what the ledger and the rounds' files say."""
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from al_pipeline.core.errors import ALError
+from al_pipeline.core.rounds import is_round, round_number
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.web.guesses import SAMPLE_ID
+from al_pipeline.web.page.batch import batch, mistakes
+from al_pipeline.web.page.curve import curve
+from al_pipeline.web.page.door import Door, Guarded
+from al_pipeline.web.page.overview import overview, round_lines
+from al_pipeline.web.page.thumbnails import SIZES, Thumbnails
+
+log = logging.getLogger(__name__)
+FILES = Path(__file__).parent / "templates"
+OPEN = ("/health", "/style.css", "/favicon.ico")
+# Test images that are shown of those that the model gets wrong.
+MISTAKES = 60
+# A picture is of a sample id, which is a hash of it; how files are read may change.
+KEPT = "private, max-age=3600"
+
+
+def pages(deployment: Deployment, token: str) -> Guarded:
+    """Return the application.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    token : str
+        Whoever comes by a link that has it may look from then on.
+    """
+    door, shown = Door(token), Shown(deployment)
+    routes = [
+        Route("/", shown.first),
+        Route("/rounds/{key}", shown.round),
+        Route("/pictures/{size}/{sample}", shown.picture),
+        Route("/style.css", lambda _: FileResponse(FILES / "style.css", media_type="text/css")),
+        Route("/favicon.ico", lambda _: Response(status_code=204)),
+        Route("/health", lambda _: JSONResponse({"status": "UP"})),
+    ]
+    handlers: dict[Any, Any] = {ALError: shown.failed, HTTPException: shown.refused}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    return Guarded(app, door, OPEN, partial(shown.message, "Closed", CLOSED, 401))
+
+
+CLOSED = (
+    "This page opens by its own link, once for each browser. Ask for it where the loop runs: al page --link, with the "
+    "same --home."
+)
+
+
+class Shown:
+    """What each address shows. Every method reads no more than that.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment, self._thumbnails = deployment, Thumbnails(deployment)
+        made = Environment(loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined)
+        made.filters |= {"duration": duration, "share": share}
+        made.trim_blocks = made.lstrip_blocks = True
+        self._templates = made
+
+    def first(self, request: Request) -> Response:
+        """Show all rounds."""
+        found = overview(self._deployment)
+        return self._page("overview.html", here="first", found=found, curve=curve(found.rounds))
+
+    def round(self, request: Request) -> Response:
+        """Show one round."""
+        key = _round(request)
+        lines = {line.key: line for line in round_lines(self._deployment)}
+        if key not in lines:
+            raise HTTPException(404, f"There is no round {key} in this home.")
+        keys = list(lines)
+        at = keys.index(key)
+        around = {"before": keys[at - 1] if at else None, "after": keys[at + 1] if at + 1 < len(keys) else None}
+        wrong = mistakes(self._deployment, key)
+        found: dict[str, Any] = {"line": lines[key], "batch": batch(self._deployment, key), "most": MISTAKES}
+        here = None if around["after"] else "round"
+        return self._page("round.html", here=here, mistakes=wrong, **found, **around)
+
+    def picture(self, request: Request) -> Response:
+        """Show a sample's image."""
+        sample, size = request.path_params["sample"], request.path_params["size"]
+        if not SAMPLE_ID.fullmatch(sample) or size not in SIZES:
+            raise HTTPException(404, "There is no such picture.")
+        path = self._thumbnails.picture(sample, size)
+        if path is None:
+            return FileResponse(FILES / "gone.svg", media_type="image/svg+xml")
+        return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": KEPT})
+
+    def message(self, title: str, text: str, status: int) -> Response:
+        """Show a sentence in place of a page."""
+        page = self._templates.get_template("message.html").render(title=title, text=text, here=None, newest=None)
+        return HTMLResponse(page, status)
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Show what went wrong, in the words of whoever has noticed it."""
+        log.error("%s: %s", request.url.path, " ".join(str(error).split()))
+        return self.message("This cannot be shown now", str(error), 503)
+
+    async def refused(self, request: Request, error: HTTPException) -> Response:
+        """Show why there is no such page."""
+        return self.message("Not here", error.detail, error.status_code)
+
+    def _page(self, template: str, **values: Any) -> Response:
+        begun = self._deployment.ledger.rounds()
+        newest = max(begun, key=round_number, default=None)
+        return HTMLResponse(self._templates.get_template(template).render(newest=newest, **values))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def share(value: float) -> str:
+    """Return a share as a percentage; what is not quite sure is not called so."""
+    return ">99\N{NO-BREAK SPACE}%" if 0.99 < value < 1 else f"{value:.0%}".replace("%", "\N{NO-BREAK SPACE}%")
+
+
+def _round(request: Request) -> str:
+    key = request.path_params["key"]
+    if not is_round(key):
+        raise HTTPException(404, "The address of a round ends with its key, as r0003.")
+    return key
