@@ -1,26 +1,31 @@
 """The rounds' pages: what they tell, to whom, and what they keep to themselves."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
 from PIL import Image
 
 from al_pipeline.cli.page import page, serving_pages
 from al_pipeline.core.evaluation.metrics import Interval
+from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.requests import Requests
 from al_pipeline.web.page.app import pages
 from al_pipeline.web.page.batch import batch, blind, mistakes
 from al_pipeline.web.page.curve import curve
+from al_pipeline.web.page.labels import doubts, learned_from
 from al_pipeline.web.page.overview import RoundLine, Spent, overview
 from al_pipeline.web.page.thumbnails import SIZES, Thumbnails
 from al_pipeline.web.serve import serving
 from al_pipeline_tests.web.lived_in import CLASSES, LivedIn, lived_in
 
 TOKEN = "a-token-of-the-tests"
-EVERY_PAGE = ("/", "/rounds/r0000", "/rounds/r0001", "/rounds/r0002")
+EVERY_PAGE = ("/", "/rounds/r0000", "/rounds/r0001", "/rounds/r0002", "/labels")
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +178,50 @@ def test_a_home_without_rounds_has_a_page_that_says_so(tmp_path: Path) -> None:
         httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True) as client,
     ):
         assert "No round has begun yet" in client.get("/", params={"token": TOKEN}).text
+
+
+def pressed(page_text: str, sample: str) -> dict[str, str]:
+    """Return what the button at a sample sends."""
+    form = page_text.partition(f'id="{sample}"')[2].partition("</form>")[0]
+    found = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    assert set(found) == {"form", "sample", "back", "do"}
+    return found
+
+
+def test_a_click_asks_again_in_the_next_batch_once(home: LivedIn, visitor: httpx.Client) -> None:
+    wrong = home.asked(1)[1]
+    asked = pressed(visitor.get("/rounds/r0001").text, wrong)
+    assert asked["do"] == "ask"
+    for broken in ({"form": ""}, {"form": "x" * 64}, {"sample": "../x"}, {"back": "//elsewhere.example"}, {"do": "x"}):
+        assert visitor.post("/again", data=asked | broken).status_code in (400, 403)
+    # Whoever is a test image, open or not labeled.
+    for other in (home.blind[0], home.asked(2)[-1], home.ids[30]):
+        assert visitor.post("/again", data=asked | {"sample": other}).status_code == 409
+    assert httpx.post(f"{visitor.base_url}/again", data=asked).status_code == 401
+    requests = Requests(home.deployment)
+    assert requests.open() == []
+    back = visitor.post("/again", data=asked)
+    assert str(back.url).endswith(f"/rounds/r0001#{wrong}")
+    assert requests.open() == [wrong]
+    left = pressed(back.text, wrong)
+    assert left["do"] == "leave"
+    visitor.post("/again", data=left)
+    assert requests.open() == []
+    visitor.post("/again", data=asked)
+    row = {"sample_id": wrong, "purpose": REVIEW, "rank": 0, "strategy": "requested", "seed": 1}
+    home.ledger.plan("r0003", pd.DataFrame([row]))
+    assert requests.open() == []
+    assert "people are asked again now" in visitor.get("/rounds/r0001").text
+    assert "a second look: as you asked" in visitor.get("/rounds/r0003").text
+
+
+def test_labels_that_a_model_doubts_are_found_by_the_stored_features(tmp_path: Path) -> None:
+    made = LivedIn(tmp_path / "home", pool=60, blind=0)
+    swapped = made.ids[7]
+    honest = made.truth[swapped]
+    made.truth[swapped] = next(name for name in CLASSES if name != honest)
+    made.round(0, 40)
+    assert learned_from(made.deployment) == "r0000"
+    found = doubts(made.deployment, "r0000")
+    assert (found[0].sample, found[0].label, found[0].said) == (swapped, made.truth[swapped], honest)
+    assert len(found) < 5

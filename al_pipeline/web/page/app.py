@@ -1,32 +1,42 @@
 """The pages of one home: made on the server, without scripts, from what the ledger and the rounds' files say."""
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import is_round, round_number
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.requests import Requests
 from al_pipeline.web.guesses import SAMPLE_ID
 from al_pipeline.web.page.batch import batch, mistakes
 from al_pipeline.web.page.curve import curve
 from al_pipeline.web.page.door import Door, Guarded
+from al_pipeline.web.page.labels import Doubt, disputes, doubts, is_a_label, learned_from, requested
+from al_pipeline.web.page.later import Later
 from al_pipeline.web.page.overview import overview, round_lines
 from al_pipeline.web.page.thumbnails import SIZES, Thumbnails
+from al_pipeline.web.serve import read_body
 
 log = logging.getLogger(__name__)
 FILES = Path(__file__).parent / "templates"
 OPEN = ("/health", "/style.css", "/favicon.ico")
-# Test images that are shown of those that the model gets wrong.
-MISTAKES = 60
+# Images that are shown of a list in which the first count most.
+MOST = 60
+MAX_FORM = 4096
+# Where a button may lead back to.
+BACK = re.compile(r"/labels|/rounds/r[0-9]{4}")
 # A picture is of a sample id, which is a hash of it; how files are read may change.
 KEPT = "private, max-age=3600"
 
@@ -40,10 +50,13 @@ def pages(deployment: Deployment, token: str) -> Guarded:
     token : str
         Whoever comes by a link that has it may look from then on.
     """
-    door, shown = Door(token), Shown(deployment)
+    door = Door(token)
+    shown = Shown(deployment, door)
     routes = [
         Route("/", shown.first),
         Route("/rounds/{key}", shown.round),
+        Route("/labels", shown.labels),
+        Route("/again", shown.again, methods=["POST"]),
         Route("/pictures/{size}/{sample}", shown.picture),
         Route("/style.css", lambda _: FileResponse(FILES / "style.css", media_type="text/css")),
         Route("/favicon.ico", lambda _: Response(status_code=204)),
@@ -66,10 +79,13 @@ class Shown:
     Parameters
     ----------
     deployment : Deployment
+    door : Door
+        Knows the forms that come from these pages.
     """
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment, self._thumbnails = deployment, Thumbnails(deployment)
+    def __init__(self, deployment: Deployment, door: Door) -> None:
+        self._deployment, self._door, self._thumbnails = deployment, door, Thumbnails(deployment)
+        self._doubts: Later[str, list[Doubt]] = Later(partial(doubts, deployment))
         made = Environment(loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined)
         made.filters |= {"duration": duration, "share": share}
         made.trim_blocks = made.lstrip_blocks = True
@@ -90,9 +106,35 @@ class Shown:
         at = keys.index(key)
         around = {"before": keys[at - 1] if at else None, "after": keys[at + 1] if at + 1 < len(keys) else None}
         wrong = mistakes(self._deployment, key)
-        found: dict[str, Any] = {"line": lines[key], "batch": batch(self._deployment, key), "most": MISTAKES}
+        found: dict[str, Any] = {"line": lines[key], "batch": batch(self._deployment, key), "most": MOST}
         here = None if around["after"] else "round"
+        found["requested"] = requested(self._deployment)
         return self._page("round.html", here=here, mistakes=wrong, **found, **around)
+
+    def labels(self, request: Request) -> Response:
+        """Show labels to look at again."""
+        key = learned_from(self._deployment)
+        doubtful = None if key is None else self._doubts.get(key)
+        found: dict[str, Any] = {"disputes": disputes(self._deployment), "requested": requested(self._deployment)}
+        pending = key is not None and doubtful is None
+        return self._page("labels.html", here="labels", key=key, doubts=doubtful, pending=pending, most=MOST, **found)
+
+    async def again(self, request: Request) -> Response:
+        """Have people asked once more about a sample, or not after all, and go back to where the button is."""
+        form = parse_qs((await read_body(request, MAX_FORM)).decode("latin-1"))
+        sample, back, do = (form.get(name, [""])[0] for name in ("sample", "back", "do"))
+        if not self._door.is_ours(form.get("form", [""])[0]):
+            raise HTTPException(403, "This was not sent by a button of these pages: go back, load the page anew.")
+        if not SAMPLE_ID.fullmatch(sample) or not BACK.fullmatch(back) or do not in ("ask", "leave"):
+            raise HTTPException(400, "This is no request of these pages.")
+        requests = Requests(self._deployment)
+        if do == "leave":
+            await run_in_threadpool(requests.take_back, sample)
+        elif not await run_in_threadpool(is_a_label, self._deployment, sample):
+            raise HTTPException(409, "It has no label, is a test image, or people are asked right now.")
+        else:
+            await run_in_threadpool(requests.add, sample)
+        return RedirectResponse(f"{back}#{sample}", 303)
 
     def picture(self, request: Request) -> Response:
         """Show a sample's image."""
@@ -121,7 +163,9 @@ class Shown:
     def _page(self, template: str, **values: Any) -> Response:
         begun = self._deployment.ledger.rounds()
         newest = max(begun, key=round_number, default=None)
-        return HTMLResponse(self._templates.get_template(template).render(newest=newest, **values))
+        return HTMLResponse(
+            self._templates.get_template(template).render(newest=newest, form=self._door.form, **values)
+        )
 
 
 def duration(seconds: float) -> str:
