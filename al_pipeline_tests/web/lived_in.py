@@ -118,7 +118,7 @@ class LivedIn:
         )
         plan["predicted"] = [CLASSES[i] if trained else None for i in guesses.argmax(axis=1)]
         plan["predicted_probability"] = guesses.max(axis=1)
-        scored = plan[["sample_id", "predicted", "certainty"]]
+        scored = plan[["sample_id", "predicted", "certainty"]].assign(trained=trained)
         self.artifacts.uncertainty_scores.mkdir(exist_ok=True)
         scored.to_parquet(self.artifacts.uncertainty_scores / f"{key}.parquet")
         if number == 0 and self.blind:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -19,13 +20,16 @@ from al_pipeline.web.page.app import pages
 from al_pipeline.web.page.batch import batch, blind, mistakes
 from al_pipeline.web.page.curve import curve
 from al_pipeline.web.page.labels import doubts, learned_from
+from al_pipeline.web.page.map import COLOURED, TEST, coloured, places
 from al_pipeline.web.page.overview import RoundLine, Spent, overview
+from al_pipeline.web.page.people import people
 from al_pipeline.web.page.thumbnails import SIZES, Thumbnails
 from al_pipeline.web.serve import serving
 from al_pipeline_tests.web.lived_in import CLASSES, LivedIn, lived_in
 
 TOKEN = "a-token-of-the-tests"
-EVERY_PAGE = ("/", "/rounds/r0000", "/rounds/r0001", "/rounds/r0002", "/labels")
+MAPS = tuple(f"/rounds/r0002/map?by={by}" for by in COLOURED)
+EVERY_PAGE = ("/", "/rounds/r0000", "/rounds/r0001", "/rounds/r0002", "/labels", "/people", *MAPS)
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +229,33 @@ def test_labels_that_a_model_doubts_are_found_by_the_stored_features(tmp_path: P
     found = doubts(made.deployment, "r0000")
     assert (found[0].sample, found[0].label, found[0].said) == (swapped, made.truth[swapped], honest)
     assert len(found) < 5
+
+
+def test_the_map_lays_alike_images_side_by_side_and_says_nothing_of_test_images(home: LivedIn) -> None:
+    found = places(home.deployment, "r0002")
+    assert set(found.at) == set(home.ids)
+    centers = {
+        name: np.mean([found.at[each] for each in home.ids if home.truth[each] == name], axis=0) for name in CLASSES
+    }
+    nearest = {each: min(CLASSES, key=lambda name: np.linalg.norm(centers[name] - found.at[each])) for each in home.ids}
+    assert np.mean([nearest[each] == home.truth[each] for each in home.ids]) > 0.9
+    learned = set(home.ids[:16])
+    assert set(found.near) == set(home.asked(2))
+    assert all(len(near) == 3 and learned.issuperset(near) for near in found.near.values())
+    assert np.mean([home.truth[each] == home.truth[near[0]] for each, near in found.near.items()]) > 0.8
+    for by in COLOURED:
+        dots = {
+            each.title: {sample for _, _, sample in each.points}
+            for each in coloured(home.deployment, "r0002", by, found.at)
+        }
+        assert dots[TEST] == set(home.blind[:-2])
+        assert set.union(*dots.values()) == set(home.ids) - set(home.blind[-2:])
+    chosen = {each.title: each.points for each in coloured(home.deployment, "r0002", "chosen", found.at)}
+    assert {sample for _, _, sample in chosen["chosen"]} == set(home.asked(2))
+    assert coloured(home.deployment, "r0002", "label", {}) == []
+
+
+def test_people_are_told_apart(home: LivedIn, visitor: httpx.Client) -> None:
+    (row,) = people(home.deployment).rows
+    assert (row["annotator"], row["votes"], row["seconds"], row["agrees"]) == ("ann", 20, 3.2, None)
+    assert "ann" in visitor.get("/people").text

@@ -25,7 +25,9 @@ from al_pipeline.web.page.curve import curve
 from al_pipeline.web.page.door import Door, Guarded
 from al_pipeline.web.page.labels import Doubt, disputes, doubts, is_a_label, learned_from, requested
 from al_pipeline.web.page.later import Later
+from al_pipeline.web.page.map import COLOURED, HEIGHT, WIDTH, Places, coloured, places
 from al_pipeline.web.page.overview import overview, round_lines
+from al_pipeline.web.page.people import people
 from al_pipeline.web.page.thumbnails import SIZES, Thumbnails
 from al_pipeline.web.serve import read_body
 
@@ -55,7 +57,9 @@ def pages(deployment: Deployment, token: str) -> Guarded:
     routes = [
         Route("/", shown.first),
         Route("/rounds/{key}", shown.round),
+        Route("/rounds/{key}/map", shown.map),
         Route("/labels", shown.labels),
+        Route("/people", shown.people),
         Route("/again", shown.again, methods=["POST"]),
         Route("/pictures/{size}/{sample}", shown.picture),
         Route("/style.css", lambda _: FileResponse(FILES / "style.css", media_type="text/css")),
@@ -86,6 +90,7 @@ class Shown:
     def __init__(self, deployment: Deployment, door: Door) -> None:
         self._deployment, self._door, self._thumbnails = deployment, door, Thumbnails(deployment)
         self._doubts: Later[str, list[Doubt]] = Later(partial(doubts, deployment))
+        self._places: Later[str, Places] = Later(partial(places, deployment))
         made = Environment(loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined)
         made.filters |= {"duration": duration, "share": share}
         made.trim_blocks = made.lstrip_blocks = True
@@ -109,7 +114,24 @@ class Shown:
         found: dict[str, Any] = {"line": lines[key], "batch": batch(self._deployment, key), "most": MOST}
         here = None if around["after"] else "round"
         found["requested"] = requested(self._deployment)
+        # Nobody waits for what an image is like: whoever comes back sees it.
+        known = self._places.get(key, patience=0)
+        found["near"] = {} if known is None else known.near
         return self._page("round.html", here=here, mistakes=wrong, **found, **around)
+
+    def map(self, request: Request) -> Response:
+        """Show where the pool's images lie in a round, coloured by what the address says."""
+        key, by = _round(request), request.query_params.get("by", "label")
+        if by not in COLOURED or key not in self._deployment.ledger.rounds():
+            raise HTTPException(404, f"There is no map by {by} of a round {key}.")
+        known = self._places.get(key)
+        dots = None if known is None else coloured(self._deployment, key, by, known.at)
+        values: dict[str, Any] = {"key": key, "by": by, "coloured": COLOURED, "width": WIDTH, "height": HEIGHT}
+        return self._page("map.html", here="map", dots=dots, **values)
+
+    def people(self, request: Request) -> Response:
+        """Show who has answered."""
+        return self._page("people.html", here="people", found=people(self._deployment))
 
     def labels(self, request: Request) -> Response:
         """Show labels to look at again."""
