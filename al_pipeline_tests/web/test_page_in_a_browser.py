@@ -9,6 +9,7 @@ from al_pipeline_tests.browser import open_browser
 from al_pipeline_tests.web.lived_in import lived_in
 
 LOADED = "[...document.images].filter(i => i.loading != 'lazy' || i.complete).every(i => i.naturalWidth > 0)"
+CHOSEN = "rgb(194, 74, 0)"
 TOO_WIDE = "document.documentElement.scrollWidth > innerWidth"
 
 
@@ -20,7 +21,8 @@ def test_a_person_comes_by_the_link_looks_around_and_asks_again(tmp_path: Path) 
         page.goto(f"http://127.0.0.1:{port}/?token=token")
         assert page.url == f"http://127.0.0.1:{port}/"
         page.get_by_role("link", name="r0001").click()
-        page.wait_for_function(LOADED)
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate(LOADED)
         tile = page.locator(f"[id='{home.asked(1)[1]}']")
         box = tile.locator("img").first.bounding_box()
         assert box is not None
@@ -30,7 +32,10 @@ def test_a_person_comes_by_the_link_looks_around_and_asks_again(tmp_path: Path) 
         assert Requests(home.deployment).open() == [home.asked(1)[1]]
         page.get_by_role("link", name="Map", exact=True).click()
         page.get_by_role("link", name="chosen in this round").click()
-        page.locator("g.chosen circle").first.wait_for(state="attached")
+        # Links have a colour of their own, which is none of the map's.
+        dot = page.locator("g.chosen circle").first
+        dot.wait_for(state="attached")
+        assert dot.evaluate("e => getComputedStyle(e).fill") == CHOSEN
         page.set_viewport_size({"width": 390, "height": 844})
         for name in ("Overview", "Newest", "Labels", "Map", "People"):
             page.get_by_role("link", name=name, exact=True).click()
