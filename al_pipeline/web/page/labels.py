@@ -85,7 +85,8 @@ def doubts(deployment: "Deployment", key: str) -> list[Doubt]:
         return []
     labels = labels[labels["label"].isin(classes.names)]
     vectors, found = store.read(labels["sample_id"].tolist())
-    ids, names = labels["sample_id"].to_numpy()[found].tolist(), labels["label"].to_numpy()[found].tolist()
+    ids: list[str] = labels["sample_id"].to_numpy()[found].tolist()
+    names: list[str] = labels["label"].to_numpy()[found].tolist()
     if not ids:
         return []
     targets = np.array([classes.names.index(name) for name in names], dtype=np.int64)

@@ -65,7 +65,7 @@ def places(deployment: "Deployment", key: str) -> Places:
     pool = np.sort(manifest["sample_id"].to_numpy(dtype=str))
 
     def some(ids: Sequence[str], most: int) -> list[str]:
-        return [ids[i] for i in rng.permutation(len(ids))[:most]]
+        return [ids[int(i)] for i in rng.permutation(len(ids))[:most]]
 
     chosen, labeled = _chosen(deployment, key), ledger.frozen_labels(key)["sample_id"].tolist()
     scored = _scores(deployment, key).index.tolist()
