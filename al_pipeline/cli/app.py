@@ -1,5 +1,5 @@
-"""The command `al`: demo · scan · up · presets · annotate · status · export · ledger · classes · home · predict ·
-export-model · simulate · webhook · ml-backend · doctor · migrate.
+"""The command `al`: demo · scan · up · presets · annotate · status · export · ledger · classes · home · page ·
+predict · export-model · simulate · webhook · ml-backend · doctor · migrate.
 
 Each command's module imports what it works with inside of the command, after its arguments are checked: a wrong one is
 told at once.
@@ -13,6 +13,7 @@ from al_pipeline.cli.doctor import doctor
 from al_pipeline.cli.home import home_commands
 from al_pipeline.cli.ledger import export, ledger_commands, migrate
 from al_pipeline.cli.model import export_model, predict
+from al_pipeline.cli.page import page
 from al_pipeline.cli.presets import presets
 from al_pipeline.cli.scan import scan
 from al_pipeline.cli.session import told_plainly
@@ -31,5 +32,5 @@ for command in (demo, scan, up, presets, status, annotate, export):
 app.add_typer(ledger_commands, name="ledger")
 app.add_typer(classes_commands, name="classes")
 app.add_typer(home_commands, name="home")
-for command in (predict, export_model, simulate, webhook, ml_backend, doctor, migrate):
+for command in (page, predict, export_model, simulate, webhook, ml_backend, doctor, migrate):
     app.command()(told_plainly()(command))

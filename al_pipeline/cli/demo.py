@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from al_pipeline.cli.page import serving_pages
 from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, tell
 from al_pipeline.cli.staying import closing_words, ready_loop, stay_up
 from al_pipeline.cli.terminal import Talk
@@ -52,7 +53,7 @@ def demo(
 
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=tell)
     settings.keep()
-    with stack, ready_loop(stack, settings) as loop:
+    with stack, serving_pages(settings), ready_loop(stack, settings) as loop:
         ready_weights(settings)
         from al_pipeline.cli.tables import print_rounds
         from al_pipeline.labelstudio.annotator import SimulatedAnnotator

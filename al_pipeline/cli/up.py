@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from al_pipeline.cli.page import serving_pages
 from al_pipeline.cli.session import (
     DagsterPort,
     Home,
@@ -66,7 +67,7 @@ def up(
     with stack:
         # While the servers start.
         say(escape(ready_weights(settings).said))
-        with ready_loop(stack, settings) as loop:
+        with serving_pages(settings), ready_loop(stack, settings) as loop:
             start_loop(stack, loop, changes)
             stay_up(stack, loop, show=is_desktop() if show is None else show)
 

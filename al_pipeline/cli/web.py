@@ -24,7 +24,7 @@ def webhook(
 ) -> None:
     """Be told of answers by Label Studio, and open the next round at once instead of at the sensor's next look."""
     settings = configure(home)
-    _begin(host, port)
+    begin(host, port)
     from al_pipeline.loop.local import Servers, instance_folder
     from al_pipeline.servers.dagster_api import DagsterApi
     from al_pipeline.servers.processes import answers
@@ -68,7 +68,7 @@ def ml_backend(
 ) -> None:
     """Answer Label Studio with the newest checkpoint's guesses, as its ML backend; never on the holdout."""
     settings = configure(home)
-    _begin(host, port)
+    begin(host, port)
     from al_pipeline.loop.deployment import Deployment
 
     deployment = Deployment(settings)
@@ -91,7 +91,7 @@ def ml_backend(
         stay()
 
 
-def _begin(host: str, port: int) -> None:
+def begin(host: str, port: int) -> None:
     """Prepare a server's process: signals, log lines, a warning if others reach it; refuse a port that is taken."""
     from al_pipeline.web.serve import is_loopback, listen
 

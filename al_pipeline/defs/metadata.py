@@ -8,7 +8,9 @@ import pandas as pd
 
 from al_pipeline.core.labels.consensus import Consensus
 from al_pipeline.core.study.page import data_address
+from al_pipeline.loop.local import page_address
 from al_pipeline.loop.presence import Presence
+from al_pipeline.settings import Settings
 
 # Rows of a table in the UI.
 SHOWN = 25
@@ -38,6 +40,12 @@ def for_people(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_picture(value: Any) -> bool:
     return isinstance(value, dg.MarkdownMetadataValue) and (value.md_str or "").startswith("![")
+
+
+def round_page(settings: Settings, key: str) -> dict[str, Any]:
+    """Return the address of a round's page as metadata; nothing where no page was ever served."""
+    address = page_address(settings)
+    return {} if address is None else {"round_page": dg.MetadataValue.url(f"{address.rstrip('/')}/rounds/{key}")}
 
 
 def some(names: Sequence[str]) -> str:

@@ -60,6 +60,16 @@ class KnownProject:
 
 
 @dataclass(frozen=True)
+class Answering:
+    """The answers to a round's tasks: how many, the first and the last moment, the seconds in the editor together."""
+
+    answers: int
+    first: datetime
+    last: datetime
+    seconds: float | None
+
+
+@dataclass(frozen=True)
 class ClassChange:
     """One event in the history of the class set: when, which action with which arguments, and what it made."""
 
@@ -93,6 +103,11 @@ class Views:
     def uris(self) -> dict[str, str]:
         """Return where each sample's image is."""
         return dict(self._rows(sa.select(samples.c.sample_id, samples.c.uri)))
+
+    def places(self, sample_ids: Iterable[str]) -> dict[str, str]:
+        """Return where the images of some samples are, of those that the ledger knows."""
+        query, asked = sa.select(samples.c.sample_id, samples.c.uri), chunks(sorted(set(sample_ids)))
+        return dict(self._rows(*(query.where(samples.c.sample_id.in_(part)) for part in asked)))
 
     def planned(self, round_key: str | None = None, *, columns: Sequence[str] = tuple(frames.PLANNED)) -> pd.DataFrame:
         """Return the planned tasks of a round, or of all: `plan`'s columns and ``round`` (first), ``planned_at,
@@ -171,6 +186,14 @@ class Views:
         query = states.join_from(annotations, annotation_events, event.id == answer.event_id)
         theirs = (query.where(answer.source == source, answer.task_id.in_(part)) for part in chunks(task_ids))
         return [Annotation(*row) for row in self._rows(*theirs)]
+
+    def answering(self) -> dict[str, Answering]:
+        """Return when people answered the tasks of each round, and how long they looked, as far as that stands."""
+        answer, n = annotations.c, sa.func.count()
+        columns = (n, sa.func.min(answer.created_at), sa.func.max(answer.updated_at), sa.func.sum(answer.lead_time))
+        given = [~answer.deleted, answer.round.is_not(None), answer.kind.not_in(queries.NO_ANSWERS)]
+        rows = self._rows(sa.select(answer.round, *columns).where(*given).group_by(answer.round))
+        return {key: Answering(*found) for key, *found in rows}
 
     def history(self, annotation_ids: Sequence[int]) -> list[tuple[str, int, str, datetime, str | None]]:
         """Return all that annotations of these numbers ever said, in the order of time.

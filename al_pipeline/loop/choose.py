@@ -17,6 +17,7 @@ from al_pipeline.loop.answers import asked_blind, planned_before
 from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.holdout import blind_rows, kept_apart, newly_drawn
+from al_pipeline.loop.requests import Requests
 from al_pipeline.loop.review import review_rows
 from al_pipeline.loop.together import asking_groups, members_for, one_of_each, parted
 
@@ -126,7 +127,8 @@ def choose_batch(
     held = kept_apart(ledger, manifest, drawn)
     usable = set(samples.files.known(labeled_pool["sample_id"]).there) - held
     labeled_pool = labeled_pool[labeled_pool["sample_id"].isin(usable)]
-    reviews = review_rows(ledger, samples, labeled_pool, classes, config, policy, number, most)
+    requested = Requests(deployment).open()[: max(0, size)]
+    reviews = review_rows(ledger, samples, labeled_pool, classes, config, policy, number, most, requested)
     free = size - len(reviews)
     names, overlap = classes_of(deployment, manifest).names, deployment.settings.overlap
     free_to_ask = samples.uris.keys() - (held - set(ledger.drawn()["sample_id"]))

@@ -42,6 +42,10 @@ class Artifacts:
         A folder per seed with the results of each strategy; the report of them all.
     learning_curve : Path
         The picture of all rounds, where people find it: in AL_HOME.
+    labels_saved : Path
+        What the labels have saved so far, in a sentence.
+    review_requests : Path
+        A file for each sample that somebody wants people to look at again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,6 +58,7 @@ class Artifacts:
         self.holdout_predictions, self.stop_predictions = folder / "holdout_predictions", folder / "stop_predictions"
         self.study_cells, self.comparison_page = folder / "simulation", folder / "strategy_comparison.html"
         self.learning_curve = folder.parent / "learning_curve.png"
+        self.labels_saved, self.review_requests = folder / "labels_saved.txt", folder / "review_requests"
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one."""

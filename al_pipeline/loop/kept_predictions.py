@@ -83,6 +83,11 @@ class HoldoutPredictions(_Kept):
             return None
         return kept[columns].set_axis(names, axis=1)
 
+    def names(self, key: str) -> list[str]:
+        """Return the classes that a round's model told apart; none if it has kept nothing."""
+        kept = self._of(key)
+        return [] if kept is None else [name.removeprefix(PREFIX) for name in kept if name.startswith(PREFIX)]
+
     def said(self, key: str, names: list[str]) -> pd.Series:
         """Return the numbers of the classes that a round, of which `read` returns something, has said, by sample id."""
         kept = self._of(key)

@@ -10,7 +10,7 @@ import psutil
 from pydantic import BaseModel, ValidationError
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.files import whole_file, write_private
+from al_pipeline.core.files import kept_secret, whole_file, write_private
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.settings import Settings
 
@@ -130,3 +130,29 @@ def label_studio(settings: Settings) -> LabelStudio:
             f"with `al up --home {settings.home.resolve()}`"
         )
     return LabelStudio(servers.label_studio_url, credentials.token, timeout=settings.label_studio_timeout)
+
+
+def page_token(settings: Settings) -> str:
+    """Return what the link to the rounds' pages has, drawn at random at the first call."""
+    return kept_secret(settings.home.resolve() / "page_token")
+
+
+def page_address(settings: Settings) -> str | None:
+    """Return where people open the rounds' pages: as set, or where they were served the last time; None if never."""
+    return settings.page_url or last_page_address(settings)
+
+
+def last_page_address(settings: Settings) -> str | None:
+    """Return where the pages were served the last time; None if they never were."""
+    path = _page_file(settings)
+    return path.read_text().strip() if path.exists() else None
+
+
+def keep_page_address(settings: Settings, address: str) -> None:
+    """Write down where the pages are served; no secret is in it."""
+    with whole_file(_page_file(settings), "The address of the pages") as file:
+        file.write_text(address)
+
+
+def _page_file(settings: Settings) -> Path:
+    return settings.home.resolve() / "page_address"

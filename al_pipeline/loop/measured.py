@@ -74,7 +74,7 @@ def measured_alike(
         tests = tests[tests["sample_id"].isin(common)]
         ids, labels = tests["sample_id"].tolist(), tests["label"].tolist()
         said = kept.said(key, names).loc[ids].to_numpy("int64")
-        theirs = [groups.get(sample, sample) for sample in ids]
+        theirs = [str(groups.get(sample, sample)) for sample in ids]
         result = evaluate(predicted.loc[ids].to_numpy(), labels, names, seed=seed, said=said, groups=theirs)
         measured[key] = documents[key] | {"evaluation": result.to_json()}
     return measured

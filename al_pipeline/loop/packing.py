@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 LEDGER, IMAGES, PUBLISHED = "ledger.sqlite3", "images", "published/images"
 # Of a home; logs and the cache of decoded images are made again. The login of its Label Studio belongs to the database
 # that it is the login of.
-PARTS = ("settings.toml", "servers.json", "webhook_secret", "demo", "learning_curve.png", "artifacts", "dagster")
+PARTS = (
+    "settings.toml",
+    "servers.json",
+    "webhook_secret",
+    "page_token",
+    "demo",
+    "learning_curve.png",
+    "artifacts",
+    "dagster",
+)
 PARTS += ("labelstudio",)
 LEFT_OUT = {"dagster/logs", "dagster/.logs_queue", "dagster/workspace.yaml"}
 # The last file of an archive says what all others are; the number grows when older versions cannot read it.

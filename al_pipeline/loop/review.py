@@ -1,5 +1,6 @@
 """Labels that are worth a second look go back to people: those in dispute, and those that look wrong."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -27,24 +28,30 @@ def review_rows(
     policy: RoundPolicy,
     number: int,
     count: int,
+    requested: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Return the plan rows of at most `count` reviews for a round: disputed samples first, then suspected errors.
+    """Return the plan rows of the reviews of a round: what somebody requested, disputed samples, suspected errors.
 
-    A review shows no prediction and not what was answered. A sample with an open review, or with `MOST_REVIEWS`, is
-    left alone; so is one whose image is gone.
+    There are at most `count`, or as many as requests. A review shows no prediction and not what was answered. A sample
+    with an open review, or with `MOST_REVIEWS` that nobody requested, is left alone; so is one whose image is gone.
     """
-    if not count:
+    if not count and not requested:
         return []
     planned = ledger.planned()
     earlier = planned[(planned["purpose"] == REVIEW) & (planned["round"].map(round_number) < number)]
     reviews = earlier["sample_id"].value_counts()
-    tired = set(reviews[reviews >= MOST_REVIEWS].index) | {sample for _, sample in ledger.open_tasks()}
+    waiting = {sample for _, sample in ledger.open_tasks()}
+    tired = set(reviews[reviews >= MOST_REVIEWS].index) | waiting
     disputed = agreed_labels(ledger, classes, policy.min_votes, purpose="query").disputed["sample_id"].tolist()
     usable = labeled_pool[labeled_pool["label"].isin(classes.names)]
-    wanted = [("disputed", sample) for sample in disputed]
+    # A request is about a label; it may be none any more.
+    known = {*disputed, *usable["sample_id"]} - waiting
+    wanted = [("requested", sample) for sample in requested if sample in known]
+    tired, count = tired - {sample for _, sample in wanted}, max(count, len(wanted))
+    wanted += [("disputed", sample) for sample in disputed if sample not in requested]
     if len(wanted) < count and len(usable):
         suspects = _suspects(samples, usable, list(classes.names), config.seed)
-        wanted += [("suspected_error", sample) for sample in suspects]
+        wanted += [("suspected_error", sample) for sample in suspects if sample not in requested]
     there = set(samples.files.known(sample for _, sample in wanted).there)
     rows = [(why, sample) for why, sample in wanted if sample not in tired and sample in there][:count]
     return [

@@ -22,6 +22,7 @@ from al_pipeline.loop.weights import settle_weights
 if TYPE_CHECKING:
     from upath import UPath
 
+    from al_pipeline.core.data.embeddings import EmbeddingStore
     from al_pipeline.core.data.how_read import HowRead
     from al_pipeline.core.data.image_cache import CachedImages
     from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -159,6 +160,18 @@ def _written(weights: str) -> int:
     """Return when a file of weights was written last, in nanoseconds; 0 if they are in no file."""
     path = Path(weights).expanduser()
     return path.stat().st_mtime_ns if path.is_file() else 0
+
+
+def stored_features(url: str) -> "EmbeddingStore | None":
+    """Return the store of features that was written last, which are those of the network that rounds start from."""
+    from al_pipeline.core.data.embeddings import EmbeddingStore
+
+    try:
+        folders = [folder for folder in _place(url).iterdir() if folder.is_dir()]
+        written = {folder: max((file.stat().st_mtime for file in folder.iterdir()), default=0.0) for folder in folders}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return EmbeddingStore(max(folders, key=lambda folder: written[folder])) if folders else None
 
 
 def _place(url: str) -> "UPath":

@@ -186,6 +186,9 @@ class Settings(BaseSettings):
         description="Where ImageNet weights are downloaded from: the address of a folder with torchvision's files, "
         "over http, https or file; torchvision's own by default.",
     )
+    page_url: str | None = Field(
+        default=None, description="Where people reach the rounds' pages; the port of `al page` by default."
+    )
 
     round: RoundSettings = RoundSettings()
     training: TrainingOptions = TrainingOptions()

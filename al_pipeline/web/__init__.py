@@ -1,1 +1,1 @@
-"""The two small servers that Label Studio talks to: one that is told of answers, one that is asked for guesses."""
+"""Small servers: one that is told of answers, one that is asked for guesses, and the rounds' pages for people."""

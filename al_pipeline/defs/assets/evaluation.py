@@ -15,7 +15,7 @@ from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.defs.metadata import absent, for_people, picture, table
+from al_pipeline.defs.metadata import absent, for_people, picture, round_page, table
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.classes import classes_of, classes_of_round
@@ -81,7 +81,7 @@ def evaluation(
     ids = stops.samples(samples.pool, samples.training, round_config.seed)
     answered, stop_set = samples.predict(model, ids if checkpoint.info.trained else [])
     kappa = stops.compare_with_previous(context.partition_key, checkpoint, stop_set.there, lambda _: answered, classes)
-    metadata: dict[str, Any] = {
+    metadata: dict[str, Any] = round_page(deployment.settings, context.partition_key) | {
         "seconds": round(seconds, 2),
         "holdout_samples": result.n,
         **absent(unused, "unused_holdout_labels"),
@@ -196,6 +196,8 @@ def learning_curve(
     path = deployment.artifacts.learning_curve
     with whole_file(path, "The picture of the learning curve") as file:
         file.write_bytes(png)
+    with whole_file(deployment.artifacts.labels_saved, "What labels have saved") as file:
+        file.write_text(proof.sentence)
     return dg.MaterializeResult(
         value=curve,
         metadata={

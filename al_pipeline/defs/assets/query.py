@@ -16,7 +16,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import TABLE
-from al_pipeline.defs.metadata import for_people, picture, some
+from al_pipeline.defs.metadata import for_people, picture, round_page, some
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.ledger.schema import REVIEW
@@ -160,7 +160,7 @@ def query_batch(
     new = batch[batch["purpose"] != REVIEW]
     overlap = sorted(set(new["sample_id"]) & earlier)
     query = batch[batch["purpose"] == "query"].sort_values("rank")
-    metadata: dict[str, Any] = {
+    metadata: dict[str, Any] = round_page(deployment.settings, key) | {
         "samples": len(query),
         "holdout_samples": int((batch["purpose"] == "holdout").sum()),
         "reviews": len(batch) - len(new),
