@@ -286,7 +286,8 @@ def _labels_left(ledger: "Ledger", policy: RoundPolicy, number: int) -> int:
         return 2**31
     before = round_key(max(0, number - 1))
     # A round that is opened ahead counts on the answers that people are about to give.
-    coming = sum(key == before for key, _ in ledger.open_tasks()) if policy.prefetch and number else 0
+    ahead = planned_before(ledger, number, purpose="query") if policy.prefetch and number else set[str]()
+    coming = sum(key == before and sample in ahead for key, sample in ledger.open_tasks()) if ahead else 0
     return max(0, policy.label_budget - ledger.count_labels(policy.min_votes) - coming)
 
 

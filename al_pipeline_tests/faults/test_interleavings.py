@@ -81,7 +81,7 @@ class Interleavings:
         self.ledger = Ledger(self.url)
         self.studio = MemoryStudio(Clock(), page=3, import_chunk=1, overlap=self.overlap)
         self.images = self._make_images()
-        self.policy = RoundPolicy(max_skips=2, min_votes=self.min_votes, min_seconds=SECONDS)
+        self.policy = RoundPolicy(max_skips=2, min_votes=self.min_votes, min_seconds=SECONDS, prefetch=False)
         self.truth = Truth(CLASSES, min_votes=self.min_votes, max_skips=2, min_seconds=SECONDS)
         self.rounds = self.names = 0
         self.plans: dict[str, list[str]] = {}
@@ -447,6 +447,8 @@ class Interleavings:
     def _settings(self) -> dict[str, Any]:
         return {
             "published_images": self.folder / "published",
+            "artifacts": self.folder / "artifacts",
+            "show_crop": False,
             "label_studio_project": "memory",
             "overlap": self.overlap,
             "predictions": True,
