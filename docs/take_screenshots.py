@@ -77,6 +77,8 @@ def label_studio(page: Page, url: str, credentials: Credentials) -> None:
     page.wait_for_url(lambda address: "/user/login" not in address)
     page.goto(f"{url}/projects/1/data?labeling=1")
     page.wait_for_function("[...document.images].some(i => i.complete && i.naturalWidth > 0 && i.clientWidth > 100)")
+    # The instructions open with the page.
+    page.keyboard.press("Escape")
     page.wait_for_timeout(1500)
     page.screenshot(path=IMAGES / "label-studio-task.png")
 

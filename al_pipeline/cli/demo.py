@@ -112,6 +112,8 @@ def _settings(home: Path, images: Path | None) -> "Settings":
     # A configured Label Studio or ledger belongs to real work. The demo brings its own.
     own: dict[str, Any] = {f"label_studio_{name}": None for name in ("url", "public_url", "token", "images")}
     own |= {"home": home, "database_url": f"sqlite:///{home / 'ledger.sqlite3'}", "policy": {"max_rounds": None}}
+    # Each round is shown with what the last one has brought; nobody is there to wait.
+    own["policy"]["prefetch"] = False
     if images is not None:
         return load_settings(**own, images=images)
     # The variables that somebody sets for the demo, and those it was begun with, count more than what suits digits.

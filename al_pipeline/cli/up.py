@@ -88,6 +88,7 @@ def status(
         return
     from al_pipeline.cli.tables import print_rounds
     from al_pipeline.core.rounds import Stalled
+    from al_pipeline.core.waiting import coming
     from al_pipeline.loop.together import labels_beside
     from al_pipeline.loop.weights import missing_weights
     from al_pipeline.servers.observer import open_loop
@@ -109,8 +110,9 @@ def status(
         if now.run_state == "succeeded":
             beside = labels_beside(loop.deployment.ledger, settings.policy.min_votes)
             more = f" (and {beside} of images that were shown beside others)" if beside else ""
+            which = "the round before the newest" if now.ahead else "newest round"
             console.print(
-                f"{now.labels_total} labels{more}, {now.unlabeled_left} images unlabeled; newest round: "
+                f"{now.labels_total} labels{more}, {now.unlabeled_left} images unlabeled; {which}: "
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
                 + (f", {now.again} to be asked again" if now.again else "")
             )
@@ -126,6 +128,8 @@ def status(
             return
         decision = loop.decision(facts)
         console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
+        if soon := coming(now, decision, loop.usual_seconds()):
+            say(soon)
         if isinstance(decision, Stalled) and decision.run_id and (cause := loop.cause(decision.run_id)) is not None:
             say(f"[bold]Cause[/bold]: {escape(cause)}")
 

@@ -123,9 +123,9 @@ class RoundPolicy(Options):
         "asked again, at most max_skips times; null (none) takes all.",
     )
     prefetch: bool = Field(
-        default=False,
+        default=True,
         description="Keep the next batch ready while people label, so that they never wait; it is chosen by the "
-        "checkpoint before.",
+        "checkpoint before. false waits for every answer first.",
     )
     timeout_hours: float | None = Field(
         default=None, gt=0, description="Hours after which a partly answered round is closed; null waits for ever."

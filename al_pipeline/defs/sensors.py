@@ -8,7 +8,8 @@ from typing import Any
 import dagster as dg
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import Open, RoundPolicy, Stalled, Wait, decide, round_key
+from al_pipeline.core.rounds import Decision, Open, RoundPolicy, Stalled, Wait, decide, round_key
+from al_pipeline.core.waiting import lasting
 from al_pipeline.defs.closing import is_closed
 from al_pipeline.defs.jobs import retrain_job, round_job, setup_job
 from al_pipeline.defs.observe import Facts, observe
@@ -56,6 +57,7 @@ def _look(
     told = json.loads(context.cursor or "{}")
     for name in DECIDED:
         told.pop(name, None)
+    notice = _noted(deployment, decision, told.pop("notice", ""))
     if facts.warning not in (None, told.pop("warning", None)):
         context.log.warning(facts.warning)
     remarks = " ".join(f"{remark}." for remark in facts.remarks)
@@ -65,7 +67,7 @@ def _look(
     else:
         observations = _observations(facts, "") if facts.counts not in ({}, told) else []
     also = dict(zip(DECIDED, (type(decision).__name__, decision.reason), strict=True))
-    also |= {"warning": facts.warning, "remarks": remarks}
+    also |= {"warning": facts.warning, "remarks": remarks, "notice": notice}
     cursor = json.dumps(facts.counts | {name: text for name, text in also.items() if text}, sort_keys=True)
     if not isinstance(decision, Open):
         if isinstance(decision, Stalled):
@@ -85,6 +87,20 @@ def _look(
         asset_events=observations,
         cursor=cursor,
     )
+
+
+def _noted(deployment: Deployment, decision: Decision, told: str) -> str:
+    """Tell annotators why no image comes where that lasts, and take it back; return what they are told."""
+    from al_pipeline.labelstudio.notice import tell
+
+    sentence = lasting(decision)
+    if sentence != told:
+        try:
+            tell(deployment.label_studio, deployment.project_id(), sentence)
+        except ALError:
+            # The next look tries again.
+            return told
+    return sentence
 
 
 def request(decision: Open) -> dg.RunRequest:

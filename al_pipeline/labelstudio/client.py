@@ -149,7 +149,7 @@ class LabelStudio:
             "label_config": label_config(interface),
             "expert_instruction": instructions(interface),
             # Before the first task; the button Instructions shows them at any time.
-            "show_instruction": bool(interface.guideline),
+            "show_instruction": True,
             "show_skip_button": True,
             "enable_empty_annotation": False,
             "show_collab_predictions": True,

@@ -33,6 +33,15 @@ TOLD = """
 .told p, .told h1, .told h2, .told h3, .told ul, .told ol, .told table { margin-bottom: 0.75em }
 .told ul { list-style: disc; padding-left: 1.5em } .told ol { list-style: decimal; padding-left: 1.5em }
 """
+# The page that ends the queue shows nothing of ours but the button for these words, and never changes by itself.
+FLOW = (
+    "<p><b>To change an answer</b>, go back with the arrow at the bottom left, choose again and press "
+    "<code>Ctrl+Enter</code> (Update); the other arrow goes on.</p>"
+    "<p><b>No More Tasks Left in Queue?</b> Mostly the next images are on their way: wait half a minute, then reload "
+    "the page. If none come, the top of these instructions says why then. Do not type on there: the keys still "
+    "change your last answer.</p>"
+    "<p>The button <b>Instructions</b> shows this again.</p>"
+)
 # The square that a crop leaves, drawn by the browser over the image and never into it, however it is zoomed or turned:
 # the largest in the middle, unless it shows 95 % of the image or more. White and black dashes are seen on any ground.
 LINE = '<rect width="9" height="9" fill="none" stroke="{}" vector-effect="non-scaling-stroke"{}/>'
@@ -248,7 +257,7 @@ def instructions(interface: Interface) -> str:
         )
     return (
         f'<style>{TOLD}</style><div class="told">{interface.guideline}<p>Choose the one class that the image shows, '
-        f"then press <code>Ctrl+Enter</code> (Submit). If you cannot tell, {cannot}</p><ul>{rows}</ul></div>"
+        f"then press <code>Ctrl+Enter</code> (Submit). If you cannot tell, {cannot}</p><ul>{rows}</ul>{FLOW}</div>"
     )
 
 

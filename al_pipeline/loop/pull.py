@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.ledger import Watermark
+from al_pipeline.loop.unseen import changed_unseen
 
 if TYPE_CHECKING:
     from al_pipeline.labelstudio.client import LabelStudio
@@ -51,7 +52,7 @@ def pull(
     round_key : str, optional
         The round that pulls.
     min_seconds : float, optional
-        Answers that took less are kept, but do not count.
+        Answers that took less are kept, but do not count; nor do those that were changed unseen. None takes all.
     overlap : timedelta
         How far before the newest change that was seen it reads again.
 
@@ -134,7 +135,9 @@ class _Reader:
         for page in self.client.answers(self.project_id, updated_since=since):
             known = self.ledger.known_annotations(self.source, [task.task_id for task in page])
             events = judged([event for task in page for event in task.annotations], known, self.ledger.states)
-            events = [hurried(event, self.min_seconds) for event in events] + taken_back(page, known)
+            if self.min_seconds is not None:
+                events = changed_unseen(self.ledger, [hurried(event, self.min_seconds) for event in events], known)
+            events += taken_back(page, known)
             new += self.ledger.append(events, datetime.now(UTC), source=self.source, round_key=self.round_key)
             newest = max([task.updated_at for task in page] + ([newest] if newest else []), default=None)
         return new, newest
@@ -187,12 +190,12 @@ def _judged(
     return replace(event, annotator=authors.get((event.annotation_id, event.created_at), event.annotator))
 
 
-def hurried(event: Annotation, min_seconds: float | None) -> Annotation:
+def hurried(event: Annotation, min_seconds: float) -> Annotation:
     """Return the event, of the kind ``hasty`` if it took less time than a person needs to look.
 
     Where nobody took the time, as for what the API was told, it is not known.
     """
-    quick = min_seconds is not None and event.lead_time is not None and 0 < event.lead_time < min_seconds
+    quick = event.lead_time is not None and 0 < event.lead_time < min_seconds
     return replace(event, kind="hasty") if quick and event.kind == "answer" else event
 
 

@@ -62,10 +62,14 @@ def remarks(
             "means it deletes the skip first (Cancel Skip)"
         )
     if (rows := kinds.get("hasty")) is not None:
-        said.append(
-            f"{_count(rows, 'answer')} given by {_names(rows)} sooner than a person can look (min_seconds) and "
-            f"do{_s(rows)} not count: the tasks are asked again"
-        )
+        later = rows["updated_at"] - rows["created_at"] > AT_ONCE
+        for some, what in (
+            (rows[~later], "given by {} sooner than a person can look (min_seconds)"),
+            (rows[later], "changed by {} on the page “No More Tasks Left”, which shows no image,"),
+        ):
+            if len(some):
+                told = what.format(_names(some))
+                said.append(f"{_count(some, 'answer')} {told} and do{_s(some)} not count: the tasks are asked again")
     for why, what in (
         (TWICE, "answered twice by the same person, so that nobody else is asked: asked again by the next round"),
         (EMPTY, "answered with no class, or with several: asked again by the next round"),

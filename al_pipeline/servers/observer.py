@@ -63,6 +63,14 @@ class Loop:
         """Return what the sensor would decide now."""
         return decide(facts.status, self.settings.policy, datetime.now(UTC))
 
+    def usual_seconds(self) -> float | None:
+        """Return how long the newest round took from the last answer that it waited for, at most; None before one."""
+        done = dg.RunsFilter(job_name="round", statuses=[dg.DagsterRunStatus.SUCCESS])
+        for record in self.instance.get_run_records(done, limit=1):
+            if record.start_time and record.end_time:
+                return record.end_time - record.start_time + self.settings.sensor_interval
+        return None
+
     def cause(self, run_id: str) -> str | None:
         """Return why a run failed, as the first step that did says it; None if none did, as of one that was killed."""
         for entry in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):

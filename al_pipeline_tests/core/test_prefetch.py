@@ -8,14 +8,14 @@ import pytest
 from al_pipeline.core.rounds import Done, Open, RoundPolicy, RoundStatus, Wait, awaited_round, decide
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-AHEAD = RoundPolicy(prefetch=True)
+AHEAD, WAITING = RoundPolicy(), RoundPolicy(prefetch=False)
 
 
 @pytest.mark.parametrize(
     ("newest", "policy", "awaited"),
     [
-        (0, RoundPolicy(), 0),
-        (3, RoundPolicy(), 3),
+        (0, WAITING, 0),
+        (3, WAITING, 3),
         (0, AHEAD, None),
         (1, AHEAD, 0),
         (3, AHEAD, 2),

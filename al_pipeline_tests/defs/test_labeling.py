@@ -278,6 +278,9 @@ def test_a_round_whose_tasks_are_all_gone_is_stalled_and_nothing_is_withdrawn(wo
     deployment.label_studio.delete_tasks([task.task_id for task in tasks])
     assert "all of its 4 tasks are missing" in reason(tick(world))
     assert withdrawn_by_hand(world) == []
+    # Annotators are told too.
+    path = f"api/projects/{deployment.project_id()}/"
+    assert "all of its 4 tasks are missing" in deployment.label_studio.connection.json(path)["expert_instruction"]
 
 
 def test_a_batch_that_was_asked_about_before_is_not_pushed_even_by_a_run_of_its_own(world: World) -> None:

@@ -80,8 +80,8 @@ class World:
 
 
 def open_world(folder: Path, settings: dict[str, Any]) -> World:
-    """Return a world whose Dagster keeps everything in `folder`."""
-    loaded = load_settings(**settings)
+    """Return a world whose Dagster keeps everything in `folder`; no batch is ahead, unless the settings say so."""
+    loaded = load_settings(**settings | {"policy": {"prefetch": False} | settings.get("policy", {})})
     return World(loaded, build(loaded), open_instance(folder))
 
 

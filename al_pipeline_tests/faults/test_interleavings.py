@@ -84,7 +84,7 @@ class Interleavings:
         self.ledger = Ledger(self.url)
         self.studio = MemoryStudio(Clock(), page=3, import_chunk=1, overlap=self.overlap)
         self.images = self._make_images()
-        self.policy = RoundPolicy(max_skips=2, min_votes=self.min_votes, min_seconds=SECONDS)
+        self.policy = RoundPolicy(max_skips=2, min_votes=self.min_votes, min_seconds=SECONDS, prefetch=False)
         self.truth = Truth(CLASSES, min_votes=self.min_votes, max_skips=2, min_seconds=SECONDS)
         self.rounds = self.names = 0
         self.plans: dict[str, list[str]] = {}
@@ -455,6 +455,7 @@ class Interleavings:
         return {
             "artifacts": self.folder / "artifacts",
             "published_images": self.folder / "published",
+            "show_crop": False,
             "label_studio_project": "memory",
             "overlap": self.overlap,
             "predictions": True,
@@ -462,7 +463,6 @@ class Interleavings:
             "instructions": None,
             "examples": None,
             "ask_groups": False,
-            "show_crop": False,
             "images": self.folder,
             "max_gone_share": 1.0,
         }

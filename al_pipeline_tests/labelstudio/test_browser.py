@@ -63,11 +63,15 @@ def page(server: LocalLabelStudio) -> Iterator[Page]:
         yield page
 
 
-def open_stream(page: Page, project: Project) -> None:
-    """Open the next task, as "Label All Tasks" does."""
+def open_stream(page: Page, project: Project, *, read: bool = True) -> None:
+    """Open the next task, as "Label All Tasks" does, and, if they have been read, close the instructions."""
     page.goto(project.client.project_url(project.id) + "?labeling=1")
     page.wait_for_function(IMAGE_HAS_LOADED)
-    page.get_by_role("button", name=SUBMIT).wait_for()
+    page.get_by_role("button", name=SUBMIT, include_hidden=True).wait_for()
+    dialog = page.get_by_text("Labeling Instructions")
+    dialog.wait_for()
+    if read:
+        press_until(page, "Escape", lambda: dialog.count() == 0)
 
 
 def choose(page: Page, key: str, chosen: list[str], *, settled: float = 250) -> None:
@@ -279,7 +283,7 @@ def test_the_guideline_is_shown_before_the_first_task_with_its_examples(
     told = guideline(text, tmp_path / "examples", CLASSES, server.document_root / "images")
     project = make_project(guideline=told)
     project.add(1)
-    open_stream(page, project)
+    open_stream(page, project, read=False)
     dialog = page.get_by_text("Labeling Instructions").locator("xpath=ancestor::*[.//img][1]")
     dialog.get_by_role("heading", name="Horses").wait_for()
     dialog.get_by_text("A <b>zebra</b> is none.").wait_for()

@@ -82,7 +82,7 @@ class Desk:
             settings=SimpleNamespace(overlap=self.overlap),
             counted=None,
         )
-        return pushed(cast("Deployment", deployment), policy or RoundPolicy(), number)
+        return pushed(cast("Deployment", deployment), policy or RoundPolicy(prefetch=False), number)
 
     def labels(self, min_votes: int = 1) -> dict[str, str]:
         """Return what would be trained on, by both ways that there are to find out."""
@@ -148,7 +148,7 @@ def test_a_guess_that_a_person_submits_is_that_persons_answer_and_the_export_tel
 
 
 def test_two_answers_of_one_person_are_one_vote_and_the_sample_is_asked_again(make_desk: Callable[..., Desk]) -> None:
-    desk, policy = make_desk(overlap=2), RoundPolicy(min_votes=2)
+    desk, policy = make_desk(overlap=2), RoundPolicy(min_votes=2, prefetch=False)
     stuck, answered = desk.open("r0000", [A, B])
     other = sign_up(desk.client, 1)
     for client, task in ((desk.client, stuck), (desk.client, stuck), (desk.client, answered), (other, answered)):

@@ -89,7 +89,9 @@ class Desk:
             settings=SimpleNamespace(overlap=overlap),
             counted=None,
         )
-        return pushed(cast("Deployment", deployment), RoundPolicy(min_votes=min_votes), round_number(key))
+        return pushed(
+            cast("Deployment", deployment), RoundPolicy(min_votes=min_votes, prefetch=False), round_number(key)
+        )
 
 
 @pytest.fixture

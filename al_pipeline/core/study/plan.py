@@ -30,6 +30,10 @@ class StudyOptions(Options):
         description="What chooses until the first training: random is the same random batch for all strategies of a "
         "seed; own is each strategy's cold start, as in the real loop.",
     )
+    ahead: bool = Field(
+        default=False,
+        description="Each batch is chosen while the one before is unanswered, as the loop does with prefetch.",
+    )
     error_rate: float = Field(
         default=0.0, ge=0, le=1, description="Chance that a sample's answer is a wrong class, any of the others alike."
     )
@@ -97,6 +101,10 @@ class Plan(StudyOptions, BatchOptions):
         if self.rounds is not None and number + 1 >= self.rounds:
             return 0
         return self.batch_size if self.budget is None else min(self.batch_size, max(0, self.budget - n_labels))
+
+    def waits(self, number: int) -> bool:
+        """Say whether the newest batch is still unanswered when a round learns; the last round learns from all."""
+        return self.ahead and (self.rounds is None or number + 1 < self.rounds)
 
     @property
     def by_head(self) -> bool:

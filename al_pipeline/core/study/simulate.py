@@ -37,6 +37,7 @@ from al_pipeline.core.turn import (
     uses_features,
 )
 
+_NOTHING: Rows = np.empty(0, dtype=np.int64)
 # Studies decode what they look at once, and keep features.
 _NO_CACHE = ImageCache(Path("no cache"), 0)
 
@@ -169,14 +170,18 @@ class Turn:
     stop: Rows | None
 
 
-def turn(world: World, plan: Plan, asked: Rows, number: int, sample_size: int | None) -> Turn:
+def turn(
+    world: World, plan: Plan, asked: Rows, number: int, sample_size: int | None, *, unanswered: Rows = _NOTHING
+) -> Turn:
     """Train on the labels there are, test, draw candidates and predict them, and the stop set.
 
-    Rows of the pool that earlier rounds have `asked` about ascend; `sample_size` is 0 if nobody is to be asked.
+    Rows of the pool that earlier rounds have `asked` about ascend; those of them that are `unanswered` are not learned
+    from. `sample_size` is 0 if nobody is to be asked.
     """
     pool = world.pool
     at: dict[str, Any] = {"seed": world.seed, "number": number}
-    labeled, rows = world.labeled(asked), np.arange(len(pool.all_images))
+    labeled = world.labeled(np.setdiff1d(asked, unanswered))
+    rows = np.arange(len(pool.all_images))
     targets, n_classes = world.answers[labeled], len(world.class_names)
     others = np.setdiff1d(rows, labeled)
     model = learn(pool, labeled, targets, world.class_names, plan.options, **at, others=others, network=False)
@@ -205,30 +210,37 @@ def simulate_seed(
         features = embedded(samples, plan, seed)
     world = world_of(samples, plan, seed, features)
     rows: dict[str, list[Row]] = {strategy: [] for strategy in plan.strategies}
-    asked: dict[str, Rows] = {strategy: np.empty(0, dtype=np.int64) for strategy in plan.strategies}
+    asked: dict[str, Rows] = dict.fromkeys(plan.strategies, _NOTHING)
+    batches = dict(asked)
     stops: dict[str, Rows | None] = dict.fromkeys(plan.strategies)
     number = 0
     while asked:
         # Strategies that have asked about the same samples so far are at the same point: it is computed once. Round by
         # round, because predictions of a large pool for all the rounds would fill the memory.
-        turns: dict[bytes, Turn] = {}
+        turns: dict[tuple[bytes, bytes], Turn] = {}
         for strategy, before in list(asked.items()):
-            n_labels = len(world.labeled(before))
-            size = plan.size(number, n_labels)
-            point = before.tobytes()
+            coming = batches[strategy] if plan.waits(number) else _NOTHING
+            answered = np.setdiff1d(before, coming)
+            n_labels = len(world.labeled(answered))
+            size = plan.size(number, n_labels + len(coming))
+            point = before.tobytes(), coming.tobytes()
             if point not in turns:
-                turns[point] = turn(world, plan, before, number, plan.sample_size if size else 0)
+                drawn = plan.sample_size if size else 0
+                turns[point] = turn(world, plan, before, number, drawn, unanswered=coming)
             now = turns[point]
             kappa = _kappa(stops[strategy], now.stop)
             stops[strategy] = now.stop
-            rows[strategy].append(_row(strategy, seed, number, n_labels, len(before), now) | {"agreement": kappa})
+            # The second batch ahead is chosen before anything has been learned.
+            if len(answered) or not number:
+                rows[strategy].append(_row(strategy, seed, number, n_labels, len(answered), now) | {"agreement": kappa})
             if progress is not None:
                 accuracy = rows[strategy][-1]["accuracy"]
                 progress(f"{strategy}, seed {seed}, round {number}: {n_labels} labels, accuracy {accuracy:.3f}")
+            batches[strategy] = _NOTHING
             if len(now.candidates):
-                chosen = _ask(world, now, plan, strategy, size, number, before)
-                asked[strategy] = np.sort(np.concatenate([before, chosen]))
-            else:
+                batches[strategy] = _ask(world, now, plan, strategy, size, number, before)
+                asked[strategy] = np.sort(np.concatenate([before, batches[strategy]]))
+            elif not len(coming):
                 del asked[strategy]
         number += 1
     return pd.DataFrame([row for run in rows.values() for row in run])

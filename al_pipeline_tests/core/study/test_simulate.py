@@ -404,3 +404,25 @@ def test_a_lying_oracle_is_found_out_by_the_holdout(manifest: pd.DataFrame, weig
 def test_labels_must_be_of_the_classes(manifest: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="pool labels outside of the classes: 'white'; the classes are black, grey"):
         simulate(manifest, ["black", "grey"], Plan(**PLAN))
+
+
+@pytest.mark.parametrize("end", [{"rounds": 4}, {"rounds": None, "budget": 10}], ids=["rounds", "budget"])
+def test_a_batch_ahead_is_chosen_without_the_answers_to_the_one_before(
+    manifest: pd.DataFrame, weights: str, monkeypatch: pytest.MonkeyPatch, end: dict[str, Any]
+) -> None:
+    known_at: list[tuple[int, int]] = []
+
+    def seen(world: World, plan: Plan, asked: Any, number: int, size: int | None, *, unanswered: Any) -> Any:
+        known_at.append((len(asked), len(asked) - len(unanswered)))
+        return turn(world, plan, asked, number, size, unanswered=unanswered)
+
+    monkeypatch.setattr("al_pipeline.core.study.simulate.turn", seen)
+    plan = PLAN | {"strategies": ["margin"], "options": OPTIONS.but(weights=weights)} | end
+    found = simulate(manifest, NAMES, Plan(**plan, ahead=True))
+    if "budget" in end:
+        assert known_at == [(0, 0), (4, 0), (8, 4), (10, 8), (10, 10)]
+        assert found["n_labels"].tolist() == found["n_asked"].tolist() == [0, 4, 8, 10]
+    else:
+        # The last round learns from all.
+        assert known_at == [(0, 0), (4, 0), (8, 4), (12, 12)]
+        assert found["n_labels"].tolist() == [0, 4, 12]
