@@ -118,7 +118,7 @@ def test_what_a_click_made_of_predictions_is_nobodys_answer(make_desk: Callable[
     desk.act("predictions_to_annotations")
     facts = desk.facts()
     assert (facts.status.labeled, facts.status.skipped, facts.status.again) == (1, 0, 0)
-    assert isinstance(decide(facts.status, RoundPolicy(), datetime.now(UTC)), Wait)
+    assert isinstance(decide(facts.status, RoundPolicy(prefetch=False), datetime.now(UTC)), Wait)
     (told,) = facts.remarks
     assert told.startswith(f"3 answers were made from predictions by {desk.me} and do not count: delete them")
     # What says so may be deleted later: the state that was pulled first counts.
