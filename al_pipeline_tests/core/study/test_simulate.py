@@ -326,8 +326,7 @@ def test_batches_are_chosen_with_explore_and_dedup_as_the_loop_does(manifest: pd
 
 
 def test_near_duplicates_are_not_told_by_an_untrained_network(manifest: pd.DataFrame) -> None:
-    plan = Plan(**PLAN | {"strategies": ["margin"], "options": OPTIONS, "rounds": 2})
-    assert OPTIONS.weights == "none"
+    plan = Plan(**PLAN | {"strategies": ["margin"], "options": OPTIONS.but(weights="none"), "rounds": 2})
     pd.testing.assert_frame_equal(simulate(manifest, NAMES, plan), simulate(manifest, NAMES, plan.but(dedup=-1)))
 
 
