@@ -88,8 +88,8 @@ def status(
         return
     from al_pipeline.cli.tables import print_rounds
     from al_pipeline.core.rounds import Stalled
-    from al_pipeline.core.waiting import coming
     from al_pipeline.loop.together import labels_beside
+    from al_pipeline.loop.waiting import coming
     from al_pipeline.loop.weights import missing_weights
     from al_pipeline.servers.observer import open_loop
 

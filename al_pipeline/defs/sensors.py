@@ -9,13 +9,13 @@ import dagster as dg
 
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import Decision, Open, RoundPolicy, Stalled, Wait, decide, round_key
-from al_pipeline.core.waiting import lasting
 from al_pipeline.defs.closing import is_closed
 from al_pipeline.defs.jobs import retrain_job, round_job, setup_job
 from al_pipeline.defs.observe import Facts, observe
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import is_away
+from al_pipeline.loop.waiting import lasting
 from al_pipeline.settings import Settings
 
 ANNOTATIONS_LANDED = "annotations_landed"

@@ -56,12 +56,14 @@ def test_stop_ends_grandchildren_too_even_those_that_ignore_sigterm(tmp_path: Pa
     assert not parent.running
 
 
-def test_what_is_being_ended_is_not_disturbed_by_another_signal() -> None:
-    before = signal.getsignal(signal.SIGINT)
+def test_what_is_being_ended_is_not_disturbed_by_another_signal(request: pytest.FixtureRequest) -> None:
+    # It is ignored by what a shell starts in the background.
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, outside))
     with undisturbed():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 

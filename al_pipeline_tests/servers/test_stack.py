@@ -25,6 +25,7 @@ from al_pipeline_tests.labelstudio.servers import Answer, Request, answering
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AL_ALERT_URL", "https://alerts.example.org/s3cret")
+    monkeypatch.delenv("AL_TRAINING__WEIGHTS")
     settings = load_settings(
         home=tmp_path / "home", images=Path("photos"), label_studio_url="http://ls.example.org", round={"batch_size": 3}
     )

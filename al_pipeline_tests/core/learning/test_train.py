@@ -156,7 +156,7 @@ def test_a_loss_that_runs_off_is_an_error_and_no_checkpoint(paths: list[str]) ->
     [
         ({"architecture": "vgg"}, "unknown architecture 'vgg'; choose one of resnet18"),
         ({"optimizer": "lion"}, "unknown optimizer 'lion'; choose one of adam, adamw, sgd"),
-        ({"image_size": 8}, "image_size must be a whole number from 16 to 1024, not 8"),
+        ({"image_size": 8}, "image_size must be a whole number from 16 to 1024, or none, not 8"),
         ({"epochs": 0}, "epochs .* not 0"),
         ({"epochs": 2.5}, "epochs .* not 2.5"),
         ({"batch_size": 1}, "batch_size .* from 2 to 10000, not 1"),

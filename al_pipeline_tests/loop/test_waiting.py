@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from al_pipeline.core.rounds import Done, RoundStatus, Stalled, Wait
-from al_pipeline.core.waiting import coming, lasting
 from al_pipeline.labelstudio.notice import noted
+from al_pipeline.loop.waiting import coming, lasting
 
 STATUS = RoundStatus(round_number=3, run_state="succeeded", planned=8, labeled=8)
 
