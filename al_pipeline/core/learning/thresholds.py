@@ -12,6 +12,8 @@ Integers = npt.NDArray[np.int64]
 TURNS = 3
 # By so much F1 has to rise for a threshold to be moved: less is rounding.
 RISE = 1e-9
+# Logarithms of probabilities that are no further apart differ by rounding.
+ALIKE = 1e-9
 
 
 def decided(probabilities: npt.NDArray[np.floating], thresholds: Sequence[float] = ()) -> Integers:
@@ -75,11 +77,12 @@ def _moved(scores: Floats, labels: Integers, shifts: Floats, one: int) -> float:
     right[1:, one] = np.cumsum(truth == one)
     support = np.bincount(labels, minlength=k)
     f1 = (2 * right / np.maximum(said + support, 1))[:, support > 0].mean(axis=1)
+    now = int(np.searchsorted(edges, shifts[one]))
+    as_it_is = f1[now]
     # Rows that are alike go together; nothing lies beyond what can never, or must always, be of the class.
     ends = np.concatenate([[-np.inf], edges, [np.inf]])
-    f1[~(np.isfinite(ends[:-1]) & np.isfinite(ends[1:]) & (ends[:-1] < ends[1:]))] = -1
-    now = int(np.searchsorted(edges, shifts[one]))
-    if f1.max() <= max(0.0, f1[now]) + RISE:
+    f1[~(np.isfinite(ends[:-1]) & np.isfinite(ends[1:]) & (ends[:-1] + ALIKE < ends[1:]))] = -1
+    if f1.max() <= as_it_is + RISE:
         return float(shifts[one])
     best = np.flatnonzero(f1 > f1.max() - RISE)
     place = best[np.abs(best - now).argmin()]

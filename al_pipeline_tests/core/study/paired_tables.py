@@ -1,12 +1,21 @@
 """Tables of results for the tests of paired statistics."""
 
+import gc
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pytest
 
 BUDGETS = (100, 200, 300)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen_objects() -> None:
+    """Keep what earlier tests imported out of garbage collections: statsmodels runs one per Holm correction."""
+    gc.collect()
+    gc.freeze()
 
 
 def table(scores: Mapping[str, npt.ArrayLike], budgets: Sequence[int] = BUDGETS) -> pd.DataFrame:

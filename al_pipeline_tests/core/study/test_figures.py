@@ -12,7 +12,9 @@ from al_pipeline.core.study import figures as study_figures
 from al_pipeline.core.study.paired import AreaDifference, budget_differences, mean_curves, wins
 from al_pipeline.core.study.results import Results
 from al_pipeline_tests.core.evaluation.test_figures import opened, share_of
-from al_pipeline_tests.core.study.paired_tables import simulated
+from al_pipeline_tests.core.study.paired_tables import frozen_objects, simulated
+
+__all__ = ["frozen_objects"]
 
 
 def study(names: list[str]) -> pd.DataFrame:

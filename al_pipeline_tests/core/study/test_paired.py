@@ -12,7 +12,9 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.study.paired import area_differences, budget_differences, mean_curves, wins
 from al_pipeline.core.study.results import Results
-from al_pipeline_tests.core.study.paired_tables import BUDGETS, simulated, table, truth
+from al_pipeline_tests.core.study.paired_tables import BUDGETS, frozen_objects, simulated, table, truth
+
+__all__ = ["frozen_objects"]
 
 # Five seeds whose differences average 2.4 steps with a variance of 2.5: t = 2.4 / sqrt(2.5 / 5) = 3.39 and p = 0.0274.
 HIGHER = [[0.5 + 0.01 * (2.4 + k)] * 3 for k in (-2, -1, 0, 1, 2)]

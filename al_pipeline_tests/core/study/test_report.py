@@ -15,8 +15,10 @@ from al_pipeline.core.study.report import Report, settings_of
 from al_pipeline.core.study.results import Results
 from al_pipeline.core.study.run import AFTERWARDS
 from al_pipeline.core.study.savings import savings, sentence
-from al_pipeline_tests.core.study.paired_tables import simulated, table
+from al_pipeline_tests.core.study.paired_tables import frozen_objects, simulated, table
 from al_pipeline_tests.core.study.test_page import Page
+
+__all__ = ["frozen_objects"]
 
 BUDGETS = range(50, 350, 50)
 SPEEDS = {"random": 200.0, "margin": 100.0, "coreset": 400.0}

@@ -17,7 +17,9 @@ from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.study.paired import area_differences
 from al_pipeline.core.study.results import Results
 from al_pipeline.core.study.savings import RESAMPLES, Saving, savings, sentence
-from al_pipeline_tests.core.study.paired_tables import BUDGETS, simulated, table, truth
+from al_pipeline_tests.core.study.paired_tables import BUDGETS, frozen_objects, simulated, table, truth
+
+__all__ = ["frozen_objects"]
 
 # Two seeds around [0.6, 0.7, 0.8], at which nothing but the mean matters.
 RANDOM = [[0.59, 0.71, 0.79], [0.61, 0.69, 0.81]]
