@@ -3,6 +3,7 @@
 import atexit
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,8 +20,17 @@ if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
 console = Console(highlight=False)
-# What is there at the end goes with the process: to look for garbage in it would take half a second of a core.
-atexit.register(gc.freeze)
+
+
+@atexit.register
+def _let_go() -> None:
+    """End without a look for garbage in what was imported, which takes half a second of a core.
+
+    Triton, which came along with torch, would tell the terminal of all that was not let go.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
+
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of images, flat or in class folders.")]
