@@ -293,7 +293,11 @@ def looks(grays: Sequence[Gray]) -> list[tuple[str, bytes]]:
     .. [1] C. Zauner, Implementation and benchmarking of perceptual image hash functions, 2010 (pHash).
     """
     height, width = grays[0].shape
-    sums = _weights(height) @ np.array(grays, dtype=np.float32) @ _weights(width).T
+    # One after the other: of a list of arrays NumPy converts number by number.
+    levels = np.empty((len(grays), height, width), dtype=np.float32)
+    for row, gray in enumerate(grays):
+        levels[row] = gray
+    sums = _weights(height) @ levels @ _weights(width).T
     # Whole numbers: what is equal in a plain image stays equal on every machine.
     low = sums[:, :8, :8].round().reshape(len(grays), 64)
     ordered = np.sort(low, axis=1)
