@@ -7,10 +7,13 @@ waits, not at the first tick that needs it.
 
 Before it serves, it reports the runs that the last server took along when it ended.
 
-    python -m al_pipeline.servers.code_server code-server start --module-name al_pipeline.definitions --port 4000
+    python -m al_pipeline.servers.code_server api grpc --module-name al_pipeline.definitions --port 4000
 
-Dagster has no setting for it, so this replaces two names inside of its server and the context that it starts runs with.
-The pinned version has them; a test fails on the first version that has not.
+It serves by itself: `dagster code-server start` puts a second process before such a one, which can load code that has
+changed, and each of the two imports Dagster.
+
+Dagster has no setting for warm runs, so this replaces a name inside of its server and the context that it starts runs
+with. The pinned version has them; a test fails on the first version that has not.
 """
 
 import multiprocessing
@@ -26,7 +29,6 @@ import dagster._grpc.server as server
 
 from al_pipeline.servers.dagster_api import LOCATION
 
-MODULE = "al_pipeline.servers.code_server"
 RUNS = "al_pipeline.servers.preload"
 SENSORS = ("al_pipeline.ledger", "al_pipeline.loop.local", "label_studio_sdk.client")
 # Runs whose process is gone: without a word about them they would count as in progress, and the loop wait for ever.
@@ -43,18 +45,17 @@ class WarmServer(server.DagsterApiServer):
     def __init__(self, *args: object, **kwargs: object) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([RUNS])
-        # Starts importing now, so that the first run finds it done.
-        multiprocessing.forkserver.ensure_running()
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._mp_ctx = context
+        # Starts importing once the code is loaded, for which all others wait, and before the first run.
+        multiprocessing.forkserver.ensure_running()
         Thread(target=lambda: [import_module(name) for name in SENSORS], daemon=True).start()
 
 
 def start_warm_servers() -> None:
-    """Have the servers that this process starts, and those that they start, be warm."""
+    """Have the servers that this process starts be warm."""
     names: dict[str, object] = server.__dict__
     names["DagsterApiServer"] = WarmServer
-    names["get_python_environment_entry_point"] = lambda executable: [executable, "-m", MODULE]
 
 
 def end_orphaned_runs(instance: dagster.DagsterInstance, location: str) -> list[str]:
@@ -82,7 +83,7 @@ def main() -> None:
     # macOS's frameworks do not survive a fork.
     if sys.platform == "linux":
         start_warm_servers()
-    if sys.argv[1:3] == ["code-server", "start"] and os.environ.get("DAGSTER_HOME"):
+    if sys.argv[1:3] == ["api", "grpc"] and os.environ.get("DAGSTER_HOME"):
         with dagster.DagsterInstance.get() as instance:
             for run_id in end_orphaned_runs(instance, LOCATION):
                 print(f"The run {run_id} was in progress when the last code server ended; it is reported as such.")

@@ -112,7 +112,7 @@ class Stack:
         return [
             service(
                 "Dagster code server",
-                *("al_pipeline.servers.code_server", "code-server", "start", *code, "--location-name", LOCATION),
+                *("al_pipeline.servers.code_server", "api", "grpc", *code, "--location-name", LOCATION),
                 health=lambda: port_in_use(code_port),
             ),
             service(

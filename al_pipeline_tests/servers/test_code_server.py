@@ -20,26 +20,30 @@ from al_pipeline.servers import code_server
 def test_the_names_it_replaces_are_there() -> None:
     assert "_mp_ctx" in inspect.getsource(server.DagsterApiServer.__init__)
     assert "self._mp_ctx.Process(" in inspect.getsource(server.DagsterApiServer.StartRun)
-    assert "get_python_environment_entry_point(" in inspect.getsource(server.open_server_process)
 
 
-def test_servers_it_starts_are_warm_too() -> None:
+def test_the_server_it_starts_is_warm() -> None:
     replaced = """
-import sys
 from al_pipeline.servers import code_server
-import dagster._cli, dagster._grpc.server as server
-dagster._cli.main = lambda: print(server.get_python_environment_entry_point("py"), server.DagsterApiServer.__name__)
+import dagster._cli
+from dagster._cli.api import grpc_command
+
+def served():
+    from dagster._grpc.server import DagsterApiServer
+    print(DagsterApiServer.__name__)
+
+dagster._cli.main = served
 code_server.main()
 """
     done = subprocess.run([sys.executable, "-c", replaced], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == f"['py', '-m', '{code_server.MODULE}'] WarmServer"
+    assert done.stdout.strip() == "WarmServer"
 
 
 def test_it_is_the_dagster_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", code_server.MODULE, "code-server", "--help"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", code_server.__name__, "api", "grpc", "--help"], check=True, capture_output=True, text=True
     )
-    assert "start" in done.stdout
+    assert "--location-name" in done.stdout
 
 
 SCRIPT = """

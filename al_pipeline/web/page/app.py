@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from al_pipeline.core.data.identity import SAMPLE_ID
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import is_round, round_number
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.requests import Requests
-from al_pipeline.web.guesses import SAMPLE_ID
 from al_pipeline.web.page.batch import batch, mistakes
 from al_pipeline.web.page.curve import curve
 from al_pipeline.web.page.door import Door, Guarded
