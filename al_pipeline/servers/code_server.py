@@ -21,22 +21,25 @@ import multiprocessing.forkserver
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 
 import dagster
 import dagster._cli
 import dagster._grpc.server as server
 
-from al_pipeline.servers.dagster_api import LOCATION
+from al_pipeline.defs.partitions import INTERRUPTED_TAG
+from al_pipeline.servers.dagster_api import LOCATION, STOPPED
 
 RUNS = "al_pipeline.servers.preload"
 SENSORS = ("al_pipeline.ledger", "al_pipeline.loop.local", "label_studio_sdk.client")
 # Runs whose process is gone: without a word about them they would count as in progress, and the loop wait for ever.
 IN_A_PROCESS = [dagster.DagsterRunStatus.STARTED, dagster.DagsterRunStatus.CANCELING]
 MESSAGE = (
-    "The code server that ran it has ended and taken this run's process along (a reboot, Ctrl-C, no memory). "
+    "The code server that ran it has ended and taken this run's process along (a reboot, no memory). "
     "Nothing of it is lost: what had been stored is kept, and the round can be run again."
 )
+ON_PURPOSE = "The servers were stopped while it ran. What had been stored is kept, and it can be run again."
 
 
 class WarmServer(server.DagsterApiServer):
@@ -58,12 +61,13 @@ def start_warm_servers() -> None:
     names["DagsterApiServer"] = WarmServer
 
 
-def end_orphaned_runs(instance: dagster.DagsterInstance, location: str) -> list[str]:
+def end_orphaned_runs(instance: dagster.DagsterInstance, location: str, *, on_purpose: bool = False) -> list[str]:
     """Report every run of a code location that is said to be in a process; return their ids.
 
     To be called when the location's code server starts: run processes are its children and end with it, so none of
     these can be alive. A run reported as failed is retried by Dagster (``run_retries``) or by the sensor; one that a
-    person was canceling is canceled.
+    person was canceling is canceled. One that ended with servers which were told to (`on_purpose`) is no attempt that
+    failed.
     """
     ended = []
     for run in instance.get_runs(dagster.RunsFilter(statuses=IN_A_PROCESS)):
@@ -73,7 +77,9 @@ def end_orphaned_runs(instance: dagster.DagsterInstance, location: str) -> list[
         if run.status == dagster.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, message=MESSAGE)
         else:
-            instance.report_run_failed(run, message=MESSAGE)
+            if on_purpose:
+                instance.add_run_tags(run.run_id, {INTERRUPTED_TAG: run.run_id})
+            instance.report_run_failed(run, message=ON_PURPOSE if on_purpose else MESSAGE)
         ended.append(run.run_id)
     return ended
 
@@ -83,10 +89,12 @@ def main() -> None:
     # macOS's frameworks do not survive a fork.
     if sys.platform == "linux":
         start_warm_servers()
-    if sys.argv[1:3] == ["api", "grpc"] and os.environ.get("DAGSTER_HOME"):
+    if sys.argv[1:3] == ["api", "grpc"] and (home := os.environ.get("DAGSTER_HOME")):
+        stopped = Path(home) / STOPPED
         with dagster.DagsterInstance.get() as instance:
-            for run_id in end_orphaned_runs(instance, LOCATION):
+            for run_id in end_orphaned_runs(instance, LOCATION, on_purpose=stopped.exists()):
                 print(f"The run {run_id} was in progress when the last code server ended; it is reported as such.")
+        stopped.unlink(missing_ok=True)
     sys.argv[0] = "dagster"
     dagster._cli.main()
 

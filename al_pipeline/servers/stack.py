@@ -12,7 +12,7 @@ import yaml
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import private_folder
 from al_pipeline.loop.local import Servers, label_studio_folder
-from al_pipeline.servers.dagster_api import LOCATION, DagsterApi
+from al_pipeline.servers.dagster_api import LOCATION, STOPPED, DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.ports import Ports
 from al_pipeline.servers.processes import (
@@ -172,6 +172,9 @@ class Stack:
     def stop(self) -> None:
         """End every process, all at once and within three seconds."""
         with undisturbed():
+            if self.dagster[0].running:
+                # What runs now does not fail: nobody need mend it.
+                (self.settings.dagster_home / STOPPED).touch()
             stop_all(self.services, ENDING)
         self._ports.release()
 

@@ -20,6 +20,7 @@ from al_pipeline.servers.first_start import DATABASE, fill, kept_database, make
 # Keeps the names of what it was handed, and installs the program beside it.
 UV = """#!/bin/sh
 [ "$1 $2" = "tool install" ] || exit 4
+echo "$*" >> "$CALLS.installed"
 env | cut -d= -f1 >> "$CALLS.names"
 mkdir -p "$UV_TOOL_BIN_DIR" && cp "$0.installs" "$UV_TOOL_BIN_DIR/label-studio"
 """
@@ -66,6 +67,7 @@ def test_of_several_who_need_it_at_once_one_makes_it(uv: Path, tmp_path: Path) -
     assert [maker.wait(60) for maker in makers] == [0, 0, 0]
     assert tables(kept) == ["migrated"]
     assert len((tmp_path / "calls").read_text().splitlines()) == 1
+    assert (tmp_path / "calls.installed").read_text().split()[-1] == f"label-studio=={first_start.VERSION}"
     assert "LABEL_STUDIO_USER_TOKEN" not in (tmp_path / "calls.names").read_text().split()
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert {path.suffix for path in kept.parent.iterdir() if path.is_file()} == {".sqlite3", ".lock"}
