@@ -101,6 +101,8 @@ class Stack:
         environment |= {"DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
         # Threads that spin while they wait slow training five-fold when a server needs the same cores.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # The first run begins when the warm process has imported all that runs need: minutes on a slow disk.
+        environment.setdefault("DAGSTER_GRPC_TIMEOUT_SECONDS", "170")
 
         def service(name: str, *arguments: str, health: Callable[[], bool], port: int | None = None) -> Service:
             log = self.logs / f"{name.lower().replace(' ', '-')}.log"
