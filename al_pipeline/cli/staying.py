@@ -14,6 +14,7 @@ from al_pipeline.cli.terminal import Talk
 from al_pipeline.core.errors import ALError
 
 if TYPE_CHECKING:
+    from al_pipeline.core.rounds import RoundStatus
     from al_pipeline.servers.observer import Loop
     from al_pipeline.servers.stack import Stack
     from al_pipeline.settings import Settings
@@ -32,7 +33,8 @@ def ready_loop(stack: "Stack", settings: "Settings") -> "Iterator[Loop]":
 def closing_words(stack: "Stack", loop: "Loop") -> None:
     """Say where everything is."""
     home = loop.settings.home
-    say(f"Learning curve  {home / 'learning_curve.png'}")
+    if (curve := home / "learning_curve.png").exists():
+        say(f"Learning curve  {curve}")
     say(f"Dagster         {stack.dagster_url}")
     say(f"Label Studio    {loop.settings.label_studio_public_url or stack.label_studio_url}")
     if stack.label_studio:
@@ -55,7 +57,7 @@ def stay_up(stack: "Stack", loop: "Loop", *, show: bool, talk: Talk | None = Non
     closing_words(stack, loop)
     with opened_door(stack, loop) as address, suppress(KeyboardInterrupt):
         if address:
-            once = " (logs you in, once)" if stack.label_studio else ""
+            once = " (logs you in, once; after that the login above)" if stack.label_studio else ""
             say(f"[bold]Label here      {escape(address)}[/bold]{once}")
         if show and address:
             webbrowser.open(address)
@@ -69,6 +71,20 @@ def stay_up(stack: "Stack", loop: "Loop", *, show: bool, talk: Talk | None = Non
             stay(both)
 
 
+def asked_now(loop: "Loop", status: "RoundStatus") -> str | None:
+    """Say what the round asks that people are at: to learn from, and test images; None where nobody is asked."""
+    from al_pipeline.core.rounds import round_key
+    from al_pipeline.loop.asked import what_is_asked
+
+    ledger = loop.deployment.ledger
+    if status.round_number is not None and status.run_state == "succeeded":
+        key = round_key(status.round_number - status.ahead)
+    else:
+        # The newest is being made.
+        key = ledger.newest_pushed()
+    return None if key is None else what_is_asked(ledger, key)
+
+
 @contextmanager
 def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
     """Say what is asked, and yield the address of the first task: with the login, where we run Label Studio for it.
@@ -76,7 +92,8 @@ def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
     None if Label Studio cannot be asked now.
     """
     try:
-        say(f"Asked           {escape(loop.decision(loop.facts()).reason)}")
+        facts = loop.facts()
+        say(f"Asked           {escape(asked_now(loop, facts.status) or loop.decision(facts).reason)}")
         target = f"{loop.deployment.project_url(loop.deployment.project_id())}?labeling=1"
     except ALError as error:
         say(f"[yellow]Note:[/yellow] {escape(str(error))}")

@@ -111,7 +111,7 @@ def wait_for(stack: "Stack", loop: "Loop", run_id: str, what: str) -> None:
 
         def look() -> None:
             nonlocal told
-            newest, seconds = words.newest() or "starting", time.monotonic() - began
+            newest, seconds = words.newest() or "its process starts", time.monotonic() - began
             if show is not None:
                 show(f"{what}, {seconds:.0f} s: {newest}")
             elif newest != told[1] and seconds >= told[0] + TELL:

@@ -21,7 +21,7 @@ from al_pipeline.cli.session import (
     stay,
     tell,
 )
-from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up
+from al_pipeline.cli.staying import asked_now, is_desktop, ready_loop, stay_up
 from al_pipeline.cli.terminal import Talk, wait_for
 from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 def up(
     images: Images = None,
     home: Home = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Class names, comma separated: for a folder without class folders.")
+    ] = None,
     dagster_port: DagsterPort = None,
     label_studio_port: StudioPort = None,
     preset: Annotated[
@@ -49,7 +52,7 @@ def up(
     end_on_signals()
     from al_pipeline.settings.presets import preset_values
 
-    settings = configure(home, images, **preset_values(preset, home))
+    settings = configure(home, images, classes=classes, **preset_values(preset, home))
     from al_pipeline.core.learning.options import check_weights
 
     check_weights(settings.training.weights)
@@ -116,7 +119,8 @@ def status(
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
                 + (f", {now.again} to be asked again" if now.again else "")
             )
-            say_what_is_asked(loop)
+            if (asked := asked_now(loop, now)) is not None:
+                say(f"{asked}.")
         for remark in facts.remarks:
             say(f"[yellow]Note:[/yellow] {escape(remark)}")
         if (problem := _problem_of_images(settings)) is not None:
@@ -225,16 +229,6 @@ def start_loop(stack: "Stack", loop: "Loop", changes: "Changes | None" = None) -
         say("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
         loop.instance.add_dynamic_partitions("rounds", [round_key(0)])
         wait_for(stack, loop, stack.api.launch("round", partition=round_key(0)), round_key(0))
-
-
-def say_what_is_asked(loop: "Loop") -> None:
-    """Say what the newest round asks about: to learn from, and test images."""
-    from al_pipeline.core.rounds import round_key
-    from al_pipeline.loop.asked import what_is_asked
-
-    newest = loop.newest()
-    if newest is not None and (sentence := what_is_asked(loop.deployment.ledger, round_key(newest))) is not None:
-        say(f"{sentence}.")
 
 
 def show_scan(loop: "Loop") -> None:

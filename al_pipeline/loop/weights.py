@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
 WITHOUT = (
-    "Training starts from an untrained network, which learns little from few labels, as the ImageNet weights could not "
-    "be had. `al up` and the job `setup` look again until a round has been trained; from then on it is yours to set "
-    "training.weights to imagenet"
+    "Rounds start from an untrained network, which learns little from few labels; `al up` and the job `setup` look again "
+    "until one has trained"
 )
 
 

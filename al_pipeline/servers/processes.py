@@ -128,7 +128,8 @@ class Service:
                 raise ServiceError(f"{self.name} did not answer within {timeout:.0f} s. {self.log_tail()}")
             if say is not None and waited > told + TELL:
                 told = waited
-                say(f"{self.name} has been starting for {waited:.0f} s: {(self._last_lines(1) or ['no word yet'])[0]}")
+                doing = [line for line in self._last_lines(15) if "warn" not in line.lower()]
+                say(f"{self.name} has been starting for {waited:.0f} s: {(doing or ['no word yet'])[-1].strip()}")
             time.sleep(0.1)
         return time.monotonic() - began
 

@@ -282,7 +282,8 @@ def class_names(
         told = begin_with(Path(uri).name for uri in uris)
         raise InputError(
             f"{root} has no class folders, so the class names must be set: AL_CLASSES="
-            f"{','.join(told[:10]) or 'muffin,chihuahua'}{',…' * (len(told) > 10)}, or `classes` in al.toml"
+            f"{','.join(told[:10]) or 'muffin,chihuahua'}{',…' * (len(told) > 10)}, or the same after `al up "
+            "--classes`, or `classes` in al.toml"
             + bool(told)
             * f". The names of its files begin with {quoted(told)}: if those are their labels, take them "
             "over with `al ledger import`, or put the files into a folder per class"
