@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
 WITHOUT = (
-    "Rounds start from an untrained network, which learns little from few labels; `al up` and the job `setup` look again "
-    "until one has trained"
+    "Rounds start from an untrained network, which learns little from few labels; `al up` and the job `setup` look "
+    "again until one has trained"
 )
 
 
