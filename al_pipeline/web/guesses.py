@@ -1,6 +1,5 @@
 """What the newest checkpoint thinks of samples: by their id alone, and never of the holdout."""
 
-import re
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from al_pipeline.core.data.images import decode
+from al_pipeline.core.data.pool import SAMPLE_ID
 from al_pipeline.core.errors import ImageError, InputError
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, read_info
@@ -20,7 +20,6 @@ from al_pipeline.labelstudio.images import published
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.offline import find_checkpoint
 
-SAMPLE_ID = re.compile(r"[0-9a-f]{32}")
 NO_CHECKPOINT = "no checkpoint yet"
 
 
