@@ -47,6 +47,12 @@ class Later(Generic[Key, Value]):
                 with self._lock:
                     self._made.pop(key, None)
 
+    def made(self, key: Key) -> Value | None:
+        """Return the value if it is there, None if it is not; nothing is made."""
+        with self._lock:
+            future = self._made.get(key)
+        return future.result() if future is not None and future.done() and future.exception() is None else None
+
     def _run(self, key: Key, future: "Future[Value]") -> None:
         try:
             future.set_result(self._make(key))
