@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -101,12 +102,18 @@ class Shown:
         self._people: Later[State, People] = Later(lambda _: people(deployment))
         self._places: Later[str, Places] = Later(partial(places, deployment))
         self._standing = Standing(deployment)
-        # What has to be imported for it takes seconds.
-        self._standing.told(patience=0)
         made = Environment(loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined)
         made.filters |= {"duration": duration, "share": share}
         made.trim_blocks = made.lstrip_blocks = True
         self._templates = made
+        # Before anybody comes: the first page is there sooner.
+        threading.Thread(target=self._prepare, name="page", daemon=True).start()
+
+    def _prepare(self) -> None:
+        """Import what tells how the loop stands, which takes seconds, and compile the templates."""
+        self._standing.told(patience=0)
+        for name in self._templates.list_templates(extensions=["html"]):
+            self._templates.get_template(name)
 
     @asynccontextmanager
     async def life(self, app: Starlette) -> AsyncIterator[None]:
@@ -158,8 +165,8 @@ class Shown:
     def labels(self, request: Request) -> Response:
         """Show labels to look at again."""
         key = learned_from(self._deployment)
-        doubtful = None if key is None else self._doubts.get(key)
         disputed = self._disputes.get(state(self._deployment))
+        doubtful = None if key is None else self._doubts.get(key, patience=0)
         found: dict[str, Any] = {"disputes": disputed, "doubts": doubtful, "requested": requested(self._deployment)}
         pending = key is not None and doubtful is None
         return self._page("labels.html", here="labels", key=key, pending=pending, most=MOST, **found)

@@ -9,8 +9,8 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 # Values of earlier rounds that are kept.
 MOST = 4
-# Seconds that a request waits before it says so: most values are there by then.
-PATIENCE = 0.4
+# Seconds that a request waits before it says so: most values are there by then, and people have not begun to wonder.
+PATIENCE = 0.2
 
 
 class Later(Generic[Key, Value]):

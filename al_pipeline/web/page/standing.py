@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from al_pipeline.servers.watcher import Failure, Scene, Watcher
 
 log = logging.getLogger(__name__)
-# Seconds for which what was read is good enough.
-EVERY = 5.0
+# Seconds for which what was read is good enough, and after which it is not told any more.
+EVERY, OLD = 5.0, 30.0
 # Seconds without a look of the sensor, or as many of its intervals, after which the loop does not run.
 LONG, MISSED = 120.0, 6
 
@@ -73,16 +73,17 @@ class Standing:
         self._deployment, self._looks = deployment, Later(self._look)
         self._busy, self._open = threading.Lock(), ExitStack()
         self._watcher: Watcher | None = None
-        self._scene: Scene | None = None
+        self._seen: tuple[float, Scene] | None = None
 
     def told(self, key: str | None = None, *, patience: float = PATIENCE) -> Told:
         """Return what is to be said of the loop, or of one round; nothing where Dagster never ran."""
         self._looks.get(int(time.monotonic() / EVERY), patience)
-        if self._scene is None:
+        seen = self._seen
+        if seen is None or time.monotonic() > seen[0] + OLD:
             return Told()
         servers = Servers.last(self._deployment.settings)
         address = servers.dagster_url if servers is not None and servers.running else None
-        return told(self._scene, time.time(), key=key, dagster=address)
+        return told(seen[1], time.time(), key=key, dagster=address)
 
     def close(self) -> None:
         """Close Dagster's databases."""
@@ -95,7 +96,7 @@ class Standing:
         if not self._busy.acquire(blocking=False):
             return
         try:
-            self._scene = self._watching().look()
+            self._seen = time.monotonic(), self._watching().look()
         except Exception as error:  # noqa: BLE001 (the pages are there without it)
             log.warning("How the loop stands could not be read: %s", " ".join(str(error).split()))
         finally:
