@@ -26,7 +26,7 @@ MAPS = tuple(f"/rounds/r0019/map?by={by}" for by in ("label", "chosen"))
 ADDRESSES = ("/", "/rounds/r0019", "/rounds/r0010", "/labels", *MAPS, "/people")
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 # What a page says while something is made for it.
-PENDING = "loads itself anew"
+PENDING = 'class="message pending"'
 PATIENCE = 60.0
 
 

@@ -212,7 +212,7 @@ def test_a_home_without_rounds_has_a_page_that_says_so(tmp_path: Path) -> None:
 def whole(visitor: httpx.Client, path: str) -> str:
     """Return a page once all is there that is made in the background."""
     until = time.monotonic() + 60
-    while "This page loads itself anew" in (text := visitor.get(path).raise_for_status().text):
+    while 'class="message pending"' in (text := visitor.get(path).raise_for_status().text):
         assert time.monotonic() < until, text
         time.sleep(0.05)
     return text

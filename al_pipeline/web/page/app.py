@@ -24,13 +24,13 @@ from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import is_round, round_number
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.requests import Requests
-from al_pipeline.web.page.batch import Mistake, batch, has_mistakes, mistakes
+from al_pipeline.web.page.batch import Batch, Mistake, batch, has_mistakes, mistakes
 from al_pipeline.web.page.curve import curve
 from al_pipeline.web.page.door import Door, Guarded
 from al_pipeline.web.page.labels import Dispute, Doubt, disputes, doubts, is_a_label, learned_from, requested
 from al_pipeline.web.page.later import Later
-from al_pipeline.web.page.map import COLOURED, HEIGHT, WIDTH, Places, coloured, places
-from al_pipeline.web.page.overview import overview, round_lines
+from al_pipeline.web.page.map import COLOURED, HEIGHT, WIDTH, Dots, Places, coloured, places
+from al_pipeline.web.page.overview import Overview, overview
 from al_pipeline.web.page.people import People, people
 from al_pipeline.web.page.standing import Standing
 from al_pipeline.web.page.state import State, state
@@ -96,8 +96,13 @@ class Shown:
     def __init__(self, deployment: Deployment, door: Door) -> None:
         self._deployment, self._door, self._thumbnails = deployment, door, Thumbnails(deployment)
         self._doubts: Later[str, list[Doubt]] = Later(partial(doubts, deployment))
-        # The second half of the key tells whether people have said something since.
+        # The last part of a key tells whether what was made before still holds.
+        self._overview: Later[State, Overview] = Later(lambda _: overview(deployment))
+        self._batches: Later[tuple[str, State], Batch] = Later(lambda of: batch(deployment, of[0]))
         self._mistakes: Later[tuple[str, State], list[Mistake] | None] = Later(lambda of: mistakes(deployment, of[0]))
+        self._dots: Later[tuple[str, str, State], list[Dots]] = Later(
+            lambda of: coloured(deployment, of[0], of[1], self._places.whole(of[0]).at)
+        )
         self._disputes: Later[State, list[Dispute]] = Later(lambda _: disputes(deployment))
         self._people: Later[State, People] = Later(lambda _: people(deployment))
         self._places: Later[str, Places] = Later(partial(places, deployment))
@@ -123,21 +128,21 @@ class Shown:
 
     def first(self, request: Request) -> Response:
         """Show all rounds."""
-        found = overview(self._deployment)
+        found = self._overview.whole(state(self._deployment))
         drawn = curve(found.rounds)
         return self._page("overview.html", here="first", found=found, curve=drawn, standing=self._standing.told())
 
     def round(self, request: Request) -> Response:
         """Show one round."""
-        key = _round(request)
-        lines = {line.key: line for line in round_lines(self._deployment)}
+        key, now = _round(request), state(self._deployment)
+        lines = {line.key: line for line in self._overview.whole(now).rounds}
         if key not in lines:
             raise HTTPException(404, f"There is no round {key} in this home.")
         keys = list(lines)
         at = keys.index(key)
         around = {"before": keys[at - 1] if at else None, "after": keys[at + 1] if at + 1 < len(keys) else None}
-        wrong = self._mistakes.get((key, state(self._deployment)))
-        found: dict[str, Any] = {"line": lines[key], "batch": batch(self._deployment, key), "most": MOST}
+        found: dict[str, Any] = {"line": lines[key], "batch": self._batches.whole((key, now)), "most": MOST}
+        wrong = self._mistakes.get((key, now))
         found["pending"] = wrong is None and has_mistakes(self._deployment, key)
         here = None if around["after"] else "round"
         found |= {"requested": requested(self._deployment), "standing": self._standing.told(key)}
@@ -154,7 +159,7 @@ class Shown:
         if by not in COLOURED or key not in self._deployment.ledger.rounds():
             raise HTTPException(404, f"There is no map by {by} of a round {key}.")
         known = self._places.get(key)
-        dots = None if known is None else coloured(self._deployment, key, by, known.at)
+        dots = None if known is None else self._dots.get((key, by, state(self._deployment)))
         values: dict[str, Any] = {"key": key, "by": by, "coloured": COLOURED, "width": WIDTH, "height": HEIGHT}
         return self._page("map.html", here="map", dots=dots, **values)
 

@@ -26,7 +26,13 @@ class Later(Generic[Key, Value]):
         self._make, self._lock = make, threading.Lock()
         self._made: dict[Key, Future[Value]] = {}
 
-    def get(self, key: Key, patience: float = PATIENCE) -> Value | None:
+    def whole(self, key: Key) -> Value:
+        """Return the value, however long it takes."""
+        found = self.get(key, None)
+        assert found is not None
+        return found
+
+    def get(self, key: Key, patience: float | None = PATIENCE) -> Value | None:
         """Return the value, None while it is being made; raise what making it has raised, and try anew next time."""
         with self._lock:
             future = self._made.get(key)

@@ -10,10 +10,11 @@ State = tuple[Any, ...]
 
 
 def state(deployment: "Deployment") -> State:
-    """Return what is another one once a task, an answer, a label, the classes, the manifest or a prediction is new."""
+    """Return what is another one once a task, an answer, a label, the classes or a file of a round is another one."""
     ledger, artifacts = deployment.ledger, deployment.artifacts
     classes, asked = ledger.class_set(), frozenset(ledger.asking().items())
-    files = tuple(map(_changed, (artifacts.image_pool, artifacts.holdout_predictions)))
+    folders = artifacts.evaluations, artifacts.holdout_predictions, artifacts.uncertainty_scores
+    files = tuple(map(_changed, (*folders, artifacts.image_pool, artifacts.labels_saved)))
     return asked, len(ledger.all_frozen_at()), ledger.newest_event(), classes and classes.version, files
 
 
