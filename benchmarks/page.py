@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext
 
 from al_pipeline.web.page.app import pages
 from al_pipeline.web.serve import serving
@@ -44,17 +44,20 @@ def main() -> None:
             open_browser(width=1280) as page,
         ):
             client.cookies.update(client.get("/health", params={"token": "token"}).cookies)
-            page.goto(f"http://127.0.0.1:{port}/health?token=token")
+            assert page.context.browser is not None
+            context = page.context.browser.new_context(viewport=page.viewport_size)
+            with context.new_page() as tab:
+                tab.goto(f"http://127.0.0.1:{port}/health?token=token")
             for address in ADDRESSES:
-                rows.append(_row(client, page, f"http://127.0.0.1:{port}", address))
+                rows.append(_row(client, context, f"http://127.0.0.1:{port}", address))
                 print(rows[-1], flush=True)
     header = ["address", "KB", "first paint, first visit, s", "then", "answer, s", "all is there after, s", "bar 1 s"]
     print_table(f"Pages of a pool of {images:,} images", header, rows)
 
 
-def _row(client: httpx.Client, page: Page, site: str, address: str) -> tuple[str, ...]:
+def _row(client: httpx.Client, context: BrowserContext, site: str, address: str) -> tuple[str, ...]:
     began = time.perf_counter()
-    first = _paint(page, site + address)
+    first = _paint(context, site + address)
     while PENDING in client.get(address).raise_for_status().text:
         if time.perf_counter() > began + PATIENCE:
             raise RuntimeError(f"{address} is not made within {PATIENCE:.0f} s")
@@ -65,15 +68,15 @@ def _row(client: httpx.Client, page: Page, site: str, address: str) -> tuple[str
         asked = time.perf_counter()
         text = client.get(address).raise_for_status().content
         seconds.append(time.perf_counter() - asked)
-    then = statistics.median(_paint(page, site + address) for _ in range(PAINTS))
+    then = statistics.median(_paint(context, site + address) for _ in range(PAINTS))
     figures = (f"{len(text) / 1000:.0f}", *(f"{each:.2f}" for each in (first, then, statistics.median(seconds), whole)))
     return (address, *figures, "met" if max(first, then) <= 1 else "missed")
 
 
-def _paint(page: Page, address: str) -> float:
+def _paint(context: BrowserContext, address: str) -> float:
     """Return the seconds from the click to the first paint, and stay until the pictures in sight are there."""
     # A page that loads itself anew would do so while the next one is loaded: it is closed.
-    with page.context.new_page() as tab:
+    with context.new_page() as tab:
         tab.goto(address, wait_until="commit")
         until = time.perf_counter() + PATIENCE
         # The pages forbid what evaluates text, and with it waiting for an expression.
