@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from al_pipeline.servers.processes import wait_until_ended
 from benchmarks.table import print_table
 
 PHOTOS = 155
@@ -87,7 +88,8 @@ def start(home: Path, photos: Path) -> Start:
     worked = sum(sum(each.cpu_times()[:4]) for each in family)
     pressed = time.perf_counter()
     process.send_signal(signal.SIGINT)
-    psutil.wait_procs(family, timeout=60)
+    wait_until_ended(family, 60)
+    process.wait(1)
     return Start(ready, worked, time.perf_counter() - pressed, process.returncode, "\n".join(said))
 
 

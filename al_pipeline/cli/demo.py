@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from al_pipeline.servers.stack import Stack
     from al_pipeline.settings import Settings
 
+# In the demo's home.
+DIGITS = "digits"
 # An untrained ResNet-18 learns the ten digits from a few dozen labels within seconds per round.
 DIGITS_DEFAULTS: dict[str, dict[str, Any]] = {
     "round": {"batch_size": 40, "sample_size": None},
@@ -53,25 +55,38 @@ def demo(
 
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=tell)
     settings.keep()
-    with stack, serving_pages(settings), ready_loop(stack, settings) as loop:
-        ready_weights(settings)
-        from al_pipeline.cli.tables import print_rounds
-        from al_pipeline.labelstudio.annotator import SimulatedAnnotator
-        from al_pipeline.servers.observer import truth
+    with stack:
+        # While the servers start.
+        if images is None:
+            from al_pipeline.core.data.datasets import write_digits
 
-        start_loop(stack, loop)
-        client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
-        classes = loop.classes()
-        annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool(), classes), classes.names)
-        talk = Talk(loop, stack.dagster_url)
-        with talk.following() as look:
-            play(stack, loop, annotator, rounds, look)
-        print_rounds(console, loop.rounds())
-        console.print(f"The demo took {time.monotonic() - began:.0f} s.")
-        if sys.stdout.isatty() if keep is None else keep:
-            stay_up(stack, loop, show=False, talk=talk)
-        else:
-            closing_words(stack, loop)
+            console.print("Writing the built-in images: 1,797 handwritten digits …")
+            write_digits(settings.home / DIGITS)
+        ready_weights(settings)
+        with serving_pages(settings), ready_loop(stack, settings) as loop:
+            talk = _turn(stack, loop, rounds)
+            console.print(f"The demo took {time.monotonic() - began:.0f} s.")
+            if sys.stdout.isatty() if keep is None else keep:
+                stay_up(stack, loop, show=False, talk=talk)
+            else:
+                closing_words(stack, loop)
+
+
+def _turn(stack: "Stack", loop: "Loop", rounds: int) -> Talk:
+    """Turn the loop so often and show what came of it; return what has told of it."""
+    from al_pipeline.cli.tables import print_rounds
+    from al_pipeline.labelstudio.annotator import SimulatedAnnotator
+    from al_pipeline.servers.observer import truth
+
+    start_loop(stack, loop)
+    client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
+    classes = loop.classes()
+    annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool(), classes), classes.names)
+    talk = Talk(loop, stack.dagster_url)
+    with talk.following() as look:
+        play(stack, loop, annotator, rounds, look)
+    print_rounds(console, loop.rounds())
+    return talk
 
 
 def prepare(home: Path, images: Path | None, *, fresh: bool) -> "Settings":
@@ -97,11 +112,6 @@ def prepare(home: Path, images: Path | None, *, fresh: bool) -> "Settings":
         shutil.rmtree(home)
     private_folder(home)
     marker.touch()
-    if images is None:
-        from al_pipeline.core.data.datasets import write_digits
-
-        console.print("Writing the built-in images: 1,797 handwritten digits …")
-        write_digits(home / "digits")
     return _settings(home, images)
 
 
@@ -121,7 +131,7 @@ def _settings(home: Path, images: Path | None) -> "Settings":
     for group, values in DIGITS_DEFAULTS.items():
         names = [name for name in values if variable_of((group, name)) not in os.environ and (group, name) not in known]
         own[group] = {name: values[name] for name in names}
-    return load_settings(**own, images=home / "digits", classes=[str(digit) for digit in range(10)])
+    return load_settings(**own, images=home / DIGITS, classes=[str(digit) for digit in range(10)])
 
 
 def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: int, look: Callable[[], None]) -> None:
@@ -129,7 +139,7 @@ def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: 
 
     The annotator only talks to Label Studio; that a new round opens is the sensor's doing.
     """
-    from al_pipeline.core.rounds import Stalled, round_key
+    from al_pipeline.core.rounds import Stalled, round_number
     from al_pipeline.labelstudio.connection import LabelStudioUnavailableError
     from al_pipeline.servers.processes import ServiceError
 
@@ -139,12 +149,12 @@ def play(stack: "Stack", loop: "Loop", annotator: "SimulatedAnnotator", rounds: 
     while True:
         stack.check_alive()
         look()
-        facts = loop.facts()
-        newest = facts.status.round_number
-        if newest is not None and facts.status.run_state == "succeeded":
-            if newest >= last:
-                return
-            key = round_key(newest)
+        facts, key = loop.facts(), loop.deployment.ledger.newest_pushed()
+        newest = -1 if key is None else round_number(key)
+        if last <= newest == facts.status.round_number and facts.status.run_state == "succeeded":
+            return
+        # A batch is there before its run has ended, which draws pictures then.
+        if key is not None and newest < last:
             if said != newest:
                 said, opened = newest, time.monotonic()
                 console.print(f"{key}: the batch is in Label Studio; the simulated annotator answers …")

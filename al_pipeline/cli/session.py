@@ -1,9 +1,6 @@
 """What the commands share: the console, the options that name a folder, settings, and errors as sentences."""
 
-import atexit
-import gc
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,16 +17,6 @@ if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
 console = Console(highlight=False)
-
-
-@atexit.register
-def _let_go() -> None:
-    """End without a look for garbage in what was imported, which takes half a second of a core.
-
-    Triton, which came along with torch, would tell the terminal of all that was not let go.
-    """
-    if "triton" not in sys.modules:
-        gc.freeze()
 
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]

@@ -4,7 +4,7 @@ import os
 import sys
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -53,7 +53,7 @@ def stay_up(stack: "Stack", loop: "Loop", *, show: bool, talk: Talk | None = Non
         What has told already what has happened.
     """
     closing_words(stack, loop)
-    with opened_door(stack, loop) as address:
+    with opened_door(stack, loop) as address, suppress(KeyboardInterrupt):
         if address:
             once = " (logs you in, once)" if stack.label_studio else ""
             say(f"[bold]Label here      {escape(address)}[/bold]{once}")

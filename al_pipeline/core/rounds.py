@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Literal, get_args
 
@@ -186,8 +186,8 @@ class RoundStatus:
         The newest round; None before the first.
     run_state : str
         What became of its latest run: none, in_progress, succeeded, failed or canceled.
-    attempts : int
-        Runs it has had.
+    attempts, interrupted : int
+        Runs it has had; of them those that ended with the servers, which were told to.
     failed_run_id : str, optional
         The latest run, if that failed or was canceled.
     planned, labeled, skipped, withdrawn, again : int
@@ -211,6 +211,7 @@ class RoundStatus:
     round_number: int | None = None
     run_state: RunState = "none"
     attempts: int = 0
+    interrupted: int = 0
     failed_run_id: str | None = None
     planned: int = 0
     labeled: int = 0
@@ -227,9 +228,7 @@ class RoundStatus:
     def __post_init__(self) -> None:
         if self.run_state not in RUN_STATES:
             raise InputError(f"unknown run state {self.run_state!r}; choose one of {', '.join(RUN_STATES)}")
-        counts = ("attempts", "planned", "labeled", "skipped", "withdrawn", "again", "away")
-        counts += ("unlabeled_left", "labels_total")
-        if negative := [name for name in counts if getattr(self, name) < 0]:
+        if negative := [each.name for each in fields(self) if each.type is int and getattr(self, each.name) < 0]:
             raise InputError(f"{negative[0]} must not be negative: {getattr(self, negative[0])}")
 
     @property
@@ -331,8 +330,9 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
 
 
 def _after_failure(status: RoundStatus, policy: RoundPolicy, key: str) -> Decision:
-    runs = f"{status.attempts} of {policy.max_attempts} attempts failed"
-    if status.attempts >= policy.max_attempts:
+    failed = status.attempts - status.interrupted
+    runs = f"{failed} of {policy.max_attempts} attempts failed" if failed else "its run ended with the servers"
+    if failed >= policy.max_attempts:
         return Stalled(
             f"{key}: {runs}, the last as run {status.failed_run_id}; mend the cause, then re-execute that run",
             status.failed_run_id,

@@ -11,6 +11,7 @@ from dagster import DagsterRunStatus as Status
 from al_pipeline.core.data.changes import Changes
 from al_pipeline.core.errors import ALError
 from al_pipeline.defs.jobs import setup_job
+from al_pipeline.defs.partitions import INTERRUPTED_TAG
 from al_pipeline.loop.changes import Watch, watch
 from al_pipeline.loop.classes import listing_options
 from al_pipeline.settings import Settings
@@ -108,7 +109,7 @@ def decide(
     if 0 <= now - changes.touched < SETTLED:
         return dg.SkipReason(f"Files are being written, the next look decides: {changes.sentence}")
     tried = 0
-    for _, status, tags in runs:
+    for run_id, status, tags in runs:
         if tags.get(LISTING_TAG) != changes.digest:
             break
         if status == Status.SUCCESS:
@@ -116,7 +117,7 @@ def decide(
                 f"Run {runs[0][0]} has scanned these very files, and they are not as it stored them: {changes.sentence}"
                 ". Launch `setup` to scan them again"
             )
-        tried += 1
+        tried += tags.get(INTERRUPTED_TAG) != run_id
     if tried >= ATTEMPTS:
         raise ScanError(
             f"These files could not be scanned in {tried} runs, the last is {runs[0][0]}: open it in Dagster, mend the "

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster import DagsterRunStatus as Status
 
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, newest_of, no_rounds, refusal, round_key
-from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.partitions import INTERRUPTED_TAG, rounds
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import Facts, pushed
@@ -21,11 +21,17 @@ ROUND_JOBS = {"round", "__ASSET_JOB"}
 
 @dataclass(frozen=True)
 class Attempts:
-    """The runs a round has had so far."""
+    """The runs a round has had so far; those that ended with the servers, on purpose, are no failures."""
 
     state: RunState
     count: int
     failed_run_id: str | None
+    interrupted: int = 0
+
+    @property
+    def failures(self) -> int:
+        """How many of the runs count towards `max_attempts`."""
+        return self.count - self.interrupted
 
 
 def newest_round(instance: dg.DagsterInstance, ledger: Ledger) -> int | None:
@@ -56,7 +62,9 @@ def attempts_of(instance: dg.DagsterInstance, key: str) -> Attempts:
     if not runs:
         return Attempts("none", 0, None)
     newest = runs[0]
-    return Attempts("canceled" if newest.status == Status.CANCELED else "failed", len(runs), newest.run_id)
+    state = "canceled" if newest.status == Status.CANCELED else "failed"
+    interrupted = sum(run.tags.get(INTERRUPTED_TAG) == run.run_id for run in runs)
+    return Attempts(state, len(runs), newest.run_id, interrupted)
 
 
 def _to_be_retried(run: dg.DagsterRun, runs: list[dg.DagsterRun]) -> bool:
@@ -88,6 +96,7 @@ def _observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Round
                 round_number=number,
                 run_state=attempts.state,
                 attempts=attempts.count,
+                interrupted=attempts.interrupted,
                 failed_run_id=attempts.failed_run_id,
             )
         )

@@ -7,10 +7,13 @@ waits, not at the first tick that needs it.
 
 Before it serves, it reports the runs that the last server took along when it ended.
 
-    python -m al_pipeline.servers.code_server code-server start --module-name al_pipeline.definitions --port 4000
+    python -m al_pipeline.servers.code_server api grpc --module-name al_pipeline.definitions --port 4000
 
-Dagster has no setting for it, so this replaces two names inside of its server and the context that it starts runs with.
-The pinned version has them; a test fails on the first version that has not.
+It serves by itself: `dagster code-server start` puts a second process before such a one, which can load code that has
+changed, and each of the two imports Dagster.
+
+Dagster has no setting for warm runs, so this replaces a name inside of its server and the context that it starts runs
+with. The pinned version has them; a test fails on the first version that has not.
 """
 
 import multiprocessing
@@ -18,23 +21,25 @@ import multiprocessing.forkserver
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 
 import dagster
 import dagster._cli
 import dagster._grpc.server as server
 
-from al_pipeline.servers.dagster_api import LOCATION
+from al_pipeline.defs.partitions import INTERRUPTED_TAG
+from al_pipeline.servers.dagster_api import LOCATION, STOPPED
 
-MODULE = "al_pipeline.servers.code_server"
 RUNS = "al_pipeline.servers.preload"
 SENSORS = ("al_pipeline.ledger", "al_pipeline.loop.local", "label_studio_sdk.client")
 # Runs whose process is gone: without a word about them they would count as in progress, and the loop wait for ever.
 IN_A_PROCESS = [dagster.DagsterRunStatus.STARTED, dagster.DagsterRunStatus.CANCELING]
 MESSAGE = (
-    "The code server that ran it has ended and taken this run's process along (a reboot, Ctrl-C, no memory). "
+    "The code server that ran it has ended and taken this run's process along (a reboot, no memory). "
     "Nothing of it is lost: what had been stored is kept, and the round can be run again."
 )
+ON_PURPOSE = "The servers were stopped while it ran. What had been stored is kept, and it can be run again."
 
 
 class WarmServer(server.DagsterApiServer):
@@ -43,26 +48,26 @@ class WarmServer(server.DagsterApiServer):
     def __init__(self, *args: object, **kwargs: object) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([RUNS])
-        # Starts importing now, so that the first run finds it done.
-        multiprocessing.forkserver.ensure_running()
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._mp_ctx = context
+        # Starts importing once the code is loaded, for which all others wait, and before the first run.
+        multiprocessing.forkserver.ensure_running()
         Thread(target=lambda: [import_module(name) for name in SENSORS], daemon=True).start()
 
 
 def start_warm_servers() -> None:
-    """Have the servers that this process starts, and those that they start, be warm."""
+    """Have the servers that this process starts be warm."""
     names: dict[str, object] = server.__dict__
     names["DagsterApiServer"] = WarmServer
-    names["get_python_environment_entry_point"] = lambda executable: [executable, "-m", MODULE]
 
 
-def end_orphaned_runs(instance: dagster.DagsterInstance, location: str) -> list[str]:
+def end_orphaned_runs(instance: dagster.DagsterInstance, location: str, *, on_purpose: bool = False) -> list[str]:
     """Report every run of a code location that is said to be in a process; return their ids.
 
     To be called when the location's code server starts: run processes are its children and end with it, so none of
     these can be alive. A run reported as failed is retried by Dagster (``run_retries``) or by the sensor; one that a
-    person was canceling is canceled.
+    person was canceling is canceled. One that ended with servers which were told to (`on_purpose`) is no attempt that
+    failed.
     """
     ended = []
     for run in instance.get_runs(dagster.RunsFilter(statuses=IN_A_PROCESS)):
@@ -72,7 +77,9 @@ def end_orphaned_runs(instance: dagster.DagsterInstance, location: str) -> list[
         if run.status == dagster.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, message=MESSAGE)
         else:
-            instance.report_run_failed(run, message=MESSAGE)
+            if on_purpose:
+                instance.add_run_tags(run.run_id, {INTERRUPTED_TAG: run.run_id})
+            instance.report_run_failed(run, message=ON_PURPOSE if on_purpose else MESSAGE)
         ended.append(run.run_id)
     return ended
 
@@ -82,10 +89,12 @@ def main() -> None:
     # macOS's frameworks do not survive a fork.
     if sys.platform == "linux":
         start_warm_servers()
-    if sys.argv[1:3] == ["code-server", "start"] and os.environ.get("DAGSTER_HOME"):
+    if sys.argv[1:3] == ["api", "grpc"] and (home := os.environ.get("DAGSTER_HOME")):
+        stopped = Path(home) / STOPPED
         with dagster.DagsterInstance.get() as instance:
-            for run_id in end_orphaned_runs(instance, LOCATION):
+            for run_id in end_orphaned_runs(instance, LOCATION, on_purpose=stopped.exists()):
                 print(f"The run {run_id} was in progress when the last code server ended; it is reported as such.")
+        stopped.unlink(missing_ok=True)
     sys.argv[0] = "dagster"
     dagster._cli.main()
 

@@ -10,6 +10,8 @@ import httpx
 from al_pipeline.core.errors import ALError
 
 LOCATION = "al_pipeline"
+# In DAGSTER_HOME: the servers were told to end, and what ran then has not failed.
+STOPPED = "stopped"
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 

@@ -1,10 +1,11 @@
-"""The first start of a Label Studio in seconds: its empty database is migrated once per machine, and copied after that.
+"""The start of a Label Studio in seconds: it is installed, and its empty database migrated, once per machine.
 
-Migrations are half a minute of a processor's work, the same in every home. The copy has no user and no secret; Label
-Studio compares its migrations with it at every start, makes the user and draws a key of its own.
+Migrations are half a minute of a processor's work, the same in every home, which gets a copy. That has no user and no
+secret; Label Studio compares its migrations with it at every start, makes the user and draws a key of its own.
 
-    python -m al_pipeline.servers.first_start UV                    makes it, as set-up does, beside other work
-    python -m al_pipeline.servers.first_start DATA_DIR COMMAND …    copies it where there is none, and becomes COMMAND
+    python -m al_pipeline.servers.first_start UV                        makes both, as set-up does, beside other work
+    python -m al_pipeline.servers.first_start UV DATA_DIR ARGUMENT …    copies where there is none, and becomes
+                                                                        `label-studio ARGUMENT …`
 
 Set-up runs this before any package is there: at the top the standard library alone is imported.
 """
@@ -30,15 +31,24 @@ OTHERS, SERVERS = ("AL_", "DAGSTER_", "DJANGO_"), ("LABEL_STUDIO_", "HEARTEX_")
 LOCAL = {"apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "overlay", "tmpfs", "xfs", "zfs"}
 
 
-def label_studio(uv: str) -> list[str]:
-    """Return the command `label-studio`, which uv installs the first time."""
-    return [uv, "tool", "run", "--python", sys.executable, "--from", f"label-studio=={VERSION}", "label-studio"]
+def label_studio(uv: str) -> str:
+    """Return the program `label-studio`, which uv installs the first time: from then on no network is asked.
+
+    Raises
+    ------
+    OSError, subprocess.CalledProcessError
+        It could not be installed; uv has told why.
+    """
+    tools = _cache() / f"label-studio-{VERSION}-{sys.implementation.cache_tag}"
+    where = {"UV_TOOL_DIR": str(tools), "UV_TOOL_BIN_DIR": str(tools / "bin"), "UV_COMPILE_BYTECODE": "1"}
+    command = [uv, "tool", "install", "--quiet", "--python", sys.executable, f"label-studio=={VERSION}"]
+    subprocess.run(command, env=_without(OTHERS + SERVERS) | where, stdin=subprocess.DEVNULL, check=True)
+    return str(tools / "bin" / "label-studio")
 
 
 def environment(data_dir: Path, without: tuple[str, ...] = OTHERS) -> dict[str, str]:
     """Return the environment of a Label Studio that keeps its data in a folder: quiet, offline, without our secrets."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
-    return kept | {
+    return _without(without) | {
         "LABEL_STUDIO_BASE_DATA_DIR": str(data_dir.resolve()),
         # No statistics, no error reports, no look for updates.
         "COLLECT_ANALYTICS": "false",
@@ -51,8 +61,7 @@ def environment(data_dir: Path, without: tuple[str, ...] = OTHERS) -> dict[str, 
 
 def kept_database() -> Path:
     """Return where this machine keeps the migrated database, whether it is there or not."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "al_pipeline" / f"label-studio-{VERSION}.sqlite3"
+    return _cache() / f"label-studio-{VERSION}.sqlite3"
 
 
 def make(uv: str) -> Path:
@@ -77,7 +86,7 @@ def make(uv: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         try:
-            command, quiet = [*label_studio(uv), "version"], environment(folder, OTHERS + SERVERS)
+            command, quiet = [label_studio(uv), "version"], environment(folder, OTHERS + SERVERS)
             subprocess.run(command, env=quiet, stdin=subprocess.DEVNULL, check=True)
             _copy(folder / DATABASE, kept)
         finally:
@@ -103,20 +112,32 @@ def is_local(folder: Path) -> bool:
     return next((kinds[place] for place in (found, *found.parents) if place in kinds), "") in LOCAL
 
 
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "al_pipeline"
+
+
+def _without(names: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(names)}
+
+
 def _copy(database: Path, to: Path) -> None:
     with whole_file(to, "Label Studio's database", mode=0o600) as file:
         shutil.copyfile(database, file)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Make the database, or fill a data folder and become the command, which does all by itself where that fails."""
-    first, *command = arguments
+    """Make the database, or fill a data folder and become Label Studio, which does all by itself where that fails."""
+    uv, *rest = arguments
     try:
-        fill(Path(first), command[0]) if command else make(first)
+        fill(Path(rest[0]), uv) if rest else make(uv)
     except (OSError, RuntimeError, ALError, sqlite3.Error, subprocess.CalledProcessError) as error:
         print(f"Label Studio prepares its database by itself: {error}", flush=True)
-    if command:
-        os.execvp(command[0], command)  # noqa: S606
+    if rest:
+        try:
+            program = label_studio(uv)
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.exit(f"Label Studio {VERSION} could not be installed, which needs a network the first time: {error}")
+        os.execv(program, [program, *rest[1:]])  # noqa: S606
 
 
 if __name__ == "__main__":

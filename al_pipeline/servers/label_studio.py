@@ -30,9 +30,9 @@ class LocalLabelStudio(Service):
         known = self.credentials = make_credentials(data_dir)
         self.username, self.password, self.token = known.username, known.password, known.token
         argv = [
-            *(sys.executable, "-m", first_start.__name__, str(data_dir.resolve())),
-            *(*first_start.label_studio(uv.find_uv_bin()), "start", "--no-browser", "--internal-host", HOST),
-            *("--port", str(port), "--data-dir", str(data_dir.resolve())),
+            *(sys.executable, "-m", first_start.__name__, uv.find_uv_bin(), str(data_dir.resolve())),
+            *("start", "--no-browser", "--internal-host", HOST, "--port", str(port)),
+            *("--data-dir", str(data_dir.resolve())),
         ]
         super().__init__(
             "Label Studio",

@@ -72,7 +72,7 @@ class Loop:
         return None
 
     def cause(self, run_id: str) -> str | None:
-        """Return why a run failed, as the first step that did says it; None if none did, as of one that was killed."""
+        """Return why a run failed, as the first step that did says it; else what was reported of it, or None."""
         for entry in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
             data = entry.get_dagster_event().step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
@@ -81,7 +81,8 @@ class Loop:
                 # Dagster says that a step failed because of it; before the sentence is the name of its class.
                 told = (data.error.cause or data.error).message.strip()
                 return told.partition(": ")[2] or told
-        return None
+        ends = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.PIPELINE_FAILURE)
+        return next((entry.get_dagster_event().message for entry in ends), None)
 
     def how_seen(self) -> str | None:
         """Say how the network sees images where that is not as ever: their framing, and how files are read."""

@@ -189,17 +189,36 @@ class Service:
 def stop_all(services: Sequence[Service], timeout: float) -> None:
     """End several servers and their descendants at once: SIGTERM first, SIGKILL after `timeout` seconds in all."""
     family = [process for service in services for process in service._terminate()]
-    _, alive = psutil.wait_procs(family, timeout=timeout)
+    alive = wait_until_ended(family, timeout)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     for service in services:
         service._signal(signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=5)
+    wait_until_ended(alive, 5)
     for service in services:
         if service.process is not None:
             service.process.wait(timeout=5)
             service.process = None
+
+
+def wait_until_ended(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait at most `timeout` seconds, and return the processes that run still.
+
+    One that has ended need not have been waited for by its parent: it may have lost that, and the first process of a
+    container takes its time.
+    """
+    until = time.monotonic() + timeout
+    while (alive := [process for process in processes if _runs(process)]) and time.monotonic() < until:
+        time.sleep(0.02)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextlib.contextmanager

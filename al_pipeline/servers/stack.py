@@ -12,7 +12,7 @@ import yaml
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import private_folder
 from al_pipeline.loop.local import Servers, label_studio_folder
-from al_pipeline.servers.dagster_api import LOCATION, DagsterApi
+from al_pipeline.servers.dagster_api import LOCATION, STOPPED, DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.ports import Ports
 from al_pipeline.servers.processes import (
@@ -101,6 +101,8 @@ class Stack:
         environment |= {"DAGSTER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
         # Threads that spin while they wait slow training five-fold when a server needs the same cores.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # The first run begins when the warm process has imported all that runs need: minutes on a slow disk.
+        environment.setdefault("DAGSTER_GRPC_TIMEOUT_SECONDS", "170")
 
         def service(name: str, *arguments: str, health: Callable[[], bool], port: int | None = None) -> Service:
             log = self.logs / f"{name.lower().replace(' ', '-')}.log"
@@ -112,7 +114,7 @@ class Stack:
         return [
             service(
                 "Dagster code server",
-                *("al_pipeline.servers.code_server", "code-server", "start", *code, "--location-name", LOCATION),
+                *("al_pipeline.servers.code_server", "api", "grpc", *code, "--location-name", LOCATION),
                 health=lambda: port_in_use(code_port),
             ),
             service(
@@ -172,6 +174,9 @@ class Stack:
     def stop(self) -> None:
         """End every process, all at once and within three seconds."""
         with undisturbed():
+            if self.dagster[0].running:
+                # What runs now does not fail: nobody need mend it.
+                (self.settings.dagster_home / STOPPED).touch()
             stop_all(self.services, ENDING)
         self._ports.release()
 

@@ -20,6 +20,7 @@ from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from al_pipeline.core.evaluation.metrics import METRICS, Interval, stored_scores
 from al_pipeline.core.rounds import is_round, round_key, round_number
 from al_pipeline.defs.observe import PARTITION_TAG, REFUSED_TAG, ROUND_JOBS, attempts_of
+from al_pipeline.defs.partitions import INTERRUPTED_TAG
 from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, DECIDED, UNREAD
 from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.kept_predictions import stored_rounds
@@ -276,7 +277,7 @@ class Watcher:
         if key is not None and not canceled:
             attempts = attempts_of(self._loop.instance, key)
             most = self._loop.settings.policy.max_attempts
-            again = attempts.state in {"in_progress", "succeeded"} or attempts.count < most
+            again = attempts.state in {"in_progress", "succeeded"} or attempts.failures < most
         return Failure(run.run_id, key or run.job_name, canceled, self._loop.cause(run.run_id), again)
 
     def _result(self, records: list[dg.RunRecord]) -> Result | None:
@@ -324,6 +325,10 @@ def _hindered(tick: InstigatorTick, decision: str | None) -> str | None:
     return skipped if skipped.startswith(UNREAD) or decision == "Open" else None
 
 
+def _is_interrupted(run: dg.DagsterRun) -> bool:
+    return run.tags.get(INTERRUPTED_TAG) == run.run_id
+
+
 def _failed(records: list[dg.RunRecord]) -> list[dg.RunRecord]:
     """Return the failed runs, newest first, after which none of their kind, rounds or scans, has succeeded."""
     of_rounds = [record for record in records if record.dagster_run.job_name in ROUND_JOBS]
@@ -332,5 +337,5 @@ def _failed(records: list[dg.RunRecord]) -> list[dg.RunRecord]:
         record
         for kind in (of_rounds, scans)
         for record in takewhile(lambda each: each.dagster_run.status != Status.SUCCESS, kind)
-        if record.dagster_run.status in {Status.FAILURE, Status.CANCELED}
+        if record.dagster_run.status in {Status.FAILURE, Status.CANCELED} and not _is_interrupted(record.dagster_run)
     ]

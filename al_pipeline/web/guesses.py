@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from al_pipeline.core.data.identity import SAMPLE_ID
 from al_pipeline.core.data.images import decode
-from al_pipeline.core.data.pool import SAMPLE_ID
 from al_pipeline.core.errors import ImageError, InputError
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, read_info

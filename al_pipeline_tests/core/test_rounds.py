@@ -41,6 +41,13 @@ BASE = RoundStatus(
         (replace(BASE, run_state="failed", attempts=1), {}, Open, "1 of 3 attempts failed; trying again"),
         (replace(BASE, run_state="failed", attempts=2), {}, Open, "2 of 3 attempts failed; trying again"),
         (
+            replace(BASE, run_state="failed", attempts=5, interrupted=3),
+            {},
+            Open,
+            "2 of 3 attempts failed; trying again",
+        ),
+        (replace(BASE, run_state="failed", attempts=5, interrupted=5), {}, Open, "its run ended with the servers"),
+        (
             replace(BASE, run_state="failed", attempts=3, failed_run_id="abc"),
             {},
             Stalled,

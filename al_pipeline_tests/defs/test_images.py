@@ -11,6 +11,7 @@ from al_pipeline.core.data.changes import Changes
 from al_pipeline.core.data.pool import scan
 from al_pipeline.defs import build
 from al_pipeline.defs.images import IMAGES_CHANGED, LISTING_TAG, ScanError, decide, images_changed
+from al_pipeline.defs.partitions import INTERRUPTED_TAG
 from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 from al_pipeline_tests.defs.worlds import World
@@ -61,6 +62,13 @@ def test_files_that_cannot_be_scanned_are_tried_three_times_and_told() -> None:
         decide(changes(), failed, NOW)
     # Somebody launched it by hand since: what is there then is tried anew.
     assert isinstance(decide(changes(), [("run-4", Status.FAILURE, {}), *failed[:2]], NOW), dg.RunRequest)
+
+
+def test_a_scan_that_ended_with_the_servers_is_no_failed_try() -> None:
+    stopped = [(f"run-{n}", Status.FAILURE, OURS | {INTERRUPTED_TAG: f"run-{n}"}) for n in (4, 3, 2, 1)]
+    answer = decide(changes(), stopped, NOW)
+    assert isinstance(answer, dg.RunRequest)
+    assert answer.tags["al_pipeline/attempt"] == "1"
 
 
 def test_what_a_scan_does_not_settle_is_not_scanned_for_ever() -> None:

@@ -11,35 +11,44 @@ from pathlib import Path
 import dagster as dg
 import dagster._grpc.server as server
 import pytest
+from dagster import DagsterEventType as EventType
 from dagster import DagsterRunStatus as Status
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
+from al_pipeline.defs.observe import PARTITION_TAG, attempts_of
 from al_pipeline.servers import code_server
 
 
 def test_the_names_it_replaces_are_there() -> None:
     assert "_mp_ctx" in inspect.getsource(server.DagsterApiServer.__init__)
     assert "self._mp_ctx.Process(" in inspect.getsource(server.DagsterApiServer.StartRun)
-    assert "get_python_environment_entry_point(" in inspect.getsource(server.open_server_process)
 
 
-def test_servers_it_starts_are_warm_too() -> None:
+def test_the_server_it_starts_is_warm() -> None:
     replaced = """
-import sys
 from al_pipeline.servers import code_server
-import dagster._cli, dagster._grpc.server as server
-dagster._cli.main = lambda: print(server.get_python_environment_entry_point("py"), server.DagsterApiServer.__name__)
+import dagster._cli
+from dagster._cli.api import grpc_command
+
+def served():
+    from dagster._grpc.server import DagsterApiServer
+    print(DagsterApiServer.__name__)
+
+dagster._cli.main = served
 code_server.main()
 """
     done = subprocess.run([sys.executable, "-c", replaced], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == f"['py', '-m', '{code_server.MODULE}'] WarmServer"
+    assert done.stdout.strip() == "WarmServer"
 
 
 def test_it_is_the_dagster_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", code_server.MODULE, "code-server", "--help"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", code_server.__name__, "api", "grpc", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    assert "start" in done.stdout
+    assert "--location-name" in done.stdout
 
 
 SCRIPT = """
@@ -96,6 +105,33 @@ def test_what_was_in_a_process_is_ended_and_nothing_else(
         assert after.status == becomes
         assert ended == ([run.run_id] if becomes != status else [])
         assert code_server.end_orphaned_runs(instance, "al_pipeline") == []
+
+
+@pytest.mark.parametrize("on_purpose", [True, False])
+def test_a_round_that_ended_with_servers_which_were_told_to_is_no_failed_attempt(
+    tmp_path: Path, on_purpose: bool
+) -> None:
+    server = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="al_pipeline")
+    job = dg.GraphDefinition(name="round").to_job()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        for _ in range(4):
+            instance.create_run_for_job(
+                job,
+                status=Status.STARTED,
+                tags={PARTITION_TAG: "r0001"},
+                remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "round"),
+                job_code_origin=None,
+            )
+            code_server.end_orphaned_runs(instance, "al_pipeline", on_purpose=on_purpose)
+        attempts = attempts_of(instance, "r0001")
+        assert (attempts.state, attempts.count, attempts.failures) == ("failed", 4, 0 if on_purpose else 4)
+        assert attempts.failed_run_id is not None
+        told = next(iter(instance.all_logs(attempts.failed_run_id, of_type=EventType.RUN_FAILURE)))
+        assert (told.get_dagster_event().message == code_server.ON_PURPOSE) == on_purpose
+        # One that executes it anew has its tags, and may fail for itself.
+        tags = dict(instance.get_runs(limit=1)[0].tags)
+        instance.create_run_for_job(job, status=Status.FAILURE, tags=tags)
+        assert attempts_of(instance, "r0001").failures == (1 if on_purpose else 5)
 
 
 def test_a_run_without_a_code_location_is_left_alone(tmp_path: Path) -> None:

@@ -43,7 +43,10 @@ def test_the_cause_of_a_failed_run_is_the_sentence_that_its_step_told(loop: Loop
     assert loop.cause(failed(loop, dg.Failure("Nobody has answered"))) == "Nobody has answered"
     # What was made of another error says more than that.
     assert loop.cause(failed(loop, InputError("Mend it"), KeyError("x"))) == "Mend it"
-    # It was killed, or never began.
+    # It was killed, and whoever found that has told so; or it never began.
+    killed = loop.instance.create_run_for_job(dg.GraphDefinition(name="round").to_job())
+    loop.instance.report_run_failed(killed, message="Its process is gone")
+    assert loop.cause(killed.run_id) == "Its process is gone"
     assert loop.cause("0" * 32) is None
 
 

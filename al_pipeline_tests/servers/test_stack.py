@@ -12,7 +12,7 @@ import yaml
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.loop.local import Servers
-from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
+from al_pipeline.servers.dagster_api import STOPPED, DagsterApi, DagsterError
 from al_pipeline.servers.event_log import OpenEventLog
 from al_pipeline.servers.ports import USUAL_PORTS, Ports
 from al_pipeline.servers.processes import free_port
@@ -45,6 +45,18 @@ def test_servers_are_handed_the_settings_and_our_own_environment_stays_as_it_is(
         assert "s3cret" not in " ".join(service.argv)
     assert {name for name in os.environ if name.startswith("AL_")} >= {"AL_ALERT_URL"}
     assert "AL_ROUND__BATCH_SIZE" not in os.environ
+
+
+@pytest.mark.parametrize("program", ["sleep 60", "exit 1"])
+def test_what_runs_when_the_servers_are_told_to_end_is_known_to_have_been_stopped(stack: Stack, program: str) -> None:
+    stack.dagster[0].argv = ["sh", "-c", f"exec {program}" if program.startswith("sleep") else program]
+    stack.dagster[0].start()
+    if program.startswith("exit"):
+        # It has failed before.
+        assert stack.dagster[0].process is not None
+        stack.dagster[0].process.wait(10)
+    stack.stop()
+    assert (stack.settings.dagster_home / STOPPED).exists() == program.startswith("sleep")
 
 
 def test_the_modules_it_names_are_there(stack: Stack) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from al_pipeline.core.data.pool import SAMPLE_ID
+from al_pipeline.core.data.identity import SAMPLE_ID
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.labelstudio.config import Interface, label_config

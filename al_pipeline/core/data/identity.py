@@ -1,5 +1,6 @@
 """Which files are the same picture: the same bytes, the same pixels in other bytes, the same turned without loss."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.reading import turned_hashes
 from al_pipeline.core.errors import ImageError
 
+# The first 128 bits of a file's SHA-256, as text.
+SAMPLE_ID = re.compile(r"[0-9a-f]{32}")
 # Turning without loss cuts at most a few pixels off the edges. Unrelated pictures are 32 bits apart, give or take 4.
 TURNED_BITS = 4
 PIECE = 10_000

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ COLUMNS = (
     *("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash", "thumbnail"),
     *("file_id", "pixels", "mtime_ns", "inode", "taken", "notes", "planes", "levels"),
 )
-SAMPLE_ID = re.compile(r"[0-9a-f]{32}")
 MIN_CLASSES, MAX_CLASSES = 2, 1000
 # What was read is kept after so many seconds, or of so many files: an interrupted scan goes on from there.
 KEEP_SECONDS, KEEP_FILES = 15.0, 20_000

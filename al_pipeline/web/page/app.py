@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from al_pipeline.core.data.pool import SAMPLE_ID
+from al_pipeline.core.data.identity import SAMPLE_ID
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import is_round, round_number
 from al_pipeline.loop.deployment import Deployment
