@@ -22,8 +22,9 @@ def in_fresh_process(code: str, cwd: Path) -> str:
     return done.stdout
 
 
-def test_the_code_location_imports_no_heavy_library(tmp_path: Path) -> None:
-    code = f"import json, sys, al_pipeline.definitions; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+def test_the_code_location_and_the_rounds_pages_import_no_heavy_library(tmp_path: Path) -> None:
+    ours = "al_pipeline.definitions, al_pipeline.web.page.app"
+    code = f"import json, sys, {ours}; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
     assert json.loads(in_fresh_process(code, tmp_path)) == []
 
 

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from al_pipeline.core.evaluation.compare import Difference
-from al_pipeline.core.evaluation.metrics import METRICS, Interval
-from al_pipeline.servers.watcher import Batch, Failure, Result, Run, Scene
+from al_pipeline.core.evaluation.metrics import METRICS, Difference, Interval
+from al_pipeline.servers.watcher import Batch, Result, Run, Scene
 
 OVER = {"Stalled", "Done"}
 
@@ -105,17 +104,11 @@ def _of_failures(before: Scene, after: Scene, address: str) -> Iterator[News]:
     for failure in reversed(after.failures):
         if failure.run_id not in known:
             yield News(
-                failure.what, "canceled" if failure.canceled else "failed", _failed(failure, address), alert=True
+                failure.what,
+                "canceled" if failure.canceled else "failed",
+                (*failure.told, f"{address}/runs/{failure.run_id}"),
+                alert=True,
             )
-
-
-def _failed(failure: Failure, address: str) -> tuple[str, ...]:
-    run = f"{address}/runs/{failure.run_id}"
-    if failure.canceled:
-        return "somebody ended the run", "the loop goes on once it is re-executed in Dagster", run
-    cause = (failure.cause or "the run told no cause").rstrip(".")
-    remedy = "it is tried again by itself" if failure.again else "mend the cause, then re-execute the run in Dagster"
-    return cause, remedy, run
 
 
 def _of_results(before: Scene, after: Scene) -> Iterator[News]:

@@ -69,13 +69,14 @@ def export(class_set: ClassSet | None) -> sa.Select[tuple]:
     )
 
 
-def planned(round_key: str | None, columns: Iterable[str]) -> sa.Select[tuple]:
-    """Select these columns of the planned tasks of a round, or of all."""
+def planned(round_key: str | None, columns: Iterable[str], purpose: str | None = None) -> sa.Select[tuple]:
+    """Select these columns of the planned tasks of a round, or of all; of one purpose, or of any."""
     task = planned_tasks.c
     # "query" sorts after "holdout"; the rank orders each, the id whatever shares a rank.
     order = [task.round, task.purpose.desc(), task.rank, task.sample_id]
-    query = sa.select(*(task[name] for name in columns)).order_by(*order)
-    return query if round_key is None else query.where(task.round == round_key)
+    asked = {task.round: round_key, task.purpose: purpose}
+    conditions = [column == value for column, value in asked.items() if value is not None]
+    return sa.select(*(task[name] for name in columns)).where(*conditions).order_by(*order)
 
 
 def drawn_or_asked_blind() -> sa.CompoundSelect[tuple[str]]:

@@ -109,11 +109,18 @@ class Views:
         query, asked = sa.select(samples.c.sample_id, samples.c.uri), chunks(sorted(set(sample_ids)))
         return dict(self._rows(*(query.where(samples.c.sample_id.in_(part)) for part in asked)))
 
-    def planned(self, round_key: str | None = None, *, columns: Sequence[str] = tuple(frames.PLANNED)) -> pd.DataFrame:
-        """Return the planned tasks of a round, or of all: `plan`'s columns and ``round`` (first), ``planned_at,
-        task_id, pushed_at, withdrawn_at``; or some of these.
+    def planned(
+        self,
+        round_key: str | None = None,
+        *,
+        purpose: str | None = None,
+        columns: Sequence[str] = tuple(frames.PLANNED),
+    ) -> pd.DataFrame:
+        """Return the planned tasks of a round, or of all, of one purpose, or of any: `plan`'s columns and ``round``
+        (first), ``planned_at, task_id, pushed_at, withdrawn_at``; or some of these.
         """
-        return self._frame(queries.planned(round_key, columns), {name: frames.PLANNED[name] for name in columns})
+        query = queries.planned(round_key, columns, purpose)
+        return self._frame(query, {name: frames.PLANNED[name] for name in columns})
 
     def count_planned(self, round_key: str, *, purpose: str | None = None) -> int:
         """Return how many tasks a round has planned, of one purpose or any."""
@@ -195,6 +202,13 @@ class Views:
         rows = self._rows(sa.select(answer.round, *columns).where(*given).group_by(answer.round))
         return {key: Answering(*found) for key, *found in rows}
 
+    def asking(self) -> dict[str, tuple[int, datetime | None]]:
+        """Return how many tasks of each round stand, and when the last of all was recorded as pushed."""
+        task = planned_tasks.c
+        standing = sa.func.count().filter(task.withdrawn_at.is_(None))
+        rows = self._rows(sa.select(task.round, standing, sa.func.max(task.pushed_at)).group_by(task.round))
+        return {key: (n, pushed) for key, n, pushed in rows}
+
     def history(self, annotation_ids: Sequence[int]) -> list[tuple[str, int, str, datetime, str | None]]:
         """Return all that annotations of these numbers ever said, in the order of time.
 
@@ -263,6 +277,10 @@ class Views:
         """Return when a round's labels were frozen, None if they are not."""
         query = sa.select(label_snapshots.c.created_at).where(label_snapshots.c.round == round_key)
         return next((moment for (moment,) in self._rows(query)), None)
+
+    def all_frozen_at(self) -> dict[str, datetime]:
+        """Return when the labels of each round that has some were frozen."""
+        return dict(self._rows(sa.select(label_snapshots.c.round, label_snapshots.c.created_at)))
 
     def has_snapshot(self, round_key: str) -> bool:
         """Say whether the labeled pool of the round is frozen; it may be empty."""

@@ -83,16 +83,19 @@ class HoldoutPredictions(_Kept):
             return None
         return kept[columns].set_axis(names, axis=1)
 
-    def names(self, key: str) -> list[str]:
-        """Return the classes that a round's model told apart; none if it has kept nothing."""
-        kept = self._of(key)
-        return [] if kept is None else [name.removeprefix(PREFIX) for name in kept if name.startswith(PREFIX)]
-
     def said(self, key: str, names: list[str]) -> pd.Series:
         """Return the numbers of the classes that a round, of which `read` returns something, has said, by sample id."""
         kept = self._of(key)
         assert kept is not None
-        return _said(kept).map({name: i for i, name in enumerate(names)})
+        return _numbered(kept, names)
+
+    def whole(self, key: str) -> tuple[list[str], pd.DataFrame, pd.Series] | None:
+        """Return the classes that a round's model told apart, and what `read` and `said` return of them."""
+        kept = self._of(key)
+        if kept is None:
+            return None
+        names = [name.removeprefix(PREFIX) for name in kept if name.startswith(PREFIX)]
+        return names, kept[_columns(names)].set_axis(names, axis=1), _numbered(kept, names)
 
     def compare_with_previous(
         self,
@@ -241,6 +244,10 @@ def stored_rounds(folder: Path) -> dict[str, dict[str, Any]]:
 def _said(kept: pd.DataFrame) -> pd.Series:
     """Return the classes that were said: the most probable ones, if there were no thresholds."""
     return kept[SAID] if SAID in kept else kept.idxmax(axis=1).str.removeprefix(PREFIX)
+
+
+def _numbered(kept: pd.DataFrame, names: list[str]) -> pd.Series:
+    return _said(kept).map({name: i for i, name in enumerate(names)})
 
 
 def _columns(names: list[str]) -> list[str]:

@@ -41,7 +41,7 @@ class Requests:
         made = {path.name: datetime.fromisoformat(path.read_text()) for path in files}
         if not made:
             return []
-        planned = self._ledger.planned(columns=("sample_id", "purpose", "planned_at"))
-        reviews = planned[planned["purpose"] == REVIEW].groupby("sample_id")["planned_at"].max()
+        planned = self._ledger.planned(purpose=REVIEW, columns=("sample_id", "planned_at"))
+        reviews = planned.groupby("sample_id")["planned_at"].max()
         waiting = [sample for sample, at in made.items() if sample not in reviews.index or reviews[sample] < at]
         return sorted(waiting, key=lambda sample: (made[sample], sample))

@@ -81,6 +81,14 @@ class Failure:
     cause: str | None
     again: bool
 
+    @property
+    def told(self) -> tuple[str, str]:
+        """The cause, and what happens next or what to do."""
+        if self.canceled:
+            return "somebody ended the run", "the loop goes on once it is re-executed in Dagster"
+        remedy = "it is tried again by itself" if self.again else "mend the cause, then re-execute the run in Dagster"
+        return (self.cause or "the run told no cause").rstrip("."), remedy
+
 
 @dataclass(frozen=True)
 class Result:

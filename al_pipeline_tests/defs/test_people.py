@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
+import httpx
 import pytest
 
 from al_pipeline.core.labels.formats.brought import Brought
@@ -15,10 +16,15 @@ from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.ledger.exports import agreed
 from al_pipeline.ledger.imports import Imported, import_labels
 from al_pipeline.ledger.verify import verify
+from al_pipeline.loop.pull import pull
+from al_pipeline.loop.requests import Requests
 from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline.web.page.app import pages
+from al_pipeline.web.serve import serving
 from al_pipeline_tests.defs.rounds import metadata_of
 from al_pipeline_tests.defs.test_labeling import reason, tick
 from al_pipeline_tests.defs.worlds import CLASSES, World
+from al_pipeline_tests.web.test_page import pressed, whole
 
 pytestmark = pytest.mark.labelstudio
 
@@ -56,6 +62,12 @@ def answer(world: World, key: str, *values: str | None, by: LabelStudio | None =
         task.sample_id: (by or client).annotate(task.task_id, values[number % len(values)])
         for number, task in enumerate(client.tasks(project, key))
     }
+
+
+def pull_now(world: World) -> None:
+    """Read what people have done, as the sensor does."""
+    client, project = world.deployment.label_studio, world.deployment.project()
+    pull(world.deployment.ledger, client, project.project_id, source=project.source)
 
 
 def change(world: World, annotation_id: int, *values: str) -> None:
@@ -101,6 +113,40 @@ def test_a_dispute_is_shown_trained_on_by_nobody_and_comes_back_as_a_review(make
     # The second person was asked again and has changed their mind: three agree.
     assert labels.loc[disputed, ["label", "votes", "n_votes"]].tolist() == [CLASSES[0], 3, 3]
     assert metadata_of(result, "labeled_pool")["n_changed"] == 0
+
+
+def test_a_click_on_ask_again_brings_a_task_without_the_old_label_and_the_new_answer_settles_it(
+    make: MakeWorld,
+) -> None:
+    world = make(round={"strategy": "random", "batch_size": 4, "sample_size": None, "review": 0})
+    (client, project), ledger = client_of(world), world.deployment.ledger
+    world.run("round", "r0000")
+    answer(world, "r0000", *CLASSES)
+    first, *_ = client.tasks(project, "r0000")
+    sign_up(client, 1).annotate(first.task_id, CLASSES[1])
+    pull_now(world)
+    with (
+        serving(pages(world.deployment, "token"), "127.0.0.1", 0) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=60) as visitor,
+    ):
+        visitor.get("/health", params={"token": "token"})
+        clicked = visitor.post("/again", data=pressed(whole(visitor, "/labels"), first.sample_id))
+        assert "asked again in the next batch" in clicked.text
+        world.run("round", "r0001")
+        [review] = [task for task in client.tasks(project, "r0001") if task.sample_id == first.sample_id]
+        shown = client.connection.json(f"api/tasks/{review.task_id}/")
+        assert (shown["annotations"], shown["predictions"]) == ([], [])
+        assert not set(CLASSES) & {str(value) for value in shown["data"].values()}
+        assert "people are asked again now" in whole(visitor, "/labels")
+        client.annotate(review.task_id, CLASSES[1])
+        pull_now(world)
+        assert "Nobody disagrees with anybody" in whole(visitor, "/labels")
+        assert CLASSES[1] in visitor.get("/rounds/r0001").text
+    labels = ledger.current_labels().set_index("sample_id")
+    assert labels.loc[first.sample_id, ["label", "votes"]].tolist() == [CLASSES[1], 2]
+    said = ledger.states([first.sample_id])
+    assert [annotation.value for annotation, _ in said] == [CLASSES[0], CLASSES[1], CLASSES[1]]
+    assert Requests(world.deployment).open() == []
 
 
 def test_labels_that_people_change_are_told(make: MakeWorld) -> None:

@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from al_pipeline.core.data.identity import SAMPLE_ID
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.labelstudio.config import Interface, label_config
 from al_pipeline.ledger import Ledger
-from al_pipeline.web.guesses import SAMPLE_ID, Guesses
+from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend
 from al_pipeline.web.serve import serving
 from al_pipeline_tests.ledger.builders import moment, plan_rows

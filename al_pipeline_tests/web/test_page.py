@@ -1,6 +1,8 @@
 """The rounds' pages: what they tell, to whom, and what they keep to themselves."""
 
+import os
 import re
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_a_batch_tells_why_each_image_was_chosen_and_whether_people_said_what_wa
 def test_nothing_is_told_of_test_images_that_are_still_to_be_labeled(home: LivedIn, visitor: httpx.Client) -> None:
     hidden = set(home.blind[-2:])
     assert blind(home.deployment) == hidden
-    told = "".join(visitor.get(path).text for path in EVERY_PAGE)
+    told = "".join(whole(visitor, path) for path in EVERY_PAGE)
     assert not any(sample in told for sample in hidden)
     # The file's name says the class.
     assert not any(f"{name}-" in told for name in CLASSES)
@@ -143,6 +145,29 @@ def test_pictures_are_made_small_once_and_by_sample_id_alone(home: LivedIn, visi
     assert visitor.get(f"/pictures/large/{home.ids[0]}").headers["content-type"].startswith("image/svg")
     for path in ("small/..%2F..%2Fledger.sqlite3", f"other/{home.ids[0]}", "small/" + "0" * 31):
         assert visitor.get(f"/pictures/{path}").status_code == 404
+
+
+def test_pictures_that_nobody_looks_at_make_room_for_others(tmp_path: Path) -> None:
+    made = LivedIn(tmp_path / "home", pool=20, blind=0)
+    kept = [Thumbnails(made.deployment).picture(each, "small") for each in made.ids[:4]]
+    for age, path in enumerate(kept):
+        assert path is not None
+        os.utime(path, (1000 - age, 1000))
+    folder = made.settings.home / "cache" / "thumbnails"
+
+    def used() -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*.jpg"))
+
+    most = used() + 1
+    bounded = Thumbnails(made.deployment, most=most)
+    for each in made.ids[3:]:
+        assert bounded.picture(each, "small") is not None
+        # Whoever looks at what is the oldest keeps it.
+        assert bounded.picture(made.ids[3], "small") == kept[3]
+        assert used() <= most
+    assert [path is not None and path.exists() for path in kept] == [False, False, False, True]
+    assert kept[3] is not None
+    assert kept[3].stat().st_mtime == 1000
 
 
 def test_the_curve_fits_its_drawing() -> None:
@@ -182,6 +207,15 @@ def test_a_home_without_rounds_has_a_page_that_says_so(tmp_path: Path) -> None:
         httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True) as client,
     ):
         assert "No round has begun yet" in client.get("/", params={"token": TOKEN}).text
+
+
+def whole(visitor: httpx.Client, path: str) -> str:
+    """Return a page once all is there that is made in the background."""
+    until = time.monotonic() + 60
+    while 'class="message pending"' in (text := visitor.get(path).raise_for_status().text):
+        assert time.monotonic() < until, text
+        time.sleep(0.05)
+    return text
 
 
 def pressed(page_text: str, sample: str) -> dict[str, str]:
@@ -258,4 +292,4 @@ def test_the_map_lays_alike_images_side_by_side_and_says_nothing_of_test_images(
 def test_people_are_told_apart(home: LivedIn, visitor: httpx.Client) -> None:
     (row,) = people(home.deployment).rows
     assert (row["annotator"], row["votes"], row["seconds"], row["agrees"]) == ("ann", 20, 3.2, None)
-    assert "ann" in visitor.get("/people").text
+    assert "ann" in whole(visitor, "/people")

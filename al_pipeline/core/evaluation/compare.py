@@ -13,26 +13,12 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats, Integers, Z, placements
 from al_pipeline.core.evaluation.clusters import area_variance, effective_samples, kish
 from al_pipeline.core.evaluation.evaluate import NO_LABELS, _checked, checked_groups, present_classes
+from al_pipeline.core.evaluation.metrics import Difference
 
-BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
 # What a holdout should tell: steps of active learning are of a few points.
 HALF_WIDTH = 0.02
 # Of fewer no comparison is told: its intervals were judged with 50 and more.
 FEWEST_COMPARED = 10
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The current value less the previous one, with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def verdict(self) -> str:
-        """``better``, ``worse`` or ``no difference shown``: whether the interval leaves out 0, and on which side."""
-        return BETTER if self.low > 0 else WORSE if self.high < 0 else UNDECIDED
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from al_pipeline.core.errors import InputError
 
+BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
+
 
 class Interval(NamedTuple):
     """A value with its 95 % confidence interval."""
@@ -12,6 +14,20 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The current value less the previous one, with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse`` or ``no difference shown``: whether the interval leaves out 0, and on which side."""
+        return BETTER if self.low > 0 else WORSE if self.high < 0 else UNDECIDED
 
 
 @dataclass(frozen=True)

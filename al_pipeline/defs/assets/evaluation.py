@@ -28,8 +28,9 @@ from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.weights import missing_weights
 
 if TYPE_CHECKING:
-    from al_pipeline.core.evaluation.compare import Comparison, Difference
+    from al_pipeline.core.evaluation.compare import Comparison
     from al_pipeline.core.evaluation.evaluate import ClassScore, Evaluation
+    from al_pipeline.core.evaluation.metrics import Difference
 
 
 # People wait for the batch, nobody for the figures: what is measured runs after what is pushed.

@@ -2,6 +2,9 @@
 
 import logging
 import re
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from urllib.parse import parse_qs
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,14 +24,16 @@ from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import is_round, round_number
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.requests import Requests
-from al_pipeline.web.page.batch import batch, mistakes
+from al_pipeline.web.page.batch import Batch, Mistake, batch, has_mistakes, mistakes
 from al_pipeline.web.page.curve import curve
 from al_pipeline.web.page.door import Door, Guarded
-from al_pipeline.web.page.labels import Doubt, disputes, doubts, is_a_label, learned_from, requested
+from al_pipeline.web.page.labels import Dispute, Doubt, disputes, doubts, is_a_label, learned_from, requested
 from al_pipeline.web.page.later import Later
-from al_pipeline.web.page.map import COLOURED, HEIGHT, WIDTH, Places, coloured, places
-from al_pipeline.web.page.overview import overview, round_lines
-from al_pipeline.web.page.people import people
+from al_pipeline.web.page.map import COLOURED, HEIGHT, WIDTH, Dots, Places, coloured, places
+from al_pipeline.web.page.overview import Overview, overview
+from al_pipeline.web.page.people import People, people
+from al_pipeline.web.page.standing import Standing
+from al_pipeline.web.page.state import State, state
 from al_pipeline.web.page.thumbnails import SIZES, Thumbnails
 from al_pipeline.web.serve import read_body
 
@@ -67,7 +73,7 @@ def pages(deployment: Deployment, token: str) -> Guarded:
         Route("/health", lambda _: JSONResponse({"status": "UP"})),
     ]
     handlers: dict[Any, Any] = {ALError: shown.failed, HTTPException: shown.refused}
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=shown.life)
     return Guarded(app, door, OPEN, partial(shown.message, "Closed", CLOSED, 401))
 
 
@@ -90,34 +96,62 @@ class Shown:
     def __init__(self, deployment: Deployment, door: Door) -> None:
         self._deployment, self._door, self._thumbnails = deployment, door, Thumbnails(deployment)
         self._doubts: Later[str, list[Doubt]] = Later(partial(doubts, deployment))
+        # The last part of a key tells whether what was made before still holds.
+        self._overview: Later[State, Overview] = Later(lambda _: overview(deployment))
+        self._batches: Later[tuple[str, State], Batch] = Later(lambda of: batch(deployment, of[0]))
+        self._mistakes: Later[tuple[str, State], list[Mistake] | None] = Later(lambda of: mistakes(deployment, of[0]))
+        self._dots: Later[tuple[str, str, State], list[Dots]] = Later(
+            lambda of: coloured(deployment, of[0], of[1], self._places.whole(of[0]).at)
+        )
+        self._disputes: Later[State, list[Dispute]] = Later(lambda _: disputes(deployment))
+        self._people: Later[State, People] = Later(lambda _: people(deployment))
         self._places: Later[str, Places] = Later(partial(places, deployment))
+        self._standing = Standing(deployment)
         made = Environment(loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined)
         made.filters |= {"duration": duration, "share": share}
         made.trim_blocks = made.lstrip_blocks = True
         self._templates = made
+        # Before anybody comes: the first page is there sooner.
+        threading.Thread(target=self._prepare, name="page", daemon=True).start()
+
+    def _prepare(self) -> None:
+        """Import what tells how the loop stands, which takes seconds, and compile the templates."""
+        self._standing.told(patience=0)
+        for name in self._templates.list_templates(extensions=["html"]):
+            self._templates.get_template(name)
+
+    @asynccontextmanager
+    async def life(self, app: Starlette) -> AsyncIterator[None]:
+        """Let go at the end of what is kept open."""
+        yield
+        self._standing.close()
 
     def first(self, request: Request) -> Response:
         """Show all rounds."""
-        found = overview(self._deployment)
-        return self._page("overview.html", here="first", found=found, curve=curve(found.rounds))
+        found = self._overview.whole(state(self._deployment))
+        drawn = curve(found.rounds)
+        return self._page("overview.html", here="first", found=found, curve=drawn, standing=self._standing.told())
 
     def round(self, request: Request) -> Response:
         """Show one round."""
-        key = _round(request)
-        lines = {line.key: line for line in round_lines(self._deployment)}
+        key, now = _round(request), state(self._deployment)
+        lines = {line.key: line for line in self._overview.whole(now).rounds}
         if key not in lines:
             raise HTTPException(404, f"There is no round {key} in this home.")
         keys = list(lines)
         at = keys.index(key)
         around = {"before": keys[at - 1] if at else None, "after": keys[at + 1] if at + 1 < len(keys) else None}
-        wrong = mistakes(self._deployment, key)
-        found: dict[str, Any] = {"line": lines[key], "batch": batch(self._deployment, key), "most": MOST}
+        found: dict[str, Any] = {"line": lines[key], "batch": self._batches.whole((key, now)), "most": MOST}
+        wrong = self._mistakes.get((key, now))
+        found["pending"] = wrong is None and has_mistakes(self._deployment, key)
         here = None if around["after"] else "round"
-        found["requested"] = requested(self._deployment)
-        # Nobody waits for what an image is like: whoever comes back sees it.
-        known = self._places.get(key, patience=0)
+        found |= {"requested": requested(self._deployment), "standing": self._standing.told(key)}
+        known = self._places.made(key)
         found["near"] = {} if known is None else known.near
-        return self._page("round.html", here=here, mistakes=wrong, **found, **around)
+        page = self._page("round.html", here=here, mistakes=wrong, **found, **around)
+        # Nobody waits for what an image is like: it is found once the page is out, and whoever comes back sees it.
+        page.background = BackgroundTask(self._places.get, key, 0)
+        return page
 
     def map(self, request: Request) -> Response:
         """Show where the pool's images lie in a round, coloured by what the address says."""
@@ -125,21 +159,22 @@ class Shown:
         if by not in COLOURED or key not in self._deployment.ledger.rounds():
             raise HTTPException(404, f"There is no map by {by} of a round {key}.")
         known = self._places.get(key)
-        dots = None if known is None else coloured(self._deployment, key, by, known.at)
+        dots = None if known is None else self._dots.get((key, by, state(self._deployment)))
         values: dict[str, Any] = {"key": key, "by": by, "coloured": COLOURED, "width": WIDTH, "height": HEIGHT}
         return self._page("map.html", here="map", dots=dots, **values)
 
     def people(self, request: Request) -> Response:
         """Show who has answered."""
-        return self._page("people.html", here="people", found=people(self._deployment))
+        return self._page("people.html", here="people", found=self._people.get(state(self._deployment)))
 
     def labels(self, request: Request) -> Response:
         """Show labels to look at again."""
         key = learned_from(self._deployment)
-        doubtful = None if key is None else self._doubts.get(key)
-        found: dict[str, Any] = {"disputes": disputes(self._deployment), "requested": requested(self._deployment)}
+        disputed = self._disputes.get(state(self._deployment))
+        doubtful = None if key is None else self._doubts.get(key, patience=0)
+        found: dict[str, Any] = {"disputes": disputed, "doubts": doubtful, "requested": requested(self._deployment)}
         pending = key is not None and doubtful is None
-        return self._page("labels.html", here="labels", key=key, doubts=doubtful, pending=pending, most=MOST, **found)
+        return self._page("labels.html", here="labels", key=key, pending=pending, most=MOST, **found)
 
     async def again(self, request: Request) -> Response:
         """Have people asked once more about a sample, or not after all, and go back to where the button is."""

@@ -92,9 +92,9 @@ def batch(deployment: "Deployment", key: str) -> Batch:
     ledger, classes = deployment.ledger, deployment.ledger.class_set()
     planned = ledger.planned(key)
     open_here = {sample for round_key, sample in ledger.open_tasks() if round_key == key}
-    answers = answers_by_sample(ledger.answers(round_key=key))
+    given_here = ledger.answers(round_key=key)
     # A review shows what was said to its own task.
-    own = answers_by_sample(ledger.answers(round_key=key), only=key)
+    answers, own = answers_by_sample(given_here), answers_by_sample(given_here, only=key)
     members = ledger.members(key).groupby("sample_id")["member_id"].apply(tuple).to_dict()
     tests = planned[(planned["purpose"] == HOLDOUT) & planned["withdrawn_at"].isna()]
     tiles = []
@@ -142,8 +142,8 @@ def blind(deployment: "Deployment", sample_ids: Iterable[str] | None = None) -> 
     So is one that fewer people than `overlap` have dealt with. `sample_ids` are those that matter; by default all.
     """
     ledger = deployment.ledger
-    planned = ledger.planned(columns=("sample_id", "purpose", "withdrawn_at"))
-    asked = set(planned.loc[(planned["purpose"] == HOLDOUT) & planned["withdrawn_at"].isna(), "sample_id"])
+    planned = ledger.planned(purpose=HOLDOUT, columns=("sample_id", "withdrawn_at"))
+    asked = set(planned.loc[planned["withdrawn_at"].isna(), "sample_id"])
     if sample_ids is not None:
         asked &= set(sample_ids)
     if not asked:
@@ -154,21 +154,22 @@ def blind(deployment: "Deployment", sample_ids: Iterable[str] | None = None) -> 
     return asked - settled
 
 
+def has_mistakes(deployment: "Deployment", key: str) -> bool:
+    """Say whether `mistakes` returns a list."""
+    stored = (deployment.artifacts.holdout_predictions / f"{key}.parquet").exists()
+    return stored and deployment.ledger.class_set() is not None
+
+
 def mistakes(deployment: "Deployment", key: str) -> list[Mistake] | None:
     """Return the test images that a round's model gets wrong, those it is surest of first.
 
     None if it has no predictions. What people are still to be asked about is left out.
     """
-    artifacts, ledger = deployment.artifacts, deployment.ledger
-    path = artifacts.holdout_predictions / f"{key}.parquet"
-    classes = ledger.class_set()
-    if not path.exists() or classes is None:
+    ledger = deployment.ledger
+    classes, kept = ledger.class_set(), HoldoutPredictions(deployment.artifacts.holdout_predictions).whole(key)
+    if kept is None or classes is None:
         return None
-    kept = HoldoutPredictions(artifacts.holdout_predictions)
-    names = kept.names(key)
-    predicted = kept.read(key, names)
-    assert predicted is not None
-    numbers = kept.said(key, names)
+    names, predicted, numbers = kept
     said = translated(numbers.map(dict(enumerate(names))), classes)
     labels = holdout_labels(_test_split(deployment), ledger, classes, deployment.settings.policy.min_votes)
     truth = labels.set_index("sample_id")["label"].drop(list(blind(deployment)), errors="ignore")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from al_pipeline.core.evaluation.metrics import METRICS
 from al_pipeline.web.page.overview import RoundLine
 
-# Of the drawing, in its own units, and what is kept free for the marks on the left and below.
-WIDTH, HEIGHT, LEFT, BELOW, EDGE = 720, 300, 44, 30, 10
+# Of the drawing, in its own units, and what is kept free for the marks on the left and below. On a telephone it is
+# shown in two thirds of this size.
+WIDTH, HEIGHT, LEFT, BELOW, EDGE = 520, 260, 44, 30, 10
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 MOST_MARKS = 6
 
@@ -50,11 +51,11 @@ class Curve:
 
 
 def curve(rounds: Iterable[RoundLine]) -> Curve | None:
-    """Return the metrics of trained rounds against labels; None before there are any."""
+    """Return the metrics of rounds against labels; None before there are two rounds that have some."""
     rows = [line for line in rounds if line.labels is not None and any(line.scores.values())]
-    scores = [score for line in rows for score in line.scores.values() if score is not None]
-    if not scores:
+    if len(rows) < 2:
         return None
+    scores = [score for line in rows for score in line.scores.values() if score is not None]
     step, low = _scale(min(score.low for score in scores))
     most = max(1, *(line.labels or 0 for line in rows))
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors
 from al_pipeline.core.rounds import round_number
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import agreed_labels
@@ -49,8 +48,7 @@ class Requested:
 
 def requested(deployment: "Deployment") -> Requested:
     """Return what people will be asked about again, and what they are."""
-    planned = deployment.ledger.planned(columns=("round", "sample_id", "purpose"))
-    rows = planned[planned["purpose"] == REVIEW]
+    rows = deployment.ledger.planned(purpose=REVIEW, columns=("round", "sample_id"))
     reviews = set(zip(rows["round"], rows["sample_id"], strict=True))
     asked = {sample for key, sample in deployment.ledger.open_tasks() if (key, sample) in reviews}
     return Requested(frozenset(Requests(deployment).open()), frozenset(asked))
@@ -78,6 +76,9 @@ def doubts(deployment: "Deployment", key: str) -> list[Doubt]:
 
     By the features that are stored: labels of images that have none are not judged.
     """
+    # What learns is not imported before it is needed: servers start sooner.
+    from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors
+
     ledger, classes = deployment.ledger, deployment.ledger.class_set()
     store = stored_features(deployment.settings.embedding_store)
     labels = ledger.frozen_labels(key)

@@ -9,8 +9,8 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 # Values of earlier rounds that are kept.
 MOST = 4
-# Seconds that a request waits before it says so: most values are there by then.
-PATIENCE = 0.4
+# Seconds that a request waits before it says so: most values are there by then, and people have not begun to wonder.
+PATIENCE = 0.2
 
 
 class Later(Generic[Key, Value]):
@@ -26,7 +26,13 @@ class Later(Generic[Key, Value]):
         self._make, self._lock = make, threading.Lock()
         self._made: dict[Key, Future[Value]] = {}
 
-    def get(self, key: Key, patience: float = PATIENCE) -> Value | None:
+    def whole(self, key: Key) -> Value:
+        """Return the value, however long it takes."""
+        found = self.get(key, None)
+        assert found is not None
+        return found
+
+    def get(self, key: Key, patience: float | None = PATIENCE) -> Value | None:
         """Return the value, None while it is being made; raise what making it has raised, and try anew next time."""
         with self._lock:
             future = self._made.get(key)
@@ -46,6 +52,12 @@ class Later(Generic[Key, Value]):
             if future.done() and future.exception() is not None:
                 with self._lock:
                     self._made.pop(key, None)
+
+    def made(self, key: Key) -> Value | None:
+        """Return the value if it is there, None if it is not; nothing is made."""
+        with self._lock:
+            future = self._made.get(key)
+        return future.result() if future is not None and future.done() and future.exception() is None else None
 
     def _run(self, key: Key, future: "Future[Value]") -> None:
         try:

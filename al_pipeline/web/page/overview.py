@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from al_pipeline.core.evaluation.metrics import METRICS, Interval, stored_scores
+from al_pipeline.core.evaluation.metrics import METRICS, Difference, Interval, stored_scores
 from al_pipeline.core.rounds import round_number
 from al_pipeline.loop.kept_predictions import stored_rounds
 
@@ -81,19 +81,17 @@ def round_lines(deployment: "Deployment") -> list[RoundLine]:
     """Return a line for each round that was begun, the oldest first."""
     ledger = deployment.ledger
     documents = stored_rounds(deployment.artifacts.evaluations)
-    planned = ledger.planned(columns=("round", "sample_id", "pushed_at", "withdrawn_at"))
-    live = planned[planned["withdrawn_at"].isna()]
-    asked, pushed = live.groupby("round").size().to_dict(), planned.groupby("round")["pushed_at"].max().to_dict()
+    asking, began = ledger.asking(), ledger.all_frozen_at()
     waiting: dict[str, int] = {}
     for key, _ in ledger.open_tasks():
         waiting[key] = waiting.get(key, 0) + 1
     answering = ledger.answering()
     keys = sorted(ledger.rounds() | documents.keys(), key=round_number)
-    began = {key: ledger.frozen_at(key) for key in keys}
     lines, following = [], dict(itertools.pairwise(keys))
     for key in keys:
-        times = (began[key], _moment(pushed.get(key)), answering.get(key), began.get(following.get(key, "")))
-        n, looked = int(asked.get(key, 0)), times[2] and times[2].seconds
+        n, pushed = asking.get(key, (0, None))
+        times = (began.get(key), pushed, answering.get(key), began.get(following.get(key, "")))
+        looked = times[2] and times[2].seconds
         line = RoundLine(key, n, n - waiting.get(key, 0), None, {}, _spent(*times), looked)
         lines.append(_measured(line, documents[key]) if key in documents else line)
     return lines
@@ -112,8 +110,6 @@ def _changes(comparison: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Say what has changed since the round before, a sentence per metric."""
     if not comparison:
         return ()
-    from al_pipeline.core.evaluation.compare import Difference
-
     told = [comparison["note"]] if comparison.get("note") else []
     for metric in METRICS:
         if (stored := comparison.get(metric.name)) is not None:
@@ -137,8 +133,3 @@ def _spent(
         last = min(last, max(following, pushed))
     waited = (following - last).total_seconds() if following is not None else 0.0
     return Spent((pushed - began).total_seconds(), (last - pushed).total_seconds(), max(0.0, waited))
-
-
-def _moment(found: Any) -> datetime | None:
-    # NaT is no moment, and unequal to itself.
-    return found.to_pydatetime() if found is not None and found == found else None

@@ -1,6 +1,9 @@
-"""Small pictures of samples by their id alone: made once, as the rounds read their files, and kept in the home."""
+"""Small pictures of samples by their id alone: made as the rounds read their files, kept while people look at them."""
 
+import os
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,10 @@ SIZES = {"small": 360, "large": 1280}
 QUALITY = 85
 # A picture of 64 megapixels takes 192 MB while it is decoded.
 AT_ONCE = 2
+# Bytes that are kept: some 15,000 small pictures of photos.
+MOST = 500_000_000
+# Of them, what is left when there are more: to look for the oldest takes long where there are many files.
+LEFT = 0.8
 
 
 class Thumbnails:
@@ -29,11 +36,16 @@ class Thumbnails:
     Parameters
     ----------
     deployment : Deployment
+    most : int
+        Bytes that are kept; beyond them those go that nobody has looked at for longest.
     """
 
-    def __init__(self, deployment: "Deployment") -> None:
-        self._deployment = deployment
-        self._free = threading.Semaphore(AT_ONCE)
+    def __init__(self, deployment: "Deployment", *, most: int = MOST) -> None:
+        self._deployment, self._most = deployment, most
+        self._folder = deployment.settings.home / "cache" / "thumbnails"
+        self._free, self._counting = threading.Semaphore(AT_ONCE), threading.Lock()
+        # None: what earlier processes have left is not counted yet.
+        self._bytes: int | None = None
 
     def picture(self, sample: str, size: str) -> Path | None:
         """Return a JPEG of a sample; None if its image is nowhere, or cannot be decoded.
@@ -46,9 +58,11 @@ class Thumbnails:
             A name of `SIZES`.
         """
         how = how_of_home(self._deployment.artifacts)
-        folder = self._deployment.settings.home / "cache" / "thumbnails" / (how.key or "as ever") / sample[:2]
-        path = folder / f"{sample}-{SIZES[size]}.jpg"
+        path = self._folder / (how.key or "as ever") / sample[:2] / f"{sample}-{SIZES[size]}.jpg"
         if path.exists():
+            # Not every file system notes who reads. The time of change is as it was: browsers go by it.
+            with suppress(OSError):
+                os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
             return path
         served = self._deployment.settings.published_images
         name = published(sample, served)
@@ -65,4 +79,29 @@ class Thumbnails:
                     small.save(file, "JPEG", quality=QUALITY)
             except ImageError:
                 return None
+        self._count(path.stat().st_size)
         return path
+
+    def _count(self, more: int) -> None:
+        """Count a new picture, and make room where there are too many bytes."""
+        with self._counting:
+            self._bytes = None if self._bytes is None else self._bytes + more
+            if self._bytes is None or self._bytes > self._most:
+                self._bytes = self._make_room()
+
+    def _make_room(self) -> int:
+        """Delete the pictures that nobody has looked at for longest, if there are too many; return the bytes left."""
+        found: list[tuple[Path, os.stat_result]] = []
+        for file in self._folder.rglob("*.*"):
+            # Another process makes room as well.
+            with suppress(FileNotFoundError):
+                found.append((file, file.stat()))
+        bytes_left = sum(stat.st_size for _, stat in found)
+        if bytes_left <= self._most:
+            return bytes_left
+        for file, stat in sorted(found, key=lambda each: each[1].st_atime_ns):
+            if bytes_left <= LEFT * self._most:
+                break
+            file.unlink(missing_ok=True)
+            bytes_left -= stat.st_size
+        return bytes_left

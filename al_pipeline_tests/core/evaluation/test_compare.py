@@ -12,17 +12,9 @@ from scipy.stats import t
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import delong, macro_auc
-from al_pipeline.core.evaluation.compare import (
-    BETTER,
-    FEWEST_COMPARED,
-    UNDECIDED,
-    WORSE,
-    Difference,
-    compare,
-    holdout_advice,
-    labels_needed,
-)
+from al_pipeline.core.evaluation.compare import FEWEST_COMPARED, compare, holdout_advice, labels_needed
 from al_pipeline.core.evaluation.evaluate import NO_LABELS, evaluate
+from al_pipeline.core.evaluation.metrics import BETTER, UNDECIDED, WORSE, Difference
 
 TWO = ["muffin", "dark horse"]
 
