@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
-from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, newest_of, no_rounds, refusal, round_key
+from al_pipeline.core.round_keys import newest_of, no_rounds, refusal
+from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, round_key
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
