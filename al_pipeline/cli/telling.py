@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from al_pipeline.core.evaluation.compare import Difference
 from al_pipeline.core.evaluation.metrics import METRICS, Interval
+from al_pipeline.loop.asked import to_label
 from al_pipeline.servers.watcher import Batch, Failure, Result, Run, Scene
 
 OVER = {"Stalled", "Done"}
@@ -55,7 +56,7 @@ def now_line(scene: Scene, now: float) -> str:
 def _answered(batch: Batch) -> str:
     apart = " and ".join(
         f"{answered} of {asked} {what}"
-        for (answered, asked), what in ((batch.test, "to test on"), (batch.training, "to learn from"))
+        for (answered, asked), what in ((batch.test, "test images"), (batch.training, "to learn from"))
         if asked
     )
     return f"{batch.key}: {batch.answered} of {batch.asked} answered" + f" ({apart})" * (
@@ -158,12 +159,8 @@ def _of_batches(before: Scene, after: Scene) -> Iterator[News]:
 
 
 def _asked(batch: Batch) -> str:
-    done = f", {batch.answered} answered already" if batch.answered else ""
-    if not batch.test[1]:
-        return f"{batch.asked} images to label and to learn from{done}"
-    if not batch.training[1]:
-        return f"{batch.asked} images to label and to test on{done}"
-    return f"{batch.asked} images to label, {batch.test[1]} to test on and {batch.training[1]} to learn from{done}"
+    done = f"; {batch.answered} answered already" if batch.answered else ""
+    return to_label(batch.training[1], batch.test[1]) + done
 
 
 def _of_run(before: Scene, after: Scene) -> Iterator[News]:

@@ -147,6 +147,10 @@ class RoundStatus:
         are disjoint.
     away : int
         Of the withdrawn, those that nobody was asked about, because their images were away when they were to be shown.
+    tests, tests_left : int
+        Of the planned, those that test the model; and test images that were drawn and that nobody was asked about.
+    early : int
+        Answers that may be missing when the next round is opened, since people would wait for its batch otherwise.
     opened_at : datetime, optional
         When its tasks went to the annotators (aware).
     unlabeled_left : int
@@ -169,6 +173,9 @@ class RoundStatus:
     withdrawn: int = 0
     again: int = 0
     away: int = 0
+    tests: int = 0
+    tests_left: int = 0
+    early: int = 0
     opened_at: datetime | None = None
     unlabeled_left: int = 0
     labels_total: int = 0
@@ -178,8 +185,8 @@ class RoundStatus:
     def __post_init__(self) -> None:
         if self.run_state not in RUN_STATES:
             raise InputError(f"unknown run state {self.run_state!r}; choose one of {', '.join(RUN_STATES)}")
-        counts = ("attempts", "planned", "labeled", "skipped", "withdrawn", "again", "away")
-        counts += ("unlabeled_left", "labels_total")
+        counts = ("attempts", "planned", "labeled", "skipped", "withdrawn", "again", "away", "tests", "tests_left")
+        counts += ("early", "unlabeled_left", "labels_total")
         if negative := [name for name in counts if getattr(self, name) < 0]:
             raise InputError(f"{negative[0]} must not be negative: {getattr(self, negative[0])}")
 
@@ -295,13 +302,14 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
     spent = policy.label_budget is not None and status.labels_total >= policy.label_budget
     budget = f"{status.labels_total} labels exist and the label budget is {policy.label_budget}"
     if policy.max_rounds is not None and _number(status) + 1 >= policy.max_rounds:
-        return Done(f"{key} was the last of {policy.max_rounds} rounds (max_rounds)")
+        return Done(f"{key} was the last of {policy.max_rounds} rounds (max_rounds){_untested(status)}")
     if not status.planned:
         # A round that asked nobody has trained on everything there is: the loop ends after it, not before.
         if spent:
-            return Done(budget)
+            return Done(budget + _untested(status))
         if status.unlabeled_left == 0:
-            return Done(f"no image is left to ask about; {key} has trained on all {status.labels_total} labels")
+            trained = f"no image is left to ask about; {key} has trained on all {status.labels_total} labels"
+            return Done(trained + _untested(status))
         return Stalled(
             f"{key} asked about no image, but {status.unlabeled_left} could be asked about now; "
             f"launch the job `round` for a new partition {round_key(_number(status) + 1)} to go on"
@@ -323,6 +331,8 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
     needed = math.ceil(policy.min_fraction * (status.open_tasks - status.again) - ROUNDING)
     if status.answered >= needed:
         return _next(status, f"{key}: {_counts(status)}")
+    if status.answered and status.answered >= needed - status.early:
+        return _next(status, f"{key}: {_counts(status)}; who labels so fast would wait for the batch otherwise")
     if spent and status.answered:
         return _next(status, f"{key}: {_counts(status)}, but {budget}")
     overdue = policy.timeout is not None and status.opened_at is not None and now >= status.opened_at + policy.timeout
@@ -344,7 +354,18 @@ def _next(status: RoundStatus, reason: str) -> Open:
 
 
 def _counts(status: RoundStatus) -> str:
+    tests = f" ({_images(status.tests)})" if status.tests else ""
     skipped = f" ({status.skipped} skipped)" if status.skipped else ""
     withdrawn = f", {status.withdrawn} withdrawn" if status.withdrawn else ""
     again = f", {status.again} to be asked again" if status.again else ""
-    return f"{status.answered} of {status.open_tasks} answered{skipped}{withdrawn}{again}"
+    return f"{status.answered} of {status.open_tasks}{tests} answered{skipped}{withdrawn}{again}"
+
+
+def _untested(status: RoundStatus) -> str:
+    """Return the end of a sentence about test images that nobody will be asked about; empty if there are none."""
+    left = status.tests_left
+    return f"; {_images(left)} that {'was' if left == 1 else 'were'} drawn will not be asked about" if left else ""
+
+
+def _images(tests: int) -> str:
+    return f"{tests} test image{'' if tests == 1 else 's'}"
