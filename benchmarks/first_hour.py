@@ -59,7 +59,7 @@ class Robot:
         self._close()
 
     def label(self) -> None:
-        """Answer the image that is shown, and wait for the next."""
+        """Answer the image that is shown."""
         time.sleep(self.seconds)
         before = self.taken
         while self.taken == before:
@@ -71,6 +71,9 @@ class Robot:
             while self.taken == before and time.monotonic() < until:
                 self.page.wait_for_timeout(20)
         self.answers.append(time.time())
+
+    def go_on(self) -> None:
+        """Wait for the next image."""
         self.page.wait_for_function(NEXT)
         began = time.time()
         while self.page.get_by_text(EMPTY).is_visible():
@@ -104,12 +107,15 @@ def main() -> None:
                 robot = Robot(page, seconds)
                 robot.begin(address)
                 began, ledger = time.time(), Deployment(load_settings(home=home)).ledger
-                last = round_key(rounds - 1)
-                while not ledger.is_planned(last) or {last} & {key for key, _ in ledger.open_tasks()}:
+                keys = [*map(round_key, range(rounds))]
+                robot.label()
+                while not ledger.pushed_at(keys[-1]) or len(robot.answers) < sum(map(ledger.count_planned, keys)):
+                    robot.go_on()
                     robot.label()
         finally:
+            family = [process, *process.children(recursive=True)]
             process.send_signal(signal.SIGINT)
-            psutil.wait_procs([process, *process.children(recursive=True)], timeout=60)
+            psutil.wait_procs(family, timeout=60)
         report(home, robot, began, rounds)
         if len(sys.argv) > 3:
             print(home.with_suffix(".log").read_text())

@@ -124,6 +124,9 @@ def _of_results(before: Scene, after: Scene) -> Iterator[News]:
     if result is None or (before.result is not None and before.result.key == result.key):
         return
     yield News(result.key, "measured", tuple(_measured(result)))
+    # Of what has not learned there is nothing to say but that.
+    if not result.trained:
+        return
     if result.saved:
         yield News(result.key, "labels saved", (result.saved,))
     if result.advice:

@@ -78,6 +78,12 @@ class RoundPolicy(Options):
         description="Keep the next batch ready while people label, so that they never wait; it is chosen by the "
         "checkpoint before. false waits for every answer first.",
     )
+    hurry: float = Field(
+        default=4.0,
+        ge=1,
+        description="With prefetch, where people go through a batch sooner than a round is made: how many times as "
+        "large as batch_size a batch may become, so that their queue does not end; 1 keeps it as it is.",
+    )
     timeout_hours: float | None = Field(
         default=None, gt=0, description="Hours after which a partly answered round is closed; null waits for ever."
     )

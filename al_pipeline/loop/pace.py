@@ -1,4 +1,4 @@
-"""How fast people are and how long a round takes: where a batch ahead is too little, the next is opened sooner."""
+"""How fast people are and how long a round takes: where a batch ahead is too little, the next is sooner and larger."""
 
 import math
 from datetime import datetime
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 ANSWERS, FEWEST = 17, 4
 # Seconds until the sensor looks, which Dagster's daemon has it do.
 LOOK = 5.0
-# Rounds that take so many times as long as people need for a batch do not keep up, whenever they are opened.
-BEHIND = 1.2
 
 
 def answers_meanwhile(ledger: "Ledger", seconds: float | None) -> float:
@@ -49,16 +47,24 @@ def early(meanwhile: float, waiting: int, awaited: int) -> int:
     return max(0, min(math.ceil(meanwhile) - waiting, awaited - 1)) if waiting else 0
 
 
-def too_fast(meanwhile: float, waiting: int) -> str | None:
-    """Say that people are faster than rounds can be, whenever they are opened, and what helps; None if they are not."""
-    if not waiting or meanwhile < BEHIND * waiting:
-        return None
-    # In steps, so that it is not another sentence at every look.
-    times = math.ceil(2 * meanwhile / waiting) / 2
-    return (
-        "People go through a batch sooner than a round is made, so that their queue ends at times: set "
-        f"round.batch_size to {times:g} times what it is, or more"
-    )
+def batch_in_step(batch_size: int, meanwhile: float, share: float, most: float) -> int:
+    """Return how many images a round asks about to learn from, so that people have enough until the next batch comes.
+
+    However soon rounds are begun, they are made one after the other: where a round takes longer than people need for a
+    batch, larger batches alone keep the queue from ending.
+
+    Parameters
+    ----------
+    batch_size : int
+        What it is otherwise.
+    meanwhile : float
+        As of `answers_meanwhile`.
+    share : float
+        Of the round's tasks that are test images.
+    most : float
+        How many times `batch_size` it may be.
+    """
+    return max(batch_size, min(math.ceil(meanwhile * (1 - share)), int(most * batch_size)))
 
 
 def seconds_per_answer(moments: list[datetime]) -> float | None:

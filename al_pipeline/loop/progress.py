@@ -10,7 +10,7 @@ from al_pipeline.loop.again import GUESSED, reasons
 from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.classes import obstacle
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.pace import answers_meanwhile, early, too_fast
+from al_pipeline.loop.pace import answers_meanwhile, early
 from al_pipeline.loop.pull import pull_news
 from al_pipeline.loop.remarks import remarks, without_image
 
@@ -77,7 +77,6 @@ def pushed(
         key, planned = round_key(number - 1), before
     progress = _progress(deployment, policy, planned, key)
     meanwhile = answers_meanwhile(ledger, seconds) if waiting else 0.0
-    hurried = too_fast(meanwhile, waiting)
     return Facts(
         RoundStatus(
             round_number=number,
@@ -106,7 +105,7 @@ def pushed(
             "skipped": progress.skipped,
             "missing": progress.missing,
         },
-        remarks=progress.remarks + ((hurried,) if hurried else ()),
+        remarks=progress.remarks,
     )
 
 

@@ -66,6 +66,12 @@ NEWS: list[tuple[Scene, Scene, list[str]]] = [
     # That something was answered is what the line below is for.
     (Scene((replace(OPEN, training=(0, 6)),)), Scene((OPEN,)), []),
     (Scene((OPEN,)), Scene((DONE,)), ["r0003 answered: all 8 tasks, 1 of them skipped"]),
+    # Before the first model there is nothing to advise.
+    (
+        Scene(),
+        Scene(result=Result("r0000", 0, 0, trained=False, scores={}, changes={}, saved="none yet", advice="Go on.")),
+        ["r0000 measured: an untrained model, 0 images to test on"],
+    ),
     # Its batch has come, which was ready behind: it was told then.
     (Scene((OPEN, BEHIND)), Scene((BEHIND,)), []),
     (

@@ -8,7 +8,7 @@ import pytest
 
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.imports import IMPORTED
-from al_pipeline.loop.pace import LOOK, answers_meanwhile, early, too_fast
+from al_pipeline.loop.pace import LOOK, answers_meanwhile, batch_in_step, early
 from al_pipeline_tests.ledger.builders import START, manifest, said, sample
 
 # Tasks of a batch, and seconds from the request of a round to its end.
@@ -35,22 +35,22 @@ def answer(ledger: Ledger, *pauses: float, lead_time: float | None = 1.0, source
 @pytest.mark.parametrize(
     ("pause", "expected"),
     [
-        # So many are answered while a round is made: 6, 10, 12 and 40; ten are in the queue behind.
-        (5.0, (0, None)),
-        (3.0, (0, None)),
-        (2.5, (2, "round.batch_size to 1.5 times what it is, or more")),
+        # So many are answered while a round is made: 6, 10, 12 and 40. Ten are in the queue behind; of a batch of 8 and
+        # its test images, a quarter of all, it is 11, and three times as many to learn from are the most.
+        (5.0, (0, 8)),
+        (3.0, (0, 8)),
+        (2.5, (2, 9)),
         # Nothing is opened before the awaited batch is begun.
-        (0.75, (BATCH - 1, "round.batch_size to 4 times what it is, or more")),
+        (0.75, (BATCH - 1, 24)),
     ],
 )
-def test_so_many_answers_may_be_missing_as_the_queue_is_too_short(
-    ledger: Ledger, pause: float, expected: tuple[int, str | None]
+def test_where_the_queue_is_too_short_so_many_answers_may_be_missing_and_the_batch_is_larger(
+    ledger: Ledger, pause: float, expected: tuple[int, int]
 ) -> None:
     assert RUN + LOOK == 30
     answer(ledger, pause, pause, 3600, pause, pause, pause)
     meanwhile = answers_meanwhile(ledger, RUN)
-    told = too_fast(meanwhile, BATCH)
-    assert (early(meanwhile, BATCH, BATCH), told and told.partition("set ")[2]) == expected
+    assert (early(meanwhile, BATCH, BATCH), batch_in_step(8, meanwhile, 0.25, 3)) == expected
 
 
 def test_nothing_is_early_where_nobody_tells_how_fast_people_are(ledger: Ledger) -> None:
@@ -67,4 +67,4 @@ def test_nothing_is_early_where_nobody_tells_how_fast_people_are(ledger: Ledger)
 
 
 def test_after_a_round_that_asks_nobody_every_answer_is_waited_for() -> None:
-    assert (early(30, BATCH, BATCH), early(30, 0, BATCH), too_fast(30, 0)) == (BATCH - 1, 0, None)
+    assert (early(30, BATCH, BATCH), early(30, 0, BATCH)) == (BATCH - 1, 0)
