@@ -64,6 +64,8 @@ class Robot:
         before = self.taken
         while self.taken == before:
             while not self.page.evaluate(CHOSEN):
+                # After a reload they come when they come.
+                self._close()
                 self.page.keyboard.press(KEYS[before % 2])
                 self.page.wait_for_timeout(50)
             self.page.keyboard.press("Control+Enter")

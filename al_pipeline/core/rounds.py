@@ -360,11 +360,12 @@ def _next(status: RoundStatus, reason: str) -> Open:
 
 
 def _counts(status: RoundStatus) -> str:
-    tests = f" ({_images(status.tests)})" if status.tests else ""
     skipped = f" ({status.skipped} skipped)" if status.skipped else ""
     withdrawn = f", {status.withdrawn} withdrawn" if status.withdrawn else ""
     again = f", {status.again} to be asked again" if status.again else ""
-    return f"{status.answered} of {status.open_tasks}{tests} answered{skipped}{withdrawn}{again}"
+    # Of how many, and never of which: they are blind.
+    tests = f", {_images(status.tests)} among the {status.open_tasks}" if status.tests else ""
+    return f"{status.answered} of {status.open_tasks} answered{skipped}{withdrawn}{again}{tests}"
 
 
 def _untested(status: RoundStatus) -> str:

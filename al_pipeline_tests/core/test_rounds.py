@@ -54,7 +54,7 @@ BASE = RoundStatus(
         (replace(BASE, labeled=17), {}, Wait, "r0003: 17 of 20 answered, 3 to go"),
         (replace(BASE, labeled=17, skipped=2), {}, Wait, "r0003: 19 of 20 answered (2 skipped), 1 to go"),
         (replace(BASE, labeled=18, skipped=2), {}, Open, "r0003: 20 of 20 answered (2 skipped)"),
-        (replace(BASE, tests=5), {}, Wait, "r0003: 0 of 20 (5 test images) answered, 20 to go"),
+        (replace(BASE, tests=5), {}, Wait, "r0003: 0 of 20 answered, 5 test images among the 20, 20 to go"),
         (replace(BASE, labeled=16, early=3), {}, Wait, "r0003: 16 of 20 answered, 4 to go"),
         (replace(BASE, labeled=17, early=3), {}, Open, "r0003: 17 of 20 answered; who labels so fast would wait"),
         # Nobody has begun it.
