@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,17 +75,18 @@ class Robot:
                 self.page.wait_for_timeout(20)
         self.answers.append(time.time())
 
-    def go_on(self) -> None:
-        """Wait for the next image."""
+    def go_on(self, more: Callable[[], bool]) -> bool:
+        """Wait for the next image while there is more to come; say whether one is there."""
         self.page.wait_for_function(NEXT)
         began = time.time()
-        while self.page.get_by_text(EMPTY).is_visible():
+        while (empty := self.page.get_by_text(EMPTY).is_visible()) and more():
             time.sleep(RELOAD)
             self.page.reload()
             self.page.wait_for_function(NEXT)
             self._close()
         if time.time() - began > 1:
             self.empty.append((began, time.time()))
+        return not empty
 
     def _heard(self, response: Response) -> None:
         made = response.request.method == "POST" and response.status == 201
@@ -110,9 +112,15 @@ def main() -> None:
                 robot.begin(address)
                 began, ledger = time.time(), Deployment(load_settings(home=home)).ledger
                 keys = [*map(round_key, range(rounds))]
+
+                def more() -> bool:
+                    came = (
+                        ledger.pushed_at(keys[-1]) is not None or ledger.count_samples("pool") <= ledger.count_asked()
+                    )
+                    return not came or len(robot.answers) < sum(map(ledger.count_planned, keys))
+
                 robot.label()
-                while not ledger.pushed_at(keys[-1]) or len(robot.answers) < sum(map(ledger.count_planned, keys)):
-                    robot.go_on()
+                while more() and robot.go_on(more):
                     robot.label()
         finally:
             family = [process, *process.children(recursive=True)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from al_pipeline.core.evaluation.compare import Difference
 from al_pipeline.core.evaluation.metrics import METRICS, Interval
-from al_pipeline.loop.asked import to_label
+from al_pipeline.loop.asked import to_label, what_for
 from al_pipeline.servers.watcher import Batch, Failure, Result, Run, Scene
 
 OVER = {"Stalled", "Done"}
@@ -54,14 +54,9 @@ def now_line(scene: Scene, now: float) -> str:
 
 
 def _answered(batch: Batch) -> str:
-    apart = " and ".join(
-        f"{answered} of {asked} {what}"
-        for (answered, asked), what in ((batch.test, "test images"), (batch.training, "to learn from"))
-        if asked
-    )
-    return f"{batch.key}: {batch.answered} of {batch.asked} answered" + f" ({apart})" * (
-        batch.test[1] > 0 < batch.training[1]
-    )
+    # Answered ones are not told apart: whoever sees the row while labeling would know which image was a test.
+    kinds = f" ({what_for(batch.training[1], batch.test[1])})" * (batch.test[1] > 0 < batch.training[1])
+    return f"{batch.key}: {batch.answered} of {batch.asked} answered{kinds}"
 
 
 def _made(run: Run, usual: float | None, now: float) -> str:

@@ -8,14 +8,18 @@ if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
 
 
+def what_for(learn: int, tests: int, reviews: int = 0) -> str:
+    """Say what tasks are for: ``3 test images, 8 to learn from``, or ``all to learn from``."""
+    kinds = ((tests, f"test image{_s(tests)}"), (learn, "to learn from"), (reviews, "to look at again"))
+    there = [(count, kind) for count, kind in kinds if count]
+    if len(there) == 1 and there[0][0] > 1:
+        return f"all {there[0][1]}"
+    return ", ".join(f"{count} {kind}" for count, kind in there)
+
+
 def to_label(learn: int, tests: int, reviews: int = 0) -> str:
     """Say how many images are to be labeled and what for: ``11 to label: 3 test images, 8 to learn from``."""
-    whole = learn + tests + reviews
-    kinds = ((tests, f"test image{_s(tests)}"), (learn, "to learn from"), (reviews, "to look at again"))
-    parts = [f"{count} {kind}" for count, kind in kinds if count]
-    if len(parts) == 1 and whole > 1:
-        return f"{whole} to label, all {next(kind for count, kind in kinds if count)}"
-    return f"{whole} to label: {', '.join(parts)}"
+    return f"{learn + tests + reviews} to label: {what_for(learn, tests, reviews)}"
 
 
 def what_is_asked(ledger: "Ledger", key: str) -> str | None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 ANSWERS, FEWEST = 17, 4
 # Seconds until the sensor looks, which Dagster's daemon has it do.
 LOOK = 5.0
+# How many times as long as the last rounds the next one may take: it has more labels to learn from.
+LONGER = 1.25
 
 
 def answers_meanwhile(ledger: "Ledger", seconds: float | None) -> float:
@@ -25,7 +27,7 @@ def answers_meanwhile(ledger: "Ledger", seconds: float | None) -> float:
         What a round takes from its request to its end, since no other begins before.
     """
     pause = seconds_per_answer(ledger.newest_answers(ANSWERS))
-    return 0.0 if pause is None or seconds is None else (seconds + LOOK) / pause
+    return 0.0 if pause is None or seconds is None else (LONGER * seconds + LOOK) / pause
 
 
 def early(meanwhile: float, waiting: int, awaited: int) -> int:

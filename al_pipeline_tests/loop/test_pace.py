@@ -8,11 +8,11 @@ import pytest
 
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.imports import IMPORTED
-from al_pipeline.loop.pace import LOOK, answers_meanwhile, batch_in_step, early
+from al_pipeline.loop.pace import LONGER, LOOK, answers_meanwhile, batch_in_step, early
 from al_pipeline_tests.ledger.builders import START, manifest, said, sample
 
 # Tasks of a batch, and seconds from the request of a round to its end.
-BATCH, RUN = 10, 25.0
+BATCH, RUN = 10, 20.0
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def answer(ledger: Ledger, *pauses: float, lead_time: float | None = 1.0, source
 def test_where_the_queue_is_too_short_so_many_answers_may_be_missing_and_the_batch_is_larger(
     ledger: Ledger, pause: float, expected: tuple[int, int]
 ) -> None:
-    assert RUN + LOOK == 30
+    assert LONGER * RUN + LOOK == 30
     answer(ledger, pause, pause, 3600, pause, pause, pause)
     meanwhile = answers_meanwhile(ledger, RUN)
     assert (early(meanwhile, BATCH, BATCH), batch_in_step(8, meanwhile, 0.25, 3)) == expected
