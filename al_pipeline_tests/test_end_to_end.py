@@ -192,7 +192,7 @@ def test_who_watches_from_a_second_terminal_is_told_the_same_until_ctrl_c(demo: 
         text=True,
     ) as watching:
         assert watching.stdout is not None
-        assert "r0002 asked: 40 images to label and to learn from\n" in iter(watching.stdout.readline, "")
+        assert "r0002 asked: 40 to label: all to learn from\n" in iter(watching.stdout.readline, "")
         watching.send_signal(signal.SIGINT)
         assert watching.wait(timeout=60) == 0
 

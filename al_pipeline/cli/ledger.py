@@ -55,7 +55,8 @@ def export(
     if is_table and not agreed:
         answers = answers_since(ledger, since)
         _write_table(answers, output, kind)
-        say(f"{len(answers)} answers written to {escape(str(output))}")
+        where = "" if len(answers) or since else f": nobody has answered in {settings.home.resolve()} (--home)"
+        say(f"{len(answers)} answers written to {escape(str(output))}{escape(where)}")
         return
     min_votes, classes = settings.policy.min_votes, _classes(ledger, settings)
     found = agreed_labels(ledger, classes, min_votes, since=since)

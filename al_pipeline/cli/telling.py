@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from al_pipeline.core.evaluation.metrics import METRICS, Difference, Interval
+from al_pipeline.loop.asked import to_label, what_for
 from al_pipeline.servers.watcher import Batch, Result, Run, Scene
 
 OVER = {"Stalled", "Done"}
@@ -52,14 +53,9 @@ def now_line(scene: Scene, now: float) -> str:
 
 
 def _answered(batch: Batch) -> str:
-    apart = " and ".join(
-        f"{answered} of {asked} {what}"
-        for (answered, asked), what in ((batch.test, "to test on"), (batch.training, "to learn from"))
-        if asked
-    )
-    return f"{batch.key}: {batch.answered} of {batch.asked} answered" + f" ({apart})" * (
-        batch.test[1] > 0 < batch.training[1]
-    )
+    # Answered ones are not told apart: whoever sees the row while labeling would know which image was a test.
+    kinds = f" ({what_for(batch.training[1], batch.test[1])})" * (batch.test[1] > 0 < batch.training[1])
+    return f"{batch.key}: {batch.answered} of {batch.asked} answered{kinds}"
 
 
 def _made(run: Run, usual: float | None, now: float) -> str:
@@ -116,6 +112,9 @@ def _of_results(before: Scene, after: Scene) -> Iterator[News]:
     if result is None or (before.result is not None and before.result.key == result.key):
         return
     yield News(result.key, "measured", tuple(_measured(result)))
+    # Of what has not learned there is nothing to say but that.
+    if not result.trained:
+        return
     if result.saved:
         yield News(result.key, "labels saved", (result.saved,))
     if result.advice:
@@ -151,12 +150,8 @@ def _of_batches(before: Scene, after: Scene) -> Iterator[News]:
 
 
 def _asked(batch: Batch) -> str:
-    done = f", {batch.answered} answered already" if batch.answered else ""
-    if not batch.test[1]:
-        return f"{batch.asked} images to label and to learn from{done}"
-    if not batch.training[1]:
-        return f"{batch.asked} images to label and to test on{done}"
-    return f"{batch.asked} images to label, {batch.test[1]} to test on and {batch.training[1]} to learn from{done}"
+    done = f"; {batch.answered} answered already" if batch.answered else ""
+    return to_label(batch.training[1], batch.test[1]) + done
 
 
 def _of_run(before: Scene, after: Scene) -> Iterator[News]:

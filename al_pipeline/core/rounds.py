@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Literal, get_args
@@ -16,10 +15,6 @@ RunState = Literal["none", "in_progress", "succeeded", "failed", "canceled"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 # 0.7 · 10 is a little more than 7 in floating point; it must not ask for an eighth answer.
 ROUNDING = 1e-9
-REMOVAL = (
-    "A partition is removed in Dagster, on the page of the asset labeled_pool: the menu beside “Materialize”, "
-    "“Delete partitions”."
-)
 
 
 def round_key(number: int) -> str:
@@ -53,50 +48,6 @@ def is_round(key: object) -> bool:
     return isinstance(key, str) and re.fullmatch(r"r[0-9]{4}", key) is not None
 
 
-def newest_of(keys: Iterable[str], begun: Collection[str], has_run: Callable[[str], bool]) -> int | None:
-    """Return the number of the newest of the keys that is a round of the loop, or None before round 0.
-
-    Keys can be typed by people. A round is what was begun, and what comes after that once it has a run; a key ahead of
-    them waits until the loop comes to it.
-
-    Parameters
-    ----------
-    keys : iterable of str
-        All keys there are, whether they name rounds or not.
-    begun : collection of str
-        Rounds that have frozen their labels or planned their batch.
-    has_run : callable
-        Says whether a round has a run that was not refused (see `refusal`).
-    """
-    rounds = [key for key in keys if is_round(key)]
-    following = _following(begun)
-    real = [key for key in rounds if key in begun or (round_number(key) == following and has_run(key))]
-    return max(map(round_number, real), default=None)
-
-
-def refusal(key: str, begun: Collection[str]) -> str | None:
-    """Return why a run of this key must not begin, one sentence for people; None for a round and the one after it."""
-    following = _following(begun)
-    if is_round(key) and round_number(key) <= following:
-        return None
-    wrong = "cannot be run yet" if is_round(key) else "is no round (r and four digits)"
-    now = f"the newest round is r{following - 1:04d}, the next one" if following else "the first one"
-    return f"The partition {key!r} {wrong}: {now} is r{following:04d}. Launch the job `round` for that one. {REMOVAL}"
-
-
-def no_rounds(keys: Iterable[str]) -> str | None:
-    """Return a warning that names the keys that are no rounds and says how to remove them; None if there are none."""
-    found = sorted(key for key in keys if not is_round(key))
-    if not found:
-        return None
-    named = ", ".join(map(repr, found))
-    return f"Ignored, because they are no rounds (r and four digits): the partitions {named}. {REMOVAL}"
-
-
-def _following(begun: Collection[str]) -> int:
-    return max(map(round_number, begun), default=-1) + 1
-
-
 class RoundPolicy(Options):
     """When a round counts as answered, what its answers are worth, and when the loop ends.
 
@@ -126,6 +77,12 @@ class RoundPolicy(Options):
         default=True,
         description="Keep the next batch ready while people label, so that they never wait; it is chosen by the "
         "checkpoint before. false waits for every answer first.",
+    )
+    hurry: float = Field(
+        default=4.0,
+        ge=1,
+        description="With prefetch, where people go through a batch sooner than a round is made: how many times as "
+        "large as batch_size a batch may become, so that their queue does not end; 1 keeps it as it is.",
     )
     timeout_hours: float | None = Field(
         default=None, gt=0, description="Hours after which a partly answered round is closed; null waits for ever."
@@ -196,6 +153,10 @@ class RoundStatus:
         are disjoint.
     away : int
         Of the withdrawn, those that nobody was asked about, because their images were away when they were to be shown.
+    tests, tests_left : int
+        Of the planned, those that test the model; and test images that were drawn and that nobody was asked about.
+    early : int
+        Answers that may be missing when the next round is opened, since people would wait for its batch otherwise.
     opened_at : datetime, optional
         When its tasks went to the annotators (aware).
     unlabeled_left : int
@@ -219,6 +180,9 @@ class RoundStatus:
     withdrawn: int = 0
     again: int = 0
     away: int = 0
+    tests: int = 0
+    tests_left: int = 0
+    early: int = 0
     opened_at: datetime | None = None
     unlabeled_left: int = 0
     labels_total: int = 0
@@ -344,13 +308,14 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
     spent = policy.label_budget is not None and status.labels_total >= policy.label_budget
     budget = f"{status.labels_total} labels exist and the label budget is {policy.label_budget}"
     if policy.max_rounds is not None and _number(status) + 1 >= policy.max_rounds:
-        return Done(f"{key} was the last of {policy.max_rounds} rounds (max_rounds)")
+        return Done(f"{key} was the last of {policy.max_rounds} rounds (max_rounds){_untested(status)}")
     if not status.planned:
         # A round that asked nobody has trained on everything there is: the loop ends after it, not before.
         if spent:
-            return Done(budget)
+            return Done(budget + _untested(status))
         if status.unlabeled_left == 0:
-            return Done(f"no image is left to ask about; {key} has trained on all {status.labels_total} labels")
+            trained = f"no image is left to ask about; {key} has trained on all {status.labels_total} labels"
+            return Done(trained + _untested(status))
         return Stalled(
             f"{key} asked about no image, but {status.unlabeled_left} could be asked about now; "
             f"launch the job `round` for a new partition {round_key(_number(status) + 1)} to go on"
@@ -372,6 +337,8 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
     needed = math.ceil(policy.min_fraction * (status.open_tasks - status.again) - ROUNDING)
     if status.answered >= needed:
         return _next(status, f"{key}: {_counts(status)}")
+    if status.answered and status.answered >= needed - status.early:
+        return _next(status, f"{key}: {_counts(status)}; who labels so fast would wait for the batch otherwise")
     if spent and status.answered:
         return _next(status, f"{key}: {_counts(status)}, but {budget}")
     overdue = policy.timeout is not None and status.opened_at is not None and now >= status.opened_at + policy.timeout
@@ -396,4 +363,16 @@ def _counts(status: RoundStatus) -> str:
     skipped = f" ({status.skipped} skipped)" if status.skipped else ""
     withdrawn = f", {status.withdrawn} withdrawn" if status.withdrawn else ""
     again = f", {status.again} to be asked again" if status.again else ""
-    return f"{status.answered} of {status.open_tasks} answered{skipped}{withdrawn}{again}"
+    # Of how many, and never of which: they are blind.
+    tests = f", {_images(status.tests)} among the {status.open_tasks}" if status.tests else ""
+    return f"{status.answered} of {status.open_tasks} answered{skipped}{withdrawn}{again}{tests}"
+
+
+def _untested(status: RoundStatus) -> str:
+    """Return the end of a sentence about test images that nobody will be asked about; empty if there are none."""
+    left = status.tests_left
+    return f"; {_images(left)} that {'was' if left == 1 else 'were'} drawn will not be asked about" if left else ""
+
+
+def _images(tests: int) -> str:
+    return f"{tests} test image{'' if tests == 1 else 's'}"

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
-from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, newest_of, no_rounds, refusal, round_key
+from al_pipeline.core.round_keys import newest_of, no_rounds, refusal
+from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, round_key
 from al_pipeline.defs.partitions import INTERRUPTED_TAG, rounds
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
@@ -17,6 +18,8 @@ WILL_RETRY_TAG = "dagster/will_retry"
 REFUSED_TAG = "al_pipeline/refused"
 # Runs that turn the loop: the job itself, or "Materialize" on the asset graph. A retraining is not an attempt.
 ROUND_JOBS = {"round", "__ASSET_JOB"}
+# Rounds that tell how long the next one takes: the more labels, the longer.
+RECENT = 3
 
 
 @dataclass(frozen=True)
@@ -101,4 +104,14 @@ def _observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Round
             )
         )
 
-    return pushed(deployment, policy, number, attempts=attempts.count)
+    seconds = seconds_per_round(instance, number) if policy.prefetch else None
+    return pushed(deployment, policy, number, attempts=attempts.count, seconds=seconds)
+
+
+def seconds_per_round(instance: dg.DagsterInstance, number: int) -> float | None:
+    """Return the longest that one of the last rounds up to this took, from its request to its end; None if none did."""
+    keys = [round_key(each) for each in range(max(0, number - RECENT + 1), number + 1)]
+    done = dg.RunsFilter(job_name="round", statuses=[Status.SUCCESS], tags={PARTITION_TAG: keys})
+    records = instance.get_run_records(done, limit=2 * RECENT)
+    took = [record.end_time - record.create_timestamp.timestamp() for record in records if record.end_time]
+    return max(took, default=None)

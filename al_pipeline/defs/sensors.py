@@ -8,14 +8,14 @@ from typing import Any
 import dagster as dg
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import Decision, Open, RoundPolicy, Stalled, Wait, decide, round_key
+from al_pipeline.core.rounds import Open, RoundPolicy, Stalled, Wait, decide, round_key
 from al_pipeline.defs.closing import is_closed
 from al_pipeline.defs.jobs import retrain_job, round_job, setup_job
 from al_pipeline.defs.observe import Facts, observe
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import is_away
-from al_pipeline.loop.waiting import lasting
+from al_pipeline.loop.waiting import tell_annotators
 from al_pipeline.settings import Settings
 
 ANNOTATIONS_LANDED = "annotations_landed"
@@ -57,7 +57,7 @@ def _look(
     told = json.loads(context.cursor or "{}")
     for name in DECIDED:
         told.pop(name, None)
-    notice = _noted(deployment, decision, told.pop("notice", ""))
+    notice = tell_annotators(deployment, facts.status, decision, told.pop("notice", ""))
     if facts.warning not in (None, told.pop("warning", None)):
         context.log.warning(facts.warning)
     remarks = " ".join(f"{remark}." for remark in facts.remarks)
@@ -87,20 +87,6 @@ def _look(
         asset_events=observations,
         cursor=cursor,
     )
-
-
-def _noted(deployment: Deployment, decision: Decision, told: str) -> str:
-    """Tell annotators why no image comes where that lasts, and take it back; return what they are told."""
-    from al_pipeline.labelstudio.notice import tell
-
-    sentence = lasting(decision)
-    if sentence != told:
-        try:
-            tell(deployment.label_studio, deployment.project_id(), sentence)
-        except ALError:
-            # The next look tries again.
-            return told
-    return sentence
 
 
 def request(decision: Open) -> dg.RunRequest:

@@ -234,6 +234,12 @@ class Views:
         """Return the number of the newest annotation event, 0 before any: where it stays, nobody did anything."""
         return self._rows(sa.select(sa.func.coalesce(sa.func.max(annotation_events.c.id), 0)))[0][0]
 
+    def newest_answers(self, count: int) -> list[datetime]:
+        """Return when the newest answers were given by people who saw the task, at most so many; also skips."""
+        event = annotation_events.c
+        shown = sa.select(event.created_at).where(event.lead_time > 0, event.source != IMPORTED)
+        return [moment for (moment,) in self._rows(shown.order_by(event.id.desc()).limit(count))]
+
     def states(self, sample_ids: Iterable[str]) -> list[tuple[Annotation, str]]:
         """Return every state that every annotation of these samples ever had, oldest first, with its source."""
         event, about = annotation_events.c, annotations.c

@@ -1,4 +1,4 @@
-"""What a round asks of people, in a sentence: how much to learn from, how many test images, when a model comes."""
+"""What a round asks of people, in words: how much to learn from, how many test images, when a model comes."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,20 @@ from al_pipeline.ledger.schema import REVIEW
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
+
+
+def what_for(learn: int, tests: int, reviews: int = 0) -> str:
+    """Say what tasks are for: ``3 test images, 8 to learn from``, or ``all to learn from``."""
+    kinds = ((tests, f"test image{_s(tests)}"), (learn, "to learn from"), (reviews, "to look at again"))
+    there = [(count, kind) for count, kind in kinds if count]
+    if len(there) == 1 and there[0][0] > 1:
+        return f"all {there[0][1]}"
+    return ", ".join(f"{count} {kind}" for count, kind in there)
+
+
+def to_label(learn: int, tests: int, reviews: int = 0) -> str:
+    """Say how many images are to be labeled and what for: ``11 to label: 3 test images, 8 to learn from``."""
+    return f"{learn + tests + reviews} to label: {what_for(learn, tests, reviews)}"
 
 
 def what_is_asked(ledger: "Ledger", key: str) -> str | None:
@@ -26,12 +40,8 @@ def what_is_asked(ledger: "Ledger", key: str) -> str | None:
             "another round asks (label_budget, max_rounds; holdout_share = 1 asks about all at once)"
         )
     tests, reviews = (int((planned == purpose).sum()) for purpose in ("holdout", REVIEW))
-    parts = [f"{len(planned) - tests - reviews} to learn from"]
-    parts += [f"{tests} test image{_s(tests)}"] if tests else []
-    parts += [f"{reviews} to look at again"] if reviews else []
-    first = key == "r0000" and not ledger.imported()
-    said = f"{key} asks about {len(planned)} image{_s(len(planned))}: {', '.join(parts)}"
-    said += f"; the {'first' if first else 'next'} model comes after {'them' if len(planned) > 1 else 'it'}"
+    first = "first" if key == "r0000" and not ledger.imported() else "next"
+    said = f"{key} has {to_label(len(planned) - tests - reviews, tests, reviews)}; {first} model after {len(planned)}"
     return said if not left else f"{said}; {left} more test image{_s(left)} will come with later rounds"
 
 

@@ -286,8 +286,8 @@ def _labels_left(ledger: "Ledger", policy: RoundPolicy, number: int) -> int:
         return 0
     if policy.label_budget is None:
         return 2**31
-    before = round_key(max(0, number - 1))
-    # A round that is opened ahead counts on the answers that people are about to give.
-    coming = {sample for key, sample in ledger.open_tasks() if key == before} if policy.prefetch and number else set()
+    # A round that is opened ahead counts on the answers that people are about to give, also to a batch begun early.
+    before = {round_key(each) for each in range(max(0, number - 2), number)} if policy.prefetch else set[str]()
+    coming = {sample for key, sample in ledger.open_tasks() if key in before} if before else set[str]()
     coming -= ledger.holdout() if coming else set()
     return max(0, policy.label_budget - ledger.count_labels(policy.min_votes) - len(coming))

@@ -17,7 +17,7 @@ import pandas as pd
 
 from al_pipeline.core.data.folder import walk
 from al_pipeline.core.data.images import default_workers, open_rgb
-from al_pipeline.core.data.kinds import SUFFIXES
+from al_pipeline.core.data.kinds import NAMED
 from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.thresholds import decided
@@ -171,8 +171,7 @@ def _find(root: Path) -> tuple[Path, list[tuple[PurePath, str | None]]]:
     found = sorted(walk(root), key=lambda item: item[0].parts)
     if not found:
         raise InputError(
-            f"{root} holds no images (files named {' '.join(sorted(f'*{s}' for s in SUFFIXES))}, in any folder below "
-            "it): check the path"
+            f"{root} holds no images ({NAMED}, in any folder below it; docs/formats.md has all): check the path"
         )
     return root, found
 

@@ -10,6 +10,7 @@ from al_pipeline.loop.again import GUESSED, reasons
 from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.classes import obstacle
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.pace import answers_meanwhile, early
 from al_pipeline.loop.pull import pull_news
 from al_pipeline.loop.remarks import remarks, without_image
 
@@ -47,8 +48,21 @@ class _Progress:
     obstacle: str | None = None
 
 
-def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts: int = 1) -> Facts:
+def pushed(
+    deployment: Deployment, policy: RoundPolicy, number: int, *, attempts: int = 1, seconds: float | None = None
+) -> Facts:
     """Return the facts of a round whose batch is in Label Studio; what people did is in the ledger then.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    policy : RoundPolicy
+    number : int
+        The round, which is the newest.
+    attempts : int
+        Runs it has had.
+    seconds : float, optional
+        What the last rounds took from their request to their end: whether the next is to be opened early.
 
     Raises
     ------
@@ -58,9 +72,11 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
     key, ledger = round_key(number), deployment.ledger
     planned = ledger.count_planned(key)
     before = 0 if awaited_round(number, policy) in {None, number} else ledger.count_planned(round_key(number - 1))
+    waiting = planned if before else 0
     if before:
         key, planned = round_key(number - 1), before
     progress = _progress(deployment, policy, planned, key)
+    meanwhile = answers_meanwhile(ledger, seconds) if waiting else 0.0
     return Facts(
         RoundStatus(
             round_number=number,
@@ -76,6 +92,10 @@ def pushed(deployment: Deployment, policy: RoundPolicy, number: int, *, attempts
             unlabeled_left=max(0, ledger.count_samples("pool") - ledger.count_asked()),
             obstacle=progress.obstacle,
             ahead=before > 0,
+            tests=ledger.count_planned(key, purpose="holdout"),
+            # Of interest once nobody is asked any more.
+            tests_left=0 if planned else len(ledger.holdout_waiting()),
+            early=early(meanwhile, waiting, planned),
             labels_total=progress.labels_total,
         ),
         counts={

@@ -1,6 +1,14 @@
-"""What people are told who have no image to label."""
+"""What annotators are told: what is asked of them, and why there is no image to label."""
 
-from al_pipeline.core.rounds import Decision, Done, RoundStatus, Stalled
+from typing import TYPE_CHECKING
+
+from al_pipeline.core.errors import ALError
+from al_pipeline.core.rounds import Decision, Done, RoundStatus, Stalled, round_key
+from al_pipeline.loop.asked import what_is_asked
+
+if TYPE_CHECKING:
+    from al_pipeline.ledger import Ledger
+    from al_pipeline.loop.deployment import Deployment
 
 RELOAD = "where Label Studio says “No More Tasks Left in Queue”, reload the page then"
 
@@ -28,3 +36,36 @@ def coming(status: RoundStatus, decision: Decision, seconds: float | None) -> st
         return ""
     about = "soon" if seconds is None else f"in about {max(1, round(seconds))} s"
     return f"The next batch comes {about}; {RELOAD}"
+
+
+def tell_annotators(deployment: "Deployment", status: RoundStatus, decision: Decision, told: str) -> str:
+    """Put above the instructions what the batch asks that people are at, or why none comes; return what is there.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    status : RoundStatus
+    decision : Decision
+    told : str
+        What they were told before; it stays where Label Studio cannot be asked.
+    """
+    from al_pipeline.labelstudio.notice import tell
+
+    sentence = lasting(decision) or _asked(deployment.ledger, status)
+    if sentence != told:
+        try:
+            tell(deployment.label_studio, deployment.project_id(), sentence)
+        except ALError:
+            # The next look tries again.
+            return told
+    return sentence
+
+
+def _asked(ledger: "Ledger", status: RoundStatus) -> str:
+    """Say what the batch asks that people are at; while one is made they are at the newest there is."""
+    if status.round_number is None:
+        return ""
+    known = status.run_state == "succeeded"
+    key = round_key(status.round_number - status.ahead) if known else ledger.newest_pushed()
+    asked = None if key is None else what_is_asked(ledger, key)
+    return f"{asked}." if asked else ""

@@ -24,6 +24,7 @@ PRESETS: dict[str, tuple[str, dict[Name, Any]]] = {
             ("training", "schedule"): "constant",
             ("training", "batch_size"): 16,
             ("training", "augmentation"): "none",
+            ("policy", "hurry"): 4.0,
         },
     )
 }
@@ -35,6 +36,7 @@ PRESETS["paper"] = (
         ("training", "mode"): "finetune",
         ("training", "weights"): "none",
         ("training", "image_size"): 64,
+        ("policy", "hurry"): 1.0,
     },
 )
 PRESETS["gpu"] = (

@@ -247,7 +247,7 @@ def test_an_export_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
 def test_an_export_before_any_label_has_its_columns(name: str, tmp_path: Path) -> None:
     code, told = run("export", f"deep/{name}")
     assert code == 0
-    assert "0 answers" in told
+    assert f"0 answers written to deep/{name}: nobody has answered in {tmp_path}/.al (--home)" in told
     assert (tmp_path / "deep" / name).exists()
 
 

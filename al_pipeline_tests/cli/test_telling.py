@@ -17,19 +17,17 @@ DAGSTER = "http://127.0.0.1:3000"
 
 NOW_LINES: dict[str, Scene] = {
     "Nothing has been asked yet": Scene(),
-    "r0003: 4 of 8 answered (1 of 2 to test on and 3 of 6 to learn from)": Scene((OPEN,)),
+    "r0003: 4 of 8 answered (2 test images, 6 to learn from)": Scene((OPEN,)),
     # With one purpose alone nothing is told apart.
     "r0004: 0 of 8 answered": Scene((BEHIND,)),
-    "r0003: 4 of 8 answered (1 of 2 to test on and 3 of 6 to learn from) · r0004 is ready behind it": Scene(
-        (OPEN, BEHIND)
-    ),
+    "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004 is ready behind it": Scene((OPEN, BEHIND)),
     # The next round was opened early; there is something to label meanwhile.
-    "r0003: 4 of 8 answered (1 of 2 to test on and 3 of 6 to learn from) · r0004 is being made, its batch comes in "
+    "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004 is being made, its batch comes in "
     "about 15 s": Scene((OPEN,), running=MADE, usual=20),
     "r0004 is being made, its batch comes in about 15 s": Scene((DONE,), running=MADE, usual=20),
     "r0004 is being made, for 5 s so far (4 s the last times)": Scene((DONE,), running=MADE, usual=4),
     "r0000 is being made, for 5 s so far": Scene(running=Run("round", "r0000", NOW - 5)),
-    "r0003: 4 of 8 answered (1 of 2 to test on and 3 of 6 to learn from) · r0003 is being measured": Scene(
+    "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0003 is being measured": Scene(
         (OPEN,), running=replace(MADE, key="r0003")
     ),
     "setup runs, for 5 s so far": Scene((DONE,), running=Run("setup", None, NOW - 5)),
@@ -60,12 +58,18 @@ RESULT = Result(
 FAILED = Failure("abc", "r0004", canceled=False, cause="The disk is full: make room.", again=True)
 STALLED = Scene((OPEN,), decision="Stalled", reason="r0004: 3 of 3 attempts failed")
 NEWS: list[tuple[Scene, Scene, list[str]]] = [
-    (Scene(), Scene((BEHIND,)), ["r0004 asked: 8 images to label and to learn from"]),
-    (Scene(), Scene((OPEN,)), ["r0003 asked: 8 images to label, 2 to test on and 6 to learn from, 4 answered already"]),
-    (Scene(), Scene((Batch("r0000", (0, 8), (0, 0)),)), ["r0000 asked: 8 images to label and to test on"]),
+    (Scene(), Scene((BEHIND,)), ["r0004 asked: 8 to label: all to learn from"]),
+    (Scene(), Scene((OPEN,)), ["r0003 asked: 8 to label: 2 test images, 6 to learn from; 4 answered already"]),
+    (Scene(), Scene((Batch("r0000", (0, 8), (0, 0)),)), ["r0000 asked: 8 to label: all test images"]),
     # That something was answered is what the line below is for.
     (Scene((replace(OPEN, training=(0, 6)),)), Scene((OPEN,)), []),
     (Scene((OPEN,)), Scene((DONE,)), ["r0003 answered: all 8 tasks, 1 of them skipped"]),
+    # Before the first model there is nothing to advise.
+    (
+        Scene(),
+        Scene(result=Result("r0000", 0, 0, trained=False, scores={}, changes={}, saved="none yet", advice="Go on.")),
+        ["r0000 measured: an untrained model, 0 images to test on"],
+    ),
     # Its batch has come, which was ready behind: it was told then.
     (Scene((OPEN, BEHIND)), Scene((BEHIND,)), []),
     (

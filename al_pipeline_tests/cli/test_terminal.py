@@ -16,7 +16,7 @@ from al_pipeline.servers.run_words import RunWords
 from al_pipeline.settings import load_settings
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
-LONG = "r0003: 4 of 8 answered (1 of 2 to test on and 3 of 6 to learn from) · r0004 is ready behind it"
+LONG = "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004 is ready behind it"
 
 
 def printing(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, no_color: bool = False) -> io.StringIO:

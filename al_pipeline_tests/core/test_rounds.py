@@ -16,6 +16,7 @@ from al_pipeline.core.rounds import (
     RoundStatus,
     Stalled,
     Wait,
+    awaited_round,
     decide,
     round_key,
     round_number,
@@ -60,11 +61,17 @@ BASE = RoundStatus(
         (replace(BASE, labeled=17), {}, Wait, "r0003: 17 of 20 answered, 3 to go"),
         (replace(BASE, labeled=17, skipped=2), {}, Wait, "r0003: 19 of 20 answered (2 skipped), 1 to go"),
         (replace(BASE, labeled=18, skipped=2), {}, Open, "r0003: 20 of 20 answered (2 skipped)"),
+        (replace(BASE, tests=5), {}, Wait, "r0003: 0 of 20 answered, 5 test images among the 20, 20 to go"),
+        (replace(BASE, labeled=16, early=3), {}, Wait, "r0003: 16 of 20 answered, 4 to go"),
+        (replace(BASE, labeled=17, early=3), {}, Open, "r0003: 17 of 20 answered; who labels so fast would wait"),
+        # Nobody has begun it.
+        (replace(BASE, early=20), {}, Wait, "r0003: 0 of 20 answered, 20 to go"),
         (replace(BASE, skipped=20), {}, Open, "20 of 20 answered (20 skipped)"),
         # answers that would be no labels
         (replace(BASE, labeled=20, obstacle="it offers zebra"), {}, Stalled, "r0003: it offers zebra"),
         (replace(BASE, labeled=2, obstacle="it offers zebra"), {"prefetch": True}, Stalled, "it offers zebra"),
         (replace(BASE, obstacle="it offers zebra"), {"max_rounds": 4}, Done, "was the last of 4 rounds"),
+        (replace(BASE, tests_left=1), {"max_rounds": 4}, Done, "; 1 test image that was drawn will not be asked about"),
         (replace(BASE, labeled=15, withdrawn=4), {}, Wait, "15 of 16 answered, 4 withdrawn, 1 to go"),
         (replace(BASE, labeled=16, withdrawn=4), {}, Open, "16 of 16 answered, 4 withdrawn"),
         (replace(BASE, withdrawn=20), {}, Stalled, "all of its 20 tasks are missing in Label Studio"),
@@ -167,6 +174,8 @@ def statuses(draw: st.DrawFn) -> RoundStatus:
         labeled=labeled,
         skipped=skipped,
         withdrawn=withdrawn,
+        tests=draw(st.integers(0, planned)),
+        early=draw(st.integers(0, planned)),
         opened_at=draw(st.none() | st.just(NOW - HOUR)),
         unlabeled_left=draw(st.integers(0, 5)),
         labels_total=draw(st.integers(0, 50)),
@@ -199,8 +208,8 @@ def test_whatever_the_facts_the_decision_keeps_the_rules(
         assert status.run_state not in ("in_progress", "canceled")
         if status.run_state == "succeeded":
             assert (decision.round_number, decision.attempt) == (status.round_number + 1, 1)
-            # Never a round after one that nobody has answered: that would run away.
-            assert status.answered > 0
+            # Never a round after one that nobody has answered, but the one batch ahead: that would run away.
+            assert status.answered > 0 or awaited_round(status.round_number, policy) is None
             assert policy.max_rounds is None or decision.round_number < policy.max_rounds
         else:
             assert decision.round_number == status.round_number

@@ -96,6 +96,11 @@ def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: py
     pushed = world.run("round", "r0000")
     waiting = reason(tick(world))
     assert waiting == metadata_of(pushed, "labeling_tasks")["state"] == "r0000: 0 of 4 answered, 4 to go"
+    # In the same words as the terminal and the status; whoever opens the first task has it before any look.
+    said = "r0000 has 4 to label: all to learn from; first model after 4"
+    assert metadata_of(pushed, "labeling_tasks")["asked"] == said
+    project = world.deployment.label_studio.connection.json(f"api/projects/{world.deployment.project_id()}/")
+    assert project["expert_instruction"].startswith(f'<p class="notice"><b>{said}.</b></p>')
     first = watching.look()
     assert first.batches == (Batch("r0000", test=(0, 0), training=(0, 4)),)
     assert first.result is not None

@@ -269,6 +269,18 @@ def test_with_prefetch_people_never_wait(make: MakeWorld) -> None:
     assert metadata_of(result, "query_batch")["prefetched"] is False
     assert asked_for(tick(world)) == ["r0003"]
 
+    # In a hurry: these are answered in far less time than a round takes.
+    world.run("round", "r0003")
+    ledger, client = world.deployment.ledger, world.deployment.label_studio
+    tasks = [task for key in ("r0002", "r0003") for task in ledger.planned(key)["task_id"]]
+    for task in tasks[:5]:
+        client.annotate(int(task), CLASSES[0], lead_time=1.0)
+    assert asked_for(tick(world)) == ["r0004"]
+    world.run("round", "r0004")
+    # All that are left of the pool, and not 4; and one answer to r0003 is enough for the next round.
+    assert ledger.count_planned("r0004") == 8
+    assert asked_for(tick(world)) == ["r0005"]
+
 
 def test_when_label_studio_lost_everything_only_what_is_unanswered_is_asked_again(make: MakeWorld) -> None:
     world = make(policy={"min_fraction": 0.5})

@@ -147,7 +147,7 @@ def test_rounds_of_an_earlier_version_and_too_few_of_them_tell_nothing(scanned: 
     store_rounds(scanned, [60, 40], [None, None])
     check = advice(scanned)
     assert check.passed
-    assert check.description == "Go on: not enough rounds or wishes to tell whether more labels pay."
+    assert check.description == "Go on: too few rounds, or no rule set, to tell whether more labels pay."
     assert "labels_to_one_more_point" not in told(check)
 
 
@@ -160,7 +160,7 @@ def test_rounds_that_told_other_classes_apart_do_not_count(scanned: World) -> No
     assert not scanned.value("learning_curve")["other_classes"].any()
     ledger.change_classes("add", {"names": ["y"]}, classes.add("y"))
     check = advice(scanned)
-    assert check.description == "Go on: not enough rounds or wishes to tell whether more labels pay."
+    assert check.description == "Go on: too few rounds, or no rule set, to tell whether more labels pay."
     assert scanned.value("learning_curve")["other_classes"].all()
 
 

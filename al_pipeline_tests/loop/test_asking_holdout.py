@@ -13,6 +13,7 @@ from al_pipeline.ledger.imports import IMPORTED
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop import choose
 from al_pipeline.loop.answers import holdout_labels
+from al_pipeline.loop.asked import what_is_asked
 from al_pipeline.loop.holdout import how_many_blind, mixed
 from al_pipeline.loop.progress import pushed
 from al_pipeline_tests.faults.memory_studio import PROJECT
@@ -49,7 +50,12 @@ def test_the_draw_is_that_of_all_at_once_and_only_the_asking_is_spread(loop: Spr
     loop.open(6)
     assert loop.drawn() == draw_holdout(loop.images, SIZE, 0)
     assert set(loop.ledger.drawn()["propensity"]) == {SIZE / POOL}
-    assert [len(loop.tests(0)), pushed(loop.deployment, POLICY, 0).status.planned] == [2, 8]
+    status = pushed(loop.deployment, POLICY, 0).status
+    assert [len(loop.tests(0)), status.tests, status.planned] == [2, 2, 8]
+    assert what_is_asked(loop.ledger, round_key(0)) == (
+        "r0000 has 8 to label: 2 test images, 6 to learn from; first model after 8; "
+        "4 more test images will come with later rounds"
+    )
     for batch in (6, 6, 2):
         for task in loop.studio.tasks(PROJECT, unanswered=True):
             loop.answer(int(task.sample_id, 16), "cat")

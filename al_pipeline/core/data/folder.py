@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 
-from al_pipeline.core.data.kinds import SUFFIXES
+from al_pipeline.core.data.kinds import NAMED
 from al_pipeline.core.data.layout import Listing, arrange, is_image, is_unread
 from al_pipeline.core.errors import InputError
 
@@ -49,8 +49,8 @@ def list_files(
         told = [f"other files ({others})"] if others else []
         told += found.sentences()
         raise InputError(
-            f"{root} (AL_IMAGES) holds no images (files named {' '.join(sorted(f'*{s}' for s in SUFFIXES))}, in any "
-            f"folder below it): check the path{'. There are ' * bool(told)}{'; '.join(told)}"
+            f"{root} (AL_IMAGES) holds no images ({NAMED}, in any folder below it; docs/formats.md has all): check the "
+            f"path{'. There are ' * bool(told)}{'; '.join(told)}"
         )
     return found
 

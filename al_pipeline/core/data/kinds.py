@@ -26,6 +26,9 @@ READS_RAW = find_spec("rawpy") is not None
 SUFFIXES = frozenset(suffix for suffixes in READ.values() for suffix in suffixes) | (
     RAW_SUFFIXES if READS_RAW else frozenset[str]()
 )
+# How they are named to whoever has none of them: what most people have, and how many more there are.
+_USUAL = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".tif", ".dcm")
+NAMED = f"files named {' '.join(f'*{suffix}' for suffix in _USUAL)} or in {len(SUFFIXES) - len(_USUAL)} other ways"
 
 # So many bytes are looked at: the header of NIfTI, with its mark at the end, is the longest.
 HEAD = 512

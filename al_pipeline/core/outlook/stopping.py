@@ -126,7 +126,7 @@ def advise(
     elif any(verdict.stop is False for verdict in verdicts):
         sentence = f"Go on: no rule says stop. {projections[-1].sentence}"
     else:
-        sentence = "Go on: not enough rounds or wishes to tell whether more labels pay."
+        sentence = "Go on: too few rounds, or no rule set, to tell whether more labels pay."
     return Advice(bool(stops), sentence, verdicts, tuple(projections))
 
 

@@ -17,6 +17,7 @@ from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.metadata import for_people, picture, round_page, some
+from al_pipeline.defs.observe import seconds_per_round
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.ledger.schema import REVIEW
@@ -24,6 +25,7 @@ from al_pipeline.loop.answers import planned_before
 from al_pipeline.loop.choose import choose_batch, draw_candidates, fewer_than_asked, score_candidates
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home
+from al_pipeline.loop.pace import answers_meanwhile, batch_in_step
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.samples import StoredSamples
 
@@ -154,6 +156,7 @@ def query_batch(
     else:
         samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
         made = (image_pool, labeled_pool, checkpoint, uncertainty_scores)
+        round_config = _in_step(context, deployment, round_config, policy, number)
         batch = choose_batch(deployment, samples, *made, round_config, policy, number)
 
     earlier = planned_before(ledger, number)
@@ -205,3 +208,19 @@ def _sheet(query: pd.DataFrame, manifest: pd.DataFrame, how: HowRead) -> bytes:
     uris = Files(manifest).uris
     captions = [" · ".join(filter(None, [row.predicted, f"{row.certainty:.2f}"])) for row in query.itertuples()]
     return contact_sheet([uris.get(sample, "") for sample in query["sample_id"]], captions, how=how)
+
+
+def _in_step(
+    context: dg.AssetExecutionContext, deployment: Deployment, config: RoundSettings, policy: RoundPolicy, number: int
+) -> RoundSettings:
+    """Return the settings with a larger batch where people would go through the usual one before the next is made."""
+    if not policy.prefetch or number == 0:
+        return config
+    meanwhile = answers_meanwhile(deployment.ledger, seconds_per_round(context.instance, number - 1))
+    share = deployment.settings.holdout_share if deployment.ledger.holdout_waiting() else 0.0
+    size = batch_in_step(config.batch_size, meanwhile, share, policy.hurry)
+    size = max(config.batch_size, min(size, config.sample_size or size))
+    if size > config.batch_size:
+        told = "People answer %.0f images while a round is made: the batch has %d instead of %d to learn from (hurry)"
+        context.log.info(told, meanwhile, size, config.batch_size)
+    return config.but(batch_size=size)

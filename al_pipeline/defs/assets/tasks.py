@@ -17,6 +17,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.identity import sign
 from al_pipeline.loop.progress import pushed
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
+from al_pipeline.loop.waiting import tell_annotators
 
 POOL = "label_studio"
 
@@ -68,7 +69,12 @@ def verify_tasks(
     if (asked := what_is_asked(deployment.ledger, key)) is not None:
         metadata["asked"] = asked
     tasks = found.existing if found is not None else {}
-    metadata["state"] = decide(pushed(deployment, policy, round_number(key)).status, policy, datetime.now(UTC)).reason
+    status = pushed(deployment, policy, round_number(key)).status
+    decision = decide(status, policy, datetime.now(UTC))
+    # Whoever opens the first task is told at once.
+    if found is not None:
+        tell_annotators(deployment, status, decision, "")
+    metadata["state"] = decision.reason
     table = pd.DataFrame({"sample_id": list(tasks), "task_id": pd.array(list(tasks.values()), dtype="int64")})
     yield dg.Output(table, "result", metadata=metadata)
     yield dg.AssetCheckResult(

@@ -178,7 +178,7 @@ def test_the_rest_rule_weighs_the_upper_limit_of_all_that_the_budget_can_still_b
 def test_without_rounds_or_wishes_no_rule_stops_and_the_sentence_says_so() -> None:
     empty = advise(history([], [], []), RoundPolicy(target_auc=0.9, price_per_label=1, value_per_point=1), 20)
     assert not empty.stop
-    assert empty.sentence == "Go on: not enough rounds or wishes to tell whether more labels pay."
+    assert empty.sentence == "Go on: too few rounds, or no rule set, to tell whether more labels pay."
     assert [verdict.stop for verdict in empty.verdicts] == [None] * 5
     assert empty.projections[0].sentence == "Not enough rounds to tell what one more point of ROC-AUC costs."
     nothing = advise(RISING, RoundPolicy(stop_agreement=None, stop_gain=None), 20)
