@@ -14,7 +14,6 @@ from al_pipeline.cli.terminal import Talk
 from al_pipeline.core.errors import ALError
 
 if TYPE_CHECKING:
-    from al_pipeline.core.rounds import RoundStatus
     from al_pipeline.servers.observer import Loop
     from al_pipeline.servers.stack import Stack
     from al_pipeline.settings import Settings
@@ -71,29 +70,17 @@ def stay_up(stack: "Stack", loop: "Loop", *, show: bool, talk: Talk | None = Non
             stay(both)
 
 
-def asked_now(loop: "Loop", status: "RoundStatus") -> str | None:
-    """Say what the round asks that people are at: to learn from, and test images; None where nobody is asked."""
-    from al_pipeline.core.rounds import round_key
-    from al_pipeline.loop.asked import what_is_asked
-
-    ledger = loop.deployment.ledger
-    if status.round_number is not None and status.run_state == "succeeded":
-        key = round_key(status.round_number - status.ahead)
-    else:
-        # The newest is being made.
-        key = ledger.newest_pushed()
-    return None if key is None else what_is_asked(ledger, key)
-
-
 @contextmanager
 def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
     """Say what is asked, and yield the address of the first task: with the login, where we run Label Studio for it.
 
     None if Label Studio cannot be asked now.
     """
+    from al_pipeline.loop.waiting import asked_now
+
     try:
         facts = loop.facts()
-        say(f"Asked           {escape(asked_now(loop, facts.status) or loop.decision(facts).reason)}")
+        say(f"Asked           {escape(asked_now(loop.deployment.ledger, facts.status) or loop.decision(facts).reason)}")
         target = f"{loop.deployment.project_url(loop.deployment.project_id())}?labeling=1"
     except ALError as error:
         say(f"[yellow]Note:[/yellow] {escape(str(error))}")

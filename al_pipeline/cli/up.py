@@ -21,7 +21,7 @@ from al_pipeline.cli.session import (
     stay,
     tell,
 )
-from al_pipeline.cli.staying import asked_now, is_desktop, ready_loop, stay_up
+from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up
 from al_pipeline.cli.terminal import Talk, wait_for
 from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
@@ -92,7 +92,7 @@ def status(
     from al_pipeline.cli.tables import print_rounds
     from al_pipeline.core.rounds import Stalled
     from al_pipeline.loop.together import labels_beside
-    from al_pipeline.loop.waiting import coming
+    from al_pipeline.loop.waiting import asked_now, coming
     from al_pipeline.loop.weights import missing_weights
     from al_pipeline.servers.observer import open_loop
 
@@ -119,7 +119,7 @@ def status(
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
                 + (f", {now.again} to be asked again" if now.again else "")
             )
-            if (asked := asked_now(loop, now)) is not None:
+            if (asked := asked_now(loop.deployment.ledger, now)) is not None:
                 say(f"{asked}.")
         for remark in facts.remarks:
             say(f"[yellow]Note:[/yellow] {escape(remark)}")

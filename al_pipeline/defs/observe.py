@@ -10,7 +10,7 @@ from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, round_ke
 from al_pipeline.defs.partitions import INTERRUPTED_TAG, rounds
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.progress import Facts, pushed
+from al_pipeline.loop.progress import Facts, keep_up, pushed
 
 PARTITION_TAG = "dagster/partition"
 WILL_RETRY_TAG = "dagster/will_retry"
@@ -94,6 +94,8 @@ def _observe(instance: dg.DagsterInstance, deployment: Deployment, policy: Round
     key = round_key(number)
     attempts = attempts_of(instance, key)
     if attempts.state != "succeeded":
+        if attempts.state == "in_progress":
+            keep_up(deployment, policy)
         return Facts(
             RoundStatus(
                 round_number=number,

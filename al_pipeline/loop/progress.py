@@ -1,10 +1,13 @@
 """What people have done with a round that is in Label Studio, and what is missing: the facts that `decide` needs."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, awaited_round, round_key
 from al_pipeline.loop.again import GUESSED, reasons
 from al_pipeline.loop.answers import answered_samples
@@ -13,6 +16,10 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pace import answers_meanwhile, early
 from al_pipeline.loop.pull import pull_news
 from al_pipeline.loop.remarks import remarks, without_image
+
+if TYPE_CHECKING:
+    from al_pipeline.labelstudio.events import ProjectCounts
+    from al_pipeline.labelstudio.identity import Project
 
 # What is read of a round's plan when anything has changed.
 PROGRESS = ("sample_id", "task_id", "withdrawn_at")
@@ -109,14 +116,20 @@ def pushed(
     )
 
 
+def keep_up(deployment: Deployment, policy: RoundPolicy) -> None:
+    """Pull what people have answered while a round is made, which decides nothing but is told wherever one looks."""
+    with suppress(ALError):
+        if deployment.ledger.newest_pushed() is not None:
+            _pull(deployment, policy)
+
+
 def _progress(deployment: Deployment, policy: RoundPolicy, planned: int, key: str) -> _Progress:
     """Pull what is new, and count in the ledger what people have done with a round, and what is gone."""
     ledger = deployment.ledger
     if not planned:
         gone = ledger.gone()
         return _Progress(ledger.count_labels(policy.min_votes), remarks=without_image(ledger, gone, policy.min_votes))
-    client, project = deployment.label_studio, deployment.project()
-    counts = pull_news(ledger, client, project.project_id, source=project.source, min_seconds=policy.min_seconds)
+    counts, project = _pull(deployment, policy)
     classes, event, gone = ledger.class_set(), ledger.newest_event(), ledger.gone()
     # Whatever this depends on: while it stays, so does what was counted.
     seen = (key, project.source, policy, counts.tasks, event, classes and classes.version, planned, frozenset(gone))
@@ -127,6 +140,11 @@ def _progress(deployment: Deployment, policy: RoundPolicy, planned: int, key: st
         deployment.counted = seen, replace(counted, remarks=counted.remarks + unused)
     problem = None if classes is None else obstacle(classes, counts.label_config)
     return replace(deployment.counted[1], obstacle=problem)
+
+
+def _pull(deployment: Deployment, policy: RoundPolicy) -> "tuple[ProjectCounts, Project]":
+    ledger, client, project = deployment.ledger, deployment.label_studio, deployment.project()
+    return pull_news(ledger, client, project.project_id, source=project.source, min_seconds=policy.min_seconds), project
 
 
 def _count(

@@ -51,7 +51,8 @@ def tell_annotators(deployment: "Deployment", status: RoundStatus, decision: Dec
     """
     from al_pipeline.labelstudio.notice import tell
 
-    sentence = lasting(decision) or _asked(deployment.ledger, status)
+    asked = asked_now(deployment.ledger, status)
+    sentence = lasting(decision) or (f"{asked}." if asked else "")
     if sentence != told:
         try:
             tell(deployment.label_studio, deployment.project_id(), sentence)
@@ -61,11 +62,10 @@ def tell_annotators(deployment: "Deployment", status: RoundStatus, decision: Dec
     return sentence
 
 
-def _asked(ledger: "Ledger", status: RoundStatus) -> str:
+def asked_now(ledger: "Ledger", status: RoundStatus) -> str | None:
     """Say what the batch asks that people are at; while one is made they are at the newest there is."""
     if status.round_number is None:
-        return ""
+        return None
     known = status.run_state == "succeeded"
     key = round_key(status.round_number - status.ahead) if known else ledger.newest_pushed()
-    asked = None if key is None else what_is_asked(ledger, key)
-    return f"{asked}." if asked else ""
+    return None if key is None else what_is_asked(ledger, key)

@@ -23,6 +23,7 @@ from al_pipeline_tests.defs.rounds import metadata_of
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 
 pytestmark = pytest.mark.labelstudio
+STARTED = dg.DagsterRunStatus.STARTED
 
 
 @pytest.fixture
@@ -147,6 +148,12 @@ def test_an_observation_is_recorded_when_the_counts_change_and_never_otherwise(w
     third = tick(world, cursor=second.cursor)
     assert isinstance(third, dg.SensorResult)
     assert third.asset_events[0].metadata["labeled"].value == 1
+    # While a round is made, what people do is pulled too: whoever looks is not a round behind.
+    world.instance.add_dynamic_partitions("rounds", ["r0001"])
+    world.instance.add_run(dg.DagsterRun(job_name="round", status=STARTED, tags={"dagster/partition": "r0001"}))
+    annotator(world).answer_open_tasks(limit=1)
+    assert "its run is in progress" in reason(tick(world, cursor=third.cursor))
+    assert len(world.deployment.ledger.answers(round_key="r0000")) == 2
 
 
 def test_next_round_closes_a_partly_answered_round_and_only_that_one(world: World) -> None:
