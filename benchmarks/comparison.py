@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from al_pipeline.core.evaluation.compare import UNDECIDED
+from al_pipeline.core.evaluation.metrics import UNDECIDED
 from al_pipeline.core.strategies import available
 from al_pipeline.core.study.page import table
 from al_pipeline.core.study.plan import Plan

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.evaluation.compare import BETTER, WORSE
 from al_pipeline.core.evaluation.figures import (
     COLORS,
     FAINT,
@@ -20,6 +19,7 @@ from al_pipeline.core.evaluation.figures import (
     plain_name,
     whole_numbers,
 )
+from al_pipeline.core.evaluation.metrics import BETTER, WORSE
 from al_pipeline.core.study.paired import AreaDifference
 from al_pipeline.core.study.results import BASELINE
 from al_pipeline.core.study.savings import signed

@@ -8,8 +8,7 @@ from scipy.stats import t, ttest_rel
 from statsmodels.stats.multitest import multipletests
 
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
-from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.evaluation.metrics import Interval
+from al_pipeline.core.evaluation.metrics import BETTER, UNDECIDED, WORSE, Interval
 from al_pipeline.core.study.results import BASELINE, Results
 
 LEVEL = 1 - CONFIDENCE

@@ -11,8 +11,7 @@ import pandas as pd
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE
-from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.evaluation.metrics import TITLES, Interval
+from al_pipeline.core.evaluation.metrics import BETTER, TITLES, UNDECIDED, WORSE, Interval
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.study import figures as study_figures
 from al_pipeline.core.study.page import escaped, page, table

@@ -8,8 +8,7 @@ from scipy.stats import norm, t
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.auc import CONFIDENCE, Floats
-from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
-from al_pipeline.core.evaluation.metrics import TITLES, Interval
+from al_pipeline.core.evaluation.metrics import BETTER, TITLES, UNDECIDED, WORSE, Interval
 from al_pipeline.core.study.paired import SAME, AreaDifference, area_differences
 from al_pipeline.core.study.results import AXES, BASELINE, Results
 

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.evaluation.figures import COLORS, INK
-from al_pipeline.core.evaluation.metrics import Interval
+from al_pipeline.core.evaluation.metrics import BETTER, UNDECIDED, WORSE, Interval
 from al_pipeline.core.strategies import available
 from al_pipeline.core.study import figures as study_figures
 from al_pipeline.core.study.paired import AreaDifference, budget_differences, mean_curves, wins

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
+from al_pipeline.core.evaluation.metrics import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.study.paired import area_differences, budget_differences, mean_curves, wins
 from al_pipeline.core.study.results import Results
 from al_pipeline_tests.core.study.paired_tables import BUDGETS, frozen_objects, simulated, table, truth

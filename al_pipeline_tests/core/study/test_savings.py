@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.compare import BETTER, UNDECIDED, WORSE
+from al_pipeline.core.evaluation.metrics import BETTER, UNDECIDED, WORSE
 from al_pipeline.core.study.paired import area_differences
 from al_pipeline.core.study.results import Results
 from al_pipeline.core.study.savings import RESAMPLES, Saving, savings, sentence
