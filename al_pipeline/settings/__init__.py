@@ -151,6 +151,12 @@ class Settings(BaseSettings):
         description="Show annotators in a thin frame which square of an image the network sees, where training.framing "
         "is crop and takes more than 5 % of it away; not with ask_groups.",
     )
+    shown_px: int = Field(
+        default=1000,
+        ge=0,
+        description="Pixels of the longer side at which annotators are shown images of 12 megapixels and more, which "
+        "load sooner so; no fewer than training.image_size. 0 shows them whole.",
+    )
     predictions: bool = Field(
         default=False, description="Show the model's guess with each task (never on the holdout). It biases people."
     )
