@@ -1,14 +1,17 @@
 """What `al up` starts: modules that are there, with the settings whole in their environment and nowhere else."""
 
+import json
 import os
 import socket
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
+from PIL import Image
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.loop.local import Servers
@@ -45,6 +48,22 @@ def test_servers_are_handed_the_settings_and_our_own_environment_stays_as_it_is(
         assert "s3cret" not in " ".join(service.argv)
     assert {name for name in os.environ if name.startswith("AL_")} >= {"AL_ALERT_URL"}
     assert "AL_ROUND__BATCH_SIZE" not in os.environ
+
+
+@pytest.mark.parametrize(("given", "submits", "keys"), [({}, "enter", "enter"), ({"submit": "key"}, "key", "1,2,0")])
+def test_its_label_studio_is_told_which_keys_submit(
+    given: dict[str, Any], submits: str, keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), number).save(tmp_path / "photos" / name / "a.png")
+    settings = load_settings(home=tmp_path / "home", images=tmp_path / "photos", unsure_class=True, **given)
+    stack = Stack(settings, say=lambda _: None)
+    assert stack.label_studio is not None
+    told = json.loads(stack.label_studio.env["EDITOR_KEYMAP"])
+    assert told["annotation:submit"]["key"] == f"ctrl+enter,command+enter,{keys}"
+    assert stack.dagster[0].env["AL_SUBMIT"] == submits
 
 
 def test_the_modules_it_names_are_there(stack: Stack) -> None:
