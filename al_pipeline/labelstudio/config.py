@@ -144,12 +144,7 @@ def label_config(interface: Interface) -> str:
     if not many:
         right = ElementTree.SubElement(view, "View", style=BESIDE)
     choices = ElementTree.SubElement(
-        right,
-        "Choices",
-        name=CHOICES,
-        toName=IMAGE,
-        choice="single-radio",
-        showInline="false" if many else "true",
+        right, "Choices", name=CHOICES, toName=IMAGE, choice="single-radio", showInline="false" if many else "true"
     )
     if interface.submit != "key":
         choices.attrib |= {"required": "true", "requiredMessage": "Choose a class first."}

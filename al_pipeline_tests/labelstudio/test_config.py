@@ -158,9 +158,7 @@ def test_unsure_is_on_zero_and_not_all_the_same_on_m_unless_a_class_is() -> None
         ("__mixed__", {}, "AL_ASK_GROUPS"),
     ],
 )
-def test_a_class_that_cannot_be_told_from_a_button_is_refused(
-    name: str, offered: dict[str, Any], setting: str
-) -> None:
+def test_a_class_that_cannot_be_told_from_a_button_is_refused(name: str, offered: dict[str, Any], setting: str) -> None:
     with pytest.raises(InputError, match=rf"{name}.*another name \(AL_CLASSES.*{setting}=false"):
         Interface(["a", name], "", **offered)
 
