@@ -74,6 +74,7 @@ def labeling_project(
             "url": url,
             "classes": list(classes.names),
             "images": published_folder(settings),
+            "submit": settings.submits,
         },
         metadata={
             "project": dg.MetadataValue.url(url),
