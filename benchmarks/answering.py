@@ -8,11 +8,11 @@ and compared with what was shown. Bars: one key ≥ 1.3 × Ctrl+Enter; wrong or 
 """
 
 import argparse
+import json
 import re
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -34,7 +34,7 @@ from benchmarks.table import print_table
 
 CLASSES = ("red", "blue")
 LOOK, STROKE, BAR = 0.7, 0.2, 1.3
-PATIENCE = 30_000
+PATIENCE, BLOCK = 30_000, 5
 # The keys after the one that chooses.
 MORE: dict[Submit, tuple[str, ...]] = {"ctrl+enter": ("Control+Enter",), "enter": ("Enter",), "key": ()}
 STROKES: dict[Submit, int] = {"ctrl+enter": 2, "enter": 1, "key": 0}
@@ -51,24 +51,68 @@ SEEN = """before => {
 }"""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a robot did: answers, seconds for all of them, how often it pressed again, and what was wrong or lost."""
+# As a person sets it under Account & Settings; on one server each robot has its own.
+SET_KEYS = """async key => (await fetch('/api/current-user/hotkeys/', {
+    method: 'PATCH',
+    headers: {
+        'Content-Type': 'application/json',
+        'X-CSRFToken': document.cookie.match(/csrftoken=([^;]+)/)?.[1] ?? '',
+    },
+    body: JSON.stringify({custom_hotkeys: {'annotation:annotation:submit': {key, active: true}}}),
+})).status"""
 
-    answers: int
-    seconds: float
-    again: int
-    wrong: int
-    lost: int
 
-    @property
-    def per_minute(self) -> float:
-        """Labels per minute."""
-        return 60 * self.answers / self.seconds
+@dataclass
+class Robot:
+    """One annotator with one way to submit, before a project of its own; it counts seconds, and keys pressed again."""
+
+    way: Submit
+    page: Page
+    project: int
+    truth: dict[str, str]
+    look: float
+    seen: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    again: int = 0
+
+    def open(self, address: str) -> None:
+        """Open the first task, and close the instructions."""
+        self.page.goto(address)
+        self.seen = self.page.wait_for_function(SEEN, arg="").json_value()
+        dialog = self.page.get_by_text("Labeling Instructions")
+        dialog.wait_for()
+        press_until(self.page, "Escape", lambda: dialog.count() == 0)
+
+    def answer(self, count: int) -> None:
+        """Answer so many images."""
+        began = time.monotonic()
+        for _ in range(count):
+            self.page.wait_for_timeout(1000 * self.look)
+            while True:
+                self._press()
+                try:
+                    shown = self.page.wait_for_function(SEEN, arg=self.seen["src"], timeout=PATIENCE)
+                    self.seen = shown.json_value()
+                    break
+                except TooLate:
+                    self.again += 1
+        self.seconds += time.monotonic() - began
+
+    def _press(self) -> None:
+        self.page.keyboard.press(hotkeys(CLASSES)[self.seen["name"]])
+        for key in MORE[self.way]:
+            self.page.wait_for_timeout(1000 * STROKE * STROKES[self.way])
+            self.page.keyboard.press(key)
+
+    def judged(self, client: LabelStudio) -> tuple[int, int]:
+        """Return how many of its answers are right, and how many wrong."""
+        said = [hurried(each, RoundPolicy().min_seconds or 0) for each in client.annotations(self.project)]
+        given = [each.value == self.truth[str(each.sample_id)] for each in said if each.kind == "answer"]
+        return sum(given), len(given) - sum(given)
 
 
 def main() -> None:
-    """Measure one way after the other on one database, print."""
+    """Let robots answer in turns, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("answers", type=int, nargs="?", default=100)
     parser.add_argument("--ways", nargs="+", choices=list(MORE), default=list(MORE))
@@ -76,55 +120,54 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=640)
     parser.add_argument("--shown-px", type=int)
     options = parser.parse_args()
-    runs: dict[Submit, Run] = {}
-    with tempfile.TemporaryDirectory(prefix="al-answering-") as scratch:
-        for way in options.ways:
-            runs[way] = measure(Path(scratch), way, options.answers, options.look, options.side, options.shown_px)
-            print(way, runs[way], flush=True)
-    first = next(iter(runs.values()))
-    rows = [
-        [
-            way,
-            run.answers,
-            f"{run.per_minute:.1f}",
-            f"{run.per_minute / first.per_minute:.2f}",
-            f"{run.seconds / run.answers - options.look - STROKE * STROKES[way]:.2f}",
-            *(run.again, run.wrong, run.lost),
-        ]
-        for way, run in runs.items()
-    ]
-    columns = ["submits", "answers", "labels a minute", f"× {options.ways[0]}", "s of the editor"]
-    title = f"{options.look:g} s a look, {STROKE:g} s a further key, images of {options.side} px"
-    print_table(f"{title} (bars: key ≥ {BAR} ×, none wrong or lost)", [*columns, "again", "wrong", "lost"], rows)
+    with tempfile.TemporaryDirectory(prefix="al-answering-") as scratch, open_browser(width=1366, height=768) as page:
+        images = Path(scratch) / "published" / "images"
+        images.mkdir(parents=True)
+        log = Path(scratch) / "label-studio.log"
+        server = LocalLabelStudio(Path(scratch) / "labelstudio", images, port=free_port(), log=log)
+        server.start()
+        try:
+            server.wait_ready(900)
+            client = LabelStudio(server.url, server.token, timeout=600)
+            robots = [employ(way, client, server.url, images, page, options) for way in options.ways]
+            # In turns: what else the machine does is everybody's.
+            for start in range(0, options.answers, BLOCK):
+                for robot in robots:
+                    robot.answer(min(BLOCK, options.answers - start))
+            report(robots, client, options)
+        finally:
+            server.stop()
 
 
-def measure(folder: Path, way: Submit, answers: int, look: float, side: int, shown_px: int | None) -> Run:
-    """Start a server that has this way, and let the robot answer."""
-    images = folder / "published" / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    keymap, log = editor_keymap(way, hotkeys(CLASSES).values()), folder / "label-studio.log"
-    server = LocalLabelStudio(folder / "labelstudio", images, port=free_port(), log=log, keymap=keymap)
-    server.start()
-    try:
-        server.wait_ready(900)
-        client = LabelStudio(server.url, server.token, timeout=600)
-        project = client.ensure_project(f"answering {uuid4()}", Interface(CLASSES, submit=way))
-        client.connect_images(project, str(images))
-        truth = make_tasks(client, project, images, answers + 1, side, shown_px)
-        with open_browser(width=1366, height=768) as page:
-            join(page, server.url, client.invitation())
-            page.goto(client.project_url(project) + "?labeling=1")
-            page.wait_for_function(SEEN, arg="")
-            dialog = page.get_by_text("Labeling Instructions")
-            dialog.wait_for()
-            press_until(page, "Escape", lambda: dialog.count() == 0)
-            seconds, again = answer(page, way, answers, look)
-        said = [hurried(each, RoundPolicy().min_seconds or 0) for each in client.annotations(project)]
-        right = {each.sample_id for each in said if each.kind == "answer" and each.value == truth[str(each.sample_id)]}
-        wrong = sum(each.kind == "answer" and each.sample_id not in right for each in said)
-        return Run(answers, seconds, again, wrong, answers - len(right) - wrong)
-    finally:
-        server.stop()
+def employ(way: Submit, client: LabelStudio, url: str, images: Path, page: Page, options: argparse.Namespace) -> Robot:
+    """Make a project, and an annotator in a browser session of its own who has these keys."""
+    project = client.ensure_project(f"answering {uuid4()}", Interface(CLASSES, submit=way))
+    client.connect_images(project, str(images))
+    truth = make_tasks(client, project, images, options.answers + 1, options.side, options.shown_px)
+    assert page.context.browser is not None
+    own = page.context.browser.new_context(viewport={"width": 1366, "height": 768}).new_page()
+    own.set_default_timeout(120_000)
+    join(own, url, client.invitation())
+    keymap = json.loads(editor_keymap(way, hotkeys(CLASSES).values()))
+    assert own.evaluate(SET_KEYS, keymap["annotation:submit"]["key"]) == 200
+    robot = Robot(way, own, project, truth, options.look)
+    robot.open(client.project_url(project) + "?labeling=1")
+    return robot
+
+
+def report(robots: list[Robot], client: LabelStudio, options: argparse.Namespace) -> None:
+    """Print a row for each way."""
+    rows, first = [], robots[0].seconds
+    for robot in robots:
+        right, wrong = robot.judged(client)
+        editor = robot.seconds / options.answers - options.look - STROKE * STROKES[robot.way]
+        minute = 60 * options.answers / robot.seconds
+        rows.append([robot.way, options.answers, f"{minute:.1f}", f"{first / robot.seconds:.2f}", f"{editor:.2f}"])
+        rows[-1] += [robot.again, wrong, options.answers - right - wrong]
+    columns = ["submits", "answers", "labels a minute", f"× {robots[0].way}", "s of the editor", "again"]
+    shown = f", shown at {options.shown_px}" if options.shown_px else ""
+    title = f"{options.look:g} s a look, {STROKE:g} s a further key, images of {options.side} px{shown}"
+    print_table(f"{title} (bars: key ≥ {BAR} ×, none wrong or lost)", [*columns, "wrong", "lost"], rows)
 
 
 def make_tasks(
@@ -154,30 +197,6 @@ def join(page: Page, url: str, invitation: str) -> None:
     page.fill("input[name=password]", uuid4().hex)
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(f"^{re.escape(url)}/(projects/?.*)?$"))
-
-
-def answer(page: Page, way: Submit, answers: int, look: float) -> tuple[float, int]:
-    """Answer so many images; return the seconds that took, and how often a key had to be pressed again."""
-    seen, again = page.wait_for_function(SEEN, arg="").json_value(), 0
-    began = time.monotonic()
-    for _ in range(answers):
-        page.wait_for_timeout(1000 * look)
-        while True:
-            press(page, [hotkeys(CLASSES)[seen["name"]], *MORE[way]], 1000 * STROKE * STROKES[way])
-            try:
-                seen = page.wait_for_function(SEEN, arg=seen["src"], timeout=PATIENCE).json_value()
-                break
-            except TooLate:
-                again += 1
-    return time.monotonic() - began, again
-
-
-def press(page: Page, keys: Sequence[str], pause: float) -> None:
-    """Press a key, and after so many milliseconds the others."""
-    page.keyboard.press(keys[0])
-    for key in keys[1:]:
-        page.wait_for_timeout(pause)
-        page.keyboard.press(key)
 
 
 if __name__ == "__main__":
