@@ -157,7 +157,10 @@ def obstacle(classes: ClassSet, config: str | None) -> str | None:
     from al_pipeline.labelstudio.config import Interface, buttons_in, classes_in, differences
 
     # Whether there are buttons that name no class matters to nothing that is said otherwise.
-    if config is None or not (found := differences(config, Interface(classes.names, "", **buttons_in(config)))):
+    if config is None:
+        return None
+    there = buttons_in(config)
+    if not (found := differences(config, Interface(classes.names, "", there["unsure"], there["mixed"]))):
         return None
     shown = classes_in(config)
     missing = [name for name in classes.names if name not in shown]
