@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import pytest
 
 from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.labelstudio.submitting import editor_keymap
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import ServiceError, free_port
 from al_pipeline_tests.labelstudio.databases import FreshDatabase
@@ -66,9 +67,8 @@ def server(fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFacto
     with ExitStack() as stack:
         with fresh_database.first_start(home / "labelstudio"):
             try:
-                local = LocalLabelStudio(
-                    home / "labelstudio", images, port=free_port(), log=home / "logs" / "label-studio.log"
-                )
+                log, keymap = home / "logs" / "label-studio.log", editor_keymap("enter")
+                local = LocalLabelStudio(home / "labelstudio", images, port=free_port(), log=log, keymap=keymap)
                 local.start()
             except OSError as error:
                 unavailable(str(error))

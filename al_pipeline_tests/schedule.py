@@ -12,8 +12,8 @@ def files(*names: str) -> tuple[str, ...]:
 
 # Files of tests that share servers, or need the machine's time as people would have it.
 SERVERS = files(
-    *(f"labelstudio/test_{name}.py" for name in ("annotator", "browser", "classes", "client", "counts", "home")),
-    *(f"labelstudio/test_{name}.py" for name in ("people", "push", "web")),
+    *(f"labelstudio/test_{name}.py" for name in ("annotator", "browser", "classes", "client", "counts", "flow")),
+    *(f"labelstudio/test_{name}.py" for name in ("home", "keys", "people", "push", "web")),
     "defs/test_labeling.py",
     "test_end_to_end.py",
     "servers/test_code_server.py",

@@ -92,6 +92,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_ROUND__BATCH_SIZE", "500", "batch_size 500 is larger than sample_size 80"),
         ("AL_POLICY__MIN_FRACTION", "1.5", "AL_POLICY__MIN_FRACTION"),
         ("AL_POLICY__MIN_VOTES", "3", "raise AL_OVERLAP"),
+        ("AL_SUBMIT", "return", "unknown submit 'return'; choose one of auto, ctrl.enter, enter, key"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
@@ -101,6 +102,20 @@ def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=said):
         load_settings()
+
+
+@pytest.mark.parametrize(("other", "value"), [("AL_PREDICTIONS", "true"), ("AL_POLICY__MIN_SECONDS", "none")])
+def test_one_key_answers_only_where_somebody_looks_first(
+    other: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AL_SUBMIT", "key")
+    assert load_settings().submits == "key"
+    monkeypatch.setenv(other, value)
+    with pytest.raises(InputError, match=f"submit key .*set {other}=.*, or AL_SUBMIT=enter"):
+        load_settings()
+    monkeypatch.delenv("AL_SUBMIT")
+    assert load_settings().submits == "enter"
+    assert load_settings(label_studio_url="http://ls.example.org").submits == "ctrl+enter"
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,11 @@ def ml_backend(
 ) -> None:
     """Answer Label Studio with the newest checkpoint's guesses, as its ML backend; never on the holdout."""
     settings = configure(home)
+    if connect and settings.submits == "key":
+        raise InputError(
+            "The project shows no guesses where one key answers (AL_SUBMIT=key): whoever sees one looks first. Set "
+            "AL_SUBMIT=enter and launch the job `setup`, or leave out --connect"
+        )
     begin(host, port)
     from al_pipeline.loop.deployment import Deployment
 

@@ -151,8 +151,8 @@ class LabelStudio:
             # Before the first task; the button Instructions shows them at any time.
             "show_instruction": True,
             "show_skip_button": True,
-            "enable_empty_annotation": False,
-            "show_collab_predictions": True,
+            "enable_empty_annotation": interface.submit == "key",
+            "show_collab_predictions": interface.submit != "key",
             "maximum_annotations": overlap,
         }
         found, connection = self.find_project(title), self.connection

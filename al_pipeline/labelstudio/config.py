@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.annotation import BUTTONS, CHOICES, MIXED, UNSURE
+from al_pipeline.labelstudio.submitting import Submit, told_to_answer, told_to_change
 
 IMAGE = "image"
 # The one version of all guesses, whichever round's; of which checkpoint each is, the ledger's plan says.
@@ -35,8 +36,6 @@ TOLD = """
 """
 # The page that ends the queue shows nothing of ours but the button for these words, and never changes by itself.
 FLOW = (
-    "<p><b>To change an answer</b>, go back with the arrow at the bottom left, choose again and press "
-    "<code>Ctrl+Enter</code> (Update); the other arrow goes on.</p>"
     "<p><b>No More Tasks Left in Queue?</b> Mostly the next images are on their way: wait half a minute, then reload "
     "the page. If none come, the top of these instructions says why then. Do not type on there: the keys still "
     "change your last answer.</p>"
@@ -75,6 +74,8 @@ class Interface:
     crop : bool
         Whether a thin frame shows where the square that the network sees ends; of tasks that show several images it
         would be that of their picture.
+    submit : str
+        Which keys submit. With ``key`` an answer is not required: Label Studio would ask for it before it is chosen.
 
     Raises
     ------
@@ -87,6 +88,7 @@ class Interface:
     unsure: bool = False
     mixed: bool = False
     crop: bool = False
+    submit: Submit = "ctrl+enter"
 
     def __post_init__(self) -> None:
         for stored, button, offered, setting in (
@@ -108,6 +110,11 @@ class Interface:
         mixed = (MIXED_BUTTON, MIXED, next(reversed(free[1:]), None))
         return [unsure] * self.unsure + [mixed] * self.mixed
 
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all classes and buttons that have one."""
+        return [*hotkeys(self.class_names).values(), *(key for _, _, key in self.buttons() if key is not None)]
+
 
 def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
     """Return the hotkey of each class that has one; a digit keeps its own key."""
@@ -120,8 +127,8 @@ def hotkeys(class_names: Sequence[str]) -> dict[str, str]:
 def label_config(interface: Interface) -> str:
     """Return Label Studio's XML.
 
-    The choice is required, or an empty one could be submitted beside a guess. The guess is never part of the choice:
-    what is selected already, its own key would take away.
+    The choice is required, unless its key submits, or an empty one could be submitted beside a guess. The guess is
+    never part of the choice: what is selected already, its own key would take away.
     """
     left = right = view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Style").text = STYLE + CROP * interface.crop
@@ -137,15 +144,10 @@ def label_config(interface: Interface) -> str:
     if not many:
         right = ElementTree.SubElement(view, "View", style=BESIDE)
     choices = ElementTree.SubElement(
-        right,
-        "Choices",
-        name=CHOICES,
-        toName=IMAGE,
-        choice="single-radio",
-        required="true",
-        requiredMessage="Choose a class first.",
-        showInline="false" if many else "true",
+        right, "Choices", name=CHOICES, toName=IMAGE, choice="single-radio", showInline="false" if many else "true"
     )
+    if interface.submit != "key":
+        choices.attrib |= {"required": "true", "requiredMessage": "Choose a class first."}
     offered = [_offer(name, key) for name, key in _keys(names)]
     buttons = [_offer(name, key, alias=stored) for name, stored, key in interface.buttons()]
     # Of many classes the last is out of sight.
@@ -256,8 +258,8 @@ def instructions(interface: Interface) -> str:
             f"class, choose {told[MIXED]}, and you are asked about each by itself."
         )
     return (
-        f'<style>{TOLD}</style><div class="told">{interface.guideline}<p>Choose the one class that the image shows, '
-        f"then press <code>Ctrl+Enter</code> (Submit). If you cannot tell, {cannot}</p><ul>{rows}</ul>{FLOW}</div>"
+        f'<style>{TOLD}</style><div class="told">{interface.guideline}<p>{told_to_answer(interface.submit)} '
+        f"If you cannot tell, {cannot}</p><ul>{rows}</ul>{told_to_change(interface.submit)}{FLOW}</div>"
     )
 
 

@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.montage import QUALITY, montage
@@ -17,14 +19,25 @@ from al_pipeline.core.files import whole_file
 SUFFIXES = (".bmp", ".gif", ".jpg", ".png", ".webp")
 # A third of the time of Pillow's own choice, and photos become as small.
 COMPRESSION = zlib.Z_RLE
+# Of a reduced photo: a quarter of a PNG's bytes, a tenth of its time, and 0.5 to 2 of 255 levels beside it on average.
+REDUCED_QUALITY = 90
 
 
-def publish(uri: str | Path, sample_id: str, folder: Path, how: HowRead = AS_EVER, *, anew: bool = False) -> str:
+def publish(
+    uri: str | Path,
+    sample_id: str,
+    folder: Path,
+    how: HowRead = AS_EVER,
+    *,
+    anew: bool = False,
+    shown_px: int | None = None,
+) -> str:
     """Make an image available as ``folder/<sample_id>.<suffix>`` and return that file name.
 
     What people see is what the model gets: a hard link to the original (a copy on another disk) if every browser paints
-    that as it is decoded, else the decoded pixels as PNG. The file appears whole. A plain one that is there is kept;
-    another one is made anew under its name, because tasks know it, and browsers tell a kind from the content.
+    that as it is decoded, else the decoded pixels as PNG, or as JPEG where they are to be reduced. The file appears
+    whole. A plain one that is there is kept; another one is made anew under its name, because tasks know it, and
+    browsers tell a kind from the content.
 
     Parameters
     ----------
@@ -35,6 +48,8 @@ def publish(uri: str | Path, sample_id: str, folder: Path, how: HowRead = AS_EVE
     how : HowRead
     anew : bool
         Make it of the original also if a plain one is there: that was read otherwise.
+    shown_px : int, optional
+        Pixels that the longer side is reduced to.
 
     Raises
     ------
@@ -47,11 +62,11 @@ def publish(uri: str | Path, sample_id: str, folder: Path, how: HowRead = AS_EVE
             return kept
         # It has the content of the original, which may have left the pool.
         source = source if source.is_file() else folder / kept
-    suffix = _suffix_if_plain(source)
-    target = folder / (kept or f"{sample_id}{suffix or '.png'}")
+    suffix = None if shown_px else _suffix_if_plain(source)
+    target = folder / (kept or f"{sample_id}{suffix or ('.jpg' if shown_px else '.png')}")
     with whole_file(target, "The image", error=ImageError, sync=False) as temporary:
         if suffix is None:
-            _convert(source, temporary, how)
+            _convert(source, temporary, how, shown_px)
         else:
             _link_or_copy(source, temporary)
         if temporary.stat().st_nlink == 1:
@@ -141,14 +156,18 @@ def _suffix_if_plain(path: Path) -> str | None:
         raise ImageError(f"{path} cannot be read: {reason}; put it back, or scan the images again") from None
 
 
-def _convert(source: Path, target: Path, how: HowRead) -> None:
+def _convert(source: Path, target: Path, how: HowRead, shown_px: int | None) -> None:
     try:
-        pixels = open_rgb(source, how=how)
+        pixels = open_rgb(source, at_least=shown_px, how=how)
     except ImageError as error:
         raise ImageError(f"{source} cannot be shown: {error}. If it has changed, scan the images again") from None
     # Pillow would write what the original's profile and transparency were.
     pixels.info = {}
-    pixels.save(target, format="PNG", compress_type=COMPRESSION)
+    if shown_px is None:
+        pixels.save(target, format="PNG", compress_type=COMPRESSION)
+        return
+    pixels.thumbnail((shown_px, shown_px), Image.Resampling.LANCZOS)
+    pixels.save(target, format="JPEG", quality=REDUCED_QUALITY, subsampling=0)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -138,3 +138,9 @@ def was_moved(settings: "Settings") -> bool:
     """Say whether Label Studio was shown another folder of published images than today's: the home has moved."""
     project = Artifacts(settings.artifacts).labeling_project
     return project.exists() and json.loads(project.read_text()).get("images") != published_folder(settings)
+
+
+def is_submitted_otherwise(settings: "Settings") -> bool:
+    """Say whether the project was made for other keys to submit: people would be told wrong ones."""
+    project = Artifacts(settings.artifacts).labeling_project
+    return project.exists() and json.loads(project.read_text()).get("submit", "ctrl+enter") != settings.submits

@@ -157,7 +157,10 @@ def obstacle(classes: ClassSet, config: str | None) -> str | None:
     from al_pipeline.labelstudio.config import Interface, buttons_in, classes_in, differences
 
     # Whether there are buttons that name no class matters to nothing that is said otherwise.
-    if config is None or not (found := differences(config, Interface(classes.names, "", **buttons_in(config)))):
+    if config is None:
+        return None
+    there = buttons_in(config)
+    if not (found := differences(config, Interface(classes.names, "", there["unsure"], there["mixed"]))):
         return None
     shown = classes_in(config)
     missing = [name for name in classes.names if name not in shown]
@@ -215,7 +218,7 @@ def interface_of(settings: "Settings", classes: ClassSet) -> "Interface":
     # Label Studio's page cannot tell a picture of several images, which no frame would fit.
     crop = settings.show_crop and not settings.ask_groups
     crop = crop and framing_of_home(settings.training, artifacts) == "crop"
-    return Interface(names, told, settings.unsure_class, settings.ask_groups, crop)
+    return Interface(names, told, settings.unsure_class, settings.ask_groups, crop, settings.submits)
 
 
 def _bring_up(deployment: "Deployment", interface: "Interface") -> "Project":

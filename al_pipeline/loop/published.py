@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from al_pipeline.core.data.folder_names import counted
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import default_workers
 from al_pipeline.core.errors import ImageError
@@ -25,31 +27,52 @@ if TYPE_CHECKING:
 
 # Of what `labelstudio.images.publish` makes of a file: with another number, what is published is looked at once.
 RULE = 1
+# Pictures of so many pixels are shown reduced, but for those so many times as long as wide: people look into them.
+LARGE, LONG = 12_000_000, 4
 
 
 @dataclass(frozen=True)
 class PublishedAs:
-    """By which rule, and read how, the pictures of a home are published; rule 0: nobody wrote it down."""
+    """By which rule, read how and how large the pictures of a home are published; rule 0: nobody wrote it down."""
 
     rule: int
     how: HowRead
+    # The longer side of what is LARGE; 0: as it is.
+    shown_px: int = 0
 
 
 def published_as(artifacts: "Artifacts") -> PublishedAs:
     """Return what the last scan left; before there was a note of it, how the home had its images read."""
     try:
         found = json.loads(artifacts.published_as.read_text())
-        return PublishedAs(int(found["rule"]), HowRead.from_dict(found["how"]))
+        return PublishedAs(int(found["rule"]), HowRead.from_dict(found["how"]), int(found.get("shown_px", 0)))
     except (OSError, ValueError, TypeError, KeyError):
         return PublishedAs(0, how_of_home(artifacts))
 
 
 def is_shown_otherwise(settings: "Settings") -> bool:
-    """Say whether pictures are published that this version, or as images are read by now, would make otherwise."""
+    """Say whether pictures are published that this version, these settings or today's reading would make otherwise."""
     from al_pipeline.loop.deployment import Artifacts
 
     artifacts = Artifacts(settings.artifacts)
-    return artifacts.image_pool.exists() and published_as(artifacts) != PublishedAs(RULE, how_of_home(artifacts))
+    now = PublishedAs(RULE, how_of_home(artifacts), shown_px(settings))
+    return artifacts.image_pool.exists() and published_as(artifacts) != now
+
+
+def shown_px(settings: "Settings") -> int:
+    """Return the pixels of the longer side of large pictures, no fewer than the network sees; 0 shows them whole."""
+    return max(settings.shown_px, settings.training.image_size or 0) if settings.shown_px else 0
+
+
+def reduced(manifest: pd.DataFrame, side: int) -> dict[str, int | None]:
+    """Return the longer side, as `publish` takes it, of the samples of a manifest that are to be shown reduced."""
+    if not side or "width" not in manifest:
+        return {}
+    usable = manifest[manifest["split"] != "excluded"]
+    width, height = usable["width"].to_numpy(), usable["height"].to_numpy()
+    long, short = np.maximum(width, height), np.minimum(width, height)
+    rows = (long * short >= LARGE) & (long > side) & (long <= LONG * short)
+    return dict.fromkeys(usable.loc[rows, "sample_id"], side)
 
 
 def show_as_read(deployment: "Deployment", manifest: pd.DataFrame, before: PublishedAs, how: HowRead) -> list[str]:
@@ -70,22 +93,32 @@ def show_as_read(deployment: "Deployment", manifest: pd.DataFrame, before: Publi
         How images are read from now on.
     """
     artifacts, folder, ledger = deployment.artifacts, deployment.settings.published_images, deployment.ledger
-    if before == (now := PublishedAs(RULE, how)):
-        return []
-    usable = manifest[manifest["split"] != "excluded"]
+    now = PublishedAs(RULE, how, shown_px(deployment.settings))
+    usable, told = manifest[manifest["split"] != "excluded"], list[str]()
+    if sides := reduced(usable, now.shown_px):
+        told.append(
+            f"People see {counted(len(sides), 'picture')} of {LARGE / 1e6:g} megapixels and more at {now.shown_px:,} "
+            "pixels: set AL_SHOWN_PX=0 to show them whole"
+        )
+    if before == now:
+        return told
     uris = dict(zip(usable["sample_id"], usable["uri"], strict=True))
     served = {i: entry.path for i, entry in _served({*_asked(ledger), *uris}, folder).items()}
     anew, looked_at = _read_otherwise(usable, before.how, how), set[str]()
     if before.rule != RULE:
         looked_at = _converted(usable) | (served.keys() - uris.keys())
         anew |= looked_at & _open(ledger)
+    together = _together(ledger, folder, served | uris, anew, how)
+    if before.shown_px != now.shown_px:
+        anew |= sides.keys() | reduced(usable, before.shown_px).keys()
     work = {
-        i: partial(_publish, uris.get(i, served[i]), i, Path(served[i]), how, anew=i in anew and i in uris)
+        i: partial(
+            _publish, uris.get(i, served[i]), i, Path(served[i]), how, anew=i in anew and i in uris, side=sides.get(i)
+        )
         for i in sorted(served.keys() & (anew | looked_at))
     }
-    work |= _together(ledger, folder, served | uris, anew, how)
-    made, problems = _done(work)
-    told = [f"{made:,} published pictures are made anew, as images are read now"] if made else []
+    made, problems = _done(work | together)
+    told += [f"{made:,} published pictures are made anew, as images are read now"] if made else []
     if problems:
         told.append(f"{len(problems):,} published pictures stay as they were: {next(iter(problems.values()))}")
     if uris.keys().isdisjoint(problems):
@@ -115,12 +148,12 @@ def _open(ledger: "Ledger") -> set[str]:
     return {sample for _, sample in tasks} | {member for key, one, member in shown if (key, one) in tasks}
 
 
-def _publish(uri: str, sample: str, published: Path, how: HowRead, *, anew: bool) -> bool:
+def _publish(uri: str, sample: str, published: Path, how: HowRead, *, anew: bool, side: int | None) -> bool:
     """Publish a sample that is published already; say whether its file is another one now."""
     from al_pipeline.labelstudio.images import publish
 
     before = published.stat().st_ino
-    publish(uri, sample, published.parent, how, anew=anew)
+    publish(uri, sample, published.parent, how, anew=anew, shown_px=side)
     return published.stat().st_ino != before
 
 
@@ -155,7 +188,7 @@ def _done(work: Mapping[str, Callable[[], bool]]) -> tuple[int, dict[str, str]]:
 
 
 def publish_again(
-    ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: logging.Logger, how: HowRead = AS_EVER
+    ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: logging.Logger, how: HowRead = AS_EVER, side: int = 0
 ) -> int:
     """Publish what people were asked about and is not served any more; return how many images that are.
 
@@ -172,6 +205,8 @@ def publish_again(
         Of the published images.
     log : Logger
     how : HowRead
+    side : int
+        As `shown_px` returns it.
     """
     from al_pipeline.labelstudio.images import publish
 
@@ -182,10 +217,10 @@ def publish_again(
         log.warning("The published image of %s is taken away: %s holds another picture now", i, uri)
         Path(served.pop(i).path).unlink()
     uris = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-    missing = [i for i in sorted(asked) if i not in served and i in uris]
+    missing, sides = [i for i in sorted(asked) if i not in served and i in uris], reduced(usable, side)
     for i in missing:
         try:
-            publish(uris[i], i, folder, how)
+            publish(uris[i], i, folder, how, shown_px=sides.get(i))
         except ImageError as error:
             log.warning("The image of %s is not shown in Label Studio: %s", i, error)
     if missing:

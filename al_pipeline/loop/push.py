@@ -16,6 +16,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.holdout import mixed
 from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files, exists
+from al_pipeline.loop.published import reduced, shown_px
 from al_pipeline.loop.together import cannot_return, with_pictures
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def prepare(
     # The classes may have changed since the checkpoint has guessed.
     batch = batch.assign(predicted=translated(batch["predicted"], classes))
     files = Files(manifest, deployment)
-    names, absent = _published(deployment, files, batch["sample_id"].tolist())
+    sides = reduced(manifest, shown_px(deployment.settings))
+    names, absent = _published(deployment, files, batch["sample_id"].tolist(), sides)
     if absent:
         # Nobody can be asked about them: they return to the pool, and are asked about when their images are back.
         deployment.ledger.withdraw(key, absent, datetime.now(UTC))
@@ -75,10 +77,12 @@ def prepare(
     return with_pictures(deployment, key, batch.assign(image=batch["sample_id"].map(names)), files)
 
 
-def _published(deployment: Deployment, files: Files, sample_ids: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _published(
+    deployment: Deployment, files: Files, sample_ids: list[str], sides: dict[str, int | None]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Put images where Label Studio can serve them; return their names, and of the others why they are not there.
 
-    What is there already needs no original.
+    What is there already needs no original. `sides` are those of what is shown reduced.
     """
     from al_pipeline.labelstudio.images import publish
 
@@ -86,7 +90,7 @@ def _published(deployment: Deployment, files: Files, sample_ids: list[str]) -> t
     absent, folder, how = dict(found.absent), deployment.settings.published_images, how_of_home(deployment.artifacts)
     for sample in found.there:
         try:
-            names[sample] = publish(files.uris.get(sample, ""), sample, folder, how)
+            names[sample] = publish(files.uris.get(sample, ""), sample, folder, how, shown_px=sides.get(sample))
         except ImageError as error:
             # It vanished just now; whatever else is wrong, such as a full disk, is no fault of the image.
             if sample in files.uris and exists(files.uris[sample]) and files.damage(sample) is None:

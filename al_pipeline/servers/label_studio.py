@@ -21,9 +21,11 @@ class LocalLabelStudio(Service):
         The folder of published images; its parent is the root that Label Studio may serve files from.
     port : int
     log : Path
+    keymap : str, optional
+        What its pages are told of keys, as `labelstudio.submitting.editor_keymap` returns it.
     """
 
-    def __init__(self, data_dir: Path, images: Path, *, port: int, log: Path) -> None:
+    def __init__(self, data_dir: Path, images: Path, *, port: int, log: Path, keymap: str | None = None) -> None:
         import uv
 
         self.url, self.document_root = f"http://{HOST}:{port}", images.resolve().parent
@@ -39,7 +41,7 @@ class LocalLabelStudio(Service):
             argv,
             log=log,
             health=lambda: answers(f"{self.url}/health"),
-            env=self._environment(data_dir),
+            env=self._environment(data_dir) | ({"EDITOR_KEYMAP": keymap} if keymap else {}),
             port=port,
         )
 

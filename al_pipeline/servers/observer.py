@@ -15,7 +15,7 @@ from al_pipeline.core.evaluation.metrics import Interval, stored_scores
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
-from al_pipeline.loop.changes import is_older, was_moved
+from al_pipeline.loop.changes import is_older, is_submitted_otherwise, was_moved
 from al_pipeline.loop.classes import classes_of, translated
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home, in_words
@@ -116,6 +116,7 @@ class Loop:
             return "scan the images, create the Label Studio project"
         moved = "Label Studio is to learn where the images of this home are served from today"
         reasons = [moved] if was_moved(self.settings) else []
+        reasons += ["the project is to be told which keys submit"] if is_submitted_otherwise(self.settings) else []
         reasons += ["the last scan was by an older version"] if is_older(self.settings) else []
         reasons += ["published pictures are to be made anew"] if is_shown_otherwise(self.settings) else []
         reasons += [changes.sentence] if changes else []

@@ -12,6 +12,7 @@ import yaml
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import private_folder
 from al_pipeline.loop.local import Servers, label_studio_folder
+from al_pipeline.loop.submitting import keymap
 from al_pipeline.servers.dagster_api import LOCATION, STOPPED, DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.ports import Ports
@@ -80,9 +81,11 @@ class Stack:
                 settings.published_images,
                 port=self._ports.choose("Label Studio", label_studio_port, last and last.label_studio_url, taken=port),
                 log=self.logs / "label-studio.log",
+                keymap=keymap(settings),
             )
             self.label_studio_url = studio.url
             environment |= {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}
+            environment["AL_SUBMIT"] = settings.submits
         self.api = DagsterApi(self.dagster_url)
         self.dagster = self._dagster(environment, port)
 

@@ -25,6 +25,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
+from al_pipeline.labelstudio.submitting import Submit
 from al_pipeline.settings.kept import keep
 from al_pipeline.settings.origins import (
     USUAL_HOME,
@@ -151,6 +152,18 @@ class Settings(BaseSettings):
         description="Show annotators in a thin frame which square of an image the network sees, where training.framing "
         "is crop and takes more than 5 % of it away; not with ask_groups.",
     )
+    submit: Literal["auto", "ctrl+enter", "enter", "key"] = Field(
+        default="auto",
+        description="What submits an answer in the editor beside Ctrl+Enter: enter; or key, the key of the class "
+        "itself, which needs policy.min_seconds and shows no guesses. auto is enter in the Label Studio that `al up` "
+        "starts, and ctrl+enter alone in another one, which has to be told of more (EDITOR_KEYMAP).",
+    )
+    shown_px: int = Field(
+        default=1000,
+        ge=0,
+        description="Pixels of the longer side at which annotators are shown images of 12 megapixels and more, which "
+        "load sooner so; no fewer than training.image_size. 0 shows them whole.",
+    )
     predictions: bool = Field(
         default=False, description="Show the model's guess with each task (never on the holdout). It biases people."
     )
@@ -244,6 +257,20 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _keys_submit_answers_alone(self) -> "Settings":
+        if self.submit == "key" and self.predictions:
+            raise ValueError(
+                "submit key does not go with predictions: whoever sees a guess is to look before the answer is given; "
+                "set AL_PREDICTIONS=false, or AL_SUBMIT=enter"
+            )
+        if self.submit == "key" and self.policy.min_seconds is None:
+            raise ValueError(
+                "submit key needs policy.min_seconds: a key that is held would answer image after image; set "
+                "AL_POLICY__MIN_SECONDS=0.3, or AL_SUBMIT=enter"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -293,6 +320,13 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.home / 'ledger.sqlite3'}"
+
+    @property
+    def submits(self) -> Submit:
+        """What submits an answer: as set, or as the Label Studio there is knows by itself."""
+        if self.submit == "auto":
+            return "ctrl+enter" if self.label_studio_url else "enter"
+        return self.submit
 
     @property
     def artifacts(self) -> Path:

@@ -456,6 +456,8 @@ class Interleavings:
             "artifacts": self.folder / "artifacts",
             "published_images": self.folder / "published",
             "show_crop": False,
+            "submits": "ctrl+enter",
+            "shown_px": 0,
             "label_studio_project": "memory",
             "overlap": self.overlap,
             "predictions": True,

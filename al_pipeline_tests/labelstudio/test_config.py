@@ -1,5 +1,8 @@
 """The labeling interface fits any set of class names."""
 
+import json
+import re
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -21,6 +24,7 @@ from al_pipeline.labelstudio.config import (
     payload,
     shows_guesses,
 )
+from al_pipeline.labelstudio.submitting import Submit, editor_keymap
 
 # Of Label Studio's editor: h pans the image, v is its move tool, u unselects, x deletes in some of its tools.
 LABEL_STUDIOS_OWN = set("huvx")
@@ -63,6 +67,24 @@ def test_one_answer_is_required_so_that_an_empty_one_is_not_stored() -> None:
     assert control is not None
     assert control.attrib["required"] == "true"
     assert control.attrib["choice"] == "single-radio"
+
+
+def test_where_a_class_s_key_submits_it_is_not_asked_for_a_choice_that_it_is_about_to_make() -> None:
+    interface = Interface(["a", "b"], unsure=True, mixed=True, submit="key")
+    control = ElementTree.fromstring(label_config(interface)).find(".//Choices")
+    assert control is not None
+    assert "required" not in control.attrib
+    assert interface.keys == ["1", "2", "0", "m"]
+    keymap = json.loads(editor_keymap("key", interface.keys))
+    assert keymap["annotation:submit"]["key"] == "ctrl+enter,command+enter,1,2,0,m"
+
+
+@pytest.mark.parametrize(("submit", "said"), [("ctrl+enter", "Ctrl+Enter"), ("enter", "Enter"), ("key", "Ctrl+Enter")])
+def test_the_instructions_tell_the_keys_that_submit(submit: Submit, said: str) -> None:
+    told = instructions(Interface(["a", "b"], submit=submit))
+    assert told.count(f"<code>{said}</code> (Submit)") == told.count(f"<code>{said}</code> (Update)") == 1
+    assert ("that is your answer" in told) == (submit == "key")
+    assert len(re.findall(r"<code>[^<]*Enter</code>", told)) == 2
 
 
 def test_many_classes_come_with_a_box_to_filter_them() -> None:
@@ -136,9 +158,7 @@ def test_unsure_is_on_zero_and_not_all_the_same_on_m_unless_a_class_is() -> None
         ("__mixed__", {}, "AL_ASK_GROUPS"),
     ],
 )
-def test_a_class_that_cannot_be_told_from_a_button_is_refused(
-    name: str, offered: dict[str, bool], setting: str
-) -> None:
+def test_a_class_that_cannot_be_told_from_a_button_is_refused(name: str, offered: dict[str, Any], setting: str) -> None:
     with pytest.raises(InputError, match=rf"{name}.*another name \(AL_CLASSES.*{setting}=false"):
         Interface(["a", name], "", **offered)
 

@@ -56,6 +56,23 @@ def test_every_kind_of_image_becomes_one_that_browsers_show(tmp_path: Path, name
         assert image.size == (32, 32)
 
 
+def test_a_reduced_picture_is_the_upright_original_at_that_size(tmp_path: Path) -> None:
+    ramp = Image.linear_gradient("L").resize((80, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ramp.convert("RGB").save(tmp_path / "a.jpg", exif=exif, quality=95)
+    out = tmp_path / "out"
+    assert publish(tmp_path / "a.jpg", SAMPLE, out, shown_px=20) == f"{SAMPLE}.jpg"
+    with Image.open(out / f"{SAMPLE}.jpg") as image:
+        assert (image.size, image.mode, dict(image.getexif())) == ((10, 20), "RGB", {})
+        expected = ramp.rotate(-90, expand=True).resize((10, 20), Image.Resampling.LANCZOS)
+        assert np.abs(np.asarray(image.convert("L"), int) - np.asarray(expected, int)).max() < 8
+    assert publish(tmp_path / "a.jpg", SAMPLE, out) == f"{SAMPLE}.jpg"
+    assert not (out / f"{SAMPLE}.jpg").samefile(tmp_path / "a.jpg")
+    publish(tmp_path / "a.jpg", SAMPLE, out, anew=True)
+    assert (out / f"{SAMPLE}.jpg").samefile(tmp_path / "a.jpg")
+
+
 def test_the_name_and_folder_do_not_tell_the_class(tmp_path: Path) -> None:
     name = publish(picture(tmp_path / "muffin", "muffin 7.png"), SAMPLE, tmp_path / "out")
     assert "muffin" not in name

@@ -8,7 +8,7 @@ from PIL import Image
 
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.errors import InputError
-from al_pipeline.loop.changes import AwayError, Watch, is_older, look, was_moved
+from al_pipeline.loop.changes import AwayError, Watch, is_older, is_submitted_otherwise, look, was_moved
 from al_pipeline.settings import Settings, load_settings
 
 
@@ -118,6 +118,17 @@ def test_a_home_that_was_moved_is_known_by_what_label_studio_was_shown(settings:
     assert not was_moved(settings)
     settings.home.rename(tmp_path / "new home")
     assert was_moved(load_settings(home=tmp_path / "new home", images=settings.images))
+
+
+def test_other_keys_that_submit_are_known_by_what_the_project_was_made_for(settings: Settings) -> None:
+    assert not is_submitted_otherwise(settings)
+    file = settings.artifacts / "labeling_project.json"
+    file.write_text('{"project_id": 1}')
+    assert is_submitted_otherwise(settings)
+    assert not is_submitted_otherwise(settings.model_copy(update={"submit": "ctrl+enter"}))
+    file.write_text('{"project_id": 1, "submit": "enter"}')
+    assert not is_submitted_otherwise(settings)
+    assert is_submitted_otherwise(settings.model_copy(update={"submit": "key"}))
 
 
 def test_a_scan_by_an_older_version_is_known_by_what_it_lacks(settings: Settings) -> None:

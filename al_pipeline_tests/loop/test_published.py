@@ -20,7 +20,7 @@ from al_pipeline.ledger import Ledger
 from al_pipeline.loop.classes import interface_of
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home
-from al_pipeline.loop.published import is_shown_otherwise, publish_again, published_as, show_as_read
+from al_pipeline.loop.published import is_shown_otherwise, publish_again, published_as, reduced, show_as_read, shown_px
 from al_pipeline.loop.scan import Scanned, scan_images
 from al_pipeline.settings import load_settings
 from al_pipeline_tests.ledger.builders import moment, plan_rows, said
@@ -213,6 +213,42 @@ def test_with_other_levels_tasks_of_several_images_and_examples_follow(home: Hom
     assert guidelines[0] != guidelines[1]
     example = guidelines[1].split("images/")[1][:36]
     assert np.asarray(Image.open(folder / example)).max() == round(2000 / 8000 * 255)
+
+
+def test_large_pictures_are_shown_at_the_size_that_is_set_now(home: Home) -> None:
+    Image.linear_gradient("L").resize((4000, 3000)).save(home.images / "large.png")
+    assert home.scan().reading[-1] == (
+        "People see 1 picture of 12 megapixels and more at 1,000 pixels: set AL_SHOWN_PX=0 to show them whole"
+    )
+    home.ask("large", "plain")
+
+    def again() -> None:
+        ledger, pool = Deployment(home.settings).ledger, pd.read_parquet(home.deployment.artifacts.image_pool)
+        publish_again(ledger, pool, home.settings.published_images, LOG, side=shown_px(home.settings))
+        ledger.close()
+
+    def width() -> int:
+        with Image.open(home.path("large")) as image:
+            return image.width
+
+    again()
+    assert width() == 1000
+    assert home.path("plain").samefile(home.images / "plain.png")
+    assert is_shown_otherwise(home.settings) is False
+    for side, image_size, expected in ((300, None, 300), (300, 512, 512), (0, 512, 4000)):
+        training = {"image_size": image_size}
+        assert is_shown_otherwise(load_settings(home=home.settings.home, shown_px=side, training=training))
+        assert home.scan(shown_px=side, training=training).reading[-1] == anew(1)
+        assert width() == expected
+    assert home.path("large").samefile(home.images / "large.png")
+
+
+def test_only_large_pictures_that_are_no_panoramas_are_reduced() -> None:
+    sizes = [(4000, 3000), (3000, 4000), (3999, 3000), (8000, 2000), (8004, 2000)]
+    manifest = pd.DataFrame(sizes, columns=["width", "height"]).assign(sample_id=list("abcde"), split="pool")
+    assert reduced(manifest, 1000) == {"a": 1000, "b": 1000, "d": 1000}
+    assert reduced(manifest, 4000) == {"d": 4000}
+    assert reduced(manifest, 0) == reduced(manifest.assign(split="excluded"), 1000) == {}
 
 
 def test_what_cannot_be_made_anew_stays_is_told_and_tried_again(home: Home) -> None:

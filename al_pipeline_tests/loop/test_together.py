@@ -130,6 +130,7 @@ class Loop:
         self.project = ensure_owned(self.ledger, self.studio, "memory", Interface(CLASSES, mixed=True))
         options = SimpleNamespace(
             published_images=folder / "published",
+            shown_px=0,
             predictions=False,
             ask_groups=self.together,
             holdout_size=self.holdout_size,

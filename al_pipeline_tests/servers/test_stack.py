@@ -1,14 +1,17 @@
 """What `al up` starts: modules that are there, with the settings whole in their environment and nowhere else."""
 
+import json
 import os
 import socket
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
+from PIL import Image
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.loop.local import Servers
@@ -57,6 +60,22 @@ def test_what_runs_when_the_servers_are_told_to_end_is_known_to_have_been_stoppe
         stack.dagster[0].process.wait(10)
     stack.stop()
     assert (stack.settings.dagster_home / STOPPED).exists() == program.startswith("sleep")
+
+
+@pytest.mark.parametrize(("given", "submits", "keys"), [({}, "enter", "enter"), ({"submit": "key"}, "key", "1,2,0")])
+def test_its_label_studio_is_told_which_keys_submit(
+    given: dict[str, Any], submits: str, keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), number).save(tmp_path / "photos" / name / "a.png")
+    settings = load_settings(home=tmp_path / "home", images=tmp_path / "photos", unsure_class=True, **given)
+    stack = Stack(settings, say=lambda _: None)
+    assert stack.label_studio is not None
+    told = json.loads(stack.label_studio.env["EDITOR_KEYMAP"])
+    assert told["annotation:submit"]["key"] == f"ctrl+enter,command+enter,{keys}"
+    assert stack.dagster[0].env["AL_SUBMIT"] == submits
 
 
 def test_the_modules_it_names_are_there(stack: Stack) -> None:

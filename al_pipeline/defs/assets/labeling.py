@@ -26,7 +26,7 @@ from al_pipeline.loop.classes import bring_up, check_project, classes_of, classe
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files
-from al_pipeline.loop.published import publish_again
+from al_pipeline.loop.published import publish_again, shown_px
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.samples import StoredSamples
@@ -62,9 +62,8 @@ def labeling_project(
     project = bring_up(deployment, classes)
     project_id = project.project_id
     client.connect_images(project_id, published_folder(settings))
-    publish_again(
-        deployment.ledger, image_pool, settings.published_images, context.log, how_of_home(deployment.artifacts)
-    )
+    how, side = how_of_home(deployment.artifacts), shown_px(settings)
+    publish_again(deployment.ledger, image_pool, settings.published_images, context.log, how, side)
     unanswered = client.tasks(project_id, unanswered=True)
     again = push_again(deployment, project, image_pool, policy, unanswered, context.log)
     withdraw_answered(deployment.ledger, client, project.source, unanswered, policy.min_votes)
@@ -75,6 +74,7 @@ def labeling_project(
             "url": url,
             "classes": list(classes.names),
             "images": published_folder(settings),
+            "submit": settings.submits,
         },
         metadata={
             "project": dg.MetadataValue.url(url),
