@@ -115,6 +115,12 @@ class Settings(BaseSettings):
         "theirs.",
     )
 
+    grid: Literal[1, 4, 9] = Field(
+        default=1,
+        description="Images that one task shows, each with its own keys and its own answer: 4 takes up to 8 classes, 9 "
+        "up to 3. What is left open is asked again. Not with ask_groups and not with predictions.",
+    )
+
     cache_gb: float = Field(
         default=4.0, ge=0, description="Bound on the cache of decoded images in AL_HOME/cache; 0 decodes every time."
     )
@@ -242,6 +248,15 @@ class Settings(BaseSettings):
                 f"policy.min_votes {self.policy.min_votes} is more than overlap {self.overlap}: "
                 "no sample would ever get enough votes; raise AL_OVERLAP"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_grid_is_of_single_images(self) -> "Settings":
+        for name in ("ask_groups", "predictions"):
+            if self.grid > 1 and getattr(self, name):
+                raise ValueError(
+                    f"grid {self.grid} and {name} cannot be combined: set AL_GRID=1 or AL_{name.upper()}=false"
+                )
         return self
 
     @classmethod
