@@ -189,7 +189,8 @@ def _add_cells(view: ElementTree.Element, interface: Interface, cells: int) -> N
     for cell in range(1, cells + 1):
         one = ElementTree.SubElement(grid, "View", className="cell")
         _add_image(one, cell, zoomControl="false", maxHeight="var(--height)")
-        choices = _add_choices(one, cell, showInline="true")
+        # Not radio buttons: a browser lets one of a name be chosen, whichever image it is of.
+        choices = _add_choices(one, cell, choice="single", showInline="true")
         offered = zip(buttons, keys[cell - 1].ljust(len(buttons)), strict=True)
         choices.extend(_offer(name, key.strip() or None, **more) for (name, more), key in offered)
         choices.append(_offer(OPEN_BUTTON, None, alias=OPEN))

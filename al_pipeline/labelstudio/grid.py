@@ -10,8 +10,9 @@ from al_pipeline.labelstudio.events import SAMPLES
 # Label Studio has no key of its own on these (h pans, u unselects, v moves, x cuts).
 ROWS = ("1234567890", "qwertyiop", "asdfgjkl", "zcbnm")
 KEYS = "".join(ROWS)
-# The pixels of a page that are no picture's: of its bars, and of the line of choices below each row.
-BARS, CHOICES_LINE = 130, 51
+# The pixels of a page that are no picture's: of its bars, and of the line of choices below each row, whose margin is
+# made smaller.
+BARS, CHOICES_LINE, MARGIN = 130, 52, 16
 
 
 def layout(grid: int) -> str:
@@ -24,7 +25,7 @@ def layout(grid: int) -> str:
     return f"""
 .cells {{ display: grid; gap: 0 8px; grid-template-columns: repeat({side}, minmax(0, 1fr)) }}
 .cells {{ --height: calc((100vh - {BARS + CHOICES_LINE * side}px) / {side}) }}
-.cell .lsf-toolbar {{ display: none }}
+.cell {{ margin-bottom: -{MARGIN}px }} .cell .lsf-toolbar {{ display: none }}
 .cell:not(:has(img)) {{ visibility: hidden }}
 """
 

@@ -221,7 +221,7 @@ def interface_of(settings: "Settings", classes: ClassSet) -> "Interface":
     # Label Studio's page cannot tell a picture of several images, which no frame would fit.
     crop = settings.show_crop and not settings.ask_groups
     crop = crop and framing_of_home(settings.training, artifacts) == "crop"
-    return Interface(names, told, settings.unsure_class, settings.ask_groups, crop, settings.grid)
+    return Interface(names, told, settings.unsure_class, settings.ask_groups, crop, grid=settings.grid)
 
 
 def _bring_up(deployment: "Deployment", interface: "Interface") -> "Project":
