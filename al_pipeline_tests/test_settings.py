@@ -92,6 +92,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_ROUND__BATCH_SIZE", "500", "batch_size 500 is larger than sample_size 80"),
         ("AL_POLICY__MIN_FRACTION", "1.5", "AL_POLICY__MIN_FRACTION"),
         ("AL_POLICY__MIN_VOTES", "3", "raise AL_OVERLAP"),
+        ("AL_GRID", "5", r"grid \(AL_GRID in the environment\): unknown grid .*5.*; choose one of 1, 4, 9"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
@@ -100,6 +101,15 @@ def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
     monkeypatch.setenv("AL_TRAINING__WEIGHTS", "none")
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=said):
+        load_settings()
+
+
+@pytest.mark.parametrize("other", ["AL_ASK_GROUPS", "AL_PREDICTIONS"])
+def test_a_grid_is_of_single_images_without_guesses(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_GRID", "4")
+    assert load_settings().grid == 4
+    monkeypatch.setenv(other, "true")
+    with pytest.raises(InputError, match=f"cannot be combined: set AL_GRID=1 or {other}=false"):
         load_settings()
 
 

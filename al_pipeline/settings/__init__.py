@@ -232,6 +232,11 @@ class Settings(BaseSettings):
             raise ValueError("it travels in an HTTP header: use ASCII letters, digits and signs, without spaces")
         return value
 
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _number_of_a_variable(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
     @field_validator("classes", mode="before")
     @classmethod
     def _split_classes(cls, value: Any) -> Any:
