@@ -93,6 +93,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_POLICY__MIN_FRACTION", "1.5", "AL_POLICY__MIN_FRACTION"),
         ("AL_POLICY__MIN_VOTES", "3", "raise AL_OVERLAP"),
         ("AL_SUBMIT", "return", "unknown submit 'return'; choose one of auto, ctrl.enter, enter, key"),
+        ("AL_GRID", "5", r"grid \(AL_GRID in the environment\): unknown grid .*5.*; choose one of 1, 4, 9"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_with_its_name_and_what_is_valid(
@@ -116,6 +117,19 @@ def test_one_key_answers_only_where_somebody_looks_first(
     monkeypatch.delenv("AL_SUBMIT")
     assert load_settings().submits == "enter"
     assert load_settings(label_studio_url="http://ls.example.org").submits == "ctrl+enter"
+
+
+@pytest.mark.parametrize("other", ["AL_ASK_GROUPS", "AL_PREDICTIONS"])
+def test_a_grid_is_of_single_images_without_guesses(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_GRID", "4")
+    assert load_settings().grid == 4
+    monkeypatch.setenv(other, "true")
+    with pytest.raises(InputError, match=f"cannot be combined: set AL_GRID=1 or {other}=false"):
+        load_settings()
+    monkeypatch.delenv(other)
+    monkeypatch.setenv("AL_SUBMIT", "key")
+    with pytest.raises(InputError, match=r"submit key does not go with grid 4: .*set AL_GRID=1, or AL_SUBMIT=enter"):
+        load_settings()
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def valid(field: FieldInfo) -> str:
     """Return what a field takes, for example ``a whole number of at least 1``."""
     kinds = [kind for kind in _kinds(field) if kind is not NoneType]
     or_none = ", or none" if NoneType in _kinds(field) else ""
-    words = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    words = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
     others = [kind for kind in kinds if get_origin(kind) is Annotated]
     if words and others:
         return f"{', '.join(words)} or {valid(FieldInfo.from_annotation(others[0]))}{or_none}"

@@ -73,24 +73,31 @@ class SimulatedAnnotator:
         self._clients = [self.client, *(sign_up(self.client, i) for i in range(1, self.annotators))]
 
     def answer_open_tasks(self, *, round_key: str | None = None, limit: int | None = None) -> Answered:
-        """Give at most `limit` answers to tasks, of one round or of all, that have fewer answers than the overlap."""
+        """Give at most `limit` answers to tasks, of one round or of all, that have fewer answers than the overlap.
+
+        A grid is answered whole, also where that makes a few more.
+        """
         labeled = skipped = wrong = 0
         for task in self.client.tasks(self.project_id, round_key):
-            if task.sample_id not in self.truth:
+            if not self.truth.keys() >= set(task.samples):
                 continue
             for who in self._open_seats(task):
                 if limit is not None and labeled + skipped >= limit:
                     return Answered(labeled, skipped, wrong)
-                answer = self._answer(task.sample_id, who)
-                time.sleep(self.seconds_per_label)
+                answers = {sample: self._answer(sample, who) for sample in task.samples}
+                named = {sample: name for sample, name in answers.items() if name is not None}
+                seconds = self.seconds_per_label * len(answers)
+                time.sleep(seconds)
+                # Of a grid, what would be skipped is left open.
+                given = list(answers.values()) if task.grid else answers[task.sample_id]
                 try:
-                    self._clients[who].annotate(task.task_id, answer, lead_time=self.seconds_per_label)
+                    self._clients[who].annotate(task.task_id, given if named else None, lead_time=seconds)
                 except LabelStudioNotFoundError:
                     # Somebody deleted the task after we had listed it.
                     break
-                labeled += answer is not None
-                skipped += answer is None
-                wrong += answer not in {None, self.truth[task.sample_id]}
+                labeled += len(named)
+                skipped += len(answers) - len(named)
+                wrong += sum(name != self.truth[sample] for sample, name in named.items())
         return Answered(labeled, skipped, wrong)
 
     def _open_seats(self, task: TaskStatus) -> list[int]:

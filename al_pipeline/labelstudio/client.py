@@ -12,7 +12,8 @@ from al_pipeline.core.labels.annotation import Annotation, unknown_author
 from al_pipeline.labelstudio.config import (
     MODEL,
     Interface,
-    choice,
+    cells_in,
+    chosen,
     classes_in,
     instructions,
     label_config,
@@ -163,8 +164,9 @@ class LabelStudio:
         project_id, config = found.project_id, self._described(found.project_id).label_config or ""
         if not shows_guesses(config) or set(classes_in(config)) - set(interface.class_names):
             self._delete_open_guesses(project_id)
-        update = f"update the project {title!r}"
-        connection.read(update, lambda: connection.sdk.projects.update(id=project_id, **wanted))
+        wanted["label_config"] = label_config(interface, cells_in(config))
+        update, project = f"update the project {title!r}", connection.sdk.projects
+        connection.read(update, lambda: project.update(id=project_id, **wanted))
         return project_id
 
     def show_guesses(self, project_id: int) -> None:
@@ -306,15 +308,13 @@ class LabelStudio:
                     deleted.append(task_id)
         return deleted
 
-    def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0) -> int:
-        """Answer a task with a class, or skip it with None; returns the annotation's id."""
-        result = [] if name is None else [choice(name)]
-        answer = {"result": result, "was_cancelled": name is None, "ground_truth": False}
+    def annotate(self, task_id: int, name: str | Sequence[str | None] | None, *, lead_time: float = 0.0) -> int:
+        """Answer a task with a class, or skip it with None; a grid with one for each image; return the new id."""
+        answer = {"result": chosen(name), "was_cancelled": name is None, "ground_truth": False}
         # Who takes no time is no person, and is not held to be a hasty one.
         answer |= {"lead_time": lead_time} if lead_time else {}
-        return self.connection.send(
-            f"answer task {task_id}", lambda: int(self.connection.sdk.annotations.create(id=task_id, **answer).id)
-        )
+        create = self.connection.sdk.annotations.create
+        return self.connection.send(f"answer task {task_id}", lambda: int(create(id=task_id, **answer).id))
 
     def invitation(self) -> str:
         """Return the path of the form with which a new user joins the organization."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.connection import LabelStudioError
-from al_pipeline.labelstudio.events import TaskStatus
+from al_pipeline.labelstudio.events import TaskStatus, samples_of
 from al_pipeline.labelstudio.filters import condition, of_round
 
 
@@ -28,6 +28,8 @@ class Reconciliation:
         Tasks of the round that ask about something that was not planned.
     answered_twice : dict
         sample_id → its task ids, where people have answered several: their votes are counted together.
+    places : dict
+        sample_id → the place of its image in the task, from 1, of those that share a task with others.
     """
 
     existing: dict[str, int]
@@ -35,23 +37,32 @@ class Reconciliation:
     copies: list[int]
     foreign: list[int]
     answered_twice: dict[str, list[int]] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
 
 
 def reconcile(client: LabelStudio, project_id: int, round_key: str, planned: Sequence[str]) -> Reconciliation:
     """Compare the plan with what the project holds for the round."""
-    tasks: dict[str, list[TaskStatus]] = defaultdict(list)
+    wanted, places = set(planned), dict[str, int]()
+    asked: dict[str, list[TaskStatus]] = defaultdict(list)
+    copies, foreign = list[int](), list[int]()
     for task in sorted(client.tasks(project_id, round_key), key=lambda task: (not task.answers, task.task_id)):
-        tasks[task.sample_id].append(task)
-    wanted = set(planned)
-    answered = {sample: [task.task_id for task in found if task.answers] for sample, found in tasks.items()}
+        ours = [sample for sample in task.samples if sample in wanted]
+        if not ours:
+            foreign.append(task.task_id)
+        elif not task.answers and any(sample in asked for sample in ours):
+            # All of a grid goes if any of it is asked about by another: no image is asked about twice.
+            copies.append(task.task_id)
+        else:
+            places |= {i: place for i, place in _places(task.samples).items() if i not in asked}
+            for sample in dict.fromkeys(ours):
+                asked[sample].append(task)
     return Reconciliation(
-        existing={sample: tasks[sample][0].task_id for sample in planned if sample in tasks},
-        missing=[sample for sample in planned if sample not in tasks],
-        copies=sorted(
-            task.task_id for sample in wanted & tasks.keys() for task in tasks[sample][1:] if not task.answers
-        ),
-        answered_twice={sample: ids for sample, ids in answered.items() if len(ids) > 1 and sample in wanted},
-        foreign=sorted(task.task_id for sample, found in tasks.items() if sample not in wanted for task in found),
+        existing={sample: asked[sample][0].task_id for sample in planned if sample in asked},
+        missing=[sample for sample in planned if sample not in asked],
+        copies=sorted(copies),
+        answered_twice={i: [task.task_id for task in found] for i, found in asked.items() if len(found) > 1},
+        foreign=sorted(foreign),
+        places={sample: place for sample, place in places.items() if sample in wanted},
     )
 
 
@@ -62,7 +73,22 @@ def import_missing(client: LabelStudio, project_id: int, payloads: Sequence[dict
     """
     ids = client.import_tasks(project_id, payloads)
     # A server that does not tell all ids is asked for the tasks by `verify`.
-    return dict(zip((task["data"]["sample_id"] for task in payloads), ids, strict=False))
+    return {sample: made for task, made in zip(payloads, ids, strict=False) for sample in asked_by(task)}
+
+
+def asked_by(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the samples that a task asks about, each by itself."""
+    return samples_of(payload["data"]) or (payload["data"]["sample_id"],)
+
+
+def places_in(payloads: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the place of each sample in its task, from 1, of those that share a task with others."""
+    return {sample: place for task in payloads for sample, place in _places(asked_by(task)).items()}
+
+
+def _places(samples: Sequence[str]) -> dict[str, int]:
+    """Return the place of each sample of a grid, nothing for a sample that is alone."""
+    return {sample: place for place, sample in enumerate(samples, 1)} if len(samples) > 1 else {}
 
 
 def verify(
@@ -71,6 +97,7 @@ def verify(
     round_key: str,
     planned: Sequence[str],
     created: Mapping[str, int] | None = None,
+    places: Mapping[str, int] | None = None,
 ) -> Reconciliation:
     """Return what the project holds once the batch is whole; copies that nobody has answered are withdrawn first.
 
@@ -83,6 +110,8 @@ def verify(
     created : mapping of str to int, optional
         What `import_missing` returned, if the round had no task before. One question tells whether these are all of
         its tasks; listing a thousand takes as long as creating them.
+    places : mapping of str to int, optional
+        As of `places_in`, of these.
 
     Raises
     ------
@@ -90,7 +119,8 @@ def verify(
         A planned sample has no task.
     """
     if created and created.keys() == set(planned) and _are_all(client, project_id, round_key, created):
-        return Reconciliation(existing={i: created[i] for i in planned}, missing=[], copies=[], foreign=[])
+        existing = {sample: created[sample] for sample in planned}
+        return Reconciliation(existing, missing=[], copies=[], foreign=[], places=dict(places or {}))
     found = reconcile(client, project_id, round_key, planned)
     if found.copies:
         client.delete_unanswered(found.copies)
@@ -111,8 +141,9 @@ def _are_all(client: LabelStudio, project_id: int, round_key: str, created: Mapp
     Whatever is made later has a higher id; but for the newest task, whose id is given out again when it is deleted.
     """
     newest, count = client.newest_task(project_id, round_key)
-    last = max(created, key=lambda sample: created[sample])
-    return newest is not None and (count, newest.task_id, newest.sample_id) == (len(created), created[last], last)
+    last, ids = max(created.values()), set(created.values())
+    theirs = {sample for sample, task in created.items() if task == last}
+    return newest is not None and (count, newest.task_id, set(newest.samples)) == (len(ids), last, theirs)
 
 
 def missing_samples(
@@ -131,11 +162,11 @@ def missing_samples(
     planned : mapping
         sample_id → the id of its task, None where none is recorded.
     """
-    ids = [task for task in planned.values() if task is not None]
-    if ids and len(ids) == len(planned):
+    ids = {task for task in planned.values() if task is not None}
+    if ids and None not in planned.values():
         first, last = min(ids), max(ids)
         theirs = condition("id", "greater", "Number", first - 1), condition("id", "less", "Number", last + 1)
         alone = last - first + 1 == len(ids)
         if client.count(project_id, *theirs, *([] if alone else [of_round(round_key)]))[0] == len(ids):
             return set()
-    return set(planned) - {task.sample_id for task in client.tasks(project_id, round_key)}
+    return set(planned) - {sample for task in client.tasks(project_id, round_key) for sample in task.samples}

@@ -32,7 +32,7 @@ def told_to_answer(submit: Submit) -> str:
             "Press the key of the one class that the image shows: that is your answer, and the next image comes. After "
             "a click on a class, press <code>Ctrl+Enter</code> (Submit)."
         )
-    return f"Choose the one class that the image shows, then press {_pressed(submit)} (Submit)."
+    return f"Choose the one class that the image shows, then press {pressed(submit)} (Submit)."
 
 
 def told_to_change(submit: Submit) -> str:
@@ -40,9 +40,10 @@ def told_to_change(submit: Submit) -> str:
     choose = "choose the other class" if submit == "key" else "choose again"
     return (
         f"<p><b>To change an answer</b>, go back with the arrow at the bottom left, {choose} and press "
-        f"{_pressed(submit)} (Update); the other arrow goes on.</p>"
+        f"{pressed(submit)} (Update); the other arrow goes on.</p>"
     )
 
 
-def _pressed(submit: Submit) -> str:
+def pressed(submit: Submit) -> str:
+    """Return the HTML of the key that people are told to submit with."""
     return f"<code>{'Enter' if submit == 'enter' else 'Ctrl+Enter'}</code>"

@@ -28,7 +28,7 @@ def _types(table: sa.Table) -> dict[str, str]:
 
 PLANNED = _types(planned_tasks)
 # What a plan says; the ledger itself adds when it was planned, and what became of it.
-_ADDED = {"round", "planned_at", "task_id", "pushed_at", "withdrawn_at"}
+_ADDED = {"round", "planned_at", "task_id", "pushed_at", "withdrawn_at", "cell"}
 PLAN = {name: kind for name, kind in PLANNED.items() if name not in _ADDED}
 PLAN_COLUMNS = tuple(PLAN)
 # What a plan row may leave out; everything else in PLAN is required.

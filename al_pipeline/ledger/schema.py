@@ -6,11 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 
 # The newest migration; a test compares it with the migrations' own head.
-REVISION = "0006"
+REVISION = "0007"
 # Source of the labels that people brought along (`ledger.imports`).
 IMPORTED = "import"
 # Purpose of the tasks that ask once more about a sample that has labels already.
 REVIEW = "review"
+# What the strategy of a task begins with that asks once more because the answer brought no label.
+AGAIN = "asked again"
 
 
 class UTCDateTime(sa.TypeDecorator[datetime]):
@@ -111,6 +113,8 @@ planned_tasks = sa.Table(
     sa.Column("task_id", sa.BigInteger),
     sa.Column("pushed_at", UTCDateTime),
     sa.Column("withdrawn_at", UTCDateTime),
+    # The place of the image in a task that asks about several, each by itself; from 1.
+    sa.Column("cell", sa.Integer),
     # A sample is asked about by one task at a time, and reviewed by others: the database itself refuses more.
     sa.Index(
         "uq_planned_tasks_live_sample",
@@ -167,6 +171,8 @@ annotation_events = sa.Table(
     sa.Column("origin", sa.Text),
     sa.Column("parent_prediction", sa.BigInteger),
     sa.Column("import_id", sa.BigInteger),
+    # The place of the image in a grid. Its cells have one number, and moments that differ by microseconds.
+    sa.Column("cell", sa.Integer),
     # Pulling the same state of an annotation again adds nothing.
     sa.UniqueConstraint("source", "annotation_id", "updated_at", name="uq_annotation_events_state"),
     sa.Index("ix_annotation_events_import_id", "import_id"),
@@ -194,6 +200,7 @@ annotations = sa.Table(
     sa.Column("origin", sa.Text),
     sa.Column("parent_prediction", sa.BigInteger),
     sa.Column("import_id", sa.BigInteger),
+    sa.Column("cell", sa.Integer),
     sa.Column("event_id", EventId, sa.ForeignKey("annotation_events.id"), nullable=False),
     sa.Index("ix_annotations_task", "source", "task_id", "deleted", "cancelled"),
     sa.Index("ix_annotations_votes", *VOTE.split()),

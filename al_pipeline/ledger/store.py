@@ -107,7 +107,9 @@ class Ledger(Draws):
                 "draw the batch anew"
             ) from error
 
-    def record_pushed(self, round_key: str, tasks: Mapping[str, int], at: datetime) -> None:
+    def record_pushed(
+        self, round_key: str, tasks: Mapping[str, int], at: datetime, cells: Mapping[str, int] | None = None
+    ) -> None:
         """Store which task asks about which sample. A task that is back in Label Studio is not withdrawn any more.
 
         Parameters
@@ -117,6 +119,8 @@ class Ledger(Draws):
             sample_id → task id.
         at : datetime
             Aware; a sample whose task id is stored already keeps its time.
+        cells : mapping, optional
+            sample_id → the place of its image in the task, of those that share one with others.
 
         Raises
         ------
@@ -126,12 +130,18 @@ class Ledger(Draws):
         moment = aware(at)
         same = planned_tasks.c.task_id == sa.bindparam("task")
         since = sa.case((same, sa.func.coalesce(planned_tasks.c.pushed_at, moment)), else_=moment)
-        update = _update_task(round_key).values(task_id=sa.bindparam("task"), pushed_at=since, withdrawn_at=None)
+        update = _update_task(round_key).values(
+            task_id=sa.bindparam("task"), cell=sa.bindparam("place"), pushed_at=since, withdrawn_at=None
+        )
         try:
             with transaction(self._engine, write=True) as connection:
                 _refuse_unknown(connection, round_key, tasks)
                 if tasks:
-                    rows = [{"sample": sample, "task": int(task)} for sample, task in sorted(tasks.items())]
+                    places = cells or {}
+                    rows = [
+                        {"sample": sample, "task": int(task), "place": places.get(sample)}
+                        for sample, task in sorted(tasks.items())
+                    ]
                     connection.execute(update, rows)
         except LedgerConflictError as error:
             raise LedgerError(

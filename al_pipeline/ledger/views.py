@@ -223,7 +223,9 @@ class Views:
         """Return how many answers and how many skips of a source stand, as Label Studio would count them."""
         answer, n = annotations.c, sa.func.count()
         kinds = sa.select(n.filter(~answer.cancelled), n.filter(answer.cancelled))
-        return self._rows(kinds.where(answer.source == source, ~answer.deleted))[0]
+        # A grid is answered by one annotation, which is here once for each image.
+        once = sa.or_(answer.cell.is_(None), answer.cell == 1)
+        return self._rows(kinds.where(answer.source == source, ~answer.deleted, once))[0]
 
     def count_labels(self, min_votes: int = 1) -> int:
         """Return how many samples have enough votes for classes, without the holdout."""

@@ -10,22 +10,21 @@ from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
 from al_pipeline.core.labels.consensus import current_answers
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.ledger.queries import NO_ANSWERS, RETIRED
-from al_pipeline.ledger.schema import REVIEW
+from al_pipeline.ledger.schema import AGAIN, REVIEW
 from al_pipeline.loop.together import waiting_alone
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
 
-# What the strategy of such a row in a plan begins with; the reason follows.
-AGAIN = "asked again"
 # The sample returns to the pool and may be drawn; whatever has another reason is asked about by the next round.
 SKIPPED = "it was skipped"
-MIXED, TWICE, GONE, EMPTY, HASTY, GUESSED, COPIED = (
+MIXED, TWICE, GONE, EMPTY, HASTY, LEFT_OPEN, GUESSED, COPIED = (
     "what was shown with it is not the same",
     "one person has answered twice, and nobody else is asked",
     "its class is none any more",
     "its answer names no class, or several",
     "it was answered sooner than a person can look",
+    "it was left open",
     "a guess was made its answer, and nobody else is asked",
     "its answer is a copy of one that counts no more, and nobody else is asked",
 )
@@ -63,9 +62,9 @@ def reasons(
     # Every time counts, also of one person.
     foreign = answers["kind"].isin(VOTES) & answers["value"].notna()
     foreign &= ~answers["value"].isin(list(class_names)) if class_names is not None else False
-    skipped = answers["kind"].isin(DEALT_WITH) & ~answers["kind"].isin(["hasty", "mixed"])
+    skipped = answers["kind"].isin(DEALT_WITH) & ~answers["kind"].isin(["hasty", "mixed", "left_open"])
     skips = answers[skipped | foreign].groupby("sample_id").size()
-    quick = answers[answers["kind"] == "hasty"].groupby("sample_id").size()
+    quick, left = (answers[answers["kind"] == kind].groupby("sample_id").size() for kind in ("hasty", "left_open"))
 
     theirs = given.merge(asked[["round", "sample_id"]], on=["round", "sample_id"])
     # Who says so is right, whatever others say of all together.
@@ -78,6 +77,8 @@ def reasons(
             found[str(sample)] = GONE
         elif "hasty" in kinds and full and quick.get(sample, 0) <= policy.max_skips:
             found[str(sample)] = HASTY
+        elif "left_open" in kinds and full and left.get(sample, 0) <= policy.max_skips:
+            found[str(sample)] = LEFT_OPEN
         elif "empty" in kinds and full:
             found[str(sample)] = EMPTY
         elif full and own["annotator"].duplicated().any():

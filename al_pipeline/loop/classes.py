@@ -180,14 +180,20 @@ def obstacle(classes: ClassSet, config: str | None) -> str | None:
 def check_project(deployment: "Deployment", project_id: int, classes: ClassSet) -> None:
     """Bring a project that shows an earlier class set up to today's: a change was stored, and then something failed.
 
+    So is one that has no place for the images of a grid.
+
     Raises
     ------
     InputError
         The project shows other classes than any set had; nothing is changed.
     """
+    from al_pipeline.labelstudio.config import cells_in
+
     config = deployment.label_studio.project_counts(project_id).label_config
     problem = obstacle(classes, config)
     if problem is None:
+        if cells_in(config) < deployment.settings.grid:
+            bring_up(deployment, classes)
         return
     if not _is_earlier(deployment.ledger, config):
         raise InputError(f"Until this is mended no label is frozen and no task made: {problem}")
@@ -218,7 +224,9 @@ def interface_of(settings: "Settings", classes: ClassSet) -> "Interface":
     # Label Studio's page cannot tell a picture of several images, which no frame would fit.
     crop = settings.show_crop and not settings.ask_groups
     crop = crop and framing_of_home(settings.training, artifacts) == "crop"
-    return Interface(names, told, settings.unsure_class, settings.ask_groups, crop, settings.submits)
+    return Interface(
+        names, told, settings.unsure_class, settings.ask_groups, crop, settings.submits, grid=settings.grid
+    )
 
 
 def _bring_up(deployment: "Deployment", interface: "Interface") -> "Project":

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.labels.annotation import Annotation, moment
 from al_pipeline.ledger import Watermark
 from al_pipeline.loop.unseen import changed_unseen
 
@@ -225,11 +225,13 @@ def taken_back(page: "list[TaskAnswers]", known: list[Annotation]) -> list[Annot
         return any(number <= event.annotation_id and made > until for number, made in numbers)
 
     return [
-        replace(event, updated_at=tasks[event.task_id].updated_at, raw={"deleted": True}, deleted=True)
+        replace(
+            event, updated_at=moment(tasks[event.task_id].updated_at, event.cell), raw={"deleted": True}, deleted=True
+        )
         for event in known
         if not event.deleted
         and (event.annotation_id, event.created_at) not in present
-        and tasks[event.task_id].sample_id == event.sample_id
+        and event.sample_id in tasks[event.task_id].samples
         and tasks[event.task_id].created_at <= event.created_at
         and tasks[event.task_id].updated_at > event.updated_at
         and not is_lost(event)

@@ -109,12 +109,14 @@ def create_missing(
     Returns
     -------
     DataFrame
-        The batch with a column ``created``: the id of the new task, none where `verify` has to choose.
+        The batch with the columns ``created``, the id of the new task, none where `verify` has to choose; and
+        ``place``, that of the image in a new task that asks about several.
     """
-    from al_pipeline.labelstudio.config import payload
-    from al_pipeline.labelstudio.push import import_missing, reconcile
+    from al_pipeline.labelstudio.config import cells_in, payload
+    from al_pipeline.labelstudio.grid import as_grids
+    from al_pipeline.labelstudio.push import import_missing, places_in, reconcile
 
-    created: dict[str, int] = {}
+    created, places = dict[str, int](), dict[str, int]()
     if len(batch):
         found = reconcile(deployment.label_studio, project_id, key, list(batch["sample_id"]))
         log.info("%d of %d tasks exist already", len(found.existing), len(batch))
@@ -123,13 +125,17 @@ def create_missing(
         rows = mixed(batch[batch["sample_id"].isin(found.missing)], key).to_dict("records")
         guess = deployment.settings.predictions
         payloads = [payload(row, round_key=key, image_name=row["image"], prediction=guess) for row in rows]
+        cells = cells_in(deployment.label_studio.project_counts(project_id).label_config)
+        payloads = as_grids(payloads, deployment.settings.grid, cells)
         made = import_missing(deployment.label_studio, project_id, payloads)
         if any("predictions" in task for task in payloads):
             deployment.label_studio.show_guesses(project_id)
-        log.info("%d tasks created", len(rows))
+        log.info("%d tasks created", len(payloads))
         # Where there were tasks before, `verify` has to choose among them.
         created = {} if found.existing or found.foreign else made
-    return batch.assign(created=batch["sample_id"].map(created).astype("Int64"))
+        places = places_in(payloads)
+    samples = batch["sample_id"]
+    return batch.assign(created=samples.map(created).astype("Int64"), place=samples.map(places).astype("Int64"))
 
 
 def verify_and_record(
@@ -138,12 +144,14 @@ def verify_and_record(
     """Look at the round's tasks once more, and record in the ledger which asks about what; None for an empty batch."""
     from al_pipeline.labelstudio.push import verify
 
-    found = None
-    if len(batch):
-        made = batch[batch["created"].notna()]
-        created = dict(zip(made["sample_id"], made["created"].astype(int), strict=True))
-        found = verify(deployment.label_studio, project_id, key, list(batch["sample_id"]), created)
-    deployment.ledger.record_pushed(key, found.existing if found else {}, datetime.now(UTC))
+    if batch.empty:
+        deployment.ledger.record_pushed(key, {}, datetime.now(UTC))
+        return None
+    made, placed = batch[batch["created"].notna()], batch[batch["place"].notna()]
+    created = dict(zip(made["sample_id"], made["created"].astype(int), strict=True))
+    places = dict(zip(placed["sample_id"], placed["place"].astype(int), strict=True))
+    found = verify(deployment.label_studio, project_id, key, list(batch["sample_id"]), created, places)
+    deployment.ledger.record_pushed(key, found.existing, datetime.now(UTC), found.places)
     return found
 
 

@@ -78,6 +78,8 @@ def remarks(
     ):
         if count := sum(reason == why for reason in stuck.values()):
             said.append(f"{count} task{'s were' if count > 1 else ' was'} {what}")
+    if (rows := kinds.get("left_open")) is not None:
+        said.append(f"{_count(rows, 'image')} left open by {_names(rows)}: asked again by the next round")
     if (rows := kinds.get("unsure")) is not None:
         said.append(f"{_count(rows, 'image')} called unsure by {_names(rows)}: answers, and no labels")
     if (rows := kinds.get("copy")) is not None:
@@ -145,6 +147,7 @@ def _changed_soon(answers: pd.DataFrame) -> pd.DataFrame:
     alone = [
         not (
             (answers["annotator"] == row.annotator)
+            & (answers["annotation_id"] != row.annotation_id)
             & (answers["created_at"] > row.created_at)
             & (answers["created_at"] < row.updated_at)
         ).any()
@@ -170,7 +173,7 @@ def _names(rows: pd.DataFrame) -> str:
 
 
 def _tasks(rows: pd.DataFrame) -> str:
-    return _list([f"task {task}" for task in sorted(rows["task_id"])])
+    return _list([f"task {task}" for task in sorted(set(rows["task_id"]))])
 
 
 def _list(names: Sequence[str]) -> str:

@@ -58,7 +58,7 @@ def push_again(
     if before is not None:
         live = live[live["round"].map(round_number) < before]
     set_back, open_tasks, restored = was_set_back(ledger, project), ledger.open_tasks(), list[str]()
-    present = {(task.round, task.sample_id) for task in unanswered}
+    present = {(task.round, sample) for task in unanswered for sample in task.samples}
     for key, rows in live.groupby("round"):
         name = str(key)
         waiting = {(name, sample) for sample in rows["sample_id"]}
@@ -69,7 +69,8 @@ def push_again(
         if waiting <= present:
             continue
         if set_back:
-            lost = not waiting <= {(name, task.sample_id) for task in client.tasks(project.project_id, name)}
+            there = client.tasks(project.project_id, name)
+            lost = not waiting <= {(name, sample) for task in there for sample in task.samples}
         else:
             lost = client.newest_task(project.project_id, name) == (None, 0)
         if not lost:

@@ -40,7 +40,7 @@ def _judged(ledger: "Ledger", event: Annotation, before: Annotation | None, even
         # What was judged once is read again.
         return replace(event, kind="hasty") if before.kind == "hasty" else event
     since = event.created_at if before is None else before.updated_at
-    unseen = _stayed(event, before, since) and not _another_waited(ledger, since, events)
+    unseen = _stayed(event, before, since) and not _another_waited(ledger, since, event.task_id, events)
     return replace(event, kind="hasty") if unseen else event
 
 
@@ -48,11 +48,13 @@ def _stayed(event: Annotation, before: Annotation | None, since: datetime) -> bo
     """Say whether a change has taken all the time since the answer; of one that was not seen before, whether it may."""
     if event.lead_time is None or (before is not None and before.value == event.value):
         return False
-    taken = timedelta(seconds=event.lead_time - ((before and before.lead_time) or 0))
+    # Of a grid each image has a part of the time.
+    cells = event.raw.get("cells", 1)
+    taken = timedelta(seconds=cells * (event.lead_time - ((before and before.lead_time) or 0)))
     return event.updated_at - since > SLACK and taken > event.updated_at - since - SLACK
 
 
-def _another_waited(ledger: "Ledger", since: datetime, events: list[Annotation]) -> bool:
-    answered = {event.sample_id for event in events if event.created_at <= since}
+def _another_waited(ledger: "Ledger", since: datetime, task_id: int, events: list[Annotation]) -> bool:
+    answered = {event.sample_id for event in events if event.created_at <= since or event.task_id == task_id}
     waiting = {key for key, sample in ledger.open_tasks() if sample not in answered}
     return any((at := ledger.pushed_at(key)) is not None and at <= since for key in waiting)

@@ -40,8 +40,8 @@ def withdraw_copies(
 
     def odd(task: "TaskStatus") -> bool:
         """Say whether this is another task than the one we know, or one about a sample that was dealt with."""
-        asked = (task.round, task.sample_id)
-        return asked in recorded and (recorded[asked] != task.task_id or asked not in open_tasks)
+        asked = [known for sample in task.samples if (known := (task.round, sample)) in recorded]
+        return any(recorded[known] != task.task_id or known not in open_tasks for known in asked)
 
     deleted: list[int] = []
     for key in sorted({task.round for task in unanswered if odd(task)}):
@@ -52,7 +52,7 @@ def withdraw_copies(
         live = rows.loc[rows["withdrawn_at"].isna(), "sample_id"]
         kept = {sample: found.existing[sample] for sample in live if sample in found.existing}
         moved = {sample: task for sample, task in kept.items() if task != recorded[key, sample]}
-        ledger.record_pushed(key, moved, datetime.now(UTC))
+        ledger.record_pushed(key, moved, datetime.now(UTC), found.places)
     return deleted
 
 
@@ -84,7 +84,7 @@ def withdraw_deleted(
     waiting = planned[still_open & planned["pushed_at"].notna()]
     present: dict[str, set[str]] = defaultdict(set)
     for task in unanswered:
-        present[task.round].add(task.sample_id)
+        present[task.round].update(task.samples)
     withdrawn: list[str] = []
     for key, rows in waiting.groupby("round"):
         if round_number(str(key)) >= before:
@@ -92,7 +92,7 @@ def withdraw_deleted(
         gone = sorted(set(rows["sample_id"]) - present[str(key)])
         if gone:
             # Somebody may have answered meanwhile, and a round of which only answered tasks are left was not reset.
-            left = {task.sample_id for task in client.tasks(project_id, str(key))}
+            left = {sample for task in client.tasks(project_id, str(key)) for sample in task.samples}
             gone = sorted(set(gone) - left) if left else []
         ledger.withdraw(str(key), gone, datetime.now(UTC))
         withdrawn += gone
@@ -129,6 +129,6 @@ def withdraw_answered(
         given = answers[(answers["round"] == key) & (answers["source"] == source)]
         newest = given.groupby("sample_id")["updated_at"].max()
         done = answered_samples(ledger, key, min_votes).keys() & set(newest.index)
-        theirs = [task for task in unanswered if task.round == key and task.sample_id in done]
-        lost += [task.task_id for task in theirs if task.updated_at < newest[task.sample_id]]
+        theirs = [task for task in unanswered if task.round == key and done >= set(task.samples)]
+        lost += [task.task_id for task in theirs if task.updated_at < min(newest[sample] for sample in task.samples)]
     return client.delete_unanswered(lost)

@@ -26,6 +26,7 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.labelstudio.submitting import Submit
+from al_pipeline.settings.conflicts import conflict
 from al_pipeline.settings.kept import keep
 from al_pipeline.settings.origins import (
     USUAL_HOME,
@@ -114,6 +115,12 @@ class Settings(BaseSettings):
         default=False,
         description="Ask about images of a group that look alike once: a task shows up to 9, and the answer is all of "
         "theirs.",
+    )
+
+    grid: Literal[1, 4, 9] = Field(
+        default=1,
+        description="Images that one task shows, each with its own keys and its own answer: 4 takes up to 8 classes, 9 "
+        "up to 3. What is left open is asked again. Not with ask_groups and not with predictions.",
     )
 
     cache_gb: float = Field(
@@ -239,6 +246,11 @@ class Settings(BaseSettings):
             raise ValueError("it travels in an HTTP header: use ASCII letters, digits and signs, without spaces")
         return value
 
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _number_of_a_variable(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
     @field_validator("classes", mode="before")
     @classmethod
     def _split_classes(cls, value: Any) -> Any:
@@ -249,26 +261,9 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _votes_can_be_had(self) -> "Settings":
-        if self.policy.min_votes > self.overlap:
-            raise ValueError(
-                f"policy.min_votes {self.policy.min_votes} is more than overlap {self.overlap}: "
-                "no sample would ever get enough votes; raise AL_OVERLAP"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _keys_submit_answers_alone(self) -> "Settings":
-        if self.submit == "key" and self.predictions:
-            raise ValueError(
-                "submit key does not go with predictions: whoever sees a guess is to look before the answer is given; "
-                "set AL_PREDICTIONS=false, or AL_SUBMIT=enter"
-            )
-        if self.submit == "key" and self.policy.min_seconds is None:
-            raise ValueError(
-                "submit key needs policy.min_seconds: a key that is held would answer image after image; set "
-                "AL_POLICY__MIN_SECONDS=0.3, or AL_SUBMIT=enter"
-            )
+    def _go_together(self) -> "Settings":
+        if told := conflict(self):
+            raise ValueError(told)
         return self
 
     @classmethod

@@ -357,3 +357,24 @@ def test_a_failing_round_is_tried_again_and_then_stalled_naming_the_run(world: W
             assert [r.run_key for r in result.run_requests or []] == [f"r0001-attempt-{attempt + 1}"]
     assert runs[-1] in told
     assert "re-execute that run" in told
+
+
+def test_a_round_of_grids_labels_each_image_and_asks_again_about_what_was_left_open(
+    make_world: Any, server: LocalLabelStudio
+) -> None:
+    world = set_up(make_world, server, grid=4)
+    assert world.run("round", "r0000").success
+    client, known = world.deployment.label_studio, truth(world.value("image_pool"))
+    [task] = client.tasks(world.deployment.project_id(), "r0000")
+    *answered, open_one = task.samples
+    assert len(answered) == 3
+    client.annotate(task.task_id, [*(known[sample] for sample in answered), None])
+    looked = tick(world)
+    assert isinstance(looked, dg.SensorResult)
+    assert [request.partition_key for request in looked.run_requests or []] == ["r0001"]
+    assert world.run("round", "r0001").success
+    labels = world.value("labeled_pool", "r0001").set_index("sample_id")["label"]
+    assert labels.to_dict() == {sample: known[sample] for sample in answered}
+    plan = world.deployment.ledger.planned("r0001").set_index("sample_id")
+    assert plan.loc[open_one, "strategy"] == "asked again: it was left open"
+    assert verify(world.settings.ledger_url).problems == []

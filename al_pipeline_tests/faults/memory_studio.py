@@ -12,20 +12,32 @@ from xml.etree import ElementTree
 
 from al_pipeline.core.labels.annotation import Annotation
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.config import Interface, choice, label_config
+from al_pipeline.labelstudio.config import Given, Interface, cells_in, choice, chosen, label_config
 from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioNotFoundError, LabelStudioUnavailableError
-from al_pipeline.labelstudio.events import ProjectCounts, TaskAnswers, TaskStatus, parse_annotation, parse_task
+from al_pipeline.labelstudio.events import (
+    ProjectCounts,
+    TaskAnswers,
+    TaskStatus,
+    parse_annotation,
+    parse_task,
+    samples_of,
+)
 from al_pipeline.labelstudio.identity import Project, marks, signed
 
 # Before or after the server has done what it was asked for.
 FailureKind = Literal["before", "after"]
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+# The name of a class, or the JSON of a choice.
+Choice = str | dict[str, Any]
 PROJECT = 1
 SOURCE = "project 0f2c8a52-6c5e-4f2e-9d3a-5d3c9a1f7b10"
 
 
 class Clock:
-    """The time of day as it is. No two moments are the same, nor are they when a clock is wrong by whole hours."""
+    """The time of day as it is. No two moments are the same, nor are they when a clock is wrong by whole hours.
+
+    Between two there is room for the images of a grid, which the loop tells apart by microseconds.
+    """
 
     def __init__(self) -> None:
         self._minutes = self._moments = 0
@@ -33,7 +45,7 @@ class Clock:
     def now(self) -> datetime:
         """Return a moment later than all before."""
         self._moments += 1
-        return START + timedelta(minutes=self._minutes, microseconds=self._moments)
+        return START + timedelta(minutes=self._minutes, microseconds=10 * self._moments)
 
     def advance(self, minutes: int) -> None:
         """Let time pass."""
@@ -74,12 +86,13 @@ class Task:
         """Return what a list of tasks with annotations tells."""
         return TaskAnswers(
             task_id=self.id,
-            sample_id=self.data.get("sample_id"),
+            samples=samples_of(self.data) or (self.data.get("sample_id"),),
             created_at=self.created_at,
             updated_at=self.updated_at,
             annotations=[
-                parse_annotation(dict(raw), task_id=self.id, data=self.data, annotator=annotator(raw))
+                event
                 for raw in self.annotations
+                for event in parse_annotation(dict(raw), task_id=self.id, data=self.data, annotator=annotator(raw))
             ],
         )
 
@@ -137,7 +150,7 @@ class MemoryStudio(LabelStudio):
             if state.title != title:
                 state.title, state.created_at = title, self.now()
                 state.description = signed("", identity) if identity else ""
-            state.label_config, state.overlap = label_config(interface), overlap
+            state.label_config, state.overlap = label_config(interface, cells_in(state.label_config)), overlap
 
         self.find_project(title)
         self._request(bring_up)
@@ -235,9 +248,8 @@ class MemoryStudio(LabelStudio):
                 deleted.append(task_id)
         return deleted
 
-    def annotate(self, task_id: int, name: str | None, *, lead_time: float = 0.0, annotator: str = "ann") -> int:
-        choices = [] if name is None else [name]
-        return self._request(lambda: self.answer(task_id, choices, name is None, annotator, lead_time or None))
+    def annotate(self, task_id: int, name: Given, *, lead_time: float = 0.0, annotator: str = "ann") -> int:
+        return self._request(lambda: self.answer(task_id, chosen(name), name is None, annotator, lead_time or None))
 
     def _logins(self) -> dict[int, str]:
         state = self.state
@@ -248,7 +260,7 @@ class MemoryStudio(LabelStudio):
     def answer(
         self,
         task_id: int,
-        choices: Sequence[str],
+        choices: Sequence[Choice],
         skip: bool = False,
         annotator: str = "ann",
         lead_time: float | None = None,
@@ -260,7 +272,7 @@ class MemoryStudio(LabelStudio):
         return made
 
     def change(
-        self, annotation_id: int, choices: Sequence[str], skip: bool = False, lead_time: float | None = None
+        self, annotation_id: int, choices: Sequence[Choice], skip: bool = False, lead_time: float | None = None
     ) -> None:
         """Answer anew in place of an answer; whoever does, its author stays."""
         task, annotation = self.find(annotation_id)
@@ -486,8 +498,8 @@ class MemoryStudio(LabelStudio):
         return self.state.tasks[task_id]
 
 
-def _result(choices: Sequence[str]) -> list[dict[str, Any]]:
-    result = [choice(name) for name in choices[:1]]
-    for part in result:
-        part["value"] = {"choices": list(choices)}
-    return result
+def _result(choices: Sequence[Choice]) -> list[dict[str, Any]]:
+    """Return the JSON of a choice of all these names, or of what is JSON already."""
+    parts = [each for each in choices if isinstance(each, dict)]
+    names = [each for each in choices if isinstance(each, str)]
+    return [*parts, *(choice(names[0]) | {"value": {"choices": names}} for _ in names[:1])]

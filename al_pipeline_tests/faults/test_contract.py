@@ -400,7 +400,7 @@ def test_what_changed_since_a_moment_comes_with_all_that_its_task_has(studio: St
     (added,) = studio.add(["e"])
     pages = list(studio.client.answers(studio.project_id, updated_since=since))
     task = [task for page in pages for task in page][-1]
-    assert (task.task_id, task.sample_id, task.annotations) == (added, "e", [])
+    assert (task.task_id, task.samples, task.annotations) == (added, ("e",), [])
     assert since < task.created_at <= task.updated_at
     # A moment at which a task changed is not after itself.
     newest = max(task.updated_at for task in studio.client.tasks(studio.project_id))

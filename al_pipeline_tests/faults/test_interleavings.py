@@ -465,6 +465,7 @@ class Interleavings:
             "instructions": None,
             "examples": None,
             "ask_groups": False,
+            "grid": 1,
             "images": self.folder,
             "max_gone_share": 1.0,
         }

@@ -63,7 +63,7 @@ def expected(events: list[Annotation]) -> list[tuple[Any, ...]]:
 
 
 # Columns that came later.
-ADDED = {"kind", "origin", "parent_prediction", "import_id"}
+ADDED = {"kind", "origin", "parent_prediction", "import_id", "cell"}
 
 
 def test_a_ledger_of_revision_0002_has_the_same_answers_after_its_migration(url: str) -> None:

@@ -261,7 +261,7 @@ def test_renamed_merged_and_removed_classes_are_followed(ledger: Ledger, made: s
 
 def rows_of(table: sa.Table, *rows: dict[str, Any]) -> tuple[sa.Insert, list[dict[str, Any]]]:
     """What schema 0003 stores of rows: it has none of the columns that came after it."""
-    later = {"kind", "origin", "parent_prediction", "import_id", "class_set"}
+    later = {"kind", "origin", "parent_prediction", "import_id", "class_set", "cell"}
     names = [column.name for column in table.c if column.name not in later]
     return sa.insert(table), [{name: row[name] for name in names if name in row} for row in rows]
 

@@ -37,9 +37,8 @@ class Home:
         Image.new("RGB", (4, 4)).save(folder / "image.png")
         self.images = manifest(pool=20).assign(uri=str(folder / "image.png"))
         self.ledger.register(self.images)
-        settings = SimpleNamespace(
-            published_images=folder / "published", predictions=False, classes=list(CLASSES), shown_px=0
-        )
+        own = {"predictions": False, "classes": list(CLASSES), "shown_px": 0, "grid": 1}
+        settings = SimpleNamespace(published_images=folder / "published", **own)
         settings.images = folder
         parts = SimpleNamespace(ledger=self.ledger, label_studio=self.studio, settings=settings)
         parts.artifacts = Artifacts(folder / "artifacts")

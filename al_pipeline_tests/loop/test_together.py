@@ -116,7 +116,7 @@ class Loop:
     """The rounds of a project in memory, by the loop's own parts; candidates are chosen at random."""
 
     # What is drawn for the holdout, and its share of each round's tasks.
-    holdout_size, holdout_share, together = 0, 0.25, True
+    holdout_size, holdout_share, together, grid = 0, 0.25, True, 1
 
     def __init__(self, folder: Path, *groups: str) -> None:
         self.images, self.url = pool(*groups), f"sqlite:///{folder / 'ledger.sqlite3'}"
@@ -127,12 +127,15 @@ class Loop:
         self.studio.delete_project()
         self.ledger.register(self.images)
         self.ledger.change_classes("declare", {"declared": list(CLASSES)}, ClassSet(CLASSES))
-        self.project = ensure_owned(self.ledger, self.studio, "memory", Interface(CLASSES, mixed=True))
+        self.project = ensure_owned(
+            self.ledger, self.studio, "memory", Interface(CLASSES, mixed=self.together, grid=self.grid)
+        )
         options = SimpleNamespace(
             published_images=folder / "published",
             shown_px=0,
             predictions=False,
             ask_groups=self.together,
+            grid=self.grid,
             holdout_size=self.holdout_size,
             holdout_share=self.holdout_share,
             overlap=1,

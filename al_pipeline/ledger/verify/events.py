@@ -132,8 +132,8 @@ def _shown(connection: sa.Connection) -> Iterator[str]:
     # As text: it is parsed once, and only where there is something to compare.
     raw = sa.cast(event.raw, sa.Text)
     columns = (event.annotation_id, event.source, event.kind, event.value, event.cancelled, event.deleted)
-    query = sa.select(*columns, event.import_id, raw).where(event.source != IMPORTED).order_by(event.id)
-    for annotation, source, kind, value, cancelled, deleted, import_id, text in connection.execute(query):
+    query = sa.select(*columns, event.import_id, event.cell, raw).where(event.source != IMPORTED).order_by(event.id)
+    for annotation, source, kind, value, cancelled, deleted, import_id, cell, text in connection.execute(query):
         shown = json.loads(text)
         problem = None
         if "result" in shown:
@@ -149,6 +149,8 @@ def _shown(connection: sa.Connection) -> Iterator[str]:
                 problem = "is kept as cancelled, but was not" if cancelled else "is kept as not cancelled, but was"
             elif "id" in shown and annotation != shown["id"]:
                 problem = f"has the number {shown['id']} in Label Studio"
+            elif cell != shown.get("cell"):
+                problem = f"is kept as of image {cell} of its task, but Label Studio showed image {shown.get('cell')}"
             elif import_id not in (None, shown.get("import_id")):
                 problem = f"is kept as a copy of {import_id}, but Label Studio showed {shown.get('import_id')}"
         elif shown.get("deleted") and not deleted:

@@ -8,6 +8,7 @@ from al_pipeline.core.rounds import is_round
 from al_pipeline.ledger.members import MOST_SHOWN
 from al_pipeline.ledger.queries import drawn_or_asked_blind, live_members
 from al_pipeline.ledger.schema import (
+    AGAIN,
     REVIEW,
     drawn_holdout,
     label_snapshots,
@@ -99,20 +100,23 @@ def _draw(connection: sa.Connection) -> Iterator[str]:
 
 def _task_ids(connection: sa.Connection) -> Iterator[str]:
     task = planned_tasks.c
-    # A push gives every sample a task of its own; a later one may meet ids that have been given out again.
+    # A push gives every sample a task of its own, or a place in one; a later one may meet ids that are given out again.
     n, pushes = sa.func.count(), sa.func.count(task.pushed_at.distinct())
-    twice = sa.select(task.task_id, n, pushes, sa.func.min(task.round), sa.func.max(task.round))
-    twice = twice.where(task.task_id.is_not(None)).group_by(task.task_id).having(n > 1).order_by(task.task_id)
-    reused = []
-    for number, count, of_pushes, first, last in connection.execute(twice):
-        if of_pushes < count:
-            yield f"{first}: task {number} asks about {count} samples"
-        else:
-            reused.append((number, first, last))
-    if reused:
-        number, first, last = reused[0]
+    place = sa.func.coalesce(task.cell, 0)
+    first, last = sa.func.min(task.round), sa.func.max(task.round)
+    push = (task.task_id, task.pushed_at)
+    pushed = sa.select(task.task_id, n, first).where(task.task_id.is_not(None)).group_by(*push).order_by(task.task_id)
+    several = (n > sa.func.count(place.distinct())) | ((n > 1) & ((sa.func.min(place) == 0) | (first != last)))
+    for number, count, key in connection.execute(pushed.having(several)):
+        yield f"{key}: task {number} asks about {count} samples"
+    outside = sa.select(task.round, task.sample_id, task.cell).where((task.cell < 1) | (task.cell > MOST_SHOWN))
+    for key, sample, cell in connection.execute(outside):
+        yield f"{key}: sample {sample} is image {cell} of its task, which shows {MOST_SHOWN} at most"
+    reused = sa.select(task.task_id, first, last).where(task.task_id.is_not(None)).group_by(task.task_id)
+    if found := connection.execute(reused.having(pushes > 1).order_by(task.task_id)).all():
+        number, key, other = found[0]
         yield Remark(
-            f"{len(reused)} task ids are of several pushes, the first is {number} of {first} and {last}: Label Studio "
+            f"{len(found)} task ids are of several pushes, the first is {number} of {key} and {other}: Label Studio "
             "has given them out again after it was set back, or replaced by another one"
         )
 
@@ -123,9 +127,9 @@ def _numbers(connection: sa.Connection) -> Iterator[str]:
         outside = sa.select(task.round, task.sample_id, task[name])
         for key, sample, share in connection.execute(outside.where((task[name] < 0) | (task[name] > 1 + ROUNDING))):
             yield f"{key}: the {name} of sample {sample} is {share}, and should be between 0 and 1"
-    # What is asked again is ranked by itself, and has no score.
-    ranks = (task.round, task.purpose, task.rank, task.score.is_(None))
-    for key, purpose, rank, _, count in connection.execute(
+    # What is asked again is ranked by itself; a random draw has no score either.
+    ranks = (task.round, task.purpose, task.rank, task.score.is_(None), task.strategy.startswith(AGAIN))
+    for key, purpose, rank, _, _, count in connection.execute(
         sa.select(*ranks, sa.func.count()).group_by(*ranks).having(sa.func.count() > 1).order_by(*ranks)
     ):
         yield f"{key}: {count} samples have the rank {rank} of the purpose {purpose}"

@@ -25,6 +25,7 @@ DEEDS = {
     "unsure": "cannot tell",
     "mixed": "they differ",
     "hasty": "too soon to count",
+    "left_open": "left open",
     "empty": "no class",
     "retired": "a class that is none any more",
 }
@@ -149,7 +150,7 @@ def blind(deployment: "Deployment", sample_ids: Iterable[str] | None = None) -> 
     if not asked:
         return asked
     people = ledger.answers(purpose=HOLDOUT)
-    people = people[~people["kind"].isin(["empty", "hasty"])].groupby("sample_id")["annotator"].nunique()
+    people = people[~people["kind"].isin(["empty", "hasty", "left_open"])].groupby("sample_id")["annotator"].nunique()
     settled = set(people.index[people >= deployment.settings.overlap]) - {sample for _, sample in ledger.open_tasks()}
     return asked - settled
 

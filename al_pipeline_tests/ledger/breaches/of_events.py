@@ -67,6 +67,11 @@ EVENTS: dict[str, Breach] = {
         [OF_17 + "is kept with the class 'dog', but Label Studio showed 'cat'"],
         [],
     ),
+    "a place that the JSON contradicts": (
+        both("cell = 2 WHERE annotation_id = 17"),
+        [OF_17 + "is kept as of image 2 of its task, but Label Studio showed image None"],
+        [],
+    ),
     "a number that the JSON contradicts": (
         [event(17, shown(71, "cat"))],
         [OF_17 + "has the number 71 in Label Studio"],

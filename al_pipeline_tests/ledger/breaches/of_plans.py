@@ -26,6 +26,16 @@ PLANS: dict[str, Breach] = {
         ["r0000: task 101 asks about 2 samples"],
         [],
     ),
+    "one task for two samples, of which one has a place": (
+        ["UPDATE planned_tasks SET task_id = 101, cell = 2 WHERE sample_id = '{2}'"],
+        ["r0000: task 101 asks about 2 samples"],
+        [],
+    ),
+    "a place that no task has": (
+        ["UPDATE planned_tasks SET cell = 10 WHERE sample_id = '{2}'"],
+        ["r0000: sample {2} is image 10 of its task, which shows 9 at most"],
+        [],
+    ),
     "one task in two rounds": (
         ["UPDATE planned_tasks SET task_id = 101, pushed_at = planned_at WHERE sample_id = '{7}'"],
         [],

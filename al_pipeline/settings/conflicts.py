@@ -1,0 +1,35 @@
+"""Settings of which each works, but not both: what to say, with the remedy."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from al_pipeline.settings import Settings
+
+
+def conflict(settings: "Settings") -> str | None:
+    """Return why settings do not go together, and which to change; None if they do."""
+    one_key, grid = settings.submit == "key", f"grid {settings.grid}" if settings.grid > 1 else ""
+    if settings.policy.min_votes > settings.overlap:
+        return (
+            f"policy.min_votes {settings.policy.min_votes} is more than overlap {settings.overlap}: no sample would "
+            "ever get enough votes; raise AL_OVERLAP"
+        )
+    if one_key and settings.predictions:
+        return (
+            "submit key does not go with predictions: whoever sees a guess is to look before the answer is given; set "
+            "AL_PREDICTIONS=false, or AL_SUBMIT=enter"
+        )
+    if one_key and settings.policy.min_seconds is None:
+        return (
+            "submit key needs policy.min_seconds: a key that is held would answer image after image; set "
+            "AL_POLICY__MIN_SECONDS=0.3, or AL_SUBMIT=enter"
+        )
+    if one_key and grid:
+        return (
+            f"submit key does not go with {grid}: the key of one image would submit all; set AL_GRID=1, or "
+            "AL_SUBMIT=enter"
+        )
+    for name in ("ask_groups", "predictions"):
+        if grid and getattr(settings, name):
+            return f"{grid} and {name} cannot be combined: set AL_GRID=1 or AL_{name.upper()}=false"
+    return None
