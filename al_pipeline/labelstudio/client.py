@@ -23,6 +23,7 @@ from al_pipeline.labelstudio.connection import Connection, LabelStudioError, Lab
 from al_pipeline.labelstudio.events import ProjectCounts, ServerInfo, TaskAnswers, TaskStatus, parse_answers, parse_task
 from al_pipeline.labelstudio.filters import condition, of_round, unanswered_ones
 from al_pipeline.labelstudio.identity import Project, marks, signed
+from al_pipeline.labelstudio.notice import kept
 
 # Each request costs the server 15 ms and a transaction beside the tasks themselves, of which it makes 3 per ms.
 IMPORT_CHUNK = 1000
@@ -145,10 +146,13 @@ class LabelStudio:
         identity : str, optional
             Written into the description of a project that is created.
         """
+        found, connection = self.find_project(title), self.connection
+        now = None if found is None else self._described(found.project_id)
+        config = "" if now is None else now.label_config or ""
         wanted: dict[str, Any] = {
             "title": title,
-            "label_config": label_config(interface),
-            "expert_instruction": instructions(interface),
+            "label_config": label_config(interface, cells_in(config)),
+            "expert_instruction": kept("" if now is None else now.expert_instruction or "", instructions(interface)),
             # Before the first task; the button Instructions shows them at any time.
             "show_instruction": True,
             "show_skip_button": True,
@@ -156,18 +160,15 @@ class LabelStudio:
             "show_collab_predictions": interface.submit != "key",
             "maximum_annotations": overlap,
         }
-        found, connection = self.find_project(title), self.connection
         if found is None:
             create = f"create the project {title!r}"
             new = wanted | ({"description": signed("", identity)} if identity else {})
             return int(connection.send(create, lambda: connection.sdk.projects.create(**new).id))
-        project_id, config = found.project_id, self._described(found.project_id).label_config or ""
         if not shows_guesses(config) or set(classes_in(config)) - set(interface.class_names):
-            self._delete_open_guesses(project_id)
-        wanted["label_config"] = label_config(interface, cells_in(config))
+            self._delete_open_guesses(found.project_id)
         update, project = f"update the project {title!r}", connection.sdk.projects
-        connection.read(update, lambda: project.update(id=project_id, **wanted))
-        return project_id
+        connection.read(update, lambda: project.update(id=found.project_id, **wanted))
+        return found.project_id
 
     def show_guesses(self, project_id: int) -> None:
         """Have a project of an earlier version, in which each round's guesses had a name, show those of every round.

@@ -16,6 +16,11 @@ def noted(instructions: str, sentence: str) -> str:
     return said + NOTICE.sub("", instructions)
 
 
+def kept(now: str, instructions: str) -> str:
+    """Return instructions below the sentence that stands above those of now."""
+    return "".join(NOTICE.findall(now)) + instructions
+
+
 def tell(client: "LabelStudio", project_id: int, sentence: str) -> None:
     """Put a sentence above a project's instructions in the place of the last one; an empty one takes that away.
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from al_pipeline.core.rounds import Done, RoundStatus, Stalled, Wait
-from al_pipeline.labelstudio.notice import noted
+from al_pipeline.labelstudio.notice import kept, noted
 from al_pipeline.loop.waiting import coming, lasting
 
 STATUS = RoundStatus(round_number=3, run_state="succeeded", planned=8, labeled=8)
@@ -27,4 +27,5 @@ def test_a_notice_stands_above_the_instructions_and_leaves_nothing_behind() -> N
     told = noted("<p>Look.</p>", "a < b")
     assert told == '<p class="notice"><b>a &lt; b</b></p><p>Look.</p>'
     assert noted(told, "") == "<p>Look.</p>"
+    assert kept(told, "<p>Look twice.</p>") == '<p class="notice"><b>a &lt; b</b></p><p>Look twice.</p>'
     assert noted(told, "c") == '<p class="notice"><b>c</b></p><p>Look.</p>'
