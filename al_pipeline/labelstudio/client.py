@@ -128,8 +128,7 @@ class LabelStudio:
         text = signed(now.description or "", identity, newest_round)
         if text != now.description:
             update = f"write the identity of project {project_id} into its description"
-            connection = self.connection
-            connection.read(update, lambda: connection.sdk.projects.update(id=project_id, description=text))
+            self.connection.read(update, lambda: self.connection.sdk.projects.update(id=project_id, description=text))
 
     def _described(self, project_id: int) -> Any:
         return self.connection.read("read the project", lambda: self.connection.sdk.projects.get(id=project_id))

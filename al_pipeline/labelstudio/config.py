@@ -172,8 +172,9 @@ def label_config(interface: Interface, cells: int = 1) -> str:
     _add_image(left, zoomControl="true")
     if not many:
         right = ElementTree.SubElement(view, "View", style=BESIDE)
-    told = {"required": "true", "requiredMessage": "Choose a class first."} if interface.submit != "key" else {}
-    choices = _add_choices(right, **told, showInline="false" if many else "true")
+    choices = _add_choices(right, showInline="false" if many else "true")
+    if interface.submit != "key":
+        choices.attrib |= {"required": "true", "requiredMessage": "Choose a class first."}
     offered = [_offer(name, key) for name, key in _keys(names)]
     buttons = [_offer(name, key, alias=stored) for name, stored, key in interface.buttons()]
     # Of many classes the last is out of sight.
