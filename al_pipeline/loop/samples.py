@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -69,7 +70,6 @@ class StoredSamples:
         self.training, self.framing = settle_framing(found.training, manifest, deployment.artifacts)
         #: How images are read, what checkpoints that are trained here keep.
         self.how = how_of_home(deployment.artifacts)
-        self._embedded: set[str] = set()
         # What is frozen can be hashed, which pyright does not know of pydantic.
         written = _written(self.training.weights)
         self.start: Checkpoint = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
@@ -110,10 +110,7 @@ class StoredSamples:
             if not by_features:
                 info = self.start.info
                 return self._cache.stored(sample_ids, info.image_size, info.framing, info.how)
-            # Features are only ever added.
-            if not self._embedded.issuperset(sample_ids):
-                self._embedded = self.store.ids()
-            return self._embedded
+            return set(compress(sample_ids, self.store.stored(sample_ids)))
 
         return self.files.work(sample_ids, work, stored=stored)
 
