@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.holdout import groups_of
-from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
@@ -60,8 +59,6 @@ class StoredSamples:
         settings, self._log, self._manifest = deployment.settings, log, manifest
         #: Where their files are, and whose is away.
         self.files = Files(manifest, deployment)
-        #: Sample ids of the pool, not of the holdout.
-        self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris = self.files.uris
         found = settle_weights(training, settings)
         #: Which weights rounds start from and why, and what is to be done if they are none.
@@ -132,6 +129,11 @@ class StoredSamples:
             start.test_time_flip,
         )
         return Model(own.trained, checkpoint, by_features=by_features)
+
+    @cached_property
+    def pool(self) -> list[str]:
+        """The sample ids of the pool, without those of the holdout."""
+        return self._manifest.loc[self._manifest["split"] == "pool", "sample_id"].tolist()
 
     @cached_property
     def _groups(self) -> dict[str, int]:
