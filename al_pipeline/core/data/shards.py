@@ -11,6 +11,7 @@ no longer, and is done alike wherever the folder is.
 import contextlib
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -83,19 +84,18 @@ class Shards:
         """Return the vectors of samples, float32, shape (n, d), and which of them there are, bool, shape (n,)."""
         vectors, found = np.empty((len(ids), 0), dtype=np.float32), np.zeros(len(ids), dtype=np.bool_)
         left = np.arange(len(ids))
-        while True:
+        while len(left):
             tables, index = self._look()
             rows = index.find(ids[left])
             left, rows = left[rows >= 0], rows[rows >= 0]
-            if not len(left):
-                return vectors, found
-            if not found.any():
+            if len(left) and not found.any():
                 width = next(iter(tables.values())).width
                 vectors = np.empty((len(ids), width), dtype=np.float32)
             done = self._fill(tables, index.starts, rows, vectors, left)
             found[left[done]] = True
             # What a shard was lost with may be in another, or in that which has replaced it.
             left = left[~done]
+        return vectors, found
 
     def _fill(self, tables: dict[str, Table], starts: Rows, rows: Rows, vectors: Vectors, places: Rows) -> Found:
         """Read rows into their places of an array; return which could be."""
@@ -138,7 +138,9 @@ class Shards:
     def _names(self) -> set[str]:
         # Where there is no folder yet, places differ: an error of one kind or another, or an empty list.
         try:
-            return {path.name for path in self._folder.iterdir() if path.name[0] != "."} - self._passed_over
+            # Not as paths where it can be helped: that takes longer than all else, and streaming lists for every block.
+            each = os.scandir(self._folder) if isinstance(self._folder, Path) else self._folder.iterdir()
+            return {entry.name for entry in each if entry.name[0] != "."} - self._passed_over
         except (FileNotFoundError, NotADirectoryError):
             return set()
 
