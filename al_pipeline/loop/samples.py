@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.holdout import groups_of
-from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
@@ -59,8 +59,6 @@ class StoredSamples:
         settings, self._log, self._manifest = deployment.settings, log, manifest
         #: Where their files are, and whose is away.
         self.files = Files(manifest, deployment)
-        #: Sample ids of the pool, not of the holdout.
-        self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris = self.files.uris
         found = settle_weights(training, settings)
         #: Which weights rounds start from and why, and what is to be done if they are none.
@@ -69,7 +67,6 @@ class StoredSamples:
         self.training, self.framing = settle_framing(found.training, manifest, deployment.artifacts)
         #: How images are read, what checkpoints that are trained here keep.
         self.how = how_of_home(deployment.artifacts)
-        self._embedded: set[str] = set()
         # What is frozen can be hashed, which pyright does not know of pydantic.
         written = _written(self.training.weights)
         self.start: Checkpoint = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
@@ -110,10 +107,7 @@ class StoredSamples:
             if not by_features:
                 info = self.start.info
                 return self._cache.stored(sample_ids, info.image_size, info.framing, info.how)
-            # Features are only ever added.
-            if not self._embedded.issuperset(sample_ids):
-                self._embedded = self.store.ids()
-            return self._embedded
+            return set(compress(sample_ids, self.store.stored(sample_ids)))
 
         return self.files.work(sample_ids, work, stored=stored)
 
@@ -135,6 +129,11 @@ class StoredSamples:
             start.test_time_flip,
         )
         return Model(own.trained, checkpoint, by_features=by_features)
+
+    @cached_property
+    def pool(self) -> list[str]:
+        """The sample ids of the pool, without those of the holdout."""
+        return self._manifest.loc[self._manifest["split"] == "pool", "sample_id"].tolist()
 
     @cached_property
     def _groups(self) -> dict[str, int]:
