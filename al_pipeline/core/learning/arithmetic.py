@@ -90,7 +90,6 @@ def possible(arithmetic: Arithmetic, place: torch.device) -> Arithmetic:
     return found
 
 
-@cache
 def multiplies_bfloat16(place: torch.device) -> bool:
     """Say whether the hardware multiplies bfloat16; where it is emulated it is several times slower than float32."""
     if place.type == "cuda":

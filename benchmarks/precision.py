@@ -1,0 +1,129 @@
+"""What the arithmetic of features costs: images per second of each, and what heads learn from each, paired seeds.
+
+`python -m benchmarks.precision FOLDER [IMAGES]` reads the archives and the weights that `benchmarks.comparison` reads;
+of each image set at most IMAGES (1,500) are looked at per split. `speed` or `heads` after it measures that alone.
+"""
+
+import sys
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from al_pipeline.core.learning.arithmetic import PLAIN, Arithmetic
+from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.engines import backbone
+from al_pipeline.core.learning.head import fit_head
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.predict import embed
+from al_pipeline.core.learning.train import untrained
+from benchmarks.data import SIZES, WEIGHTS, load
+from benchmarks.pairs import in_turn
+from benchmarks.table import print_table
+
+SEEDS, REPEATS, BATCH = 10, 9, 32
+WAYS = (Arithmetic("openvino"), Arithmetic("pytorch", "bfloat16"), Arithmetic("openvino", "bfloat16"))
+BUDGETS = {"photos": (20, 100), "cifar10": (100, 500), "digits": (50, 200)}
+Floats = npt.NDArray[np.float32]
+
+
+def computed_by(checkpoint: Checkpoint, arithmetic: Arithmetic) -> Checkpoint:
+    """Return the checkpoint with another arithmetic."""
+    return replace(checkpoint, info=replace(checkpoint.info, arithmetic=arithmetic.key))
+
+
+def start(weights: Path, size: int, names: list[str]) -> Checkpoint:
+    """Return what heads start from."""
+    options = TrainingOptions(mode="head", weights=str(weights), image_size=size)
+    return untrained(names, options, seed=0, round_number=0).checkpoint
+
+
+def speed(weights: Path) -> None:
+    """Compare the bare networks, each beside float32 of PyTorch in turn, by processor seconds."""
+    rows, cpu = [], torch.device("cpu")
+    for size in (64, 224):
+        images = torch.randn(BATCH, size, size, 3).permute(0, 3, 1, 2)
+        checkpoint = start(weights, size, ["0", "1"])
+        plain = backbone(computed_by(checkpoint, PLAIN), cpu)
+        with torch.inference_mode():
+            expected = plain(images)
+            for way in WAYS:
+                network = backbone(computed_by(checkpoint, way), cpu)
+                pair = in_turn(partial(plain, images), partial(network, images), REPEATS)
+                found = network(images)
+                cosine = torch.nn.functional.cosine_similarity(found, expected).min()
+                rate = BATCH / pair.ours
+                rows.append((size, way.key, f"{rate:.0f}", f"{pair.ratio:.2f}", f"{1 - cosine:.1e}"))
+    columns = ("px", "arithmetic", "images per processor second", "times float32 of PyTorch", "1 - cosine, largest")
+    print_table(f"Features, batches of {BATCH}, {torch.get_num_threads()} threads", columns, rows)
+
+
+def heads(folder: Path, most: int) -> None:
+    """Print what heads on the features of each arithmetic score on the test images, less those on plain ones."""
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        for name, budgets in BUDGETS.items():
+            images = load(name, folder, Path(place))
+            checkpoint, numbers = start(folder / WEIGHTS, SIZES[name], images.class_names), np.random.default_rng(0)
+            parts = [images.manifest[images.manifest["split"] == split] for split in ("pool", "holdout")]
+            parts = [part.iloc[numbers.permutation(len(part))[:most]] for part in parts]
+            truth = [part["label"].map(images.class_names.index).to_numpy(np.int64) for part in parts]
+            found = {
+                way: [embed(computed_by(checkpoint, way), part["uri"].tolist()) for part in parts]
+                for way in (PLAIN, *WAYS[1:])
+            }
+            for budget in budgets:
+                scores = {
+                    way: np.array([_scores(*features, *truth, budget, seed) for seed in range(SEEDS)])
+                    for way, features in found.items()
+                }
+                for way in WAYS[1:]:
+                    gains = (scores[way] - scores[PLAIN]).T
+                    plain = scores[PLAIN].mean(axis=0)
+                    rows.append((images.title, budget, way.key, *map(_cell, plain, gains)))
+    columns = (
+        "image set",
+        "labels",
+        "arithmetic",
+        "accuracy, and its change, points",
+        "ROC-AUC, and its change, points",
+    )
+    print_table(f"Heads, {SEEDS} paired seeds", columns, rows)
+
+
+def _scores(
+    pool: Floats, tests: Floats, pool_truth: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], budget: int, seed: int
+) -> tuple[float, float]:
+    """Return accuracy and ROC-AUC, in points, of a head on labels at random."""
+    rows = np.random.default_rng(seed).permutation(len(pool))[:budget]
+    classes = int(truth.max()) + 1
+    found = fit_head(pool[rows], pool_truth[rows], classes, seed=seed).probabilities(tests)
+    scored = found[:, 1] if classes == 2 else found
+    return 100 * float((found.argmax(axis=1) == truth).mean()), 100 * float(
+        roc_auc_score(truth, scored, multi_class="ovr")
+    )
+
+
+def _cell(plain: float, gains: npt.NDArray[np.float64]) -> str:
+    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
+    return f"{plain:.2f}; {gains.mean():+.2f} ± {half:.2f}"
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    words = [word for word in sys.argv[1:] if word in ("speed", "heads")]
+    folder, *more = [Path(word) for word in sys.argv[1:] if word not in ("speed", "heads")]
+    if "heads" not in words:
+        speed(folder / WEIGHTS)
+    if "speed" not in words:
+        heads(folder, int(str(more[0])) if more else 1500)
+
+
+if __name__ == "__main__":
+    main()
