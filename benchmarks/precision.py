@@ -16,9 +16,10 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from al_pipeline.core.data.image_cache import CachedImages, ImageCache
+from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.learning.arithmetic import PLAIN, Arithmetic
 from al_pipeline.core.learning.checkpoint import Checkpoint
-from al_pipeline.core.learning.engines import backbone
 from al_pipeline.core.learning.head import fit_head
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed
@@ -27,7 +28,9 @@ from benchmarks.data import SIZES, WEIGHTS, load
 from benchmarks.pairs import in_turn
 from benchmarks.table import print_table
 
-SEEDS, REPEATS, BATCH = 10, 9, 32
+SEEDS, REPEATS = 10, 5
+# Photos by their size: whole batches.
+COUNTS = {64: 256, 224: 64}
 WAYS = (Arithmetic("openvino"), Arithmetic("pytorch", "bfloat16"), Arithmetic("openvino", "bfloat16"))
 BUDGETS = {"photos": (20, 100), "cifar10": (100, 500), "digits": (50, 200)}
 Floats = npt.NDArray[np.float32]
@@ -44,24 +47,27 @@ def start(weights: Path, size: int, names: list[str]) -> Checkpoint:
     return untrained(names, options, seed=0, round_number=0).checkpoint
 
 
-def speed(weights: Path) -> None:
-    """Compare the bare networks, each beside float32 of PyTorch in turn, by processor seconds."""
-    rows, cpu = [], torch.device("cpu")
-    for size in (64, 224):
-        images = torch.randn(BATCH, size, size, 3).permute(0, 3, 1, 2)
-        checkpoint = start(weights, size, ["0", "1"])
-        plain = backbone(computed_by(checkpoint, PLAIN), cpu)
-        with torch.inference_mode():
-            expected = plain(images)
+def speed(folder: Path) -> None:
+    """Compare features of photos in the cache, each way beside float32 of PyTorch in turn, by processor seconds."""
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        pool = select_split(load("photos", folder, Path(place)).manifest, "pool")
+        for size, count in COUNTS.items():
+            part, cache = pool[:count], ImageCache(Path(place) / "cache", 1 << 30)
+            images = CachedImages(cache, part["sample_id"].tolist(), part["uri"].tolist())
+            checkpoint = start(folder / WEIGHTS, size, ["0", "1"])
+            plain = computed_by(checkpoint, PLAIN)
+            expected = embed(plain, images)
             for way in WAYS:
-                network = backbone(computed_by(checkpoint, way), cpu)
-                pair = in_turn(partial(plain, images), partial(network, images), REPEATS)
-                found = network(images)
-                cosine = torch.nn.functional.cosine_similarity(found, expected).min()
-                rate = BATCH / pair.ours
-                rows.append((size, way.key, f"{rate:.0f}", f"{pair.ratio:.2f}", f"{1 - cosine:.1e}"))
-    columns = ("px", "arithmetic", "images per processor second", "times float32 of PyTorch", "1 - cosine, largest")
-    print_table(f"Features, batches of {BATCH}, {torch.get_num_threads()} threads", columns, rows)
+                ours = computed_by(checkpoint, way)
+                pair = in_turn(partial(embed, plain, images), partial(embed, ours, images), REPEATS)
+                found = embed(ours, images)
+                norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+                cosine, most = ((found * expected).sum(axis=1) / norms).min(), np.abs(found - expected).max()
+                rates = (f"{count / pair.ours:.0f}", f"{pair.ratio:.2f}", f"{cosine:.6f}", f"{most:.1g}")
+                rows.append((size, way.key, *rates))
+    columns = ("px", "arithmetic", "images per processor second", f"times {PLAIN.key}", "smallest cosine", "difference")
+    print_table(f"Features of photos in the cache, {torch.get_num_threads()} threads", columns, rows)
 
 
 def heads(folder: Path, most: int) -> None:
@@ -120,7 +126,7 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word in ("speed", "heads")]
     folder, *more = [Path(word) for word in sys.argv[1:] if word not in ("speed", "heads")]
     if "heads" not in words:
-        speed(folder / WEIGHTS)
+        speed(folder)
     if "speed" not in words:
         heads(folder, int(str(more[0])) if more else 1500)
 

@@ -1,9 +1,11 @@
 """Networks made ready for inference: without batch norms, in the memory's order and the numbers that are fastest."""
 
 import operator
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,9 +84,7 @@ def fold_batch_norms(model: nn.Module) -> None:
 
 
 def _in_openvino(model: nn.Module, arithmetic: Arithmetic, threads: int) -> Network:
-    import openvino
-
-    kind = {"float32": "f32", "bfloat16": "bf16"}[arithmetic.precision]
+    openvino, kind = quiet_openvino(), {"float32": "f32", "bfloat16": "bf16"}[arithmetic.precision]
     # Pinned to cores, as it would do by itself, it waits for others that compute on the same ones.
     settings = {
         "INFERENCE_PRECISION_HINT": kind,
@@ -103,6 +103,13 @@ def _in_openvino(model: nn.Module, arithmetic: Arithmetic, threads: int) -> Netw
     return run
 
 
+def quiet_openvino() -> Any:
+    """Import OpenVINO without what tells its makers, at each import and unasked, that it is used."""
+    # What is None here cannot be imported, and OpenVINO does without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return import_module("openvino")
+
+
 def openvino_model(model: nn.Module) -> "openvino.Model":
     """Return a torchvision ResNet whose batch norms are folded as a model of OpenVINO.
 
@@ -114,46 +121,44 @@ def openvino_model(model: nn.Module) -> "openvino.Model":
     TypeError
         The network has a layer of another kind.
     """
-    from openvino import Model, opset13
-
+    openvino = quiet_openvino()
+    ops = openvino.opset13
     traced, found = fx.symbolic_trace(model), dict[fx.Node, Any]()
     layers = dict(traced.named_modules())
-    images = opset13.parameter([-1, -1, -1, 3], np.float32)
+    images = ops.parameter([-1, -1, -1, 3], np.float32)
     for node in traced.graph.nodes:
         inputs = [found[argument] for argument in node.all_input_nodes]
         if node.op == "placeholder":
-            found[node] = opset13.transpose(images, np.array([0, 3, 1, 2]))
+            found[node] = ops.transpose(images, np.array([0, 3, 1, 2]))
         elif node.op == "output":
-            return Model([inputs[0]], [images])
+            return openvino.Model([inputs[0]], [images])
         elif node.op == "call_module":
-            found[node] = _layer(layers[str(node.target)], inputs[0])
+            found[node] = _layer(ops, layers[str(node.target)], inputs[0])
         elif node.target in (operator.add, operator.iadd):
-            found[node] = opset13.add(*inputs)
+            found[node] = ops.add(*inputs)
         elif node.target is torch.flatten:
-            found[node] = opset13.reshape(inputs[0], np.array([0, -1]), special_zero=True)
+            found[node] = ops.reshape(inputs[0], np.array([0, -1]), special_zero=True)
         else:
             raise TypeError(f"no translation of {node.target}")
     raise AssertionError("a traced network ends with its output")
 
 
-def _layer(layer: nn.Module, inputs: Any) -> Any:
-    from openvino import opset13
-
+def _layer(ops: Any, layer: nn.Module, inputs: Any) -> Any:
     match layer:
         case nn.Identity():
             return inputs
         case nn.ReLU():
-            return opset13.relu(inputs)
+            return ops.relu(inputs)
         case nn.AdaptiveAvgPool2d():
-            return opset13.reduce_mean(inputs, np.array([2, 3]), keep_dims=True)
+            return ops.reduce_mean(inputs, np.array([2, 3]), keep_dims=True)
         case nn.MaxPool2d():
             sides = ([int(side)] * 2 for side in (layer.stride, layer.dilation, layer.padding, layer.padding))  # type: ignore[arg-type]
-            return opset13.max_pool(inputs, *sides, [int(layer.kernel_size)] * 2).output(0)  # type: ignore[arg-type]
+            return ops.max_pool(inputs, *sides, [int(layer.kernel_size)] * 2).output(0)  # type: ignore[arg-type]
         case nn.Conv2d(groups=1):
             border = [int(side) for side in layer.padding]
-            weight = opset13.constant(layer.weight.detach().numpy())
-            outputs = opset13.convolution(inputs, weight, [*layer.stride], border, border, [*layer.dilation])
+            weight = ops.constant(layer.weight.detach().numpy())
+            outputs = ops.convolution(inputs, weight, [*layer.stride], border, border, [*layer.dilation])
             if layer.bias is None:
                 return outputs
-            return opset13.add(outputs, opset13.constant(layer.bias.detach().reshape(1, -1, 1, 1).numpy()))
+            return ops.add(outputs, ops.constant(layer.bias.detach().reshape(1, -1, 1, 1).numpy()))
     raise TypeError(f"no translation of {layer}")

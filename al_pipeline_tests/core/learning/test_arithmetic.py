@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.learning import arithmetic
 from al_pipeline.core.learning.arithmetic import PLAIN, Arithmetic, chosen_arithmetic, multiplies_bfloat16
 from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, build
-from al_pipeline.core.learning.engines import fold_batch_norms, openvino_model
+from al_pipeline.core.learning.engines import fold_batch_norms, openvino_model, quiet_openvino
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import BATCH, embed, predict, predict_features
 from al_pipeline.core.learning.train import untrained
@@ -75,8 +76,6 @@ def test_a_mirror_image_has_the_same_features_with_test_time_flip(checkpoint: Ch
 
 
 def test_bottlenecks_are_translated_too_and_what_is_unknown_is_said() -> None:
-    import openvino
-
     model = build("resnet50", 3, seed=0).eval()
     model.fc = nn.Identity()
     fold_batch_norms(model)
@@ -84,10 +83,23 @@ def test_bottlenecks_are_translated_too_and_what_is_unknown_is_said() -> None:
     with torch.inference_mode():
         expected = model(pixels)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = openvino.Core().compile_model(openvino_model(model), "CPU", settings)(pixels.permute(0, 2, 3, 1).numpy())[0]
+    found = (
+        quiet_openvino()
+        .Core()
+        .compile_model(openvino_model(model), "CPU", settings)(pixels.permute(0, 2, 3, 1).numpy())[0]
+    )
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
     with pytest.raises(TypeError, match="no translation of Sigmoid"):
         openvino_model(nn.Sequential(nn.Sigmoid()))
+
+
+def test_nobody_is_told_that_openvino_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With this package its import writes a number that identifies the user, and sends it."""
+    (tmp_path / "openvino_telemetry.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    quiet_openvino()
+    with pytest.raises(ImportError, match="openvino_telemetry"):
+        import_module("openvino_telemetry")
 
 
 def test_auto_is_plain_for_networks_that_are_trained_and_the_fastest_for_features_of_given_weights(
