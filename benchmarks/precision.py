@@ -86,7 +86,7 @@ def heads(folder: Path, most: int) -> None:
             }
             for budget in budgets:
                 scores = {
-                    way: np.array([_scores(*features, *truth, budget, seed) for seed in range(SEEDS)])
+                    way: np.array([_scores(features, truth, budget, seed) for seed in range(SEEDS)])
                     for way, features in found.items()
                 }
                 for way in WAYS[1:]:
@@ -103,13 +103,12 @@ def heads(folder: Path, most: int) -> None:
     print_table(f"Heads, {SEEDS} paired seeds", columns, rows)
 
 
-def _scores(
-    pool: Floats, tests: Floats, pool_truth: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], budget: int, seed: int
-) -> tuple[float, float]:
+def _scores(features: list[Floats], truths: list[npt.NDArray[np.int64]], budget: int, seed: int) -> tuple[float, float]:
     """Return accuracy and ROC-AUC, in points, of a head on labels at random."""
+    (pool, tests), (answers, truth) = features, truths
     rows = np.random.default_rng(seed).permutation(len(pool))[:budget]
     classes = int(truth.max()) + 1
-    found = fit_head(pool[rows], pool_truth[rows], classes, seed=seed).probabilities(tests)
+    found = fit_head(pool[rows], answers[rows], classes, seed=seed).probabilities(tests)
     scored = found[:, 1] if classes == 2 else found
     return 100 * float((found.argmax(axis=1) == truth).mean()), 100 * float(
         roc_auc_score(truth, scored, multi_class="ovr")

@@ -17,6 +17,7 @@ from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, bui
 from al_pipeline.core.learning.engines import fold_batch_norms, openvino_model, quiet_openvino
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import BATCH, embed, predict, predict_features
+from al_pipeline.core.learning.threads import computing_on
 from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.core.data.pictures import draw
 
@@ -53,7 +54,7 @@ def old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("wanted", [OPENVINO, BFLOAT16, Arithmetic("pytorch", "bfloat16")], ids=lambda one: one.key)
-def test_every_arithmetic_gives_the_features_to_its_precision_in_blocks_of_any_size(
+def test_every_arithmetic_gives_the_features_to_its_precision_on_any_number_of_threads(
     checkpoint: Checkpoint, paths: list[str], plain: np.ndarray, wanted: Arithmetic
 ) -> None:
     one = by(checkpoint, wanted)
@@ -63,7 +64,8 @@ def test_every_arithmetic_gives_the_features_to_its_precision_in_blocks_of_any_s
     # Digits of the numbers: 24 and 8 bits, less what sums of many of them lose.
     close = 1e-5 if wanted.precision == "float32" or not multiplies_bfloat16(CPU) else 0.03
     np.testing.assert_allclose(found, plain, atol=close * np.abs(plain).max())
-    assert np.array_equal(embed(one, paths, block=BATCH + 1), found)
+    with computing_on(2):
+        assert np.array_equal(embed(one, paths, block=BATCH + 1), found)
     # The classifier after them has float32, whatever they are computed in.
     assert np.array_equal(predict(one, paths), predict_features(one, found))
 
