@@ -55,6 +55,7 @@ class StoredSamples:
     ) -> None:
         from al_pipeline.core.data.embeddings import EmbeddingStore
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache, seen_as
+        from al_pipeline.core.learning.arithmetic import PLAIN
 
         settings, self._log, self._manifest = deployment.settings, log, manifest
         #: Where their files are, and whose is away.
@@ -72,7 +73,8 @@ class StoredSamples:
         self.start: Checkpoint = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
         info = self.start.info
         square = f"{seen_as(info.image_size, info.framing, info.how)}{'-flip' if info.test_time_flip else ''}"
-        folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}"
+        way = "" if info.arithmetic == PLAIN.key else f"-{info.arithmetic}"
+        folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}{way}"
         self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
 
@@ -121,13 +123,8 @@ class StoredSamples:
         from al_pipeline.core.turn import Model
 
         own, start = checkpoint.info, self.start.info
-        by_features = (own.backbone_hash, own.image_size, own.framing, own.how, own.test_time_flip) == (
-            start.backbone_hash,
-            start.image_size,
-            start.framing,
-            start.how,
-            start.test_time_flip,
-        )
+        names = ("backbone_hash", "image_size", "framing", "how", "test_time_flip", "arithmetic")
+        by_features = all(getattr(own, name) == getattr(start, name) for name in names)
         return Model(own.trained, checkpoint, by_features=by_features)
 
     @cached_property

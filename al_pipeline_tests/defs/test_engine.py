@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from al_pipeline.core.data import image_cache, images
+from al_pipeline.core.learning.arithmetic import PLAIN
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
@@ -266,4 +267,6 @@ def test_a_pool_of_wide_images_is_padded_and_each_framing_has_features_of_its_ow
     assert shown["framing"] == "Framing is squeeze, as set"
     assert checkpoint(world, "r0002").info.framing == "squeeze"
     stores = {path.parent.name.partition("-")[2] for path in tmp_path.rglob("*.features") if "-32" in path.parent.name}
-    assert stores == {"32-pad-v3", "32-squeeze-v3"}
+    way = checkpoint(world, "r0002").info.arithmetic
+    suffix = "" if way == PLAIN.key else f"-{way}"
+    assert stores == {f"32-pad-v3{suffix}", f"32-squeeze-v3{suffix}"}
