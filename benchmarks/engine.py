@@ -111,7 +111,7 @@ def prediction(photos: Photos) -> None:
     """Predict with and without the cache, beside the bare network on a ready tensor."""
     rows = []
     for size, count, repeats in ((224, 192, 7), (64, 1024, 9)):
-        checkpoint = untrained(CLASSES, photos.options(size), seed=0, round_number=0).checkpoint
+        checkpoint = untrained(CLASSES, photos.options(size, mode="finetune"), seed=0, round_number=0).checkpoint
         warm = photos.cached(f"warm-{size}")
         images = CachedImages(warm.cache, warm.sample_ids[:count], warm.paths[:count])
         place, batch = device(), BATCH if device().type == "cpu" else GPU_BATCH

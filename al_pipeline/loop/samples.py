@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.holdout import groups_of
-from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
@@ -55,12 +55,11 @@ class StoredSamples:
     ) -> None:
         from al_pipeline.core.data.embeddings import EmbeddingStore
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache, seen_as
+        from al_pipeline.core.learning.arithmetic import PLAIN
 
         settings, self._log, self._manifest = deployment.settings, log, manifest
         #: Where their files are, and whose is away.
         self.files = Files(manifest, deployment)
-        #: Sample ids of the pool, not of the holdout.
-        self.pool: list[str] = select_split(manifest, "pool")["sample_id"].tolist()
         self.uris = self.files.uris
         found = settle_weights(training, settings)
         #: Which weights rounds start from and why, and what is to be done if they are none.
@@ -69,13 +68,13 @@ class StoredSamples:
         self.training, self.framing = settle_framing(found.training, manifest, deployment.artifacts)
         #: How images are read, what checkpoints that are trained here keep.
         self.how = how_of_home(deployment.artifacts)
-        self._embedded: set[str] = set()
         # What is frozen can be hashed, which pyright does not know of pydantic.
         written = _written(self.training.weights)
         self.start: Checkpoint = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
         info = self.start.info
         square = f"{seen_as(info.image_size, info.framing, info.how)}{'-flip' if info.test_time_flip else ''}"
-        folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}"
+        way = "" if info.arithmetic == PLAIN.key else f"-{info.arithmetic}"
+        folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}{way}"
         self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
 
@@ -110,10 +109,7 @@ class StoredSamples:
             if not by_features:
                 info = self.start.info
                 return self._cache.stored(sample_ids, info.image_size, info.framing, info.how)
-            # Features are only ever added.
-            if not self._embedded.issuperset(sample_ids):
-                self._embedded = self.store.ids()
-            return self._embedded
+            return set(compress(sample_ids, self.store.stored(sample_ids)))
 
         return self.files.work(sample_ids, work, stored=stored)
 
@@ -127,14 +123,14 @@ class StoredSamples:
         from al_pipeline.core.turn import Model
 
         own, start = checkpoint.info, self.start.info
-        by_features = (own.backbone_hash, own.image_size, own.framing, own.how, own.test_time_flip) == (
-            start.backbone_hash,
-            start.image_size,
-            start.framing,
-            start.how,
-            start.test_time_flip,
-        )
+        names = ("backbone_hash", "image_size", "framing", "how", "test_time_flip", "arithmetic")
+        by_features = all(getattr(own, name) == getattr(start, name) for name in names)
         return Model(own.trained, checkpoint, by_features=by_features)
+
+    @cached_property
+    def pool(self) -> list[str]:
+        """The sample ids of the pool, without those of the holdout."""
+        return self._manifest.loc[self._manifest["split"] == "pool", "sample_id"].tolist()
 
     @cached_property
     def _groups(self) -> dict[str, int]:

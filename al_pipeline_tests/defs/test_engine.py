@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from al_pipeline.core.data import image_cache, images
+from al_pipeline.core.learning.arithmetic import PLAIN
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
@@ -110,7 +111,7 @@ def test_test_time_flip_has_features_of_its_own_and_checkpoints_of_before_are_st
     scores = given.value("uncertainty_scores", "r0002")
     expected = predict(checkpoint(given, "r0002"), scores["uri"].tolist())
     np.testing.assert_allclose(np.stack(list(scores["probabilities"])), expected, atol=1e-5)
-    stores = {path.parent.name: path for path in (tmp_path).rglob("*.parquet") if "-32" in path.parent.name}
+    stores = {path.parent.name: path for path in (tmp_path).rglob("*.features") if "-32" in path.parent.name}
     assert len(stores) == 2
     assert sum("-flip-" in name for name in stores) == 1
 
@@ -181,7 +182,7 @@ def test_features_can_be_kept_elsewhere(make_world: Callable[..., World], tmp_pa
     world = make_world(embeddings=url, training={"image_size": 32, "weights": weights})
     assert world.materialize("image_pool", "embeddings").success
     assert done(world, "r0001")["checkpoint"]["mode"] == "head"
-    assert list((tmp_path / "elsewhere").rglob("*.parquet"))
+    assert list((tmp_path / "elsewhere").rglob("*.features"))
 
 
 @pytest.mark.parametrize(("strategy", "mode"), [("bald", "head"), ("batch_bald", "finetune")])
@@ -265,5 +266,7 @@ def test_a_pool_of_wide_images_is_padded_and_each_framing_has_features_of_its_ow
     shown = done(world, "r0002", per_class=4, training={"framing": "squeeze"})["checkpoint"]
     assert shown["framing"] == "Framing is squeeze, as set"
     assert checkpoint(world, "r0002").info.framing == "squeeze"
-    stores = {path.parent.name.partition("-")[2] for path in tmp_path.rglob("*.parquet") if "-32" in path.parent.name}
-    assert stores == {"32-pad-v3", "32-squeeze-v3"}
+    stores = {path.parent.name.partition("-")[2] for path in tmp_path.rglob("*.features") if "-32" in path.parent.name}
+    way = checkpoint(world, "r0002").info.arithmetic
+    suffix = "" if way == PLAIN.key else f"-{way}"
+    assert stores == {f"32-pad-v3{suffix}", f"32-squeeze-v3{suffix}"}

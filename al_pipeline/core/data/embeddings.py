@@ -1,25 +1,22 @@
 """Features of samples, computed once per sample, weights and preprocessing, and kept in shards that heal themselves."""
 
-import contextlib
-import io
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from upath import UPath
 
+from al_pipeline.core.data.row_file import as_keys
+from al_pipeline.core.data.shards import Found, Vectors, shards_of
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.files import whole_file
 
-Vectors = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    from upath import UPath
+
 # A shard is closed after so many images or seconds: what a process that dies loses at most. A slow machine writes
 # small shards then, but not many: 100,000 images at 25 per second make 130.
 SHARD_IMAGES = 4096
@@ -27,15 +24,13 @@ SHARD_SECONDS = 30.0
 # Images per call of `compute`: short enough to look at the clock in between.
 STEP = 256
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class EmbeddingStore:
-    """Parquet shards that map sample ids to float32 vectors of one width.
+    """Shards that map sample ids to float32 vectors of one width (`shards`).
 
-    Shards are written whole and never changed. Every page carries a checksum: a damaged shard is set aside with a
-    warning, and its samples count as not computed.
+    Shards are written whole and never changed. Every block of rows carries a checksum: a damaged shard is set aside
+    with a warning, and its samples count as not computed. Shards of earlier versions are rewritten when they are met.
 
     Parameters
     ----------
@@ -44,16 +39,15 @@ class EmbeddingStore:
         places (``UPath("s3://bucket/embeddings")``).
     """
 
-    folder: Path | UPath
+    folder: "Path | UPath"
 
-    def ids(self) -> set[str]:
-        """Return the sample ids that have a vector."""
-        return {i for table in self._tables(["sample_id"]) for i in table["sample_id"].to_pylist()}
+    def stored(self, sample_ids: Sequence[str]) -> Found:
+        """Return which of the samples have a vector, bool, shape (n,)."""
+        return shards_of(self.folder).stored(as_keys(sample_ids))
 
-    def missing(self, sample_ids: Iterable[str]) -> list[str]:
+    def missing(self, sample_ids: Sequence[str]) -> list[str]:
         """Return the ids without a vector, in the order given."""
-        known = self.ids()
-        return [i for i in sample_ids if i not in known]
+        return list(compress(sample_ids, ~self.stored(sample_ids)))
 
     def append(self, sample_ids: Sequence[str], vectors: npt.ArrayLike) -> None:
         """Add a shard, whole: a killed process leaves the shards it finished and nothing else.
@@ -81,20 +75,12 @@ class EmbeddingStore:
                 f"{sample_ids[broken[0]]}): the weights are damaged, or run over in this precision; mend "
                 "training.weights"
             )
-        column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-        table = pa.table({"sample_id": pa.array(sample_ids, pa.string()), "vector": column})
-        # Named by its first id, so that the same work done twice replaces its shard instead of doubling it.
-        shard = self.folder / f"{sample_ids[0]}-{len(sample_ids)}.parquet"
-        # Damage is noticed by checksums, and not every place can be synced.
-        with whole_file(shard, "The embeddings (AL_EMBEDDINGS)", error=InputError, sync=False) as temporary:
-            buffer = io.BytesIO()
-            pq.write_table(table, buffer, compression="none", use_dictionary=False, write_page_checksum=True)
-            temporary.write_bytes(buffer.getvalue())
+        shards_of(self.folder).add(as_keys(sample_ids), values)
 
-    def read(self, sample_ids: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+    def read(self, sample_ids: Sequence[str]) -> tuple[Vectors, Found]:
         """Return the vectors of the given samples, in the order given, and which of them there are.
 
-        No more than one shard is in memory beside the result.
+        Only the blocks that they are in are read.
 
         Returns
         -------
@@ -102,23 +88,7 @@ class EmbeddingStore:
             Rows of samples without a vector are undefined; d is 0 if there are none at all.
         found : bool array, shape (n,)
         """
-        asked = pd.Index(sample_ids)
-        unique = asked if asked.is_unique else asked.unique()
-        vectors, found = np.empty((len(unique), 0), dtype=np.float32), np.zeros(len(unique), dtype=np.bool_)
-        for table in self._tables(None):
-            places = unique.get_indexer(table["sample_id"].to_numpy())
-            rows = np.flatnonzero(places >= 0)
-            if not len(rows):
-                continue
-            values = table["vector"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
-            if not found.any():
-                vectors = np.empty((len(unique), values.shape[1]), dtype=np.float32)
-            vectors[places[rows]] = values[rows]
-            found[places[rows]] = True
-        if unique is asked:
-            return vectors, found
-        again = unique.get_indexer(asked)
-        return vectors[again], found[again]
+        return shards_of(self.folder).read(as_keys(sample_ids))
 
     def load(self, sample_ids: Sequence[str]) -> Vectors:
         """Return the vectors of the given samples, shape (n, d), float32, in the order given.
@@ -136,6 +106,11 @@ class EmbeddingStore:
                 f"first is {sample_ids[absent]}): materialize embeddings"
             )
         return vectors
+
+    def stream(self, sample_ids: Sequence[str], block: int = 2 * SHARD_IMAGES) -> Iterator[Vectors]:
+        """Yield the vectors of the given samples, so many at a time, in the order given; errors are those of `load`."""
+        for start in range(0, len(sample_ids), block):
+            yield self.load(sample_ids[start : start + block])
 
     def get(
         self,
@@ -192,24 +167,3 @@ class EmbeddingStore:
                 if progress is not None:
                     progress(f"{kept} of {len(missing)} new samples embedded")
         return len(missing)
-
-    def _tables(self, columns: list[str] | None) -> Iterator[pa.Table]:
-        # Where there is no folder yet, places differ: an error of one kind or another, or an empty list.
-        try:
-            shards = sorted(path for path in self.folder.iterdir() if path.name.endswith(".parquet"))
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for shard in shards:
-            try:
-                with shard.open("rb") as file:
-                    yield pq.read_table(file, columns=columns, page_checksum_verification=True)
-            except FileNotFoundError:
-                continue
-            # pyarrow reports damage as an OSError or as one of its own, which are ValueErrors.
-            except (OSError, ValueError) as error:
-                reason = str(error).strip().split("\n")[0]
-                told = "The embeddings in %s are damaged (%s): they are set aside and computed again"
-                log.warning(told, shard, reason)
-                with contextlib.suppress(OSError):
-                    target: Any = shard.with_name(f"{shard.name}.damaged")
-                    shard.rename(target)

@@ -282,7 +282,7 @@ class _Shelf:
         self._forget(gone)
         for name in sorted(come):
             with self._absent_if_damaged(name), (self.folder / name).open("rb") as file:
-                self.add(name, block_file.read_table(file, self.size)[0])
+                self.add(name, block_file.read_ids(file, self.size))
 
     def add(self, name: str, ids: Iterable[str]) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from al_pipeline.core.data.framing import FRAMINGS, Framing
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.arithmetic import PLAIN, Arithmetic
 from al_pipeline.core.learning.given_weights import HEAD, load_backbone, read_safetensors, read_weights, unreadable
 from al_pipeline.core.learning.options import ARCHITECTURES
 from al_pipeline.core.learning.provenance import INFO_KEY
@@ -69,6 +70,9 @@ class CheckpointInfo:
         How unlabeled samples were used: ``none`` or the name of the method.
     how : HowRead
         How files are read, where they leave a choice.
+    arithmetic : str
+        What features are computed with (`arithmetic.Arithmetic`), ``openvino-bfloat16`` for example; that of
+        checkpoints from before there was a choice is float32 of PyTorch.
     versions : dict
         Library versions that made it.
     """
@@ -93,6 +97,7 @@ class CheckpointInfo:
     semi_supervised: str = "none"
     framing: Framing = "crop"
     how: HowRead = AS_EVER
+    arithmetic: str = PLAIN.key
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -117,6 +122,7 @@ class CheckpointInfo:
                 known["how"] = HowRead.from_dict(known["how"])
             if known.get("framing", "crop") not in FRAMINGS:
                 raise ValueError(f"this version knows no framing {known['framing']!r}")
+            Arithmetic.of(known.get("arithmetic", PLAIN.key))
             return cls(**known)
         except (ValueError, TypeError, KeyError) as error:
             raise CheckpointError(f"its description cannot be read ({error})") from None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.image_cache import CachedImages, how_of, image_blocks
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.arithmetic import chosen_arithmetic
 from al_pipeline.core.learning.checkpoint import (
     MEAN,
     STD,
@@ -305,6 +306,7 @@ class _Task:
             thresholds=thresholds,
             backbone_hash=backbone_hash(state),
             test_time_flip=self.options.test_time_flip,
+            arithmetic=chosen_arithmetic(self.options, device()).key,
             versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
         )
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())

@@ -30,6 +30,7 @@ from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.image_cache import PREPROCESSING
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.arithmetic import chosen_arithmetic
 from al_pipeline.core.learning.checkpoint import device
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.simulate import Embedded, KnownSamples, embedded, known, shares_features, simulate_seed
@@ -175,6 +176,7 @@ def description(samples: KnownSamples, plan: Plan) -> dict[str, Any]:
         "code": _code(),
         "versions": versions(),
         "device": device().type,
+        "arithmetic": chosen_arithmetic(plan.options, device()).key,
     }
 
 

@@ -70,6 +70,7 @@ def embeddings(
             "reused": len(found.there) - computed,
             **absent(found, "samples_without_image"),
             "weights": f"{samples.training.weights} ({samples.start.info.backbone_hash[:16]})",
+            "arithmetic": samples.start.info.arithmetic,
             "store": dg.MetadataValue.path(str(samples.store.folder)),
         }
     )

@@ -106,16 +106,16 @@ def test_a_slow_machine_closes_its_shards_by_the_clock(tmp_path: Path, monkeypat
     assert said[-1] == "768 of 768 new samples embedded"
 
 
-@pytest.mark.parametrize("where", [8, -1000], ids=["data", "footer"])
+@pytest.mark.parametrize("where", [0.8, -1000], ids=["data", "end"])
 def test_a_damaged_shard_is_noticed_set_aside_and_computed_again(
-    tmp_path: Path, where: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, where: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, computer = EmbeddingStore(tmp_path / "e"), Computer()
     store.get(names(0, 300), computer)
     store.append(["999"], expected(["999"]))
     [shard] = [path for path in (tmp_path / "e").iterdir() if path.name.startswith("0000")]
     data = bytearray(shard.read_bytes())
-    position = len(data) // 2 if where > 0 else len(data) + where
+    position = int(len(data) * where) if where > 0 else len(data) + int(where)
     data[position] ^= 0xFF
     shard.write_bytes(data)
     computer.asked.clear()
@@ -132,9 +132,11 @@ def test_a_damaged_shard_is_noticed_set_aside_and_computed_again(
 def test_a_shard_cut_off_while_writing_is_not_read(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path / "e")
     store.append(["a"], np.ones((1, 2)))
-    (tmp_path / "e" / ".b-1.parquet.1234.part").write_bytes(b"half a file")
+    [shard] = (tmp_path / "e").iterdir()
+    (tmp_path / "e" / ".b-1.features.1234.part").write_bytes(b"half a file")
+    (tmp_path / "e" / "b-1.features").write_bytes(shard.read_bytes()[:-1])
     (tmp_path / "e" / "c-1.parquet").write_bytes(b"PAR1 no more than that")
-    assert store.ids() == {"a"}
+    assert store.missing(["a", "b", "c"]) == ["b", "c"]
 
 
 def test_the_same_work_done_twice_counts_once(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_a_sample_without_a_vector_is_named(store: EmbeddingStore) -> None:
 def test_vectors_that_cannot_be_right_are_refused(store: EmbeddingStore, vectors: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         store.append(["a", "b"], vectors)
-    assert store.ids() == set()
+    assert store.missing(["a", "b"]) == ["a", "b"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from al_pipeline.core.data import image_cache, images
 from al_pipeline.core.data.framing import BORDER, FRAMINGS, Framing
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build
-from al_pipeline.core.learning.predict import BATCH, _fold_batch_norms, embed, predict, predict_features
+from al_pipeline.core.learning.engines import fold_batch_norms
+from al_pipeline.core.learning.predict import BATCH, embed, predict, predict_features
 from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline_tests.core.data.pictures import draw
 
@@ -150,6 +151,6 @@ def test_folded_batch_norms_change_nothing_but_the_time(architecture: str) -> No
     pixels = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         expected = model(pixels)
-        _fold_batch_norms(model)
+        fold_batch_norms(model)
         torch.testing.assert_close(model(pixels), expected, rtol=1e-4, atol=1e-5)
     assert not [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

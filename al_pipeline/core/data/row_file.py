@@ -1,0 +1,160 @@
+"""Rows of bytes, one per sample and all as long, with checksums: a file that is written whole and read in parts.
+
+Header (magic and version, number of rows, their width), checksum of header and table, table (sample ids, then one
+checksum per block of rows), rows.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from al_pipeline.core.errors import ALError, FileError, InputError
+from al_pipeline.core.files import whole_file
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+# Sample ids as ASCII, 32 bytes each.
+Ids = npt.NDArray[np.bytes_]
+
+_HEADER, _CHECKSUM = struct.Struct("<8sII"), struct.Struct("<I")
+_HEAD_BYTES = _HEADER.size + _CHECKSUM.size
+_ID_BYTES = 32
+
+
+class DamagedError(Exception):
+    """A file that is not what was written; ``str(error)`` says in what."""
+
+
+class ChangedError(DamagedError):
+    """Another file than the one whose table was read: it has been replaced since."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a file says about its rows.
+
+    Attributes
+    ----------
+    head : bytes
+        Header and checksum: two files of equal heads hold the same.
+    width : int
+    ids : bytes array, shape (n,)
+    checksums : uint32 array
+        One per block of rows.
+    start : int
+        Where the rows begin.
+    """
+
+    head: bytes
+    width: int
+    ids: Ids
+    checksums: npt.NDArray[np.uint32]
+    start: int
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """Files of one kind.
+
+    Parameters
+    ----------
+    magic : bytes of length 8
+        With the version.
+    row_bytes : callable
+        Returns how long a row of a width is.
+    block : int
+        How many rows share a checksum, which is the least that can be read.
+    """
+
+    magic: bytes
+    row_bytes: Callable[[int], int]
+    block: int = 1
+
+    def file_bytes(self, count: int, width: int) -> int:
+        """Return the size of a file of so many rows."""
+        return _HEAD_BYTES + self._table_bytes(count) + count * self.row_bytes(width)
+
+    def write(
+        self,
+        path: "Path | UPath",
+        what: str,
+        width: int,
+        ids: Ids,
+        blocks: Sequence[npt.NDArray],
+        error: type[ALError] = FileError,
+    ) -> None:
+        """Write a file, whole or not at all; parameters and errors are those of `whole_file`.
+
+        Nothing is synced: damage is noticed by checksums, and not every place can be synced.
+        """
+        table = ids.tobytes() + np.array([zlib.crc32(block.data) for block in blocks], dtype="<u4").tobytes()
+        header = _HEADER.pack(self.magic, len(ids), width)
+        with whole_file(path, what, error=error, sync=False) as temporary, temporary.open("wb") as file:
+            file.write(header + _CHECKSUM.pack(zlib.crc32(header + table)) + table)
+            for block in blocks:
+                file.write(block.data)
+
+    def read_table(self, file: IO[bytes]) -> Table:
+        """Read and check everything but the rows."""
+        head = file.read(_HEAD_BYTES)
+        if len(head) < _HEAD_BYTES:
+            raise DamagedError("cut off")
+        magic, count, width = _HEADER.unpack_from(head)
+        if magic != self.magic:
+            raise DamagedError("not a file of this kind")
+        if file.seek(0, 2) != self.file_bytes(count, width):
+            raise DamagedError("of another length than written")
+        file.seek(_HEAD_BYTES)
+        table = file.read(self._table_bytes(count))
+        if zlib.crc32(table, zlib.crc32(head[: _HEADER.size])) != _CHECKSUM.unpack_from(head, _HEADER.size)[0]:
+            raise DamagedError("wrong checksum of the table")
+        ids = np.frombuffer(table, dtype=f"S{_ID_BYTES}", count=count)
+        checksums = np.frombuffer(table, dtype="<u4", offset=ids.nbytes)
+        return Table(head, width, ids, checksums, _HEAD_BYTES + len(table))
+
+    def check_same(self, file: IO[bytes], table: Table) -> None:
+        """Raise a `ChangedError` if this is not the file of that table."""
+        if file.read(_HEAD_BYTES) != table.head:
+            raise ChangedError("replaced by another")
+
+    def read(self, file: IO[bytes], table: Table, blocks: range, into: npt.NDArray) -> None:
+        """Read a run of blocks into an array, whose first axis is the rows, and check them."""
+        size, view = self.row_bytes(table.width), into.data.cast("B")
+        file.seek(table.start + blocks.start * self.block * size)
+        if file.readinto(view) != len(view):  # pyright: ignore[reportAttributeAccessIssue]
+            raise DamagedError("cut off")
+        step = self.block * size
+        for begin, number in zip(range(0, len(view), step), blocks, strict=True):
+            if zlib.crc32(view[begin : begin + step]) != table.checksums[number]:
+                rows = table.ids[number * self.block : (number + 1) * self.block]
+                raise DamagedError(f"wrong checksum of sample {rows[0].decode()}{' ff.' * (len(rows) > 1)}")
+
+    def _table_bytes(self, count: int) -> int:
+        return count * _ID_BYTES + -(-count // self.block) * _CHECKSUM.size
+
+
+def as_keys(sample_ids: Sequence[str] | npt.NDArray) -> Ids:
+    """Return sample ids as they stand in files; those that are bytes already are taken as they are.
+
+    Raises
+    ------
+    InputError
+        An id is not of at most 32 ASCII characters.
+    """
+    try:
+        found = np.asarray(sample_ids, dtype="S") if len(sample_ids) else np.empty(0, dtype="S1")
+    except UnicodeEncodeError:
+        found = np.empty(0, dtype=f"S{_ID_BYTES + 1}")
+    if found.itemsize > _ID_BYTES:
+        wrong = next(i for i in map(str, sample_ids) if not (i.isascii() and len(i) <= _ID_BYTES))
+        raise InputError(
+            f"{wrong!r} is no sample id: take those of the image pool's manifest, of 32 lowercase hexadecimal digits"
+        )
+    return np.ascontiguousarray(found, dtype=f"S{_ID_BYTES}")
