@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
-from al_pipeline.core.round_keys import newest_of, no_rounds, refusal
 from al_pipeline.core.rounds import RoundPolicy, RoundStatus, RunState, round_key
 from al_pipeline.defs.partitions import INTERRUPTED_TAG, rounds
+from al_pipeline.defs.round_keys import newest_of, no_rounds, refusal
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import Facts, keep_up, pushed

@@ -165,8 +165,8 @@ class LabelStudio:
             return int(connection.send(create, lambda: connection.sdk.projects.create(**new).id))
         if not shows_guesses(config) or set(classes_in(config)) - set(interface.class_names):
             self._delete_open_guesses(found.project_id)
-        update, project = f"update the project {title!r}", connection.sdk.projects
-        connection.read(update, lambda: project.update(id=found.project_id, **wanted))
+        update = f"update the project {title!r}"
+        connection.read(update, lambda: connection.sdk.projects.update(id=found.project_id, **wanted))
         return found.project_id
 
     def show_guesses(self, project_id: int) -> None:
@@ -175,8 +175,8 @@ class LabelStudio:
         Label Studio takes no version of which it has no guess: call it after tasks with guesses were created.
         """
         if self._described(project_id).model_version != MODEL:
-            show, update = "show the guesses", self.connection.sdk.projects.update
-            self.connection.read(show, lambda: update(id=project_id, model_version=MODEL))
+            change = {"id": project_id, "model_version": MODEL}
+            self.connection.read("show the guesses", lambda: self.connection.sdk.projects.update(**change))
 
     def _delete_open_guesses(self, project_id: int) -> None:
         """Delete the guesses of tasks that nobody has answered; the ledger has them.
@@ -313,8 +313,8 @@ class LabelStudio:
         answer = {"result": chosen(name), "was_cancelled": name is None, "ground_truth": False}
         # Who takes no time is no person, and is not held to be a hasty one.
         answer |= {"lead_time": lead_time} if lead_time else {}
-        create = self.connection.sdk.annotations.create
-        return self.connection.send(f"answer task {task_id}", lambda: int(create(id=task_id, **answer).id))
+        to = self.connection
+        return to.send(f"answer task {task_id}", lambda: int(to.sdk.annotations.create(id=task_id, **answer).id))
 
     def invitation(self) -> str:
         """Return the path of the form with which a new user joins the organization."""

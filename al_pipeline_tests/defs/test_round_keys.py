@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from al_pipeline.core.round_keys import newest_of, no_rounds, refusal
 from al_pipeline.core.rounds import is_round, round_key
+from al_pipeline.defs.round_keys import newest_of, no_rounds, refusal
 
 BEGUN = {"r0000", "r0001", "r0002", "r0003"}
 STRAY = ["foo", "r99999", "R0001", "", "r0003 ", "r٠٠٠٣"]
