@@ -14,7 +14,7 @@ ANSWERS, FEWEST = 17, 4
 # Seconds until the sensor looks, which Dagster's daemon has it do.
 LOOK = 5.0
 # How many times as long as the last rounds the next one may take: it has more labels to learn from.
-LONGER = 1.25
+LONGER = 1.5
 
 
 def answers_meanwhile(ledger: "Ledger", seconds: float | None) -> float:

@@ -12,7 +12,7 @@ from al_pipeline.loop.pace import LONGER, LOOK, answers_meanwhile, batch_in_step
 from al_pipeline_tests.ledger.builders import START, manifest, said, sample
 
 # Tasks of a batch, and seconds from the request of a round to its end.
-BATCH, RUN = 10, 20.0
+BATCH, RUN = 10, 25 / LONGER
 
 
 @pytest.fixture
