@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from al_pipeline.labelstudio.client import LabelStudio
+    from al_pipeline.labelstudio.connection import Connection
 
 NOTICE = re.compile(r'<p class="notice">.*?</p>', re.DOTALL)
 
@@ -21,7 +21,7 @@ def kept(now: str, instructions: str) -> str:
     return "".join(NOTICE.findall(now)) + instructions
 
 
-def tell(client: "LabelStudio", project_id: int, sentence: str) -> None:
+def tell(connection: "Connection", project_id: int, sentence: str) -> None:
     """Put a sentence above a project's instructions in the place of the last one; an empty one takes that away.
 
     Raises
@@ -29,7 +29,6 @@ def tell(client: "LabelStudio", project_id: int, sentence: str) -> None:
     LabelStudioError
         Label Studio could not be asked.
     """
-    connection = client.connection
     project = connection.read("read the project", lambda: connection.sdk.projects.get(id=project_id))
     now = project.expert_instruction or ""
     if (text := noted(now, sentence)) != now:

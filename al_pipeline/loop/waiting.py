@@ -55,7 +55,7 @@ def tell_annotators(deployment: "Deployment", status: RoundStatus, decision: Dec
     sentence = lasting(decision) or (f"{asked}." if asked else "")
     if sentence != told:
         try:
-            tell(deployment.label_studio, deployment.project_id(), sentence)
+            tell(deployment.label_studio.connection, deployment.project_id(), sentence)
         except ALError:
             # The next look tries again.
             return told

@@ -68,7 +68,7 @@ def test_with_a_batch_ahead_the_queue_never_ends_and_after_it_blind_keys_change_
     assert pulled() == ["answer"] * (2 * B - 1) + ["hasty"]
 
     # Whoever loads the page anew is told why nothing comes.
-    tell(project.client, project.id, "Thank you, this was all: enough")
+    tell(project.client.connection, project.id, "Thank you, this was all: enough")
     page.goto(project.client.project_url(project.id) + "?labeling=1")
     page.get_by_text("Thank you, this was all: enough").wait_for()
     page.screenshot(path=tmp_path / "ended.png")
