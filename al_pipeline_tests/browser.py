@@ -9,6 +9,16 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+# As a person sets it under Account & Settings.
+SET_KEYS = """async key => (await fetch('/api/current-user/hotkeys/', {
+    method: 'PATCH',
+    headers: {
+        'Content-Type': 'application/json',
+        'X-CSRFToken': document.cookie.match(/csrftoken=([^;]+)/)?.[1] ?? '',
+    },
+    body: JSON.stringify({custom_hotkeys: {'annotation:annotation:submit': {key, active: true}}}),
+})).status"""
+
 
 def chromium() -> str:
     """Return the path of Chromium; skip the test without one, unless AL_REQUIRE_BROWSER says that it must run."""

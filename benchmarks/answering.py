@@ -9,30 +9,27 @@ and compared with what was shown. Bars: one key ≥ 1.3 × Ctrl+Enter; wrong or 
 
 import argparse
 import json
-import re
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
-from PIL import Image
 from playwright.sync_api import Page
 from playwright.sync_api import TimeoutError as TooLate
 
-from al_pipeline.core.rounds import RoundPolicy, round_key
+from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.config import Interface, hotkeys, payload
+from al_pipeline.labelstudio.config import Interface, hotkeys
 from al_pipeline.labelstudio.images import publish
 from al_pipeline.labelstudio.submitting import Submit, editor_keymap
 from al_pipeline.loop.pull import hurried
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import free_port
-from al_pipeline_tests.browser import open_browser, press_until
+from al_pipeline_tests.browser import SET_KEYS, open_browser, press_until
+from benchmarks.painted import CLASSES, join, painted_tasks
 from benchmarks.table import print_table
 
-CLASSES = ("red", "blue")
 LOOK, STROKE, BAR = 0.7, 0.2, 1.3
 PATIENCE, BLOCK = 30_000, 5
 # The keys after the one that chooses.
@@ -49,17 +46,6 @@ SEEN = """before => {
     const [red, , blue] = context.getImageData(0, 0, 1, 1).data;
     return {src: image.src, name: red > blue ? 'red' : 'blue'};
 }"""
-
-
-# As a person sets it under Account & Settings; on one server each robot has its own.
-SET_KEYS = """async key => (await fetch('/api/current-user/hotkeys/', {
-    method: 'PATCH',
-    headers: {
-        'Content-Type': 'application/json',
-        'X-CSRFToken': document.cookie.match(/csrftoken=([^;]+)/)?.[1] ?? '',
-    },
-    body: JSON.stringify({custom_hotkeys: {'annotation:annotation:submit': {key, active: true}}}),
-})).status"""
 
 
 @dataclass
@@ -173,30 +159,14 @@ def report(robots: list[Robot], client: LabelStudio, options: argparse.Namespace
 def make_tasks(
     client: LabelStudio, project: int, images: Path, count: int, side: int, shown_px: int | None
 ) -> dict[str, str]:
-    """Publish pictures of one colour and much noise, import a task for each, and return the class of each sample."""
-    rng, truth, tasks = np.random.default_rng(0), dict[str, str](), []
-    noise = rng.integers(0, 60, (side * 3 // 4, side, 3), dtype=np.uint8)
-    for name in rng.choice(CLASSES, count):
-        sample = uuid4().hex
-        pixels = np.roll(noise, int(rng.integers(side)), axis=1) + np.uint8(60)
-        pixels[..., 0 if name == "red" else 2] += np.uint8(90)
-        original = images.parent / f"{sample}.jpg"
-        Image.fromarray(pixels).save(original, quality=85)
-        row = {"sample_id": sample, "purpose": "query", "predicted": None}
-        shown = publish(original, sample, images, shown_px=shown_px)
-        tasks.append(payload(row, round_key=round_key(0), image_name=shown, prediction=False))
-        truth[sample] = str(name)
+    """Publish pictures, import a task for each, and return the class of each sample."""
+
+    def shown(original: Path, sample: str) -> str:
+        return publish(original, sample, images, shown_px=shown_px)
+
+    tasks, truth = painted_tasks(images.parent, count, side, shown)
     client.import_tasks(project, tasks)
     return truth
-
-
-def join(page: Page, url: str, invitation: str) -> None:
-    """Log in as an annotator who has just joined."""
-    page.goto(url + invitation)
-    page.fill("input[name=email]", f"{uuid4().hex[:8]}@example.com")
-    page.fill("input[name=password]", uuid4().hex)
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(f"^{re.escape(url)}/(projects/?.*)?$"))
 
 
 if __name__ == "__main__":

@@ -6,29 +6,26 @@ answer is read and compared with what was shown. Bars: 2 × one after the other;
 """
 
 import argparse
-import re
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
-from PIL import Image
 from playwright.sync_api import Page
 
-from al_pipeline.core.rounds import RoundPolicy, round_key
+from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.labelstudio.client import LabelStudio
-from al_pipeline.labelstudio.config import Interface, hotkeys, payload
+from al_pipeline.labelstudio.config import Interface, hotkeys
 from al_pipeline.labelstudio.grid import as_grids, cell_keys
 from al_pipeline.labelstudio.images import publish
 from al_pipeline.loop.pull import hurried
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import free_port
 from al_pipeline_tests.browser import open_browser, press_until
+from benchmarks.painted import CLASSES, join, painted_tasks
 from benchmarks.table import print_table
 
-CLASSES = ("red", "blue")
 LOOK, STROKE, BAR, WIDTH = 0.7, 0.2, 2.0, 640
 # One image has radio buttons; places of a grid cannot, as a browser lets one of a name be chosen.
 CHECKED = "input[type=radio]:checked, .cell input:checked"
@@ -139,30 +136,12 @@ def answer(page: Page, grid: int, turns: int) -> float:
 
 
 def make_tasks(client: LabelStudio, project: int, images: Path, count: int, grid: int) -> dict[str, str]:
-    """Publish pictures of one colour and much noise, import the tasks, and return the class of each sample."""
-    rng, truth, tasks = np.random.default_rng(0), dict[str, str](), []
-    noise = rng.integers(0, 60, (WIDTH * 3 // 4, WIDTH, 3), dtype=np.uint8)
-    for name in rng.choice(CLASSES, count):
-        sample = uuid4().hex
-        pixels = np.roll(noise, int(rng.integers(WIDTH)), axis=1) + np.uint8(60)
-        pixels[..., 0 if name == "red" else 2] += np.uint8(90)
-        original = images.parent / f"{sample}.jpg"
-        Image.fromarray(pixels).save(original, quality=85)
-        row = {"sample_id": sample, "purpose": "query", "predicted": None}
-        shown = publish(original, sample, images)
-        tasks.append(payload(row, round_key=round_key(0), image_name=shown, prediction=False))
-        truth[sample] = str(name)
+    """Publish pictures, import the tasks, and return the class of each sample."""
+    tasks, truth = painted_tasks(
+        images.parent, count, WIDTH, lambda original, sample: publish(original, sample, images)
+    )
     client.import_tasks(project, as_grids(tasks, grid, grid))
     return truth
-
-
-def join(page: Page, url: str, invitation: str) -> None:
-    """Log in as an annotator who has just joined."""
-    page.goto(url + invitation)
-    page.fill("input[name=email]", f"{uuid4().hex[:8]}@example.com")
-    page.fill("input[name=password]", uuid4().hex)
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(f"^{re.escape(url)}/(projects/?.*)?$"))
 
 
 if __name__ == "__main__":

@@ -411,3 +411,20 @@ def test_an_older_export_of_all_answers_in_any_format_takes_nothing_back(name: s
     assert "0 labels are new, 0 changed, 1 were there already; 0 corrections" in told
     assert ledger.current_labels()["label"].tolist() == ["dog"]
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("presets",), 0, "paper"),
+        (("presets", "--nonsense"), 2, "No such option"),
+        (("status", "--home", "a-file"), 1, "a-file is a file: name a folder"),
+    ],
+)
+def test_the_command_itself_ends_with_its_code_and_all_it_has_said(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    (tmp_path / "a-file").touch()
+    command = [sys.executable, "-m", "al_pipeline.cli", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, told in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr

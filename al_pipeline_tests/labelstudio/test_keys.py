@@ -13,6 +13,7 @@ from al_pipeline.labelstudio.config import Interface
 from al_pipeline.labelstudio.submitting import editor_keymap
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.pull import pull
+from al_pipeline_tests.browser import SET_KEYS
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 from al_pipeline_tests.labelstudio.test_browser import (
     CHOSEN,
@@ -27,15 +28,6 @@ from al_pipeline_tests.labelstudio.test_browser import (
 __all__ = ["page"]
 pytestmark = [pytest.mark.labelstudio, pytest.mark.browser]
 HORSE, MEADOW = CLASSES
-# As a person sets it under Account & Settings.
-SET_KEYS = """async key => (await fetch('/api/current-user/hotkeys/', {
-    method: 'PATCH',
-    headers: {
-        'Content-Type': 'application/json',
-        'X-CSRFToken': document.cookie.match(/csrftoken=([^;]+)/)?.[1] ?? '',
-    },
-    body: JSON.stringify({custom_hotkeys: {'annotation:annotation:submit': {key, active: true}}}),
-})).status"""
 
 
 def next_task(page: Page) -> None:
