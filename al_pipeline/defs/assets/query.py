@@ -1,5 +1,6 @@
 """The query group: draw S candidates, score them with the round's checkpoint, choose the B that people are asked."""
 
+import time
 from typing import Any
 
 import dagster as dg
@@ -54,7 +55,9 @@ def uncertainty_scores(
     drawn, unlabeled = draw_candidates(deployment.ledger, image_pool, round_config, number, size, together=together)
     context.log.info("%d of %d unlabeled samples drawn", len(drawn), unlabeled)
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    began = time.monotonic()
     probabilities, found = samples.predict(samples.model(checkpoint), drawn["sample_id"].tolist())
+    seconds = time.monotonic() - began
     if found.absent:
         context.log.warning(found.sentence("candidates are left out,"))
     context.log.info("%d candidates predicted with %s", len(found.there), checkpoint.hash)
@@ -64,6 +67,7 @@ def uncertainty_scores(
     covering = sorted(drawn["sample_id"]) == sorted([*scores["sample_id"], *found.absent])
     metadata: dict[str, Any] = {
         "candidates": len(scores),
+        "seconds": round(seconds, 2),
         "checkpoint": checkpoint.hash,
         "trained": checkpoint.info.trained,
         "dagster/row_count": len(scores),
