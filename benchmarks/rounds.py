@@ -25,7 +25,7 @@ PHASES = {
     "choose": "query_batch",
     "push": "labeling_tasks",
 }
-MOMENTS = {"PIPELINE_DEQUEUED": "queue", "PIPELINE_START": "process start"}
+MOMENTS = {"PIPELINE_STARTING": "queue", "PIPELINE_START": "process start"}
 Steps = dict[str, tuple[float, float]]
 
 
