@@ -51,7 +51,7 @@ def main() -> None:
             photos = _pool(photos, place / "pool", count)
         environment = SETTINGS | {"AL_TRAINING__WEIGHTS": str(folder / WEIGHTS)}
         with _up(place / "home", photos, environment) as process:
-            settings = load_settings(home=place / "home")
+            settings = load_settings(home=place / "home", label_studio_timeout=60)
             with open_loop(settings) as loop:
                 worked = _answer(loop, settings, process, rounds)
         with dg.DagsterInstance.from_config(str(place / "home" / "dagster")) as instance:

@@ -22,6 +22,7 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.event import listen
 
 # Each run has a database of its own; a daemon looks at all of them and must not keep all of them open.
 OPEN_DATABASES = 8
@@ -59,7 +60,7 @@ class OpenEventLog(SqliteEventLogStorage):
                 pool_size=1,
                 connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
             )
-            sa.event.listen(engine, "connect", _do_not_wait_for_the_disk)
+            listen(engine, "connect", _do_not_wait_for_the_disk)
             if not _is_set_up(engine):
                 self._initdb(engine)
         self._engines[shard] = engine

@@ -1,7 +1,7 @@
 """The daemon's queue: it looks when something is written, and everything else is Dagster's own."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,7 +22,7 @@ class Counted(PromptQueue):
         super().__init__(interval_seconds=3600)
         self.looks = threading.Semaphore(0)
 
-    def run_iteration(self, *_: Any, **__: Any) -> Iterator[None]:
+    def run_iteration(self, *_: Any, **__: Any) -> Generator[None]:
         self.looks.release()
         yield None
 
