@@ -2,7 +2,7 @@
 
 `python -m benchmarks.precision FOLDER` reads the archives and the weights that `benchmarks.comparison` reads and runs
 all parts; `--only speed`, `cold` or `heads` one of them. `--px`, `--threads`, `--architecture` and `--repeats` bound
-`speed` and `cold`, `--images` and `--sets` bound `heads`.
+`speed` and `cold`, `--images` and `--sets` bound `heads`, `--ways` all of them.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def speed(arguments: argparse.Namespace) -> None:
                 images = CachedImages(cache, part["sample_id"].tolist(), part["uri"].tolist())
                 plain = computed_by(start(arguments.folder / WEIGHTS, size, "01", architecture), PLAIN)
                 expected = embed(plain, images)
-                for way in WAYS:
+                for way in arguments.ways:
                     ours = computed_by(plain, way, images)
                     found = embed(ours, images)
                     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
@@ -94,7 +94,7 @@ def cold(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as place:
         for architecture in arguments.architecture:
             for size in arguments.px:
-                for way in (PLAIN, *WAYS):
+                for way in (PLAIN, *arguments.ways):
                     file = Path(place) / "one.safetensors"
                     pixels = [_written(Path(place), size)]
                     plain = start(arguments.folder / WEIGHTS, size, "01", architecture)
@@ -141,14 +141,14 @@ def heads(arguments: argparse.Namespace) -> None:
             files = [part["uri"].tolist() for part in parts]
             found = {
                 way: [embed(computed_by(checkpoint, way, files[0]), part) for part in files]
-                for way in (PLAIN, *WAYS[1:])
+                for way in (PLAIN, *arguments.ways)
             }
             for budget in BUDGETS[name]:
                 scores = {
                     way: np.array([_scores(features, truth, budget, seed) for seed in range(SEEDS)])
                     for way, features in found.items()
                 }
-                for way in WAYS[1:]:
+                for way in arguments.ways:
                     gains = (scores[way] - scores[PLAIN]).T
                     plain = scores[PLAIN].mean(axis=0)
                     rows.append((images.title, budget, way.key, *map(paired, plain, gains)))
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--architecture", nargs="+", choices=ARCHITECTURES, default=["resnet18"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ways", type=Arithmetic.of, nargs="+", default=list(WAYS), help="openvino-int8, for example")
     parser.add_argument("--images", type=int, default=1500, help="of each image set and split, at most")
     parser.add_argument("--sets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     arguments = parser.parse_args()
