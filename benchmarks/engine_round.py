@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.pools import embeddings
 
 if TYPE_CHECKING:
+    from al_pipeline.core.learning.arithmetic import Arithmetic
     from benchmarks.engine import Photos
 
 
@@ -40,13 +41,17 @@ class Parts:
         return sum(self.seconds.values())
 
 
-def cached_round(photos: "Photos", folder: Path, parts: Parts, *, labels: int) -> None:
-    """A round as the assets run it, without Dagster: embeddings, head, checkpoint, predictions, selection."""
+def cached_round(photos: "Photos", folder: Path, parts: Parts, *, labels: int, way: "Arithmetic | None" = None) -> None:
+    """A round as the assets run it, without Dagster: embeddings, head, checkpoint, predictions, selection.
+
+    Its features are computed in the way said, as the options choose without one.
+    """
     from al_pipeline.core.data.embeddings import EmbeddingStore
     from al_pipeline.core.learning.predict import embed, predict_features
     from al_pipeline.core.learning.train import train, untrained
     from al_pipeline.core.strategies import select
     from benchmarks.engine import CLASSES
+    from benchmarks.precision import computed_by
 
     options = photos.options(224, mode="head")
     images = photos.cached("round")
@@ -54,6 +59,8 @@ def cached_round(photos: "Photos", folder: Path, parts: Parts, *, labels: int) -
     known, others = chosen[:labels], chosen[labels:]
     with parts.part("starting weights"):
         start = untrained(CLASSES, options, seed=0, round_number=0).checkpoint
+        if way is not None:
+            start = computed_by(start, way, images)
     with parts.part("embeddings"):
         place = {sample_id: i for i, sample_id in enumerate(photos.ids)}
 

@@ -32,6 +32,8 @@ class Artifacts:
         The setting `group` as it was then.
     start_weights : Path
         Which weights rounds start from where nobody says it (`loop.weights`).
+    int8 : Path
+        What features in int8 are computed with, a .json file per network and kind of square.
     how_read, published_as : Path
         How the last scan has images read, and how those were read that are published.
     checkpoints, evaluations, uncertainty_scores : Path
@@ -51,7 +53,7 @@ class Artifacts:
     def __init__(self, folder: Path) -> None:
         self.image_pool, self.labeling_project = folder / "image_pool.parquet", folder / "labeling_project.json"
         self.group_rule, self.how_read = folder / "group_rule.txt", folder / "how_read.json"
-        self.start_weights = folder / "start_weights.json"
+        self.start_weights, self.int8 = folder / "start_weights.json", folder / "int8"
         self.published_as = folder / "published_as.json"
         self.checkpoints, self.evaluations = folder / "checkpoint", folder / "evaluation"
         self.uncertainty_scores = folder / "uncertainty_scores"

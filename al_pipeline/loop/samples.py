@@ -1,5 +1,6 @@
 """The samples of a deployment: decoded once, embedded once, kept where every round finds them."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
@@ -11,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.holdout import groups_of
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.errors import FileError, InputError
+from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.framing import settle_framing
@@ -55,7 +57,6 @@ class StoredSamples:
     ) -> None:
         from al_pipeline.core.data.embeddings import EmbeddingStore
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache, seen_as
-        from al_pipeline.core.learning.arithmetic import PLAIN
 
         settings, self._log, self._manifest = deployment.settings, log, manifest
         #: Where their files are, and whose is away.
@@ -73,10 +74,11 @@ class StoredSamples:
         self.start: Checkpoint = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
         info = self.start.info
         square = f"{seen_as(info.image_size, info.framing, info.how)}{'-flip' if info.test_time_flip else ''}"
-        way = "" if info.arithmetic == PLAIN.key else f"-{info.arithmetic}"
-        folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}{way}"
-        self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
+        folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}"
+        self.start = self._calibrated(self.start, deployment.artifacts.int8 / f"{folder}.json", seed)
+        folder += self.start.info.way
+        self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
 
     def images(self, sample_ids: Sequence[str]) -> "CachedImages":
         """Return the images of samples, decoded once."""
@@ -123,7 +125,7 @@ class StoredSamples:
         from al_pipeline.core.turn import Model
 
         own, start = checkpoint.info, self.start.info
-        names = ("backbone_hash", "image_size", "framing", "how", "test_time_flip", "arithmetic")
+        names = ("backbone_hash", "image_size", "framing", "how", "test_time_flip", "arithmetic", "int8_ranges")
         by_features = all(getattr(own, name) == getattr(start, name) for name in names)
         return Model(own.trained, checkpoint, by_features=by_features)
 
@@ -137,6 +139,35 @@ class StoredSamples:
         """The number of each sample's group. There are no more of them than samples: the next number is always free."""
         groups = groups_of(self._manifest)
         return dict(zip(groups, pd.factorize(np.array(list(groups.values()), dtype=object))[0].tolist(), strict=True))
+
+    def like_start(self, checkpoint: "Checkpoint") -> "Checkpoint":
+        """Return what was learned on these features with the ranges that they were computed with in int8, if so."""
+        from al_pipeline.core.learning.int8 import with_ranges
+
+        return with_ranges(checkpoint, self.start.info.int8_ranges)
+
+    def _calibrated(self, start: "Checkpoint", path: Path, seed: int) -> "Checkpoint":
+        """Return the network with the ranges that the home keeps, for features in int8; found once if there are none.
+
+        Those of an empty pool are not found yet.
+        """
+        from al_pipeline.core.learning.int8 import drawn, largest_inputs, wants_images, with_ranges
+
+        if not wants_images(start):
+            return start
+        if not path.exists():
+            ids = [self.pool[row] for row in drawn(len(self.pool), seed)]
+            ranges, found = self.using(
+                ids, lambda there: largest_inputs(start, self.images(there)) if there else (), by_features=False
+            )
+            if not ranges:
+                return start
+            with whole_file(path, "The ranges of features in int8") as file:
+                file.write_text(json.dumps({"ranges": ranges, "images": found.there}))
+        try:
+            return with_ranges(start, [float(one) for one in json.loads(path.read_text())["ranges"]])
+        except (ValueError, TypeError, KeyError) as error:
+            raise FileError(f"{path} cannot be read ({error}): delete it to have features computed anew") from None
 
     def _embed(self, sample_ids: Sequence[str]) -> np.ndarray:
         from al_pipeline.core.learning.predict import embed

@@ -1,5 +1,7 @@
 """Rounds use the learning engine: decode and embed once, learn as configured, and say how good the figures are."""
 
+import json
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +14,12 @@ import torch
 from PIL import Image
 
 from al_pipeline.core.data import image_cache, images
-from al_pipeline.core.learning.arithmetic import PLAIN
+from al_pipeline.core.learning.arithmetic import PLAIN, multiplies_int8
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
+from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images, write_usual_images
 from al_pipeline_tests.ledger.builders import said
@@ -97,6 +100,41 @@ def test_with_given_weights_a_round_learns_a_head_and_runs_no_network(
     scores = given.value("uncertainty_scores", "r0001")
     expected = predict(checkpoint(given, "r0001"), scores["uri"].tolist())
     np.testing.assert_allclose(np.stack(list(scores["probabilities"])), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(not multiplies_int8(torch.device("cpu")), reason="the processor does not multiply int8")
+def test_features_in_int8_are_calibrated_once_on_the_pool_and_checkpoints_carry_how(
+    given: World, weights: str, tmp_path: Path
+) -> None:
+    asked = {"inference_precision": "int8"}
+    freeze(given, "r0001", per_class=3)
+    result = run_round(given, "r0001", ["labeled_pool", "checkpoint"], training=asked)
+    assert result.success, errors_of(result)
+    (kept,) = (given.settings.artifacts / "int8").glob("*.json")
+    ranges = json.loads(kept.read_text())
+    manifest = given.value("image_pool")
+    pool = manifest.query("split == 'pool'")["sample_id"].tolist()
+    assert sorted(ranges["images"]) == sorted(pool)
+    made = checkpoint(given, "r0001")
+    assert list(made.info.int8_ranges) == ranges["ranges"]
+
+    def samples() -> StoredSamples:
+        options = TrainingOptions(weights=weights, image_size=32, inference_precision="int8")
+        return StoredSamples(manifest, given.deployment, options, 0, logging.getLogger())
+
+    first = samples()
+    model = first.model(made)
+    assert model.by_features
+    assert first.store.folder.name.endswith(made.info.way)
+    # What is predicted from stored features is what the checkpoint says about the files.
+    expected = predict(made, [first.uris[i] for i in pool])
+    np.testing.assert_allclose(model.predict(first, pool), expected, atol=1e-5)
+    # Other ranges, as those of another pool are: what is kept holds, and its features are others.
+    kept.write_text(json.dumps({"ranges": [2 * one for one in ranges["ranges"]], "images": []}))
+    other = samples()
+    assert other.start.info.int8_ranges == tuple(2 * one for one in made.info.int8_ranges)
+    assert other.store.folder != first.store.folder
+    assert not other.model(made).by_features
 
 
 def test_test_time_flip_has_features_of_its_own_and_checkpoints_of_before_are_still_predicted_right(

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.options import ARCHITECTURES, TrainingOptions
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ class Arithmetic(NamedTuple):
     """A library and a kind of number; features of different ones are told apart by it wherever they are kept."""
 
     engine: Literal["pytorch", "openvino"] = "pytorch"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
 
     @property
     def key(self) -> str:
@@ -33,10 +33,8 @@ class Arithmetic(NamedTuple):
         ValueError
             It names nothing that this version knows.
         """
-        known = {
-            one.key: one
-            for one in (cls(engine, kind) for engine in ("pytorch", "openvino") for kind in ("float32", "bfloat16"))
-        }
+        ways = [cls(engine, kind) for engine in ("pytorch", "openvino") for kind in ("float32", "bfloat16")]
+        known = {one.key: one for one in (*ways, cls("openvino", "int8"))}
         if key not in known:
             raise ValueError(f"this version knows no arithmetic {key!r}")
         return known[key]
@@ -50,8 +48,8 @@ def chosen_arithmetic(options: TrainingOptions, place: torch.device) -> Arithmet
     """Return what a checkpoint that is trained with these options has its features computed with.
 
     ``auto`` is the fastest for networks whose weights are given, as their heads were measured to be none the worse for
-    it (`python -m benchmarks.precision`), and float32 of PyTorch for those that are trained: there a network is new in
-    each round.
+    it (`python -m benchmarks.precision`), and float32 of PyTorch for those that are trained, where a network is new in
+    each round, and for other networks than torchvision's, with which none of it was measured.
 
     Parameters
     ----------
@@ -62,11 +60,11 @@ def chosen_arithmetic(options: TrainingOptions, place: torch.device) -> Arithmet
     Raises
     ------
     InputError
-        bfloat16 is asked for, and this machine does not multiply it.
+        bfloat16 or int8 is asked for where it cannot be had.
     """
     wanted = options.inference_precision
     if wanted == "auto":
-        if not options.may_be_head or place.type == "cuda":
+        if not options.may_be_head or place.type == "cuda" or options.architecture not in ARCHITECTURES:
             return PLAIN
         wanted = "bfloat16" if multiplies_bfloat16(place) else "float32"
     elif wanted == "bfloat16" and not multiplies_bfloat16(place):
@@ -74,20 +72,39 @@ def chosen_arithmetic(options: TrainingOptions, place: torch.device) -> Arithmet
             f"training.inference_precision is bfloat16, which this machine's {_name(place)} does not multiply: set it "
             "to auto or float32"
         )
-    return Arithmetic(_engine(place), wanted)
+    elif wanted == "int8" and (why := _why_not_int8(options, place)):
+        raise InputError(f"training.inference_precision is int8, {why}: set it to auto or float32")
+    return Arithmetic(_engine(place, options.architecture), wanted)
 
 
-def possible(arithmetic: Arithmetic, place: torch.device) -> Arithmetic:
+def possible(arithmetic: Arithmetic, place: torch.device, architecture: str) -> Arithmetic:
     """Return what comes nearest to it on this machine: a checkpoint may have been made on another one."""
-    fast = multiplies_bfloat16(place)
-    engine = arithmetic.engine if arithmetic.engine == "pytorch" else _engine(place)
-    found = Arithmetic(engine, arithmetic.precision if fast else "float32")
-    if found.precision != arithmetic.precision:
-        _tell(
-            f"This checkpoint's features were computed in bfloat16, which this machine's {_name(place)} does not "
-            "multiply: they are computed in float32, and differ in their third digit"
-        )
-    return found
+    engine = arithmetic.engine if arithmetic.engine == "pytorch" else _engine(place, architecture)
+    has = {
+        "float32": True,
+        "bfloat16": multiplies_bfloat16(place),
+        "int8": engine == "openvino" and multiplies_int8(place),
+    }
+    if has[arithmetic.precision]:
+        return Arithmetic(engine, arithmetic.precision)
+    _tell(
+        f"This checkpoint's features were computed in {arithmetic.precision}, which this machine does not compute: "
+        f"they are in float32 here, and differ in their {'second' if arithmetic.precision == 'int8' else 'third'} digit"
+    )
+    return Arithmetic(engine, "float32")
+
+
+def _why_not_int8(options: TrainingOptions, place: torch.device) -> str:
+    """Say why features cannot be computed in int8 with these options; "" if they can."""
+    if place.type == "cuda":
+        return "which a CPU computes, and networks run on a GPU here"
+    if options.resolve_mode([1], "cpu") != "head":
+        return "which is for features that heads learn on, and here the network itself is trained"
+    if options.architecture not in ARCHITECTURES:
+        return f"which is for torchvision's networks, and this is {options.architecture}"
+    if find_spec("openvino") is None:
+        return "which OpenVINO computes, and it is not installed"
+    return "" if multiplies_int8(place) else "which this machine's processor does not multiply"
 
 
 def multiplies_bfloat16(place: torch.device) -> bool:
@@ -98,9 +115,15 @@ def multiplies_bfloat16(place: torch.device) -> bool:
     return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
-def _engine(place: torch.device) -> Literal["pytorch", "openvino"]:
-    """Return the library: OpenVINO on a CPU, where it is installed."""
-    if place.type != "cpu":
+def multiplies_int8(place: torch.device) -> bool:
+    """Say whether the processor multiplies int8 into sums of 32 bits; without that sums of 16 bits run over."""
+    has = torch.cpu.get_capabilities() if place.type == "cpu" else {}
+    return any(has.get(name) for name in ("avx512_vnni", "avx_vnni", "avx10_1", "amx_int8"))
+
+
+def _engine(place: torch.device, architecture: str) -> Literal["pytorch", "openvino"]:
+    """Return the library: OpenVINO on a CPU, where it is installed and the network's layers are translated for it."""
+    if place.type != "cpu" or architecture not in ARCHITECTURES:
         return "pytorch"
     if find_spec("openvino") is None:
         _tell("OpenVINO is not installed: PyTorch computes features in its place, which takes longer")

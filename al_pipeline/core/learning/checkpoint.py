@@ -73,6 +73,8 @@ class CheckpointInfo:
     arithmetic : str
         What features are computed with (`arithmetic.Arithmetic`), ``openvino-bfloat16`` for example; that of
         checkpoints from before there was a choice is float32 of PyTorch.
+    int8_ranges : tuple of float
+        For features in int8, the largest number that each convolution was given (`int8.calibrated`); else empty.
     versions : dict
         Library versions that made it.
     """
@@ -98,7 +100,18 @@ class CheckpointInfo:
     framing: Framing = "crop"
     how: HowRead = AS_EVER
     arithmetic: str = PLAIN.key
+    int8_ranges: tuple[float, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def way(self) -> str:
+        """What tells its features from those of another arithmetic in the names of folders; "" for float32 of PyTorch.
+
+        Those of int8 depend on what they were calibrated on, too.
+        """
+        if not self.int8_ranges:
+            return "" if self.arithmetic == PLAIN.key else f"-{self.arithmetic}"
+        return f"-{self.arithmetic}-{hashlib.sha256(repr(self.int8_ranges).encode()).hexdigest()[:8]}"
 
     def to_json(self) -> str:
         """Return the fields as one line of JSON."""
@@ -116,7 +129,7 @@ class CheckpointInfo:
         try:
             found = json.loads(text)
             known = {f.name: found[f.name] for f in fields(cls) if f.name in found}
-            for name in known.keys() & {"class_names", "mean", "std", "thresholds"}:
+            for name in known.keys() & {"class_names", "mean", "std", "thresholds", "int8_ranges"}:
                 known[name] = tuple(known[name])
             if "how" in known:
                 known["how"] = HowRead.from_dict(known["how"])

@@ -95,11 +95,12 @@ class TrainingOptions(Options):
         description="Of fine-tuning's forward pass; auto is bfloat16 where the hardware multiplies it, float16 is for "
         "CUDA.",
     )
-    inference_precision: Literal["auto", "float32", "bfloat16"] = Field(
+    inference_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         default="auto",
         description="Of features, and of predictions from images. auto is, for features of given weights on a CPU, "
         "bfloat16 where the hardware multiplies it, which heads learn as much from in half of the time or less, else "
-        "float32; float32 and bfloat16 hold for networks that are trained, too.",
+        "float32; float32 and bfloat16 hold for networks that are trained, too. int8 is for "
+        "features of heads on a CPU alone, and calibrated on images of the pool.",
     )
     threads: int = Field(
         default=1,

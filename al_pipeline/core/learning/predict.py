@@ -19,11 +19,10 @@ from al_pipeline.core.learning.memory import halving
 # Images per forward pass. Blocks are whole multiples of it, so that an image meets the same neighbours, and the
 # arithmetic takes the same order, however large the blocks are. A GPU wants more at a time.
 BATCH, GPU_BATCH = 64, 256
+Images = Sequence[str | Path] | CachedImages
 
 
-def predict(
-    checkpoint: Checkpoint, images: Sequence[str | Path] | CachedImages, *, block: int = 256
-) -> npt.NDArray[np.float64]:
+def predict(checkpoint: Checkpoint, images: Images, *, block: int = 256) -> npt.NDArray[np.float64]:
     """Return class probabilities: the softmax of the logits over the checkpoint's temperature.
 
     Parameters
@@ -73,9 +72,7 @@ def predict_features(checkpoint: Checkpoint, features: npt.NDArray[np.float32]) 
     return softmax(head_logits(features, weight, bias), checkpoint.info.temperature)
 
 
-def embed(
-    checkpoint: Checkpoint, images: Sequence[str | Path] | CachedImages, *, block: int = 256
-) -> npt.NDArray[np.float32]:
+def embed(checkpoint: Checkpoint, images: Images, *, block: int = 256) -> npt.NDArray[np.float32]:
     """Return the penultimate features, what the classifier sees: float32, shape (n, d), d = 512 for ResNet-18 and -34.
 
     Parameters are those of `predict`; class names play no part.

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +29,10 @@ from al_pipeline.core.learning.folds import joined
 from al_pipeline.core.learning.head import Integers, Vectors
 from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.learning.predict import embed, predict
+from al_pipeline.core.learning.predict import Images, embed, predict
 from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
 from al_pipeline.core.learning.threads import computing_on
 from al_pipeline.core.rng import generator, torch_seed
-
-Images = Sequence[str | Path] | CachedImages
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,8 @@ def _features(samples: KnownSamples, plan: Plan, out: Path) -> Path:
     """Return the file with the features of pool and holdout under the given weights; computed if there is none."""
     options = plan.options
     square = (options.settled_image_size, options.settled_framing)
-    seen_as = (options.architecture, _weights(options.settled_weights), *square, options.test_time_flip)
+    way = chosen_arithmetic(options, device()).key
+    seen_as = (options.architecture, _weights(options.settled_weights), *square, options.test_time_flip, way)
     ids = [*samples.pool["sample_id"], *samples.holdout["sample_id"], str(len(samples.pool))]
     description = json.dumps(
         [seen_as, plan.by_head, ids, PREPROCESSING, samples.how.key, _code(), version("torch"), device().type]

@@ -17,6 +17,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
 from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.evaluation.metrics import METRICS, columns
+from al_pipeline.core.learning.int8 import calibrated, drawn, wants_images
 from al_pipeline.core.learning.predict import embed
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.learning.train import Images, untrained
@@ -304,6 +305,8 @@ def embedded(samples: KnownSamples, plan: Plan, seed: int = 0) -> Embedded:
     if not plan.by_features:
         return Embedded()
     start = untrained(samples.class_names, plan.options, seed=seed, round_number=0, how=samples.how).checkpoint
+    if wants_images(start):
+        start = calibrated(start, samples.images(samples.pool.iloc[drawn(len(samples.pool), seed)]))
     tests = embed(start, samples.images(samples.holdout)) if plan.by_head else None
     return Embedded(embed(start, samples.images(samples.pool)), tests)
 

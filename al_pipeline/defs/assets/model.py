@@ -1,6 +1,7 @@
 """The model group: what was learned from the labels so far."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -95,7 +96,7 @@ def checkpoint(
             previous=deployment.artifacts.stored_checkpoint(number - 1) if training.warm_start else None,
         ).result
         assert result is not None
-        return result
+        return replace(result, checkpoint=samples.like_start(result.checkpoint))
 
     by_features = training.resolve_mode(int(labels.value_counts().min() if len(labels) else 0), device().type) == "head"
     result, found = samples.using([*labels.index, *others], learned, by_features=by_features)

@@ -12,9 +12,17 @@ from torch import nn
 
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.learning import arithmetic
-from al_pipeline.core.learning.arithmetic import PLAIN, Arithmetic, chosen_arithmetic, multiplies_bfloat16
+from al_pipeline.core.learning.arithmetic import (
+    PLAIN,
+    Arithmetic,
+    chosen_arithmetic,
+    multiplies_bfloat16,
+    multiplies_int8,
+    possible,
+)
 from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, build
-from al_pipeline.core.learning.engines import fold_batch_norms, openvino_model, quiet_openvino
+from al_pipeline.core.learning.engines import convolutions, fold_batch_norms, openvino_model, quiet_openvino
+from al_pipeline.core.learning.int8 import calibrated
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import BATCH, embed, predict, predict_features
 from al_pipeline.core.learning.threads import computing_on
@@ -24,6 +32,8 @@ from al_pipeline_tests.core.data.pictures import draw
 CPU = torch.device("cpu")
 BFLOAT16 = Arithmetic("openvino", "bfloat16")
 OPENVINO = Arithmetic("openvino")
+INT8 = Arithmetic("openvino", "int8")
+HEADS = TrainingOptions(weights="imagenet", mode="head", inference_precision="int8")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +78,75 @@ def test_every_arithmetic_gives_the_features_to_its_precision_on_any_number_of_t
         assert np.array_equal(embed(one, paths, block=BATCH + 1), found)
     # The classifier after them has float32, whatever they are computed in.
     assert np.array_equal(predict(one, paths), predict_features(one, found))
+
+
+def test_int8_comes_close_on_any_number_of_threads_and_goes_with_the_checkpoint(
+    checkpoint: Checkpoint, paths: list[str], plain: np.ndarray, tmp_path: Path
+) -> None:
+    one = calibrated(by(checkpoint, INT8), paths)
+    assert len(one.info.int8_ranges) == len(convolutions(checkpoint.model())) == 20
+    # White is the largest number that the first one is given.
+    assert one.info.int8_ranges[0] == pytest.approx((1 - 0.406) / 0.225, rel=0.01)
+    found = embed(one, paths)
+    assert not np.array_equal(found, plain)
+    if multiplies_int8(CPU):
+        cosines = (found * plain).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(plain, axis=1)
+        assert cosines.min() > 0.99
+        # A convolution that is told that its numbers are ten times larger has a tenth of the steps for them.
+        coarse = replace(one, info=replace(one.info, int8_ranges=tuple(10 * r for r in one.info.int8_ranges)))
+        assert np.abs(embed(coarse, paths) - plain).mean() > 2 * np.abs(found - plain).mean()
+        assert coarse.info.way != one.info.way
+    with computing_on(2):
+        assert np.array_equal(embed(one, paths, block=BATCH + 1), found)
+    one.save(tmp_path / "one.safetensors")
+    assert np.array_equal(embed(Checkpoint.load(tmp_path / "one.safetensors"), paths), found)
+    # Calibrated once; whose features are none of int8 have no use for it.
+    assert calibrated(one, paths[:1]) is one
+    assert calibrated(checkpoint, paths) is checkpoint
+
+
+def test_int8_without_an_image_to_calibrate_on_is_an_error(checkpoint: Checkpoint, paths: list[str]) -> None:
+    if multiplies_int8(CPU):
+        with pytest.raises(InputError, match="calibrated on images of the pool"):
+            embed(by(checkpoint, INT8), paths[:1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "why"),
+    [
+        ({}, "cuda", "networks run on a GPU here: set it to auto or float32"),
+        ({"mode": "finetune"}, "cpu", "the network itself is trained"),
+        ({"mode": "auto", "weights": "none"}, "cpu", "the network itself is trained"),
+        ({"mode": "auto", "warm_start": True}, "cpu", "the network itself is trained"),
+    ],
+)
+def test_int8_where_it_cannot_be_is_refused(changes: dict[str, str], place: str, why: str) -> None:
+    with pytest.raises(InputError, match=f"inference_precision is int8, .*{why}"):
+        chosen_arithmetic(HEADS.but(**changes), torch.device(place))
+
+
+def test_int8_is_refused_where_the_processor_or_the_library_lacks_it(
+    old_processor: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InputError, match=r"int8, which this machine's processor does not multiply"):
+        chosen_arithmetic(HEADS, CPU)
+    # A checkpoint that was made elsewhere is computed all the same.
+    assert possible(INT8, CPU, "resnet18") == OPENVINO
+    assert "differ in their second digit" in caplog.text
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+    assert chosen_arithmetic(HEADS, CPU) == possible(INT8, CPU, "resnet18") == INT8
+    monkeypatch.setattr(arithmetic, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"int8, which OpenVINO computes, and it is not installed"):
+        chosen_arithmetic(HEADS, CPU)
+
+
+def test_networks_that_are_no_resnet_of_torchvision_are_computed_as_they_are() -> None:
+    """By PyTorch: nobody has translated their layers, and their batch norms may stand elsewhere."""
+    assert possible(BFLOAT16, CPU, "another").engine == "pytorch"
+    assert possible(INT8, CPU, "another") == PLAIN
+    before = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    fold_batch_norms(before)
+    assert isinstance(before[1], nn.BatchNorm2d)
 
 
 def test_a_mirror_image_has_the_same_features_with_test_time_flip(checkpoint: Checkpoint, paths: list[str]) -> None:
