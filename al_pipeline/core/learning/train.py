@@ -228,7 +228,7 @@ class _Task:
         pixels = decoded(self.images, self.options)
         order = canonical([image.data for image in pixels], self.targets)
         groups = None if self.groups is None else self.groups[order]
-        examples = replace(self.examples(torch.from_numpy(pixels[order]), self.targets[order]), groups=groups)
+        examples = replace(weighed(torch.from_numpy(pixels[order]), self.targets[order], self.options), groups=groups)
         arm, extra, n_guessed = self.options.semi_supervised, None, 0
         if arm != "none" and self.unlabeled is not None:
             rows = some(len(self.unlabeled.images), MOST_IMAGES, self.seed, self.round_number)
@@ -262,13 +262,6 @@ class _Task:
         assert self.unlabeled is not None
         given = None if self.unlabeled.features is None else self.unlabeled.features[rows]
         return self.features(chosen(self.unlabeled.images, rows), given)
-
-    def examples(self, images: Tensor, targets: Integers) -> Examples:
-        counts = np.bincount(targets)
-        if not self.options.weighs(counts):
-            return Examples(images, torch.from_numpy(targets))
-        weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        return Examples(images, torch.from_numpy(targets), torch.from_numpy(weights[targets].astype(np.float32)))
 
     def with_guesses(self, examples: Examples, images: Images, guesses: Guesses, groups: Integers | None) -> Examples:
         if not len(guesses):
@@ -328,6 +321,15 @@ def class_numbers(labels: Sequence[str], class_names: Sequence[str]) -> Integers
             f"{', '.join(class_names[:20])}{' …' if len(class_names) > 20 else ''}"
         )
     return np.array([number[label] for label in labels], dtype=np.int64)
+
+
+def weighed(images: Tensor, targets: Integers, options: TrainingOptions) -> Examples:
+    """Return images, uint8 (n, h, w, 3), and class numbers as what is learned from, weighed if classes are."""
+    counts = np.bincount(targets)
+    if not options.weighs(counts):
+        return Examples(images, torch.from_numpy(targets))
+    weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return Examples(images, torch.from_numpy(targets), torch.from_numpy(weights[targets].astype(np.float32)))
 
 
 def decoded(images: Images, options: TrainingOptions) -> npt.NDArray[np.uint8]:
