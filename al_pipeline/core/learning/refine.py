@@ -269,7 +269,7 @@ class _Task:
         examples = weighed(self.pixels[torch.from_numpy(rows)], self.targets[rows], self.options)
         rng = np.random.default_rng(torch_seed(self.seed, self.number, f"refine {turn}"))
         train = partial(finetune, model, examples, self.options, rng, place=device())
-        train(give_way=self.give_way, kept=running)
+        train(give_way=self.give_way, kept=running, frozen_norms=True)
         state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         if done is not None:
             done.write({"model": state})
