@@ -42,6 +42,8 @@ Integers = npt.NDArray[np.int64]
 
 # Parts that labels are cut into, and so networks. Each learns from two thirds of the labels.
 NETWORKS = 3
+# So many times the labels of the last refining are worth another one: to 1,000 labels 20 more add nothing.
+GROWTH = 1.2
 # Passes over the labels, at most.
 EPOCHS = 10
 # Fewer labels held out than this tell nothing of a network, however well they are predicted.
@@ -164,6 +166,11 @@ def refine(
     )
     with computing_on(options.threads):
         return task.refined(labels_hash)
+
+
+def worth_refining(n_labels: int, refined_on: int) -> bool:
+    """Say whether so many labels are worth refining again after the last time, which was on `refined_on`; 0: never."""
+    return n_labels >= GROWTH * refined_on
 
 
 def _recipe(options: TrainingOptions) -> TrainingOptions:

@@ -18,6 +18,7 @@ from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
 from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.evaluation.metrics import METRICS, columns
 from al_pipeline.core.learning.predict import embed
+from al_pipeline.core.learning.refine import worth_refining
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.learning.train import Images, untrained
 from al_pipeline.core.study.oracle import answers
@@ -207,8 +208,8 @@ def simulate_seed(
             stops[strategy] = now.stop
             # The second batch ahead is chosen before anything has been learned.
             if len(answered) or not number:
-                row = _row(strategy, seed, number, n_labels, len(answered), now, stage)
-                rows[strategy].append(row | {"agreement": kappa})
+                row = _row(strategy, seed, number, n_labels, len(answered), now, stage) | {"agreement": kappa}
+                rows[strategy].append(row | (_stage_columns(stage) if plan.staged else {}))
             if progress is not None:
                 accuracy = rows[strategy][-1]["accuracy"]
                 said = "" if stage is None else f"; {stage.sentence(size)}"
@@ -307,10 +308,11 @@ def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: 
 
 
 def _staged(given: World, own: World, plan: Plan, answered: Rows, number: int, now: Turn) -> Stage | None:
-    """Refine the network on what a turn has learned from, if the plan is staged and there were labels to learn from."""
-    if not (plan.staged and now.trained):
+    """Refine the network on what a turn has learned from, if the plan is staged and there are labels enough for it."""
+    labeled = given.labeled(answered)
+    if not (plan.staged and now.trained and worth_refining(len(labeled), own.refined_on)):
         return None
-    return staged(given, own, plan, given.labeled(answered), number, last=not len(now.candidates))
+    return staged(given, own, plan, labeled, number, last=not len(now.candidates))
 
 
 def _row(
@@ -321,9 +323,13 @@ def _row(
     for metric in METRICS:
         row |= columns(metric.name, getattr(tested, metric.name), np.nan)
     row["ece"] = np.nan if tested.ece is None else tested.ece
-    if stage is not None:
-        row |= {"refined": tested is not now.evaluation, "refine_seconds": stage.seconds}
     return row
+
+
+def _stage_columns(stage: Stage | None) -> Row:
+    if stage is None:
+        return {"refined": False, "refine_seconds": 0.0}
+    return {"refined": stage.evaluation is not None, "refine_seconds": stage.seconds}
 
 
 def _kappa(last: Rows | None, now: Rows | None) -> float:

@@ -78,7 +78,8 @@ def staged(given: World, now: World, plan: Plan, labeled: Rows, number: int, *, 
         number=number,
     )
     if not found.evidence.better:
-        return Stage(now, None, found.evidence, time.perf_counter() - began)
+        kept = replace(now, refined_on=len(labeled))
+        return Stage(kept, None, found.evidence, time.perf_counter() - began)
     world = _seen_by(found.checkpoint, given, pool=not last)
     seconds = time.perf_counter() - began
     assert world.holdout.all_features is not None
@@ -93,4 +94,10 @@ def _seen_by(network: Checkpoint, given: World, *, pool: bool) -> World:
     if pool:
         own = replace(own, all_features=embed(network, own.images(np.arange(len(own.all_images)))))
     tests = given.holdout.images(np.arange(len(given.truth)))
-    return replace(given, pool=own, holdout=replace(given.holdout, all_features=embed(network, tests)), network=network)
+    return replace(
+        given,
+        pool=own,
+        holdout=replace(given.holdout, all_features=embed(network, tests)),
+        network=network,
+        refined_on=network.info.n_labels,
+    )

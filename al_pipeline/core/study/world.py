@@ -26,6 +26,8 @@ class World:
     seed : int
     network : Checkpoint, optional
         The refined network whose features those of pool and holdout are; None: they are of the given weights.
+    refined_on : int
+        Labels of the last refining, whatever came of it.
     """
 
     pool: Given
@@ -36,6 +38,7 @@ class World:
     class_names: Sequence[str]
     seed: int
     network: Checkpoint | None = None
+    refined_on: int = 0
 
     def labeled(self, asked: Rows) -> Rows:
         """Return those of the rows that got a label."""
