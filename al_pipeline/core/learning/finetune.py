@@ -136,7 +136,7 @@ def finetune(
     give_way : callable, optional
         Called before every gradient step; it may take its time.
     kept : KeptTraining, optional
-        Where training is kept after every epoch. What is kept there goes on, and comes to the same weights.
+        Where training is kept after epochs. What is kept there goes on, and comes to the same weights.
     frozen_norms : bool
         Batch normalisation keeps the statistics that the network came with, in training as in prediction.
 
@@ -242,7 +242,7 @@ class _Run:
                         loss,
                         {name: value.detach().clone() for name, value in self.model.state_dict().items()},
                     )
-            if self.kept_at is not None:
+            if self.kept_at is not None and self.kept_at.due:
                 self.kept_at.write(self._moving(schedule) | {"epoch": epoch, "fit": asdict(fit), "best": self.best})
             if progress is not None:
                 progress(epoch, fit.losses[-1])
