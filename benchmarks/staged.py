@@ -61,8 +61,8 @@ class Cell:
 
 
 CELLS = {
-    "photos-64": Cell("photos", 64, 560, 160, 20, 5, 3.5),
-    "photos-96": Cell("photos", 96, 560, 160, 20, 5, 3.5),
+    "photos-64": Cell("photos", 64, 560, 140, 20, 5, 3.5),
+    "photos-96": Cell("photos", 96, 560, 140, 20, 5, 3.5),
     "cifar10-64": Cell("cifar10", 64, 2000, 1240, 200, 2, 1.6),
 }
 

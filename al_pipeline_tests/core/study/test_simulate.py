@@ -433,7 +433,7 @@ def test_a_staged_study_measures_what_would_serve_and_goes_on_with_its_features(
     manifest: pd.DataFrame, weights: str
 ) -> None:
     """Features that say nothing stand in for those of the given weights: the network learns what a head cannot."""
-    options = OPTIONS.but(weights=weights, epochs=3, batch_size=8)
+    options = OPTIONS.but(weights=weights, epochs=2, batch_size=8)
     plan = Plan(
         **PLAN
         | {
