@@ -1,9 +1,10 @@
 """Fine-tuning: gradient steps on the whole network."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from al_pipeline.core.learning.augment import Augment, augmented, strong, weak
 from al_pipeline.core.learning.calibration import fit_temperature, softmax
 from al_pipeline.core.learning.checkpoint import HEAD, MEAN, STD, Checkpoint, averaged, normalize
 from al_pipeline.core.learning.folds import validation_split
+from al_pipeline.core.learning.kept_training import KeptTraining
 from al_pipeline.core.learning.memory import halving
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.small_maps import use_small_maps
 from al_pipeline.core.learning.thresholds import fit_thresholds
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -32,9 +35,6 @@ UNLABELED_RATIO, UNLABELED_WEIGHT = 7, 1.0
 VALIDATION_BATCH = 64
 # Images of the labeled pool stay on the GPU if they take no more than this share of what is free there.
 DEVICE_SHARE = 0.25
-# Output maps up to 2 by 2, which a ResNet has in its last stage up to 64 pixels. Measured on AVX2: beyond that the
-# copies cost more than they save.
-FEW_PIXELS = 4
 
 
 class TrainingError(ALError):
@@ -114,6 +114,9 @@ def finetune(
     place: torch.device,
     unlabeled: Tensor | None = None,
     progress: Callable[[int, float], None] | None = None,
+    give_way: Callable[[], None] | None = None,
+    kept: KeptTraining | None = None,
+    frozen_norms: bool = False,
 ) -> Fit:
     """Train a network in place.
 
@@ -130,6 +133,12 @@ def finetune(
         For FixMatch.
     progress : callable, optional
         Called after every epoch with its number (from 1) and its loss.
+    give_way : callable, optional
+        Called before every gradient step; it may take its time.
+    kept : KeptTraining, optional
+        Where training is kept after epochs. What is kept there goes on, and comes to the same weights.
+    frozen_norms : bool
+        Batch normalisation keeps the statistics that the network came with, in training as in prediction.
 
     Raises
     ------
@@ -145,7 +154,8 @@ def finetune(
         # From the same start with the same draws, in case this is a second try with a smaller batch.
         model.load_state_dict(start)
         rng.bit_generator.state = state
-        return _Run(model, options, batch_size, rng, place).fit(labeled, unlabeled, progress)
+        task = _Run(model, options, batch_size, rng, place, give_way, kept, frozen_norms)
+        return task.fit(labeled, unlabeled, progress)
 
     # Deterministic kernels: with cuDNN's own choice the same seed gives other weights.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
@@ -175,9 +185,19 @@ class _Run:
     """One run over the epochs with one batch size."""
 
     def __init__(
-        self, model: nn.Module, options: TrainingOptions, batch_size: int, rng: np.random.Generator, place: torch.device
+        self,
+        model: nn.Module,
+        options: TrainingOptions,
+        batch_size: int,
+        rng: np.random.Generator,
+        place: torch.device,
+        give_way: Callable[[], None] | None = None,
+        kept: KeptTraining | None = None,
+        frozen_norms: bool = False,
     ) -> None:
         self.options, self.batch_size, self.rng, self.place = options, batch_size, rng, place
+        self.give_way, self.kept_at, self.frozen_norms = give_way, kept, frozen_norms
+        self.best: tuple[float, dict[str, Tensor] | None] = math.inf, None
         # Training is faster with channels first on CPUs, unlike prediction (measured with AVX2); GPUs want them last.
         self.layout = torch.channels_last if place.type == "cuda" else torch.contiguous_format
         self.model = model.to(device=place, memory_format=self.layout)  # type: ignore[call-overload]
@@ -202,8 +222,10 @@ class _Run:
         schedule = None
         if options.schedule == "one_cycle":
             schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, options.learning_rate, total_steps=steps)
-        best, kept = math.inf, None
-        for epoch in range(1, options.epochs + 1):
+        fit, done = self._found(fit, schedule)
+        for epoch in range(done + 1, options.epochs + 1):
+            if options.patience and epoch - 1 - fit.kept_epoch >= options.patience:
+                break
             fit.losses.append(self._epoch(examples, unlabeled, schedule))
             if not math.isfinite(fit.losses[-1]):
                 raise TrainingError(
@@ -214,20 +236,43 @@ class _Run:
             if validation is not None:
                 loss = float(nn.functional.cross_entropy(self._logits(validation), validation.targets))
                 fit.validation_losses.append(loss)
-                if loss < best:
-                    best, fit.kept_epoch = loss, epoch
-                    kept = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                if loss < self.best[0]:
+                    fit.kept_epoch = epoch
+                    self.best = (
+                        loss,
+                        {name: value.detach().clone() for name, value in self.model.state_dict().items()},
+                    )
+            if self.kept_at is not None and self.kept_at.due:
+                self.kept_at.write(self._moving(schedule) | {"epoch": epoch, "fit": asdict(fit), "best": self.best})
             if progress is not None:
                 progress(epoch, fit.losses[-1])
-            if options.patience and epoch - fit.kept_epoch >= options.patience:
-                break
-        if kept is not None and validation is not None:
-            self.model.load_state_dict(kept)
+        if self.best[1] is not None and validation is not None:
+            self.model.load_state_dict(self.best[1])
             logits, truth = self._logits(validation).cpu().numpy(), validation.targets.cpu().numpy()
             fit.temperature = fit_temperature(logits, truth)
             if options.weighs(np.bincount(labeled.targets.numpy())):
                 fit.thresholds = fit_thresholds(softmax(logits, fit.temperature), truth)
         return fit
+
+    def _moving(self, schedule: Any) -> dict[str, Any]:
+        """Return everything that a step changes."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler, "schedule": schedule}
+        found = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return found | {"rng": json.dumps(self.rng.bit_generator.state), "batch_size": self.batch_size}
+
+    def _found(self, fit: Fit, schedule: Any) -> tuple[Fit, int]:
+        """Go on from what is kept, if it was trained with as many images per step; return the fit and its epochs."""
+        found = None if self.kept_at is None else self.kept_at.read()
+        if found is None or found["batch_size"] != self.batch_size:
+            return fit, 0
+        self.model.load_state_dict(found["model"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        self.scaler.load_state_dict(found["scaler"])
+        if schedule is not None:
+            schedule.load_state_dict(found["schedule"])
+        self.rng.bit_generator.state = json.loads(found["rng"])
+        self.best = tuple(found["best"])  # type: ignore[assignment]
+        return Fit(**found["fit"] | {"thresholds": tuple(found["fit"]["thresholds"])}), found["epoch"]
 
     def _placed(self, examples: Examples) -> Examples:
         """Move the examples to the GPU once if they fit, else leave them where they are."""
@@ -238,8 +283,13 @@ class _Run:
 
     def _epoch(self, examples: Examples, unlabeled: Tensor | None, schedule: Any) -> float:
         self.model.train()
+        for module in self.model.modules() if self.frozen_norms else ():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         total = torch.zeros((), device=self.place)
         for rows in batches(self.rng.permutation(len(examples)), self.batch_size):
+            if self.give_way is not None:
+                self.give_way()
             self.optimizer.zero_grad(set_to_none=True)
             batch = examples.rows(rows).to(self.place)
             images = batch.images if self.weak is None else augmented(batch.images, self.weak, self.rng)
@@ -328,41 +378,3 @@ def take_over(model: nn.Module, previous: Checkpoint, class_names: Sequence[str]
         state[name] = state[name].clone()
         state[name][[new for new, _ in rows]] = previous.state[name][[old for _, old in rows]]
     model.load_state_dict(state)
-
-
-class SmallMapConv2d(nn.Conv2d):
-    """A convolution whose result is the same, up to rounding, and whose gradient is cheaper on small maps.
-
-    For them oneDNN computes the gradient of the weights image by image, which took a third of a ResNet-18's step at 32
-    pixels. Unfolding the input makes it one product for the whole batch.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (n, c, h, w)."""
-        padding = tuple(map(int, self.padding))
-        height, width = (
-            (side + 2 * pad - kernel) // stride + 1
-            for side, pad, kernel, stride in zip(input.shape[2:], padding, self.kernel_size, self.stride, strict=True)
-        )
-        if height * width > FEW_PIXELS:
-            return super().forward(input)
-        columns = nn.functional.unfold(input, self.kernel_size, padding=padding, stride=self.stride)
-        product = columns.transpose(1, 2).reshape(-1, columns.shape[1]) @ self.weight.flatten(1).T
-        return product.view(len(input), height, width, -1).permute(0, 3, 1, 2)
-
-
-def use_small_maps(model: nn.Module) -> None:
-    """Let the plain convolutions of a model take the faster way; its parameters and their names stay.
-
-    Only those without bias, groups and dilation, which is all that a ResNet has.
-    """
-    for module in model.modules():
-        if (
-            type(module) is nn.Conv2d
-            and module.bias is None
-            and module.groups == 1
-            and module.dilation == (1, 1)
-            and module.padding_mode == "zeros"
-            and not isinstance(module.padding, str)
-        ):
-            module.__class__ = SmallMapConv2d

@@ -27,7 +27,14 @@ from al_pipeline.core.learning.checkpoint import (
 from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
 from al_pipeline.core.learning.folds import joined
 from al_pipeline.core.learning.head import Integers, Vectors
-from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
+from al_pipeline.core.learning.head_training import (
+    Others,
+    canonical,
+    check_unlabeled,
+    some,
+    train_head,
+    with_classifier_of,
+)
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import Images, embed, predict
 from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
@@ -101,6 +108,7 @@ def train(
     previous: Checkpoint | None = None,
     progress: Callable[[int, float], None] | None = None,
     groups: Integers | None = None,
+    refined: Checkpoint | None = None,
 ) -> TrainingResult:
     """Train on labeled images with cross-entropy, from the configured weights anew.
 
@@ -131,6 +139,8 @@ def train(
     groups : int64 array, shape (n,), optional
         What each image belongs to: what belongs together is held out together, for the temperature and the choice of
         C and of the epoch.
+    refined : Checkpoint, optional
+        The refined network whose features were given: its own classifier has a say in a head on them.
 
     Raises
     ------
@@ -145,7 +155,18 @@ def train(
     """
     targets = _targets(len(images), labels, class_names)
     task = _Task(
-        class_names, options, seed, round_number, images, targets, features, unlabeled, progress, groups, how_of(images)
+        class_names,
+        options,
+        seed,
+        round_number,
+        images,
+        targets,
+        features,
+        unlabeled,
+        progress,
+        groups,
+        how_of(images),
+        refined,
     )
     check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
     mode = options.resolve_mode(np.bincount(targets), device().type)
@@ -188,6 +209,7 @@ class _Task:
     progress: Callable[[int, float], None] | None = None
     groups: Integers | None = None
     how: HowRead = AS_EVER
+    refined: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         self.began = time.perf_counter()
@@ -214,6 +236,7 @@ class _Task:
             else Others(len(self.unlabeled.images), self.others, self.unlabeled.groups),
             groups=self.groups,
         )
+        head = with_classifier_of(self.refined, head, self.class_names)
         with torch.no_grad():
             self.model.fc.weight.copy_(torch.from_numpy(head.weight))  # type: ignore[union-attr, operator]
             self.model.fc.bias.copy_(torch.from_numpy(head.bias))  # type: ignore[union-attr, operator]
@@ -225,7 +248,7 @@ class _Task:
         pixels = decoded(self.images, self.options)
         order = canonical([image.data for image in pixels], self.targets)
         groups = None if self.groups is None else self.groups[order]
-        examples = replace(self.examples(torch.from_numpy(pixels[order]), self.targets[order]), groups=groups)
+        examples = replace(weighed(torch.from_numpy(pixels[order]), self.targets[order], self.options), groups=groups)
         arm, extra, n_guessed = self.options.semi_supervised, None, 0
         if arm != "none" and self.unlabeled is not None:
             rows = some(len(self.unlabeled.images), MOST_IMAGES, self.seed, self.round_number)
@@ -259,13 +282,6 @@ class _Task:
         assert self.unlabeled is not None
         given = None if self.unlabeled.features is None else self.unlabeled.features[rows]
         return self.features(chosen(self.unlabeled.images, rows), given)
-
-    def examples(self, images: Tensor, targets: Integers) -> Examples:
-        counts = np.bincount(targets)
-        if not self.options.weighs(counts):
-            return Examples(images, torch.from_numpy(targets))
-        weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        return Examples(images, torch.from_numpy(targets), torch.from_numpy(weights[targets].astype(np.float32)))
 
     def with_guesses(self, examples: Examples, images: Images, guesses: Guesses, groups: Integers | None) -> Examples:
         if not len(guesses):
@@ -325,6 +341,15 @@ def class_numbers(labels: Sequence[str], class_names: Sequence[str]) -> Integers
             f"{', '.join(class_names[:20])}{' …' if len(class_names) > 20 else ''}"
         )
     return np.array([number[label] for label in labels], dtype=np.int64)
+
+
+def weighed(images: Tensor, targets: Integers, options: TrainingOptions) -> Examples:
+    """Return images, uint8 (n, h, w, 3), and class numbers as what is learned from, weighed if classes are."""
+    counts = np.bincount(targets)
+    if not options.weighs(counts):
+        return Examples(images, torch.from_numpy(targets))
+    weights = len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return Examples(images, torch.from_numpy(targets), torch.from_numpy(weights[targets].astype(np.float32)))
 
 
 def decoded(images: Images, options: TrainingOptions) -> npt.NDArray[np.uint8]:
