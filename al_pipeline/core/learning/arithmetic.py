@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.options import TIMM, TrainingOptions
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ def chosen_arithmetic(options: TrainingOptions, place: torch.device) -> Arithmet
     """Return what a checkpoint that is trained with these options has its features computed with.
 
     ``auto`` is the fastest for networks whose weights are given, as their heads were measured to be none the worse for
-    it (`python -m benchmarks.precision`), and float32 of PyTorch for those that are trained: there a network is new in
-    each round.
+    it (`python -m benchmarks.precision`). It is float32 of PyTorch for those that are trained, as there a network is
+    new in each round, and for timm's, with which it was not measured.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ def chosen_arithmetic(options: TrainingOptions, place: torch.device) -> Arithmet
     InputError
         bfloat16 is asked for, and this machine does not multiply it.
     """
-    wanted = options.inference_precision
+    wanted, timm = options.inference_precision, options.architecture.startswith(TIMM)
     if wanted == "auto":
-        if not options.may_be_head or place.type == "cuda":
+        if not options.may_be_head or place.type == "cuda" or timm:
             return PLAIN
         wanted = "bfloat16" if multiplies_bfloat16(place) else "float32"
     elif wanted == "bfloat16" and not multiplies_bfloat16(place):
@@ -74,7 +74,8 @@ def chosen_arithmetic(options: TrainingOptions, place: torch.device) -> Arithmet
             f"training.inference_precision is bfloat16, which this machine's {_name(place)} does not multiply: set it "
             "to auto or float32"
         )
-    return Arithmetic(_engine(place), wanted)
+    # What is translated for OpenVINO are ResNets.
+    return Arithmetic("pytorch" if timm else _engine(place), wanted)
 
 
 def possible(arithmetic: Arithmetic, place: torch.device) -> Arithmetic:

@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from al_pipeline.core.learning.arithmetic import Arithmetic, possible
 from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.options import TIMM
 
 if TYPE_CHECKING:
     import openvino
@@ -57,7 +58,8 @@ class _Wanted:
 def _ready(wanted: _Wanted) -> Network:
     model = wanted.checkpoint.model()
     model.fc = nn.Identity()
-    fold_batch_norms(model)
+    if not wanted.architecture.startswith(TIMM):
+        fold_batch_norms(model)
     if wanted.arithmetic.engine == "openvino":
         return _in_openvino(model, wanted.arithmetic, wanted.threads)
     kind = getattr(torch, wanted.arithmetic.precision)
