@@ -209,8 +209,12 @@ def _run_torchscript(path: Path, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[n
 
 @contextmanager
 def _torchscript_is_deprecated() -> Iterator[None]:
-    """Keep quiet about it: who asks for TorchScript has a program that needs it."""
+    """Keep quiet about it: who asks for TorchScript has a program that needs it.
+
+    What the tracer says of values that it takes to be constant is seen by our own comparison.
+    """
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
         yield
 
