@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from al_pipeline.core.errors import CheckpointError, FileError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.architectures import TIMM
 from al_pipeline.core.learning.hub import fetch
-from al_pipeline.core.learning.options import TIMM, TrainingOptions
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.provenance import provenance
 from al_pipeline.core.rounds import is_round
 from al_pipeline.loop.deployment import Artifacts

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -10,18 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from al_pipeline.core.data.framing import Resized
 from al_pipeline.core.errors import CheckpointError, InputError
+from al_pipeline.core.learning.architectures import TIMM, config, library
 from al_pipeline.core.learning.given_weights import first, unusable
-from al_pipeline.core.learning.options import TIMM
-from al_pipeline.core.learning.preparation import Preparation, preparation_of
+from al_pipeline.core.learning.preparation import preparation_of
 
 # What the network's own tensors are called before: a file of ours can be told by it.
 BODY = "body."
 # Files of training scripts hold the state dict beside other things.
 WRAPPED = ("state_dict", "model")
-# Of timm's ways to make a square that are none of its centre.
-FRAMED = {"squash": "squeeze", "border": "pad"}
 DRAWS = {torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default, torch.ops.aten.erfinv_.default}
 
 
@@ -51,48 +47,6 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, (n, K), of normalized images, (n, 3, h, w)."""
         return self.fc(self.body(images))
-
-
-def config(architecture: str) -> Any:
-    """Return what timm says about a network and its weights (`timm.models.PretrainedCfg`).
-
-    Raises
-    ------
-    InputError
-        timm is missing, or has no network of this name.
-    """
-    timm, name = _timm(architecture), architecture.removeprefix(TIMM)
-    try:
-        found = timm.get_pretrained_cfg(name)
-    except RuntimeError:
-        found = None
-    if found is None:
-        # Its tags first, where the network is known and the tag is not.
-        known = timm.list_pretrained(f"{name.partition('.')[0]}.*") or [*timm.list_models(), *timm.list_pretrained()]
-        near = get_close_matches(name, known, n=3, cutoff=0.5)
-        raise InputError(
-            f"timm {timm.__version__} has no network {name!r} (training.architecture is {architecture!r}); "
-            + (f"did you mean {' or '.join(TIMM + one for one in near)}?" if near else "timm.list_models() lists them")
-        )
-    return found
-
-
-def own_preparation(architecture: str) -> Preparation:
-    """Return how images are prepared for a network, as timm says; see `preparation.preparation_of`."""
-    found = config(architecture)
-    if found.interpolation not in ("bilinear", "bicubic"):
-        raise InputError(
-            f"{architecture} wants its images resized by {found.interpolation!r}, which this version does not do: "
-            "choose another training.architecture"
-        )
-    return Preparation(
-        mean=tuple(found.mean),
-        std=tuple(found.std),
-        resized=Resized(found.interpolation, min(1000, round(1000 * found.crop_pct))),
-        framing=FRAMED.get(found.crop_mode),  # type: ignore[arg-type]
-        size=found.input_size[1],
-        fixed=found.fixed_input_size,
-    )
 
 
 def new_backbone(
@@ -154,7 +108,7 @@ def stored_backbone(architecture: str, n_classes: int, image_size: int, state: M
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(
-            f"timm {_timm(architecture).__version__} builds another {architecture} than the one of this checkpoint "
+            f"timm {library(architecture).__version__} builds another {architecture} than the one of this checkpoint "
             f"({_reason(error)}): install the version that the checkpoint was made with"
         ) from error
     return model
@@ -162,7 +116,7 @@ def stored_backbone(architecture: str, n_classes: int, image_size: int, state: M
 
 def _body(architecture: str, image_size: int, state: Mapping[str, Any] | None = None, source: str = "") -> nn.Module:
     """Return a network without classifier, with its own initial values or a state dict's."""
-    timm, settled = _timm(architecture), preparation_of(architecture)
+    timm, settled = library(architecture), preparation_of(architecture)
     size = {"img_size": image_size} if settled.fixed else {}
     # timm itself translates and fits the weights. Without classes in both it is strict about all of them.
     overlay = {"num_classes": 0, "classifier": None} | ({} if state is None else {"state_dict": dict(state)})
@@ -229,13 +183,3 @@ def _reason(error: Exception) -> str:
         return f"the file lacks {error.args[0]}"
     lines = [line.strip().rstrip(".:") for line in str(error).strip().splitlines()] or [type(error).__name__]
     return first([line[:200] for line in (lines[1:] if len(lines) > 1 else lines)])
-
-
-def _timm(architecture: str) -> Any:
-    try:
-        return import_module("timm")
-    except ImportError as error:
-        raise InputError(
-            f"training.architecture {architecture} needs the package timm, which cannot be imported here ({error}): "
-            "pip install 'al_pipeline[timm]', in a checkout `make setup`; or set it to resnet18"
-        ) from error

@@ -18,9 +18,10 @@ from al_pipeline.core.data.framing import is_name
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.architectures import ARCHITECTURES, TIMM
 from al_pipeline.core.learning.arithmetic import PLAIN, Arithmetic
 from al_pipeline.core.learning.given_weights import HEAD, load_backbone, read_safetensors, read_weights, unreadable
-from al_pipeline.core.learning.options import ARCHITECTURES, SIZE_WITH_WEIGHTS, TIMM
+from al_pipeline.core.learning.options import SIZE_WITH_WEIGHTS
 from al_pipeline.core.learning.preparation import MEAN, STD, preparation_of  # noqa: F401 - where they were
 from al_pipeline.core.learning.provenance import INFO_KEY
 
@@ -32,7 +33,7 @@ class CheckpointInfo:
     Attributes
     ----------
     architecture : str
-        One of `options.ARCHITECTURES`, or ``timm:`` and a name of timm's.
+        One of `architectures.ARCHITECTURES`, or ``timm:`` and a name of timm's.
     class_names : tuple of str
         Names of the network's outputs, in order.
     image_size : int
@@ -238,7 +239,7 @@ def build(
     Parameters
     ----------
     architecture : str
-        One of `options.ARCHITECTURES`, or ``timm:`` and a name of timm's.
+        One of `architectures.ARCHITECTURES`, or ``timm:`` and a name of timm's.
     n_classes : int
         At least 2.
     weights : str

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from al_pipeline.core.learning.architectures import TIMM
 from al_pipeline.core.learning.arithmetic import Arithmetic, possible
 from al_pipeline.core.learning.checkpoint import Checkpoint
-from al_pipeline.core.learning.options import TIMM
 
 if TYPE_CHECKING:
     import openvino

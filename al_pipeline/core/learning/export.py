@@ -214,7 +214,7 @@ def _torchscript_is_deprecated() -> Iterator[None]:
     What the tracer says of values that it takes to be constant is seen by our own comparison.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
         yield
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.files import whole_file
-from al_pipeline.core.learning.options import TIMM
+from al_pipeline.core.learning.architectures import TIMM
 
 # torchvision's default weights, which it takes a second to ask for; the digits begin the file's SHA-256.
 FILES = {
@@ -50,7 +50,7 @@ def fetch(architecture: str, hub: str | None = None, progress: Progress | None =
     Parameters
     ----------
     architecture : str
-        One of `options.ARCHITECTURES`, or of timm's.
+        One of `architectures.ARCHITECTURES`, or of timm's.
     hub : str, optional
         Address of the folder with torchvision's files, over http, https or file; torchvision's own by default. For
         timm's networks that of a server like Hugging Face's hub.

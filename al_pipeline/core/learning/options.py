@@ -8,14 +8,12 @@ import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from al_pipeline.core.errors import CheckpointError, InputError
+from al_pipeline.core.learning.architectures import ARCHITECTURES, TIMM
 from al_pipeline.core.options import Options
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.preparation import Preparation
 
-ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-# What the names of timm's networks begin with.
-TIMM = "timm:"
 # With fewer labels than this in half of the classes, given features teach more than training them does.
 FEW_LABELS = 10
 # What the weights of others were trained with, and what an untrained network learns from in bearable time.

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from al_pipeline.core.data.framing import AS_EVER, Framing, Resized
-from al_pipeline.core.learning.options import TIMM
+from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.architectures import TIMM, config
 
 # Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+# Of timm's ways to make a square those that are none of its centre.
+FRAMED: dict[str, Framing] = {"squash": "squeeze", "border": "pad"}
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,26 @@ class Preparation:
 
 @lru_cache
 def preparation_of(architecture: str) -> Preparation:
-    """Return how images are prepared for a network.
+    """Return how images are prepared for a network; of timm's as it says.
 
     Raises
     ------
     InputError
-        timm is missing, or has no network of this name.
+        timm is missing, has no network of this name, or one whose images are resized in a way that is not known here.
     """
     if not architecture.startswith(TIMM):
         return Preparation()
-    from al_pipeline.core.learning.backbones import own_preparation
-
-    return own_preparation(architecture)
+    found = config(architecture)
+    if found.interpolation not in ("bilinear", "bicubic"):
+        raise InputError(
+            f"{architecture} wants its images resized by {found.interpolation!r}, which this version does not do: "
+            "choose another training.architecture"
+        )
+    return Preparation(
+        mean=tuple(found.mean),
+        std=tuple(found.std),
+        resized=Resized(found.interpolation, min(1000, round(1000 * found.crop_pct))),
+        framing=FRAMED.get(found.crop_mode),
+        size=found.input_size[1],
+        fixed=found.fixed_input_size,
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from al_pipeline.core.errors import CheckpointError
-from al_pipeline.core.learning.backbones import config
+from al_pipeline.core.learning.architectures import config
 
 # Seconds until the hub answers.
 PATIENCE = 10.0

@@ -16,13 +16,14 @@ from al_pipeline.core.data.framing import named
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.image_cache import CachedImages, how_of, image_blocks
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.architectures import TIMM
 from al_pipeline.core.learning.arithmetic import chosen_arithmetic
 from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, backbone_hash, build, device, state_hash
 from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
 from al_pipeline.core.learning.folds import joined
 from al_pipeline.core.learning.head import Integers, Vectors
 from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
-from al_pipeline.core.learning.options import TIMM, TrainingOptions
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict
 from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
 from al_pipeline.core.learning.threads import computing_on
@@ -250,7 +251,10 @@ class _Task:
     def fit(self, examples: Examples, unlabeled: Tensor | None) -> Fit:
         rng = generator(self.seed, self.round_number, "train")
         where, said = device(), self.progress
-        return finetune(self.model, examples, self.options, rng, place=where, unlabeled=unlabeled, progress=said)
+        # Networks that drop some of their units by chance draw from torch's own generator.
+        with torch.random.fork_rng(devices=[] if where.type == "cpu" else [where]):
+            torch.manual_seed(torch_seed(self.seed, self.round_number, "dropped"))
+            return finetune(self.model, examples, self.options, rng, place=where, unlabeled=unlabeled, progress=said)
 
     def others(self, rows: Integers) -> Vectors:
         """Return features of unlabeled samples, which are computed where they are not given."""

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import timm
+import timm.data
 import torch
 from PIL import Image
 
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import CheckpointError, InputError
+from al_pipeline.core.learning.architectures import config
 from al_pipeline.core.learning.checkpoint import Checkpoint, build
 from al_pipeline.core.learning.export import describe, export_model
 from al_pipeline.core.learning.hub import fetch
@@ -63,7 +65,7 @@ def options(name: str, folder: Path, **more: Any) -> TrainingOptions:
 
 def normalized(checkpoint: Checkpoint, images: list[str]) -> torch.Tensor:
     """Return images as timm's own transforms end, from our squares."""
-    info, config = checkpoint.info, timm.get_pretrained_cfg(checkpoint.info.architecture.removeprefix("timm:"))
+    info, config = checkpoint.info, config(checkpoint.info.architecture)
     pixels = np.stack([decode(path, info.image_size, info.framing) for path in images])
     scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
     return (scaled - torch.tensor(config.mean).view(3, 1, 1)) / torch.tensor(config.std).view(3, 1, 1)
@@ -85,7 +87,7 @@ def test_squares_are_those_of_timms_own_transform(name: str, folder: Path, tmp_p
     ramp = np.linspace(0, 255, 48 * 64 * 3).reshape(48, 64, 3).transpose(0, 2, 1).reshape(48, 64, 3)
     Image.fromarray(ramp.astype(np.uint8)).resize((64, 48)).save(tmp_path / "ramp.png")
     info = untrained(["a", "b"], options(name, folder), seed=1, round_number=0).checkpoint.info
-    given = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    given = timm.data.resolve_data_config(pretrained_cfg=config(f"timm:{name}").to_dict())
     transform = timm.data.create_transform(**given | {"input_size": (3, 32, 32)})
     scaled = transform(Image.open(tmp_path / "ramp.png"))
     expected = scaled * torch.tensor(info.std).view(3, 1, 1) + torch.tensor(info.mean).view(3, 1, 1)
