@@ -65,10 +65,10 @@ def options(name: str, folder: Path, **more: Any) -> TrainingOptions:
 
 def normalized(checkpoint: Checkpoint, images: list[str]) -> torch.Tensor:
     """Return images as timm's own transforms end, from our squares."""
-    info, config = checkpoint.info, config(checkpoint.info.architecture)
+    info, own = checkpoint.info, config(checkpoint.info.architecture)
     pixels = np.stack([decode(path, info.image_size, info.framing) for path in images])
     scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
-    return (scaled - torch.tensor(config.mean).view(3, 1, 1)) / torch.tensor(config.std).view(3, 1, 1)
+    return (scaled - torch.tensor(own.mean).view(3, 1, 1)) / torch.tensor(own.std).view(3, 1, 1)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
