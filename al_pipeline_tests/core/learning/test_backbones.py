@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import timm
-import timm.data
 import torch
 from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 
 from al_pipeline.core.data.images import decode
 from al_pipeline.core.errors import CheckpointError, InputError
@@ -87,9 +88,9 @@ def test_squares_are_those_of_timms_own_transform(name: str, folder: Path, tmp_p
     ramp = np.linspace(0, 255, 48 * 64 * 3).reshape(48, 64, 3).transpose(0, 2, 1).reshape(48, 64, 3)
     Image.fromarray(ramp.astype(np.uint8)).resize((64, 48)).save(tmp_path / "ramp.png")
     info = untrained(["a", "b"], options(name, folder), seed=1, round_number=0).checkpoint.info
-    given = timm.data.resolve_data_config(pretrained_cfg=config(f"timm:{name}").to_dict())
-    transform = timm.data.create_transform(**given | {"input_size": (3, 32, 32)})
-    scaled = transform(Image.open(tmp_path / "ramp.png"))
+    given = resolve_data_config(pretrained_cfg=config(f"timm:{name}").to_dict())
+    transform: Any = create_transform(**given | {"input_size": (3, 32, 32)})
+    scaled: Any = transform(Image.open(tmp_path / "ramp.png"))
     expected = scaled * torch.tensor(info.std).view(3, 1, 1) + torch.tensor(info.mean).view(3, 1, 1)
     ours = decode(tmp_path / "ramp.png", info.image_size, info.framing)
     # timm makes it a little larger and cuts, rounding to pixels in between.
