@@ -31,7 +31,7 @@ def ready_weights(settings: "Settings", training: "TrainingOptions | None" = Non
     from al_pipeline.loop.weights import settle_weights
 
     wanted = training or settings.training
-    what = f"ImageNet weights of {wanted.architecture}"
+    what = f"{'ImageNet ' * (wanted.hub == 'imagenet')}weights of {wanted.architecture}"
     columns = TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, visible=False)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from al_pipeline.core.data.framing import Framing, by_shapes
+from al_pipeline.core.data.framing import Framing, by_shapes, read_name
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.learning.options import TrainingOptions
@@ -21,7 +21,8 @@ def settle_framing(
     """Return the options with a framing other than ``auto``, and a sentence that says which and why.
 
     A home that has a checkpoint keeps to its framing, whatever becomes of its pool: features and rounds stay
-    comparable, and one from before there was a choice goes on with crops.
+    comparable, and one from before there was a choice goes on with crops. A network that was trained on other squares
+    than crops begins with those.
 
     Parameters
     ----------
@@ -38,6 +39,8 @@ def settle_framing(
     suits, share = by_shapes(pool["width"], pool["height"]) if "width" in pool else by_shapes([], [])
     reason = f"a crop shows {share:.0%} of the median image of the pool"
     last = _last(artifacts)
+    if last is None and (own := training.network.framing) is not None:
+        suits, reason = own, f"so {training.architecture} was trained"
     framing = suits if last is None else last[0]
     if last is None:
         said = f"Framing is {framing}: {reason}"
@@ -75,5 +78,5 @@ def _last(artifacts: "Artifacts") -> tuple[Framing, str] | None:
     for path in sorted(paths, reverse=True):
         # What is damaged is told where it is used; a round that replaces it must not fail here.
         with suppress(CheckpointError):
-            return read_info(path).framing, path.stem
+            return read_name(read_info(path).framing)[0], path.stem
     return None

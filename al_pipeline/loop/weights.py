@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from al_pipeline.core.errors import CheckpointError, FileError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.architectures import TIMM
 from al_pipeline.core.learning.hub import fetch
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.provenance import provenance
@@ -52,7 +53,8 @@ def settle_weights(
     """Return the options with weights that are there, and the size of image that goes with them.
 
     What ``auto`` found is written down: all processes of a home start from the same. A home that has trained keeps its
-    weights, and its size as long as its weights stay given ones or stay none.
+    weights, and its size as long as its weights stay given ones or stay none. A network of timm that it has not trained
+    begins with its own: without them it would be no more than a slow one.
 
     Parameters
     ----------
@@ -75,17 +77,22 @@ def settle_weights(
     """
     artifacts = Artifacts(settings.artifacts)
     last = _last_trained(artifacts) if training.weights == "auto" or training.image_size is None else None
+    if last is not None and training.architecture != last[1].get("architecture", "resnet18"):
+        # One of torchvision's networks may follow another.
+        either = training.architecture, last[1]["architecture"]
+        last = None if any(name.startswith(TIMM) for name in either) else last
 
     def had(weights: str) -> str:
-        if weights == "imagenet":
+        if weights == training.hub:
             fetch(training.architecture, settings.weights_url, progress)
         return weights
 
     warning = None
     if training.weights != "auto":
         weights, why = had(training.weights), "as set"
-    elif last is None and training.mode == "head":
-        weights, why = had("imagenet"), "which mode head needs"
+    elif last is None and (training.mode == "head" or training.hub == "hub"):
+        why = "those of its name" if training.hub == "hub" else "which mode head needs"
+        weights = had(training.hub)
     else:
         before = _stored(artifacts)
         known = None if last is None else str(last[1]["weights"])

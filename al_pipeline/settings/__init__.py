@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         default=None,
         pattern=r"^(https?|file)://",
         description="Where ImageNet weights are downloaded from: the address of a folder with torchvision's files, "
-        "over http, https or file; torchvision's own by default.",
+        "over http, https or file; torchvision's own by default. For timm's networks that of a hub.",
     )
     page_url: str | None = Field(
         default=None, description="Where people reach the rounds' pages; the port of `al page` by default."

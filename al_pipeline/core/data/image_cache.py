@@ -30,7 +30,6 @@ import numpy.typing as npt
 
 from al_pipeline.core.data import block_file
 from al_pipeline.core.data.block_file import FILE, DamagedError, Pixels
-from al_pipeline.core.data.framing import Framing
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import ImagePath, decode, iter_blocks, read_ahead
 from al_pipeline.core.errors import FileError, InputError
@@ -87,7 +86,7 @@ class ImageCache:
         paths: Sequence[ImagePath],
         size: int,
         *,
-        framing: Framing,
+        framing: str,
         how: HowRead = AS_EVER,
         block: int,
         workers: int | None,
@@ -120,9 +119,7 @@ class ImageCache:
             while new:
                 self._store(shelf, new, kept)
 
-    def stored(
-        self, sample_ids: Sequence[str], size: int, framing: Framing = "crop", how: HowRead = AS_EVER
-    ) -> set[str]:
+    def stored(self, sample_ids: Sequence[str], size: int, framing: str = "crop", how: HowRead = AS_EVER) -> set[str]:
         """Return which of the images are stored as such squares, as far as a look at the files' tables tells."""
         if not self.limit_bytes:
             return set()
@@ -130,7 +127,7 @@ class ImageCache:
         shelf.refresh()
         return shelf.known(sample_ids)
 
-    def _shelf(self, size: int, framing: Framing, how: HowRead) -> "_Shelf":
+    def _shelf(self, size: int, framing: str, how: HowRead) -> "_Shelf":
         name = f"{seen_as(size, framing, how)}-v{PREPROCESSING}"
         with self._lock:
             return self._shelves.setdefault(name, _Shelf(self.folder / name, size, framing, how))
@@ -223,7 +220,7 @@ class CachedImages:
         self,
         size: int,
         *,
-        framing: Framing = "crop",
+        framing: str = "crop",
         how: HowRead | None = None,
         block: int = 256,
         workers: int | None = None,
@@ -243,7 +240,7 @@ def image_blocks(
     images: Sequence[ImagePath] | CachedImages,
     size: int,
     *,
-    framing: Framing = "crop",
+    framing: str = "crop",
     how: HowRead | None = None,
     block: int = 256,
     workers: int | None = None,
@@ -259,7 +256,7 @@ def how_of(images: Sequence[ImagePath] | CachedImages) -> HowRead:
     return images.how if isinstance(images, CachedImages) else AS_EVER
 
 
-def seen_as(size: int, framing: Framing, how: HowRead = AS_EVER) -> str:
+def seen_as(size: int, framing: str, how: HowRead = AS_EVER) -> str:
     """Return what a folder of squares is called after; crops go without their name, as before there were others."""
     return "-".join(filter(None, [f"{size}", "" if framing == "crop" else framing, how.key]))
 
@@ -267,9 +264,9 @@ def seen_as(size: int, framing: Framing, how: HowRead = AS_EVER) -> str:
 class _Shelf:
     """Which block file of its squares holds which image, as far as this process knows: a hint, checked when reading."""
 
-    def __init__(self, folder: Path, size: int, framing: Framing, how: HowRead) -> None:
+    def __init__(self, folder: Path, size: int, framing: str, how: HowRead) -> None:
         self.folder, self.size, self.how = folder, size, how
-        self.framing: Framing = framing
+        self.framing = framing
         self._places: dict[str, tuple[str, int]] = {}
         self._names: set[str] = set()
         self._lock = threading.Lock()
@@ -365,7 +362,7 @@ def _names(folder: Path) -> list[str]:
 def _files(root: Path) -> Generator[tuple[Path, os.stat_result]]:
     """Yield this cache's files of all sizes and framings, with their status."""
     for folder in _names(root):
-        for name in _names(root / folder) if re.fullmatch(r"\d+(-[a-z]+)?(-r[0-9a-f]+)?-v\d+", folder) else ():
+        for name in _names(root / folder) if re.fullmatch(r"\d+(-[a-z]+)*(-\d+)?(-r[0-9a-f]+)?-v\d+", folder) else ():
             path = root / folder / name
             if path.suffix in (FILE, TEMPORARY):
                 with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
-from al_pipeline.core.data.framing import Framing, frame
+from al_pipeline.core.data.framing import frame
 from al_pipeline.core.data.hdr import HDR
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
@@ -258,7 +258,7 @@ def _own_range(values: npt.NDArray[Any]) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 65535.0)
 
 
-def decode(path: ImagePath, size: int, framing: Framing = "crop", how: HowRead = AS_EVER) -> npt.NDArray[np.uint8]:
+def decode(path: ImagePath, size: int, framing: str = "crop", how: HowRead = AS_EVER) -> npt.NDArray[np.uint8]:
     """Decode an image to a square, uint8, shape (size, size, 3), as `framing.frame` makes it.
 
     Raises
@@ -283,7 +283,7 @@ def iter_blocks(
     paths: Sequence[ImagePath],
     size: int,
     *,
-    framing: Framing = "crop",
+    framing: str = "crop",
     how: HowRead = AS_EVER,
     block: int = 256,
     workers: int | None = None,

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.learning.options import ARCHITECTURES, TrainingOptions
+from al_pipeline.core.learning.architectures import ARCHITECTURES
+from al_pipeline.core.learning.options import TrainingOptions
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The ResNet family: build it, and keep what was learned in one file together with where it came from."""
+"""Networks: build them, and keep what was learned in one file together with where it came from."""
 
 import copy
 import functools
@@ -14,18 +14,16 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from al_pipeline.core.data.framing import FRAMINGS, Framing
+from al_pipeline.core.data.framing import is_name
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.architectures import ARCHITECTURES, TIMM
 from al_pipeline.core.learning.arithmetic import PLAIN, Arithmetic
 from al_pipeline.core.learning.given_weights import HEAD, load_backbone, read_safetensors, read_weights, unreadable
-from al_pipeline.core.learning.options import ARCHITECTURES
+from al_pipeline.core.learning.options import SIZE_WITH_WEIGHTS
+from al_pipeline.core.learning.preparation import MEAN, STD, preparation_of  # noqa: F401 - where they were
 from al_pipeline.core.learning.provenance import INFO_KEY
-
-# Per channel, of ImageNet: what torchvision's weights were trained with, and as good a scale as any for untrained ones.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -35,17 +33,17 @@ class CheckpointInfo:
     Attributes
     ----------
     architecture : str
-        One of `options.ARCHITECTURES`.
+        One of `architectures.ARCHITECTURES`, or ``timm:`` and a name of timm's.
     class_names : tuple of str
         Names of the network's outputs, in order.
     image_size : int
         Side in pixels of the square the network sees.
     framing : str
-        How images become that square (`framing.frame`); checkpoints from before there was a choice have crops.
+        How images become that square (`framing.named`); checkpoints from before there was a choice have crops.
     mean, std : tuple of float
         Per-channel normalisation of pixels scaled to 0..1.
     weights : str
-        What training started from: ``none``, ``imagenet`` or a path.
+        What training started from: ``none``, ``imagenet``, ``hub`` or a path.
     weights_hash : str
         SHA-256 of the state (`state_hash`), 64 hex digits.
     labels_hash : str
@@ -97,7 +95,7 @@ class CheckpointInfo:
     backbone_hash: str = ""
     test_time_flip: bool = False
     semi_supervised: str = "none"
-    framing: Framing = "crop"
+    framing: str = "crop"
     how: HowRead = AS_EVER
     arithmetic: str = PLAIN.key
     int8_ranges: tuple[float, ...] = ()
@@ -133,7 +131,7 @@ class CheckpointInfo:
                 known[name] = tuple(known[name])
             if "how" in known:
                 known["how"] = HowRead.from_dict(known["how"])
-            if known.get("framing", "crop") not in FRAMINGS:
+            if not is_name(known.get("framing", "crop")):
                 raise ValueError(f"this version knows no framing {known['framing']!r}")
             Arithmetic.of(known.get("arithmetic", PLAIN.key))
             return cls(**known)
@@ -149,7 +147,7 @@ class Checkpoint:
     ----------
     info : CheckpointInfo
     state : dict of str to Tensor
-        State dict in torchvision's layout, on the CPU.
+        State dict on the CPU, in torchvision's layout or that of `backbones.Backbone`.
     """
 
     info: CheckpointInfo
@@ -162,7 +160,12 @@ class Checkpoint:
 
     def model(self) -> nn.Module:
         """Return the network in evaluation mode; changing it leaves the checkpoint as it is."""
-        model = _network(self.info.architecture, len(self.info.class_names))
+        info = self.info
+        if info.architecture.startswith(TIMM):
+            from al_pipeline.core.learning.backbones import stored_backbone
+
+            return stored_backbone(info.architecture, len(info.class_names), info.image_size, self.state).eval()
+        model = _network(info.architecture, len(info.class_names))
         model.load_state_dict(self.state)
         return model.eval()
 
@@ -232,42 +235,58 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def backbone_hash(state: Mapping[str, Tensor]) -> str:
-    """Return the `state_hash` of everything that features depend on: all but the classifier and the batch counters."""
-    return state_hash({k: v for k, v in state.items() if k not in HEAD and not k.endswith("num_batches_tracked")})
+def backbone_hash(state: Mapping[str, Tensor], network: str = "") -> str:
+    """Return the `state_hash` of everything that features depend on: all but the classifier and the batch counters.
+
+    `network` is what else they depend on, where the tensors' names do not tell.
+    """
+    own = state_hash({k: v for k, v in state.items() if k not in HEAD and not k.endswith("num_batches_tracked")})
+    return hashlib.sha256(f"{own} {network}".encode()).hexdigest() if network else own
 
 
-def build(architecture: str, n_classes: int, *, weights: str = "none", seed: int) -> nn.Module:
+def build(
+    architecture: str, n_classes: int, *, weights: str = "none", seed: int, image_size: int | None = None
+) -> nn.Module:
     """Return a network with a new classifier of `n_classes` outputs, in training mode.
 
     Parameters
     ----------
     architecture : str
-        One of `options.ARCHITECTURES`.
+        One of `architectures.ARCHITECTURES`, or ``timm:`` and a name of timm's.
     n_classes : int
         At least 2.
     weights : str
-        ``none`` (untrained), ``imagenet`` (torchvision's, downloaded once) or the path of a .safetensors, .pt or .pth
-        state dict in torchvision's layout; its classifier may have any width, its numbers any precision.
+        ``none`` (untrained), ``imagenet`` (torchvision's, downloaded once), ``hub`` (timm's, likewise) or the path of a
+        .safetensors, .pt or .pth state dict in torchvision's layout, for timm's networks in timm's; its classifier may
+        have any width, its numbers any precision.
     seed : int
         Everything that is not loaded is drawn from it; torch's global generator is left alone.
+    image_size : int, optional
+        Side in pixels of the square that a network of timm is built for; what it was trained on by default.
 
     Raises
     ------
     InputError
-        An unknown architecture, fewer than two classes, or `weights` that are neither a word nor a path.
+        An unknown architecture, fewer than two classes, `weights` that are neither a word nor a path, or an image size
+        that the network is not made for.
     CheckpointError
         The weights are missing, damaged, of another architecture, no finite floating point numbers, or could not be
         downloaded.
     """
     if n_classes < 2:
         raise InputError(f"a classifier needs at least 2 classes, not {n_classes}")
-    if architecture not in ARCHITECTURES:
+    timm = architecture.startswith(TIMM)
+    if architecture not in ARCHITECTURES and not timm:
         raise InputError(f"unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
     # Read before anything is computed: a wrong path is reported at once.
     state = None if weights == "none" else read_weights(weights, architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if timm:
+            from al_pipeline.core.learning.backbones import new_backbone
+
+            size = image_size or preparation_of(architecture).size or SIZE_WITH_WEIGHTS
+            return new_backbone(architecture, n_classes, size, state, weights)
         model = _network(architecture, n_classes)
         _initialize(model, filters=state is None)
     if state is not None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from al_pipeline.core.data.framing import BORDER
+from al_pipeline.core.data.framing import BORDER, read_name
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.checkpoint import Checkpoint, averaged, normalize
@@ -28,9 +28,9 @@ TOLERANCE = 1e-4
 EXTRA_FILE = "al_pipeline.json"
 # What a consumer does to an image, by the framing that the checkpoint was trained with.
 SQUARES = {
-    "crop": "the shorter side resized to image_size (bilinear, antialiased), then the centre cropped",
-    "squeeze": "both sides resized to image_size (bilinear, antialiased)",
-    "pad": "the longer side resized to image_size (bilinear, antialiased), then centred, an odd pixel of border right "
+    "crop": "the shorter side resized to {side} ({by}, antialiased), then the centre cropped",
+    "squeeze": "both sides resized to image_size ({by}, antialiased)",
+    "pad": "the longer side resized to image_size ({by}, antialiased), then centred, an odd pixel of border right "
     f"or below, on the colour {BORDER}",
 }
 # What onnxruntime has read since 1.14 (2023).
@@ -138,14 +138,16 @@ def check_exported(path: Path, file_format: str, checkpoint: Checkpoint) -> floa
 def describe(checkpoint: Checkpoint) -> dict[str, str]:
     """Return what a consumer must know about a checkpoint, as text: classes, input, and where it came from."""
     info = checkpoint.info
+    framing, resized = read_name(info.framing)
+    side = "image_size" if resized.share == 1000 else f"{round(1000 * info.image_size / resized.share)} pixels"
     return {
         "class_names": json.dumps(info.class_names, ensure_ascii=False),
         "image_size": str(info.image_size),
-        "framing": info.framing,
+        "framing": framing,
         # Where files leave a choice, before they are squares.
         "how_read": json.dumps(asdict(info.how)),
         "input": "pixels: uint8 (n, image_size, image_size, 3), RGB; EXIF rotation applied, "
-        f"{SQUARES[info.framing]}; not normalised",
+        f"{SQUARES[framing].format(side=side, by=resized.by)}; not normalised",
         "output": "probabilities: float32 (n, classes), in the order of class_names",
         "architecture": info.architecture,
         "temperature": str(info.temperature),
@@ -207,8 +209,12 @@ def _run_torchscript(path: Path, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[n
 
 @contextmanager
 def _torchscript_is_deprecated() -> Iterator[None]:
-    """Keep quiet about it: who asks for TorchScript has a program that needs it."""
+    """Keep quiet about it: who asks for TorchScript has a program that needs it.
+
+    What the tracer says of values that it takes to be constant is seen by our own comparison.
+    """
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
         yield
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.learning.augment import Augment, augmented, strong, weak
 from al_pipeline.core.learning.calibration import fit_temperature, softmax
-from al_pipeline.core.learning.checkpoint import HEAD, MEAN, STD, Checkpoint, averaged, normalize
+from al_pipeline.core.learning.checkpoint import HEAD, Checkpoint, averaged, normalize
 from al_pipeline.core.learning.folds import validation_split
 from al_pipeline.core.learning.kept_training import KeptTraining
 from al_pipeline.core.learning.memory import halving
@@ -310,7 +310,8 @@ class _Run:
         return float(total) / len(examples)
 
     def _forward(self, images: Tensor) -> Tensor:
-        inputs = normalize(images, MEAN, STD).contiguous(memory_format=self.layout)
+        prepared = self.options.network
+        inputs = normalize(images, prepared.mean, prepared.std).contiguous(memory_format=self.layout)
         mixed = self.precision != torch.float32
         with torch.autocast(self.place.type, self.precision) if mixed else nullcontext():
             return self.model(inputs)
@@ -362,7 +363,7 @@ def take_over(model: nn.Module, previous: Checkpoint, class_names: Sequence[str]
     Raises
     ------
     InputError
-        The last round had another architecture.
+        The last round had another architecture, or one that is built for another size of image.
     """
     info = previous.info
     if info.architecture != architecture:
@@ -371,7 +372,13 @@ def take_over(model: nn.Module, previous: Checkpoint, class_names: Sequence[str]
             "training.warm_start to false or training.architecture back"
         )
     state = dict(model.state_dict())
-    state |= {name: value for name, value in previous.state.items() if name not in HEAD}
+    before = {name: value for name, value in previous.state.items() if name not in HEAD}
+    if any(name in state and state[name].shape != value.shape for name, value in before.items()):
+        raise InputError(
+            f"a warm start of {architecture} cannot take the weights of round {info.round}, which saw "
+            f"{info.image_size} px: set training.warm_start to false or training.image_size back"
+        )
+    state |= before
     known = {name: row for row, name in enumerate(info.class_names)}
     rows = [(i, known[name]) for i, name in enumerate(class_names) if name in known]
     for name in HEAD:

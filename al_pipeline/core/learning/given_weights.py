@@ -18,16 +18,15 @@ HEAD = ("fc.weight", "fc.bias")
 
 
 def read_weights(weights: str, architecture: str) -> Mapping[str, Any]:
-    """Return the state dict of `imagenet`, or of a file.
+    """Return the state dict of `imagenet` or `hub`, or of a file.
 
     Raises
     ------
     InputError, CheckpointError
         As of `checkpoint.build`.
     """
-    if weights != "imagenet":
-        check_weights(weights)
-    path = fetch(architecture) if weights == "imagenet" else Path(weights).expanduser()
+    check_weights(weights)
+    path = fetch(architecture) if weights in {"imagenet", "hub"} else Path(weights).expanduser()
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     try:
@@ -48,44 +47,46 @@ def load_backbone(model: nn.Module, architecture: str, state: Mapping[str, Any],
     needed = {name for name in own if name not in HEAD and not name.endswith("num_batches_tracked")}
     problems = [f"lacks {name}" for name in sorted(needed - set(given))]
     problems += [f"has the unknown {name}" for name in sorted(set(given) - set(own))]
-    unusable: list[str] = []
+    wrong: list[str] = []
     for name in sorted(set(given) & set(own)):
         value = given[name]
         if not isinstance(value, Tensor):
             problems.append(f"has no tensor but {type(value).__name__} as {name}")
         elif value.shape != own[name].shape:
             problems.append(f"has {name} of shape {tuple(value.shape)} instead of {tuple(own[name].shape)}")
-        elif what := _unusable(value, own[name].dtype):
-            unusable.append(f"has {what} in {name}")
-        elif name.endswith("running_var") and bool((value < 0).any()):
-            # Its square root is taken.
-            unusable.append(f"has negative variances in {name}")
+        elif what := unusable(name, value, own[name].dtype):
+            wrong.append(f"has {what}")
     if problems:
         raise CheckpointError(
-            f"The weights {source} do not fit {architecture} in torchvision's layout: the file {_first(problems)}. "
+            f"The weights {source} do not fit {architecture} in torchvision's layout: the file {first(problems)}. "
             "Set training.architecture to that of the file"
         )
-    if unusable:
+    if wrong:
         raise CheckpointError(
-            f"The weights {source} cannot be computed with: the file {_first(unusable)}. Save them again from the "
+            f"The weights {source} cannot be computed with: the file {first(wrong)}. Save them again from the "
             "network that was trained, as model.float().state_dict(), neither quantized nor diverged"
         )
     model.load_state_dict(own | given)
 
 
-def _unusable(value: Tensor, dtype: torch.dtype) -> str | None:
+def unusable(name: str, value: Tensor, dtype: torch.dtype) -> str | None:
     """Return what is wrong with the values of a tensor that becomes one of type `dtype`, None if nothing is."""
     if dtype.is_floating_point and not value.is_floating_point():
         # Quantized without its scale, or complex: torch would take the numbers as they are and say nothing.
-        return f"{str(value.dtype).removeprefix('torch.')} instead of floating point numbers"
+        return f"{str(value.dtype).removeprefix('torch.')} instead of floating point numbers in {name}"
+    # Its square root is taken.
+    if name.endswith("running_var") and bool((value < 0).any()):
+        return f"negative variances in {name}"
     if bool(value.to(dtype).isfinite().all()):
         return None
     # What is finite in float64 may be infinite in float32.
     kind = str(dtype).removeprefix("torch.")
-    return f"values beyond the range of {kind}" if bool(value.isfinite().all()) else "NaN or infinite values"
+    what = f"values beyond the range of {kind}" if bool(value.isfinite().all()) else "NaN or infinite values"
+    return f"{what} in {name}"
 
 
-def _first(problems: list[str]) -> str:
+def first(problems: list[str]) -> str:
+    """Return the first of what is wrong, and how much more there is."""
     return "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights: those in torch's cache, or downloaded there, whole and checked, without waiting for ever."""
+"""Weights of the makers: those in torch's cache, or downloaded there, whole and checked, without waiting for ever."""
 
 import hashlib
 import os
@@ -15,6 +15,7 @@ from typing import Any
 
 from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.architectures import TIMM
 
 # torchvision's default weights, which it takes a second to ask for; the digits begin the file's SHA-256.
 FILES = {
@@ -44,14 +45,15 @@ def place(architecture: str) -> Path:
 def fetch(architecture: str, hub: str | None = None, progress: Progress | None = None) -> Path:
     """Return the file with the ImageNet weights of an architecture; it is downloaded if torch's cache lacks it.
 
-    A file in the cache that is damaged is downloaded anew.
+    A file in the cache that is damaged is downloaded anew. Of timm's networks they are those that go with the name.
 
     Parameters
     ----------
     architecture : str
-        One of `options.ARCHITECTURES`.
+        One of `architectures.ARCHITECTURES`, or of timm's.
     hub : str, optional
-        Address of the folder with torchvision's files, over http, https or file; torchvision's own by default.
+        Address of the folder with torchvision's files, over http, https or file; torchvision's own by default. For
+        timm's networks that of a server like Hugging Face's hub.
     progress : callable, optional
         Called with the number of bytes that have come and of all, 0 if the server does not say it: at first with none,
         at the end with all.
@@ -61,6 +63,10 @@ def fetch(architecture: str, hub: str | None = None, progress: Progress | None =
     CheckpointError
         They could not be downloaded in time, are not what torchvision's name says, or could not be written.
     """
+    if architecture.startswith(TIMM):
+        from al_pipeline.core.learning.timm_hub import fetch_timm
+
+        return fetch_timm(architecture, hub, progress or (lambda done, total: None))
     path = place(architecture)
     if path.is_file() and _is_whole(path, path.stat().st_size, path.stat().st_mtime_ns):
         return path

@@ -1,17 +1,19 @@
 """How a checkpoint is trained: every choice in one place, checked when it is made."""
 
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from al_pipeline.core.errors import CheckpointError, InputError
+from al_pipeline.core.learning.architectures import ARCHITECTURES, TIMM
 from al_pipeline.core.options import Options
 
-Architecture = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
-ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+if TYPE_CHECKING:
+    from al_pipeline.core.learning.preparation import Preparation
+
 # With fewer labels than this in half of the classes, given features teach more than training them does.
 FEW_LABELS = 10
 # What the weights of others were trained with, and what an untrained network learns from in bearable time.
@@ -35,19 +37,25 @@ class TrainingOptions(Options):
         "features of the given weights, in seconds; auto is head with given weights on a CPU or with fewer than 10 "
         "labels in half of the classes, else finetune.",
     )
-    architecture: Architecture = Field(default="resnet18", description="The network, one of torchvision's.")
+    architecture: str = Field(
+        default="resnet18",
+        description="The network: resnet18, resnet34, resnet50, resnet101 or resnet152 of torchvision, or timm:NAME, "
+        "any classifier or feature extractor of timm, which needs al_pipeline[timm].",
+    )
     weights: str = Field(
         default="auto",
         description="Weights every round starts from: auto (imagenet where they can be had, else none with a warning; "
         "a home that has trained keeps what it has), imagenet (downloaded once, an error where they cannot be had), "
-        "none (untrained, as in the paper), or the path of a .safetensors or .pt state dict in torchvision's layout.",
+        "none (untrained, as in the paper), or the path of a .safetensors or .pt state dict in torchvision's layout. "
+        "Of timm's networks auto is hub, those that go with the name, and a path is of a file in timm's layout.",
     )
     image_size: int | None = Field(
         default=None,
         ge=16,
         le=1024,
         description="Side in pixels of the square the network sees. Not set (in al.toml and the environment: none) it "
-        "is 224 with given weights and 64 without; a home that has trained keeps what it has.",
+        "is 224 with given weights and 64 without, or what the network of timm was trained on; a home that has trained "
+        "keeps what it has.",
     )
     framing: Literal["auto", "crop", "squeeze", "pad"] = Field(
         default="auto",
@@ -122,6 +130,16 @@ class TrainingOptions(Options):
     )
     confidence: float = Field(default=0.95, ge=0.5, le=1, description="Least probability of a guessed label.")
 
+    @field_validator("architecture")
+    @classmethod
+    def _has_a_name(cls, value: str) -> str:
+        if value not in ARCHITECTURES and (not value.startswith(TIMM) or value == TIMM):
+            raise ValueError(
+                f"unknown architecture {value!r}; choose one of {', '.join(ARCHITECTURES)}, or {TIMM}NAME for one of "
+                "timm's"
+            )
+        return value
+
     @field_validator("class_weights", mode="before")
     @classmethod
     def _in_words(cls, value: Any) -> Any:
@@ -135,6 +153,10 @@ class TrainingOptions(Options):
                 "mode head learns from the features of given weights, and weights are none: set training.weights to "
                 "imagenet or a path, or training.mode to finetune"
             )
+        if self.weights in {"imagenet", "hub"} and self.weights != self.hub:
+            raise InputError(
+                f"weights {self.weights} are none of {self.architecture}'s: set training.weights to {self.hub}"
+            )
         if self.mode == "head" and self.semi_supervised == "fixmatch":
             raise InputError(
                 "fixmatch trains the whole network on augmented images, which mode head does not: set training.mode "
@@ -146,19 +168,35 @@ class TrainingOptions(Options):
 
     @property
     def settled_framing(self) -> Literal["crop", "squeeze", "pad"]:
-        """The framing; crop for ``auto`` that nobody has settled by a pool of images."""
-        return "crop" if self.framing == "auto" else self.framing
+        """The framing; of ``auto`` that nobody has settled by a pool of images the network's own, a crop mostly."""
+        return self.network.framing or "crop" if self.framing == "auto" else self.framing
+
+    @property
+    def network(self) -> "Preparation":
+        """How images are prepared for the network; timm is imported where it is one of timm's."""
+        from al_pipeline.core.learning.preparation import preparation_of
+
+        return preparation_of(self.architecture)
 
     @property
     def settled_weights(self) -> str:
-        """The weights; of ``auto`` that nobody has settled none, or imagenet for a head, which needs some."""
-        return self.weights if self.weights != "auto" else "imagenet" if self.mode == "head" else "none"
+        """The weights; of ``auto`` that nobody has settled none, or those of the hub for timm or a head."""
+        if self.weights != "auto":
+            return self.weights
+        return self.hub if self.mode == "head" or self.hub == "hub" else "none"
+
+    @property
+    def hub(self) -> str:
+        """The word for the weights that the network's makers give: imagenet of torchvision, hub of timm."""
+        return "hub" if self.architecture.startswith(TIMM) else "imagenet"
 
     @property
     def settled_image_size(self) -> int:
-        """The side of the square in pixels; what goes with the weights, where it is not set."""
+        """The side of the square in pixels; what goes with the network or its weights, where it is not set."""
+        if self.image_size is not None:
+            return self.image_size
         usual = SIZE_WITHOUT if self.settled_weights == "none" else SIZE_WITH_WEIGHTS
-        return usual if self.image_size is None else self.image_size
+        return self.network.size or usual
 
     @property
     def may_be_head(self) -> bool:
@@ -202,12 +240,13 @@ def check_weights(weights: str) -> None:
     CheckpointError
         There is no such file.
     """
-    if weights in {"auto", "none", "imagenet"}:
+    if weights in {"auto", "none", "imagenet", "hub"}:
         return
     path = Path(weights).expanduser()
     if path.suffix not in {".safetensors", ".pt", ".pth"}:
         raise InputError(
-            f"unknown weights {weights!r}; choose auto, none, imagenet, or the path of a .safetensors, .pt or .pth file"
+            f"unknown weights {weights!r}; choose auto, none, imagenet, or the path of a .safetensors, .pt or .pth "
+            "file; for a network of timm also hub"
         )
     if not path.exists():
         raise CheckpointError(f"There is no file {path.absolute()} of weights: mend the path in training.weights")

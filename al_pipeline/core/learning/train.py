@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
@@ -10,20 +11,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from al_pipeline.core.data.framing import named
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.image_cache import CachedImages, how_of, image_blocks
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.architectures import TIMM
 from al_pipeline.core.learning.arithmetic import chosen_arithmetic
-from al_pipeline.core.learning.checkpoint import (
-    MEAN,
-    STD,
-    Checkpoint,
-    CheckpointInfo,
-    backbone_hash,
-    build,
-    device,
-    state_hash,
-)
+from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, backbone_hash, build, device, state_hash
 from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
 from al_pipeline.core.learning.folds import joined
 from al_pipeline.core.learning.head import Integers, Vectors
@@ -217,7 +211,9 @@ class _Task:
 
     def start(self) -> nn.Module:
         first = torch_seed(self.seed, self.round_number, "init")
-        return build(self.options.architecture, len(self.class_names), weights=self.options.settled_weights, seed=first)
+        wanted = self.options
+        size, weights = wanted.settled_image_size, wanted.settled_weights
+        return build(wanted.architecture, len(self.class_names), weights=weights, seed=first, image_size=size)
 
     def head(self) -> TrainingResult:
         """Fit the classifier on features of the starting weights."""
@@ -275,7 +271,10 @@ class _Task:
     def fit(self, examples: Examples, unlabeled: Tensor | None) -> Fit:
         rng = generator(self.seed, self.round_number, "train")
         where, said = device(), self.progress
-        return finetune(self.model, examples, self.options, rng, place=where, unlabeled=unlabeled, progress=said)
+        # Networks that drop some of their units by chance draw from torch's own generator.
+        with torch.random.fork_rng(devices=[] if where.type == "cpu" else [where]):
+            torch.manual_seed(torch_seed(self.seed, self.round_number, "dropped"))
+            return finetune(self.model, examples, self.options, rng, place=where, unlabeled=unlabeled, progress=said)
 
     def others(self, rows: Integers) -> Vectors:
         """Return features of unlabeled samples, which are computed where they are not given."""
@@ -300,14 +299,21 @@ class _Task:
 
     def result(self, temperature: float = 1.0, thresholds: tuple[float, ...] = ()) -> TrainingResult:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        prepared, size = self.options.network, self.options.settled_image_size
+        versions = {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
+        network = ""
+        if self.options.architecture.startswith(TIMM):
+            # Others have tensors of the same names, and other activations.
+            network = f"{self.options.architecture} {size} {prepared.mean} {prepared.std}"
+            versions["timm"] = version("timm")
         info = CheckpointInfo(
             architecture=self.options.architecture,
             class_names=tuple(self.class_names),
-            image_size=self.options.settled_image_size,
-            framing=self.options.settled_framing,
+            image_size=size,
+            framing=named(self.options.settled_framing, prepared.resized),
             how=self.how,
-            mean=MEAN,
-            std=STD,
+            mean=prepared.mean,
+            std=prepared.std,
             weights=self.options.settled_weights,
             weights_hash=state_hash(state),
             labels_hash="",
@@ -317,10 +323,10 @@ class _Task:
             n_labels=0,
             temperature=temperature,
             thresholds=thresholds,
-            backbone_hash=backbone_hash(state),
+            backbone_hash=backbone_hash(state, network),
             test_time_flip=self.options.test_time_flip,
             arithmetic=chosen_arithmetic(self.options, device()).key,
-            versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
+            versions=versions,
         )
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         return TrainingResult(Checkpoint(info, state), [], time.perf_counter() - self.began, n_parameters)
@@ -354,9 +360,9 @@ def weighed(images: Tensor, targets: Integers, options: TrainingOptions) -> Exam
 
 def decoded(images: Images, options: TrainingOptions) -> npt.NDArray[np.uint8]:
     """Return all images as one array, shape (n, size, size, 3)."""
-    size = options.settled_image_size
+    size, framing = options.settled_image_size, named(options.settled_framing, options.network.resized)
     pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    for start, block in image_blocks(images, size, framing=options.settled_framing):
+    for start, block in image_blocks(images, size, framing=framing):
         pixels[start : start + len(block)] = block
     return pixels
 
