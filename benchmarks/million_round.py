@@ -95,7 +95,7 @@ def manifest_of(uris: list[str], labels: np.ndarray) -> pd.DataFrame:
     count, ids, rng = len(uris), ids_of(len(uris)), np.random.default_rng(4)
     first = np.arange(count)
     first[1::6], first[2::6] = first[0::6][: len(first[1::6])], first[0::6][: len(first[2::6])]
-    each = {Path(uri).name: os.stat(uri).st_size for uri in uris[:FILES]}
+    each = {Path(uri).name: Path(uri).stat().st_size for uri in uris[:FILES]}
     return pd.DataFrame(
         {
             "sample_id": ids,
