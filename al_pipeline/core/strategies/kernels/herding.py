@@ -54,9 +54,8 @@ def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: flo
 class _Herd:
     def __init__(self, query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> None:
         self.gamma = -1.0 / radius**2
-        every = len(rows) == query.n
         double = len(rows) <= SMALL
-        x = tensor(query.embeddings if every else query.embeddings[rows], double=double)
+        x = tensor(query.features(rows), double=double)
         order, self.groups = cells(x)
         self.x, self.rows = x[order], rows[order.cpu().numpy()]
         self.norms = squared_norms(self.x)
