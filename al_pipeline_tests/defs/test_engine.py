@@ -80,6 +80,11 @@ def checkpoint(world: World, key: str) -> Checkpoint:
     return Checkpoint.load(world.settings.artifacts / "checkpoint" / f"{key}.safetensors")
 
 
+def uris(world: World, scores: pd.DataFrame) -> list[str]:
+    """Return where the images of scored samples are."""
+    return world.value("image_pool").set_index("sample_id")["uri"][scores["sample_id"]].tolist()
+
+
 def test_with_given_weights_a_round_learns_a_head_and_runs_no_network(
     given: World, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
