@@ -1,7 +1,8 @@
 """A round of very many images through Dagster: a home whose features are stored, and the job `round` on it.
 
 `python -m benchmarks.million_round HOME COUNT` makes such a home, with a first round that people have answered;
-`python -m benchmarks.million_round HOME` then runs its next round and prints JSON. `benchmarks.million` does both.
+`python -m benchmarks.million_round HOME` then runs its next round and prints JSON. `benchmarks.million` does both and
+prints a table. Sums of several threads come out in other bits: to compare two builds, set OMP_NUM_THREADS=1.
 
 The pool's paths lead to 1,000 files, by links between folders: of whom features are stored the file is not looked at,
 and who is chosen has a picture to show. Label Studio is the tests' one in memory, so that its own time, and the way
@@ -13,9 +14,12 @@ import json
 import logging
 import os
 import pickle
+import subprocess
 import sys
+import tempfile
 import time
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,8 @@ from al_pipeline_tests.defs.worlds import open_instance
 from al_pipeline_tests.faults.memory_studio import Clock, MemoryStudio, State
 from al_pipeline_tests.faults.worker import write_weights
 from benchmarks.features import ids_of
-from benchmarks.pools import embeddings
+from benchmarks.pools import DIMENSIONS, embeddings
+from benchmarks.table import print_table
 
 FILES, SIDE, SHARD, BATCH, FIRST = 1000, 32, 4096, 100, 2000
 CLASSES = ("cat", "dog")
@@ -161,7 +166,7 @@ class Steps:
 
     def handle(self, entry: Any, **more: Any) -> Any:
         """Look at an event, and hand it on."""
-        kind, key = (entry.dagster_event.event_type_value, entry.step_key) if entry.dagster_event else ("", None)
+        kind, key = entry.dagster_event.event_type_value if entry.dagster_event else "", str(entry.step_key)
         now = time.process_time(), time.perf_counter()
         if kind == "STEP_START":
             self._began[key] = now
@@ -178,6 +183,8 @@ def run(home: Path, key: str, chosen: Json | None = None) -> Json:
     with open_instance(home / "dagster") as instance:
         instance.add_dynamic_partitions("rounds", [key])
         steps = Steps(instance)
+        # What a run's process is forked with.
+        import_module("al_pipeline.servers.preload")
         Path("/proc/self/clear_refs").write_text("5")
         cpu, wall = time.process_time(), time.perf_counter()
         done = dg.execute_job(
@@ -201,6 +208,25 @@ def run(home: Path, key: str, chosen: Json | None = None) -> Json:
         "samples": hashlib.sha256("".join(batch["sample_id"]).encode()).hexdigest()[:16],
         "batch": hashlib.sha256(shown.to_csv(float_format="%.17g").encode()).hexdigest()[:16],
     }
+
+
+def report(count: int) -> None:
+    """Make a home, run its round in a process of its own, and print what it took."""
+    with tempfile.TemporaryDirectory(prefix="al-million-") as folder:
+        command = [sys.executable, "-m", "benchmarks.million_round", f"{folder}/home"]
+        subprocess.run([*command, str(count)], check=True, capture_output=True)
+        found = json.loads(subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).splitlines()[-1])
+    features = count * DIMENSIONS * 4
+    rows = [(step, f"{cpu:.2f}", f"{wall:.2f}") for step, (cpu, wall) in found["steps"].items()]
+    rows.append(("until the batch is out", "", f"{found['to_push']:.2f}"))
+    rows.append(("the whole run", f"{found['cpu']:.2f}", f"{found['wall']:.2f}"))
+    print_table(f"A round of {count:,} images through Dagster", ("step", "CPU seconds", "seconds"), rows)
+    memory, share = f"{found['peak'] / 1e6:,.0f} MB", found["peak"] / features
+    print(f"Peak memory of the process {memory}, {share:.2f} of the features' {features / 1e6:,.0f} MB; handed on")
+    print(
+        f"between steps beside assets {found['handed_on'] / 1e6:.1f} MB; samples {found['samples']}, batch "
+        f"{found['batch']}"
+    )
 
 
 if __name__ == "__main__":

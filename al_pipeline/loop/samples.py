@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.data.known_pool import known_pool
@@ -142,7 +143,10 @@ class StoredSamples:
         """Return the features of samples as `features` does, but read when they are asked for."""
         from al_pipeline.core.strategies.on_demand import OnDemand
 
-        return OnDemand(len(sample_ids), lambda rows: self.features([sample_ids[i] for i in rows.tolist()]))
+        def read(rows: npt.NDArray[np.int64]) -> np.ndarray:
+            return self.features([str(sample_ids[i]) for i in rows])
+
+        return OnDemand(len(sample_ids), read)
 
     def model(self, checkpoint: "Checkpoint") -> "Model":
         """Return what a stored checkpoint predicts with: these features, if they are those of its own backbone."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.data.row_file import as_keys
+from al_pipeline.core.data.row_file import Ids, as_keys
 from al_pipeline.core.data.shards import Found, Vectors, shards_of
 from al_pipeline.core.errors import InputError
 
@@ -41,7 +41,7 @@ class EmbeddingStore:
 
     folder: "Path | UPath"
 
-    def stored(self, sample_ids: Sequence[str]) -> Found:
+    def stored(self, sample_ids: Sequence[str] | Ids) -> Found:
         """Return which of the samples have a vector, bool, shape (n,)."""
         return shards_of(self.folder).stored(as_keys(sample_ids))
 

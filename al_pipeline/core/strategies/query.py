@@ -18,6 +18,8 @@ Proposals = Generator[tuple[int, float], bool | None]
 
 # Best-first lists that run out (near-duplicates were passed over) are made anew, this many times as long.
 LONGER = 4
+# Features that are read one by one for `dedup`; who needs more reads all.
+SINGLE = 1000
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Query:
         self.n, self.batch_size, self.rng = n, batch_size, rng
         self._samples, self.labeled_embeddings = samples, labeled_embeddings
         self._probabilities, self._embeddings = probabilities, embeddings
-        self._dedup = dedup
+        self._dedup, self._looked_at = dedup, 0
         self._directions: list[npt.NDArray[np.float64]] = []
         self._taken: set[int] = set()
         self._classes = _Classes(self.probabilities, batch_size, rng) if balanced else None
@@ -230,7 +232,9 @@ class Query:
             self._directions.append(self._direction(row))
 
     def _direction(self, row: int) -> npt.NDArray[np.float64]:
-        vector = self.features(np.array([row]))[0].astype(np.float64)
+        self._looked_at += 1
+        one = self.embeddings[row] if self._looked_at > SINGLE else self.features(np.array([row]))[0]
+        vector = one.astype(np.float64)
         length = np.linalg.norm(vector)
         return vector / length if length > 0 else vector
 
