@@ -77,8 +77,9 @@ def checkpoint(
         context.log.warning(samples.without_weights)
     held_back = deployment.ledger.held_back() & set(labeled_pool["sample_id"])
     labels = labeled_pool[~labeled_pool["sample_id"].isin(held_back)].set_index("sample_id")["label"]
-    unlabeled = set(samples.pool) - set(labels.index) - held_back - deployment.ledger.holdout()
-    others = [] if training.semi_supervised == "none" else sorted(unlabeled)
+    others: list[str] = []
+    if training.semi_supervised != "none":
+        others = sorted(set(samples.pool) - set(labels.index) - held_back - deployment.ledger.holdout())
 
     def learned(there: list[str]) -> "TrainingResult":
         ids = [sample for sample in there if sample in labels.index]
