@@ -4,6 +4,9 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 AL := .venv/bin/al
 export UV_COMPILE_BYTECODE := 1
+# Where it is set, as in many a container, each of the processes that tests start compiles the package anew: most of a
+# second of a processor.
+unexport PYTHONDONTWRITEBYTECODE
 # Threads that spin while they wait slow training five-fold when servers run on the same cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
