@@ -8,7 +8,9 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
+from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.files import whole_file
+from al_pipeline.loop.deployment import Artifacts
 
 # Said where an asset also yields check results: Dagster cannot read its value's type from the signature then.
 TABLE = dg.PythonObjectDagsterType(pd.DataFrame, name="Table")
@@ -58,6 +60,8 @@ class CheckpointIOManager(dg.UPathIOManager):
         """Read the checkpoint."""
         from al_pipeline.core.learning.checkpoint import Checkpoint
 
+        if deleted := Artifacts(local(path).parent.parent).deleted(path.stem):
+            raise CheckpointError(deleted)
         return Checkpoint.load(local(path))
 
 
