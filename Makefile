@@ -53,7 +53,7 @@ lock: $(UV) ## Make requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock
 
 bench: setup ## Every benchmark, one after the other
-	for b in location rounds strategies engine budgets guesses labeling million; do .venv/bin/python -m benchmarks.$$b || exit 1; done
+	for b in location rounds strategies engine budgets guesses labeling million growth; do .venv/bin/python -m benchmarks.$$b || exit 1; done
 
 .PHONY: docs
 docs: setup ## docs/settings.md, made anew from the declarations
