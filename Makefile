@@ -4,6 +4,9 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 AL := .venv/bin/al
 export UV_COMPILE_BYTECODE := 1
+# Where it is set, as in many a container, each of the processes that tests start compiles the package anew: most of a
+# second of a processor.
+unexport PYTHONDONTWRITEBYTECODE
 # Threads that spin while they wait slow training five-fold when servers run on the same cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -50,7 +53,7 @@ lock: $(UV) ## Make requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock
 
 bench: setup ## Every benchmark, one after the other
-	for b in location rounds strategies engine budgets guesses labeling million; do .venv/bin/python -m benchmarks.$$b || exit 1; done
+	for b in location rounds strategies engine budgets guesses labeling million growth; do .venv/bin/python -m benchmarks.$$b || exit 1; done
 
 .PHONY: docs
 docs: setup ## docs/settings.md, made anew from the declarations

@@ -55,6 +55,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "images_changed",
         "round_failed",
         "materialize_all_stopped",
+        "old_checkpoints_deleted",
     }
     assert [schedule.name for schedule in repository.schedule_defs] == ["nightly_round"]
 

@@ -78,10 +78,14 @@ def export_model(
     from al_pipeline.core.learning import export
     from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.core.rounds import round_key
+    from al_pipeline.loop.deployment import Artifacts
+    from al_pipeline.loop.keeping import pin
 
     model = Checkpoint.load(stored)
     key = round_key(model.info.round)
     exported = export.export_model(model, output or Path(key + export.SUFFIXES[kind]), kind)
+    if stored.parent == Artifacts(settings.artifacts).checkpoints:
+        pin(stored, f"exported to {exported.path.absolute()}")
     say(
         f"Checkpoint {model.hash} of round {key} written as {kind} to {escape(str(exported.path))}, "
         f"{exported.bytes / 1e6:.0f} MB. Its probabilities differ from ours by {exported.difference:.0e} at most."

@@ -8,7 +8,7 @@ from al_pipeline.settings import Settings
 
 def build(settings: Settings) -> dg.Definitions:
     """Return the definitions of one deployment."""
-    from al_pipeline.defs import backfills, checks, closing, images, jobs, schedules, sensors
+    from al_pipeline.defs import backfills, checks, closing, images, jobs, keeping, schedules, sensors
     from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation, tasks
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.resources import tunables
@@ -28,6 +28,7 @@ def build(settings: Settings) -> dg.Definitions:
             sensors.annotations_landed(settings),
             sensors.round_failed,
             backfills.materialize_all_stopped,
+            keeping.old_checkpoints_deleted,
             *([images.images_changed(settings)] if settings.rescan_minutes else []),
         ],
         schedules=[schedules.nightly_round(settings)],

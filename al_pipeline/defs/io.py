@@ -9,7 +9,9 @@ import pandas as pd
 from upath import UPath
 
 from al_pipeline.core.data.known_pool import read_pool
+from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.files import whole_file
+from al_pipeline.loop.deployment import Artifacts
 
 POOL = dg.AssetKey("image_pool")
 # Said where an asset also yields check results: Dagster cannot read its value's type from the signature then.
@@ -61,6 +63,8 @@ class CheckpointIOManager(dg.UPathIOManager):
         """Read the checkpoint."""
         from al_pipeline.core.learning.checkpoint import Checkpoint
 
+        if deleted := Artifacts(local(path).parent.parent).deleted(path.stem):
+            raise CheckpointError(deleted)
         return Checkpoint.load(local(path))
 
 

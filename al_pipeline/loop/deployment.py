@@ -1,10 +1,11 @@
 """Where one installation keeps and finds things: its ledger, its Label Studio, the files of a round."""
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.identity import Project
 from al_pipeline.loop.identity import owned
@@ -50,6 +51,9 @@ class Artifacts:
         A file for each sample that somebody wants people to look at again.
     """
 
+    # Beside a round's checkpoint, or where it was: why it is kept, and what it was.
+    PINNED, DELETED = ".pinned", ".deleted.json"
+
     def __init__(self, folder: Path) -> None:
         self.image_pool, self.labeling_project = folder / "image_pool.parquet", folder / "labeling_project.json"
         self.group_rule, self.how_read = folder / "group_rule.txt", folder / "how_read.json"
@@ -63,11 +67,33 @@ class Artifacts:
         self.labels_saved, self.review_requests = folder / "labels_saved.txt", folder / "review_requests"
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
-        """Return the checkpoint of a round, if it has one."""
+        """Return the checkpoint of a round, if it has one.
+
+        Raises
+        ------
+        CheckpointError
+            It was deleted, or is damaged.
+        """
         from al_pipeline.core.learning.checkpoint import Checkpoint
 
-        path = self.checkpoints / f"{round_key(number)}.safetensors" if number >= 0 else None
-        return Checkpoint.load(path) if path is not None and path.exists() else None
+        if number < 0:
+            return None
+        if deleted := self.deleted(round_key(number)):
+            raise CheckpointError(deleted)
+        path = self.checkpoints / f"{round_key(number)}.safetensors"
+        return Checkpoint.load(path) if path.exists() else None
+
+    def deleted(self, key: str) -> str | None:
+        """Say that a round's checkpoint was deleted, what it was and how it comes back; None if it was not deleted."""
+        left = self.checkpoints / f"{key}{self.DELETED}"
+        if (self.checkpoints / f"{key}.safetensors").exists() or not left.exists():
+            return None
+        was = json.loads(left.read_text(encoding="utf-8"))
+        return (
+            f"The checkpoint of {key} ({was['weights_hash'][:16]}, learned from {was['n_labels']} labels) was deleted: "
+            "AL_KEEP_CHECKPOINTS says how many stay. To get it back launch the job `retrain` for "
+            f"{key}: from its frozen labels the same settings give the same weights"
+        )
 
 
 class Deployment:

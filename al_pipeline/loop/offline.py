@@ -75,7 +75,7 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
     InputError
         No such round is stored, or the name is neither.
     CheckpointError
-        There is no such file.
+        There is no such file, or the round's was deleted.
     """
     folder = Artifacts(artifacts).checkpoints
     stored = sorted(path.stem for path in folder.glob("*.safetensors") if is_round(path.stem))
@@ -91,6 +91,8 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
             f"There is no checkpoint {name!r}: no round is stored in {folder}. Name the folder of a loop that has run "
             "(--home, AL_HOME), or the path of a .safetensors file"
         )
+    if deleted := Artifacts(artifacts).deleted(name):
+        raise CheckpointError(deleted)
     if name == "latest":
         return folder / f"{stored[-1]}.safetensors"
     rounds = ", ".join(stored) if len(stored) <= 10 else f"{stored[0]} to {stored[-1]}, {len(stored)} in all"

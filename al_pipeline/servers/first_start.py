@@ -25,8 +25,8 @@ from al_pipeline.core.files import private_folder, whole_file
 
 VERSION = "1.23.2"
 DATABASE = "label_studio.sqlite3"
-# What is ours or another Django's, and what somebody has set for a server.
-OTHERS, SERVERS = ("AL_", "DAGSTER_", "DJANGO_"), ("LABEL_STUDIO_", "HEARTEX_")
+# What is ours or another Django's or makes starts slow (code compiled every time), and what is set for a server.
+OTHERS, SERVERS = ("AL_", "DAGSTER_", "DJANGO_", "PYTHONDONTWRITE"), ("LABEL_STUDIO_", "HEARTEX_")
 # A write-ahead log needs memory that all processes share, which shares of a network do not have.
 LOCAL = {"apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "overlay", "tmpfs", "xfs", "zfs"}
 
@@ -40,7 +40,8 @@ def label_studio(uv: str) -> str:
         It could not be installed; uv has told why.
     """
     tools = _cache() / f"label-studio-{VERSION}-{sys.implementation.cache_tag}"
-    where = {"UV_TOOL_DIR": str(tools), "UV_TOOL_BIN_DIR": str(tools / "bin"), "UV_COMPILE_BYTECODE": "1"}
+    # Most of its modules are never imported: Python compiles the others when they are.
+    where = {"UV_TOOL_DIR": str(tools), "UV_TOOL_BIN_DIR": str(tools / "bin"), "UV_COMPILE_BYTECODE": "0"}
     command = [uv, "tool", "install", "--quiet", "--python", sys.executable, f"label-studio=={VERSION}"]
     subprocess.run(command, env=_without(OTHERS + SERVERS) | where, stdin=subprocess.DEVNULL, check=True)
     return str(tools / "bin" / "label-studio")

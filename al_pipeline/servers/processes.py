@@ -54,7 +54,12 @@ def answers(url: str) -> bool:
 
 
 def end_with_parent(by: int = signal.SIGTERM) -> None:
-    """Run in the child: on Linux the kernel ends it when the parent dies, however that dies (prctl(2))."""
+    """Run in the child: on Linux the kernel ends it when the parent dies, however that dies (prctl(2)).
+
+    What the parent ignores or holds back its children would: a server has to end when it is told to.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
 
 

@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     cache_gb: float = Field(
         default=4.0, ge=0, description="Bound on the cache of decoded images in AL_HOME/cache; 0 decodes every time."
     )
+    keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        default=5, description="Newest rounds whose checkpoints are kept, the best one besides; all keeps all of them."
+    )
     embeddings: str | None = Field(
         default=None,
         description="Where features are kept: a folder, or any of fsspec's URLs (s3://…); in AL_HOME by default.",

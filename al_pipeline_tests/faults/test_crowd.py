@@ -1,6 +1,6 @@
 """Ten people answer tasks while rounds run: the ledger has what they did, all of it and nothing else.
 
-`make faults` gives them five thousand tasks and three rounds, CI four hundred and two.
+`make faults` gives them five thousand tasks and three rounds, CI two hundred and two.
 """
 
 import threading
@@ -30,7 +30,7 @@ from al_pipeline_tests.faults.worker import write_weights
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
 
-PEOPLE, TASKS, ROUNDS = 10, size(5000, ci=400), size(3, ci=2)
+PEOPLE, TASKS, ROUNDS = 10, size(5000, ci=200), size(3, ci=2)
 # Seconds that somebody looks at an image. Without them Label Studio's SQLite has no moment left for the rounds' writes.
 LOOK = 1.0
 ATTEMPTS = 3

@@ -56,6 +56,19 @@ def test_stop_ends_grandchildren_too_even_those_that_ignore_sigterm(tmp_path: Pa
     assert not parent.running
 
 
+def test_a_server_ends_when_it_is_told_to_whatever_its_parent_ignores(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    outside = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, outside))
+    server = service(tmp_path, "import time; time.sleep(60)")
+    server.start()
+    process = server.process
+    assert process is not None
+    server.stop(timeout=30)
+    assert process.returncode == -signal.SIGTERM
+
+
 def test_what_is_being_ended_is_not_disturbed_by_another_signal(request: pytest.FixtureRequest) -> None:
     # It is ignored by what a shell starts in the background.
     outside = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,106 @@
+"""Old checkpoints go, but those that somebody needs; of the others it stays readable what they were."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from al_pipeline.core.errors import CheckpointError
+from al_pipeline.core.learning.checkpoint import Checkpoint, state_hash
+from al_pipeline.core.rounds import round_key
+from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.keeping import best, delete_spare, pin, spare
+from al_pipeline.loop.offline import find_checkpoint
+from al_pipeline.settings import load_settings
+from al_pipeline_tests.ledger.builders import manifest, plan_rows
+from al_pipeline_tests.web.checkpoints import checkpoint
+
+NEWEST = 9
+
+
+@pytest.fixture(scope="module")
+def stored() -> Checkpoint:
+    """The checkpoint of a network that is no more than its bias."""
+    made = checkpoint(1, ["cat", "dog"])
+    state = {"fc.bias": made.state["fc.bias"]}
+    return Checkpoint(replace(made.info, weights_hash=state_hash(state)), state)
+
+
+@pytest.fixture
+def loop(stored: Checkpoint, tmp_path: Path) -> Deployment:
+    """Ten rounds with a checkpoint each; the loop keeps the newest three."""
+    deployment = Deployment(load_settings(home=tmp_path, keep_checkpoints=3))
+    for number in range(NEWEST + 1):
+        stored.save(deployment.artifacts.checkpoints / f"{round_key(number)}.safetensors")
+    return deployment
+
+
+def measured(loop: Deployment, number: int, *, trained: bool = True, **scores: float) -> None:
+    """Store what a round measured."""
+    found = {name: {"value": value, "low": 0.0, "high": 1.0} for name, value in scores.items()}
+    document = {"trained": trained, "evaluation": {"n": 100, **found}}
+    loop.artifacts.evaluations.mkdir(exist_ok=True)
+    (loop.artifacts.evaluations / f"{round_key(number)}.json").write_text(json.dumps(document))
+
+
+def keys(*numbers: int) -> list[str]:
+    return [round_key(number) for number in numbers]
+
+
+def test_the_newest_stay_the_best_and_what_somebody_needs(loop: Deployment) -> None:
+    assert spare(loop) == keys(0, 1, 2, 3, 4, 5, 6)
+    measured(loop, 1, roc_auc=0.9, accuracy=0.7)
+    loop.ledger.register(manifest())
+    loop.ledger.plan("r0002", plan_rows(0))
+    pin(loop.artifacts.checkpoints / "r0003.safetensors", "exported to /models/best.onnx")
+    assert (loop.artifacts.checkpoints / "r0003.pinned").read_text() == "exported to /models/best.onnx\n"
+    assert spare(loop, used={"r0004"}) == keys(0, 5, 6)
+    assert delete_spare(loop, used={"r0004"}) == keys(0, 5, 6)
+    assert delete_spare(loop, used={"r0004"}) == []
+    left = {path.stem for path in loop.artifacts.checkpoints.glob("*.safetensors")}
+    assert left == set(keys(1, 2, 3, 4, 7, 8, 9))
+
+
+@pytest.mark.parametrize("keep", [10, "all"])
+def test_as_many_stay_as_the_setting_says(loop: Deployment, keep: int | str) -> None:
+    settings = load_settings(home=loop.settings.home, keep_checkpoints=keep)
+    assert delete_spare(Deployment(settings)) == []
+
+
+def test_the_best_is_the_trained_round_of_the_highest_area_then_accuracy_then_the_newest(loop: Deployment) -> None:
+    assert best(loop.artifacts) is None
+    measured(loop, 1, accuracy=0.99)
+    assert best(loop.artifacts) == "r0001"
+    measured(loop, 2, roc_auc=0.9, accuracy=0.8)
+    measured(loop, 3, roc_auc=0.9, accuracy=0.7)
+    measured(loop, 5, roc_auc=0.99, accuracy=0.9, trained=False)
+    measured(loop, 6)
+    assert best(loop.artifacts) == "r0002"
+    measured(loop, 4, roc_auc=0.9, accuracy=0.8)
+    assert best(loop.artifacts) == "r0004"
+
+
+def test_of_a_deleted_one_is_told_what_it_was_and_how_it_comes_back(loop: Deployment, stored: Checkpoint) -> None:
+    assert "r0002" in delete_spare(loop)
+    for asked in (
+        lambda: loop.artifacts.stored_checkpoint(2),
+        lambda: find_checkpoint(loop.settings.artifacts, "r0002"),
+    ):
+        with pytest.raises(
+            CheckpointError, match=rf"r0002 \({stored.hash}, .*AL_KEEP_CHECKPOINTS.*`retrain` for r0002"
+        ):
+            asked()
+    assert find_checkpoint(loop.settings.artifacts, "latest").stem == "r0009"
+    assert loop.artifacts.stored_checkpoint(NEWEST + 1) is None
+    assert loop.artifacts.stored_checkpoint(-1) is None
+    # Trained again it is there again.
+    stored.save(loop.artifacts.checkpoints / "r0002.safetensors")
+    assert loop.artifacts.stored_checkpoint(2) is not None
+
+
+def test_what_is_damaged_stays_and_keeps_no_other_from_going(loop: Deployment) -> None:
+    damaged = loop.artifacts.checkpoints / "r0001.safetensors"
+    damaged.write_bytes(b"damaged")
+    assert delete_spare(loop) == keys(0, 2, 3, 4, 5, 6)
+    assert damaged.exists()
