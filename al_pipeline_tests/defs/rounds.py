@@ -1,6 +1,6 @@
 """Run a round up to its query batch, and look at what it shows."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import dagster as dg
@@ -29,14 +29,16 @@ def freeze(world: World, key: str, per_class: int, *, but: Collection[str] = ())
     return world.deployment.ledger.snapshot(key, rows)
 
 
-def run_round(world: World, key: str, **resources: dict[str, Any]) -> dg.ExecuteInProcessResult:
-    """Run a round up to its query batch."""
+def run_round(
+    world: World, key: str, assets: Sequence[str] = BEFORE_PUSH, **resources: dict[str, Any]
+) -> dg.ExecuteInProcessResult:
+    """Run a round up to its query batch, or some assets of it."""
     if not world.instance.has_dynamic_partition("rounds", key):
         world.instance.add_dynamic_partitions("rounds", [key])
     return world.defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=world.instance,
         partition_key=key,
-        asset_selection=[dg.AssetKey(name) for name in BEFORE_PUSH],
+        asset_selection=[dg.AssetKey(name) for name in assets],
         run_config={"resources": {name: {"config": config} for name, config in resources.items()}},
         raise_on_error=False,
     )

@@ -73,6 +73,8 @@ class CheckpointInfo:
     arithmetic : str
         What features are computed with (`arithmetic.Arithmetic`), ``openvino-bfloat16`` for example; that of
         checkpoints from before there was a choice is float32 of PyTorch.
+    refined : str
+        The round, ``r0007``, whose refined network a head stands on; empty if it is that of the weights.
     versions : dict
         Library versions that made it.
     """
@@ -98,6 +100,7 @@ class CheckpointInfo:
     framing: Framing = "crop"
     how: HowRead = AS_EVER
     arithmetic: str = PLAIN.key
+    refined: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:

@@ -35,6 +35,12 @@ class TrainingOptions(Options):
         "features of the given weights, in seconds; auto is head with given weights on a CPU or with fewer than 10 "
         "labels in half of the classes, else finetune.",
     )
+    refine: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto: where mode is auto and comes to a head on a CPU, the whole network is fine-tuned while "
+        "people label, and the next round's heads learn on its features if labels that were held out say that it is "
+        "better; off keeps the features of the weights.",
+    )
     architecture: Architecture = Field(default="resnet18", description="The network, one of torchvision's.")
     weights: str = Field(
         default="auto",
@@ -163,6 +169,12 @@ class TrainingOptions(Options):
     def may_be_head(self) -> bool:
         """Whether heads on features of the given weights may be trained."""
         return self.settled_weights != "none" and self.mode != "finetune"
+
+    def refines(self, device: str) -> bool:
+        """Say whether the network is fine-tuned while people label; `device` is ``cpu`` or ``cuda``."""
+        # On a CPU the labels play no part.
+        asked = self.refine == "auto" and self.mode == "auto" and device == "cpu"
+        return asked and self.resolve_mode([1], device) == "head"
 
     def weighs(self, counts: npt.ArrayLike) -> bool:
         """Say whether classes are weighed; `counts` are the labels of each class, of shape (K,)."""

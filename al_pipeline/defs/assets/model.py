@@ -1,6 +1,7 @@
 """The model group: what was learned from the labels so far."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import CHECKPOINT
 from al_pipeline.defs.metadata import absent, for_people, picture
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.loop.answers import trainable
 from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import MATE, Presence
@@ -68,14 +70,16 @@ def checkpoint(
     import_seconds = time.monotonic() - began
     number = round_number(context.partition_key)
     names = classes_of_round(deployment, image_pool, context.partition_key).names
-    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    key = context.partition_key
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
     training = samples.training
     context.log.info(samples.framing)
+    context.log.info(samples.features_of)
     context.log.info(samples.weights)
     if samples.without_weights:
         context.log.warning(samples.without_weights)
-    held_back = deployment.ledger.held_back() & set(labeled_pool["sample_id"])
-    labels = labeled_pool[~labeled_pool["sample_id"].isin(held_back)].set_index("sample_id")["label"]
+    labels = trainable(deployment.ledger, labeled_pool)
+    held_back = set(labeled_pool["sample_id"]) - set(labels.index)
     unlabeled = set(samples.pool) - set(labels.index) - held_back - deployment.ledger.holdout()
     others = [] if training.semi_supervised == "none" else sorted(unlabeled)
 
@@ -95,7 +99,7 @@ def checkpoint(
             previous=deployment.artifacts.stored_checkpoint(number - 1) if training.warm_start else None,
         ).result
         assert result is not None
-        return result
+        return replace(result, checkpoint=samples.from_start(result.checkpoint))
 
     by_features = training.resolve_mode(int(labels.value_counts().min() if len(labels) else 0), device().type) == "head"
     result, found = samples.using([*labels.index, *others], learned, by_features=by_features)
@@ -127,6 +131,7 @@ def checkpoint(
                 **({"without_weights": samples.without_weights} if samples.without_weights else {}),
                 "test_time_flip": info.test_time_flip,
                 "framing": samples.framing,
+                "features_of": samples.features_of,
                 "checkpoint": result.checkpoint.hash,
                 **_training_metadata(result),
             }

@@ -56,7 +56,8 @@ def predict(
     checkpoint: Any,
 ) -> pd.DataFrame:
     """Predict the candidates with the round's checkpoint: softmax over the classes."""
-    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    key = context.partition_key
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
     probabilities, found = samples.predict(samples.model(checkpoint), candidates["sample_id"].tolist())
     if found.absent:
         context.log.warning(found.sentence("candidates are left out,"))
@@ -154,7 +155,7 @@ def query_batch(
         batch = ledger.planned(key)[list(PLAN_COLUMNS)]
         context.log.info("%s was planned before: its batch of %d is kept", key, len(batch))
     else:
-        samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+        samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
         made = (image_pool, labeled_pool, checkpoint, uncertainty_scores)
         round_config = _in_step(context, deployment, round_config, policy, number)
         batch = choose_batch(deployment, samples, *made, round_config, policy, number)
