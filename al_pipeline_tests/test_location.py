@@ -58,7 +58,6 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "images_changed",
         "round_failed",
         "materialize_all_stopped",
-        "refine_while_labeling",
     }
     assert [schedule.name for schedule in repository.schedule_defs] == ["nightly_round"]
 
