@@ -15,7 +15,7 @@ from al_pipeline.core.data.image_cache import how_of
 from al_pipeline.core.evaluation.kappa import STOP_SET, STOP_SET_IMAGES, stop_set
 from al_pipeline.core.learning.checkpoint import Checkpoint, device
 from al_pipeline.core.learning.head import PASSES, Head, head_passes
-from al_pipeline.core.learning.head_training import Others, check_unlabeled, train_head
+from al_pipeline.core.learning.head_training import Others, check_unlabeled, train_head, with_classifier_of
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict, predict_features
 from al_pipeline.core.learning.semi_supervised import MOST_FEATURES
@@ -140,6 +140,7 @@ def learn(
     labels_hash: str = "",
     previous: Checkpoint | None = None,
     network: bool = True,
+    refined: Checkpoint | None = None,
 ) -> Model:
     """Train on the labels of a round, or take the untrained network while they are of one class.
 
@@ -162,6 +163,9 @@ def learn(
     network : bool
         Whether a head that was learned becomes a checkpoint. Without one no network is built and no image looked at:
         the probabilities are the same, bit for bit.
+    refined : Checkpoint, optional
+        The refined network whose features `samples` have, if they are not those of the given weights: its own
+        classifier has a say in a head on them.
 
     Raises
     ------
@@ -194,7 +198,7 @@ def learn(
             unlabeled=unlabeled,
             groups=samples.groups(labeled),
         )
-        return Model(True, head=head)
+        return Model(True, head=with_classifier_of(refined, head, class_names))
     result = train(
         samples.images(labeled),
         [class_names[int(i)] for i in targets],
@@ -207,6 +211,7 @@ def learn(
         unlabeled=None if arm is None else _images_of(samples, arm, by_features),
         previous=previous,
         groups=samples.groups(labeled),
+        refined=refined,
     )
     return Model(True, result.checkpoint, by_features=mode == "head", result=result)
 

@@ -116,6 +116,7 @@ def finetune(
     progress: Callable[[int, float], None] | None = None,
     give_way: Callable[[], None] | None = None,
     kept: KeptTraining | None = None,
+    frozen_norms: bool = False,
 ) -> Fit:
     """Train a network in place.
 
@@ -135,7 +136,9 @@ def finetune(
     give_way : callable, optional
         Called before every gradient step; it may take its time.
     kept : KeptTraining, optional
-        Where training is kept after every epoch. What is kept there goes on, and comes to the same weights.
+        Where training is kept after epochs. What is kept there goes on, and comes to the same weights.
+    frozen_norms : bool
+        Batch normalisation keeps the statistics that the network came with, in training as in prediction.
 
     Raises
     ------
@@ -151,7 +154,7 @@ def finetune(
         # From the same start with the same draws, in case this is a second try with a smaller batch.
         model.load_state_dict(start)
         rng.bit_generator.state = state
-        task = _Run(model, options, batch_size, rng, place, give_way, kept)
+        task = _Run(model, options, batch_size, rng, place, give_way, kept, frozen_norms)
         return task.fit(labeled, unlabeled, progress)
 
     # Deterministic kernels: with cuDNN's own choice the same seed gives other weights.
@@ -190,9 +193,10 @@ class _Run:
         place: torch.device,
         give_way: Callable[[], None] | None = None,
         kept: KeptTraining | None = None,
+        frozen_norms: bool = False,
     ) -> None:
         self.options, self.batch_size, self.rng, self.place = options, batch_size, rng, place
-        self.give_way, self.kept_at = give_way, kept
+        self.give_way, self.kept_at, self.frozen_norms = give_way, kept, frozen_norms
         self.best: tuple[float, dict[str, Tensor] | None] = math.inf, None
         # Training is faster with channels first on CPUs, unlike prediction (measured with AVX2); GPUs want them last.
         self.layout = torch.channels_last if place.type == "cuda" else torch.contiguous_format
@@ -238,7 +242,7 @@ class _Run:
                         loss,
                         {name: value.detach().clone() for name, value in self.model.state_dict().items()},
                     )
-            if self.kept_at is not None:
+            if self.kept_at is not None and self.kept_at.due:
                 self.kept_at.write(self._moving(schedule) | {"epoch": epoch, "fit": asdict(fit), "best": self.best})
             if progress is not None:
                 progress(epoch, fit.losses[-1])
@@ -279,6 +283,9 @@ class _Run:
 
     def _epoch(self, examples: Examples, unlabeled: Tensor | None, schedule: Any) -> float:
         self.model.train()
+        for module in self.model.modules() if self.frozen_norms else ():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         total = torch.zeros((), device=self.place)
         for rows in batches(self.rng.permutation(len(examples)), self.batch_size):
             if self.give_way is not None:

@@ -1,7 +1,7 @@
 """The classifier alone: logistic regression on features, written back as a ResNet's last layer."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -140,6 +140,28 @@ def fit_head(
         fitted = fit_logistic(scaled.inputs, codes, weights[:, None], best, TOLERANCE, start)[0]
     weight, bias = scaled.written_back(fitted, present, n_classes)
     return Head(weight, bias, temperature, best, folds, thresholds=thresholds)
+
+
+def averaged_with(head: Head, rows: Integers, weight: Floats, bias: Floats) -> Head:
+    """Return the head whose logits, over the temperature, are the mean of a head's and of another classifier's.
+
+    A network that was trained on most of the head's labels has made their features clearer than those of any others: a
+    head on them is too sure, and its cross-validation cannot tell. The network's own classifier knows the temperature
+    of labels that it had not seen, but no newer labels. Their mean ranks better than either.
+
+    Parameters
+    ----------
+    head : Head
+    rows : int64 array, shape (k,)
+        Classes that the other classifier knows too; those of others are the head's alone.
+    weight : float array, shape (k, d)
+        Of the other classifier, over its temperature, for the same features.
+    bias : float array, shape (k,)
+    """
+    mean_weight, mean_bias = head.weight / head.temperature, head.bias / head.temperature
+    mean_weight[rows] = (mean_weight[rows] + weight) / 2
+    mean_bias[rows] = (mean_bias[rows] + bias) / 2
+    return replace(head, weight=mean_weight.astype(np.float32), bias=mean_bias.astype(np.float32), temperature=1.0)
 
 
 def head_logits(features: Vectors, weight: npt.ArrayLike, bias: npt.ArrayLike) -> Vectors:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.folds import joined
-from al_pipeline.core.learning.head import Head, Integers, Vectors, fit_head
+from al_pipeline.core.learning.given_weights import HEAD
+from al_pipeline.core.learning.head import NEVER, Head, Integers, Vectors, averaged_with, fit_head
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.semi_supervised import MOST_FEATURES, propagated, self_trained
 from al_pipeline.core.rng import generator, torch_seed
@@ -74,6 +76,21 @@ def train_head(
         groups = joined(groups, None if theirs is None else theirs[found.rows])
     head = fit_head(features, targets, n_classes, seed=folds, sample_weight=weights, balanced=balanced, groups=groups)
     return replace(head, n_guessed=len(targets) - n_labels)
+
+
+def with_classifier_of(refined: Checkpoint | None, head: Head, class_names: Sequence[str]) -> Head:
+    """Return a head on a refined network's features with a say of the network's own classifier (`averaged_with`).
+
+    Classes that the network had no label of are left to the head.
+    """
+    if refined is None:
+        return head
+    known = {name: row for row, name in enumerate(refined.info.class_names)}
+    weight, bias = (refined.state[name].numpy() / refined.info.temperature for name in HEAD)
+    pairs = [(row, known[name]) for row, name in enumerate(class_names) if name in known]
+    pairs = [(row, own) for row, own in pairs if bias[own] > NEVER / refined.info.temperature / 2]
+    rows, own = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return averaged_with(head, rows, weight[own], bias[own])
 
 
 def check_unlabeled(options: TrainingOptions, n: int) -> None:

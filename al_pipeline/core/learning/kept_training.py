@@ -1,8 +1,9 @@
-"""Fine-tuning that is kept on the disk after every epoch: a run that was killed goes on to the same weights."""
+"""Fine-tuning that is kept on the disk between epochs: a run that was killed goes on to the same weights."""
 
 import hashlib
 import pickle
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from al_pipeline.core.files import whole_file
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeptTraining:
     """A file with a run of fine-tuning as it was after its last epoch.
 
@@ -20,10 +21,20 @@ class KeptTraining:
     path : Path
     key : str
         Names everything that the run depends on: what was kept under another one, or is damaged, is not there.
+    every : float
+        Seconds between two epochs that are kept: a network in training is three times its weights, and writing them
+        may take as long as an epoch.
     """
 
     path: Path
     key: str
+    every: float = 0.0
+    written: float = field(default_factory=time.monotonic, init=False)
+
+    @property
+    def due(self) -> bool:
+        """Whether the last one kept is so long ago."""
+        return time.monotonic() - self.written >= self.every
 
     def read(self) -> dict[str, Any] | None:
         """Return what `write` was given last, or None."""
@@ -44,6 +55,7 @@ class KeptTraining:
         """
         with whole_file(self.path, "The network that is being trained") as file:
             torch.save({"key": self.key, "run": run}, file)
+        self.written = time.monotonic()
 
 
 def key_of(*parts: object) -> str:

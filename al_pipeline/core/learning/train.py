@@ -28,7 +28,14 @@ from al_pipeline.core.learning.checkpoint import (
 from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
 from al_pipeline.core.learning.folds import joined
 from al_pipeline.core.learning.head import Integers, Vectors
-from al_pipeline.core.learning.head_training import Others, canonical, check_unlabeled, some, train_head
+from al_pipeline.core.learning.head_training import (
+    Others,
+    canonical,
+    check_unlabeled,
+    some,
+    train_head,
+    with_classifier_of,
+)
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict
 from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
@@ -104,6 +111,7 @@ def train(
     previous: Checkpoint | None = None,
     progress: Callable[[int, float], None] | None = None,
     groups: Integers | None = None,
+    refined: Checkpoint | None = None,
 ) -> TrainingResult:
     """Train on labeled images with cross-entropy, from the configured weights anew.
 
@@ -134,6 +142,8 @@ def train(
     groups : int64 array, shape (n,), optional
         What each image belongs to: what belongs together is held out together, for the temperature and the choice of
         C and of the epoch.
+    refined : Checkpoint, optional
+        The refined network whose features were given: its own classifier has a say in a head on them.
 
     Raises
     ------
@@ -148,7 +158,18 @@ def train(
     """
     targets = _targets(len(images), labels, class_names)
     task = _Task(
-        class_names, options, seed, round_number, images, targets, features, unlabeled, progress, groups, how_of(images)
+        class_names,
+        options,
+        seed,
+        round_number,
+        images,
+        targets,
+        features,
+        unlabeled,
+        progress,
+        groups,
+        how_of(images),
+        refined,
     )
     check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
     mode = options.resolve_mode(np.bincount(targets), device().type)
@@ -191,6 +212,7 @@ class _Task:
     progress: Callable[[int, float], None] | None = None
     groups: Integers | None = None
     how: HowRead = AS_EVER
+    refined: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         self.began = time.perf_counter()
@@ -217,6 +239,7 @@ class _Task:
             else Others(len(self.unlabeled.images), self.others, self.unlabeled.groups),
             groups=self.groups,
         )
+        head = with_classifier_of(self.refined, head, self.class_names)
         with torch.no_grad():
             self.model.fc.weight.copy_(torch.from_numpy(head.weight))  # type: ignore[union-attr, operator]
             self.model.fc.bias.copy_(torch.from_numpy(head.bias))  # type: ignore[union-attr, operator]

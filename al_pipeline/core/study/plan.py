@@ -34,6 +34,11 @@ class StudyOptions(Options):
         default=False,
         description="Each batch is chosen while the one before is unanswered, as the loop does with prefetch.",
     )
+    staged: bool = Field(
+        default=False,
+        description="The whole network is refined on the labels of a round while people label its batch; the next "
+        "round's head and choice go by its features, if held-out labels show it better than the head.",
+    )
     error_rate: float = Field(
         default=0.0, ge=0, le=1, description="Chance that a sample's answer is a wrong class, any of the others alike."
     )
@@ -93,6 +98,11 @@ class Plan(StudyOptions, BatchOptions):
             raise InputError(
                 "a study trains every round from the configured weights, not from the last round's: set "
                 "training.warm_start to false"
+            )
+        if self.staged and not self.options.may_be_head:
+            raise InputError(
+                "a staged study refines the network that heads choose with: set training.weights to imagenet or a "
+                "path, and training.mode to auto or head"
             )
         return self
 

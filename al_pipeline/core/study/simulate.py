@@ -18,10 +18,13 @@ from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
 from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.evaluation.metrics import METRICS, columns
 from al_pipeline.core.learning.predict import embed
+from al_pipeline.core.learning.refine import worth_refining
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.learning.train import Images, untrained
-from al_pipeline.core.study.oracle import SKIPPED, answers
+from al_pipeline.core.study.oracle import answers
 from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.staged import Stage, staged
+from al_pipeline.core.study.world import World
 from al_pipeline.core.turn import (
     Features,
     Given,
@@ -101,7 +104,8 @@ def simulate(
         accuracy_low, accuracy_high, roc_auc, roc_auc_low, roc_auc_high (NaN where not defined), ece, agreement. That
         is Cohen's kappa of this round's and the last round's model of the run on a fixed random part of the pool, NaN
         where either is not trained. The same plan and samples give the same bytes, in whatever order the manifest
-        lists them. Runs that exhaust the pool end early.
+        lists them. Runs that exhaust the pool end early. A staged plan adds refined, whether the refined network
+        serves, and refine_seconds, by the clock: they alone differ from run to run.
 
     Raises
     ------
@@ -111,37 +115,6 @@ def simulate(
     samples = known(manifest, class_names)
     shared = embedded(samples, plan) if shares_features(plan) else None
     return pd.concat([simulate_seed(samples, plan, seed, shared, progress) for seed in plan.seeds], ignore_index=True)
-
-
-@dataclass(frozen=True)
-class World:
-    """What a seed's runs share.
-
-    Attributes
-    ----------
-    pool, holdout : Given
-        In the order of the ids, as in the real loop, so that a draw depends on the samples and not on where files lie.
-    truth : sequence of str, length m
-        The holdout's labels.
-    tested : sequence of str, length m
-        The holdout's groups.
-    answers : int64 array, shape (n,)
-        Of `oracle.answers`, for the pool.
-    class_names : sequence of str, length K
-    seed : int
-    """
-
-    pool: Given
-    holdout: Given
-    truth: Sequence[str]
-    tested: Sequence[str]
-    answers: Rows
-    class_names: Sequence[str]
-    seed: int
-
-    def labeled(self, asked: Rows) -> Rows:
-        """Return those of the rows that got a label."""
-        return asked[self.answers[asked] != SKIPPED]
 
 
 @dataclass(frozen=True)
@@ -184,7 +157,8 @@ def turn(
     rows = np.arange(len(pool.all_images))
     targets, n_classes = world.answers[labeled], len(world.class_names)
     others = np.setdiff1d(rows, labeled)
-    model = learn(pool, labeled, targets, world.class_names, plan.options, **at, others=others, network=False)
+    own = {"others": others, "network": False, "refined": world.network}
+    model = learn(pool, labeled, targets, world.class_names, plan.options, **at, **own)
     tested = model.predict(world.holdout, np.arange(len(world.truth)))
     stop = None
     if plan.stop_set and model.trained:
@@ -211,37 +185,43 @@ def simulate_seed(
     world = world_of(samples, plan, seed, features)
     rows: dict[str, list[Row]] = {strategy: [] for strategy in plan.strategies}
     asked: dict[str, Rows] = dict.fromkeys(plan.strategies, _NOTHING)
+    worlds = dict.fromkeys(plan.strategies, world)
     batches = dict(asked)
     stops: dict[str, Rows | None] = dict.fromkeys(plan.strategies)
     number = 0
     while asked:
         # Strategies that have asked about the same samples so far are at the same point: it is computed once. Round by
         # round, because predictions of a large pool for all the rounds would fill the memory.
-        turns: dict[tuple[bytes, bytes], Turn] = {}
+        turns: dict[tuple[bytes, bytes, int], tuple[Turn, Stage | None]] = {}
         for strategy, before in list(asked.items()):
             coming = batches[strategy] if plan.waits(number) else _NOTHING
             answered = np.setdiff1d(before, coming)
             n_labels = len(world.labeled(answered))
             size = plan.size(number, n_labels + len(coming))
-            point = before.tobytes(), coming.tobytes()
+            own = worlds[strategy]
+            point = before.tobytes(), coming.tobytes(), id(own)
             if point not in turns:
-                drawn = plan.sample_size if size else 0
-                turns[point] = turn(world, plan, before, number, drawn, unanswered=coming)
-            now = turns[point]
+                found = turn(own, plan, before, number, plan.sample_size if size else 0, unanswered=coming)
+                turns[point] = found, _staged(world, own, plan, answered, number, found)
+            now, stage = turns[point]
             kappa = _kappa(stops[strategy], now.stop)
             stops[strategy] = now.stop
             # The second batch ahead is chosen before anything has been learned.
             if len(answered) or not number:
-                rows[strategy].append(_row(strategy, seed, number, n_labels, len(answered), now) | {"agreement": kappa})
+                row = _row(strategy, seed, number, n_labels, len(answered), now, stage) | {"agreement": kappa}
+                rows[strategy].append(row | (_stage_columns(stage) if plan.staged else {}))
             if progress is not None:
                 accuracy = rows[strategy][-1]["accuracy"]
-                progress(f"{strategy}, seed {seed}, round {number}: {n_labels} labels, accuracy {accuracy:.3f}")
+                said = "" if stage is None else f"; {stage.sentence(size)}"
+                progress(f"{strategy}, seed {seed}, round {number}: {n_labels} labels, accuracy {accuracy:.3f}{said}")
             batches[strategy] = _NOTHING
             if len(now.candidates):
-                batches[strategy] = _ask(world, now, plan, strategy, size, number, before)
+                batches[strategy] = _ask(own, now, plan, strategy, size, number, before)
                 asked[strategy] = np.sort(np.concatenate([before, batches[strategy]]))
             elif not len(coming):
                 del asked[strategy]
+            if stage is not None:
+                worlds[strategy] = stage.world
         number += 1
     return pd.DataFrame([row for run in rows.values() for row in run])
 
@@ -327,12 +307,29 @@ def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: 
     return now.candidates[selection.indices]
 
 
-def _row(strategy: str, seed: int, number: int, n_labels: int, n_asked: int, now: Turn) -> Row:
+def _staged(given: World, own: World, plan: Plan, answered: Rows, number: int, now: Turn) -> Stage | None:
+    """Refine the network on what a turn has learned from, if the plan is staged and there are labels enough for it."""
+    labeled = given.labeled(answered)
+    if not (plan.staged and now.trained and worth_refining(len(labeled), own.refined_on)):
+        return None
+    return staged(given, own, plan, labeled, number, last=not len(now.candidates))
+
+
+def _row(
+    strategy: str, seed: int, number: int, n_labels: int, n_asked: int, now: Turn, stage: Stage | None = None
+) -> Row:
     row: Row = {"strategy": strategy, "seed": seed, "round": number, "n_labels": n_labels, "n_asked": n_asked}
+    tested = now.evaluation if stage is None or stage.evaluation is None else stage.evaluation
     for metric in METRICS:
-        row |= columns(metric.name, getattr(now.evaluation, metric.name), np.nan)
-    ece = now.evaluation.ece
-    return row | {"ece": np.nan if ece is None else ece}
+        row |= columns(metric.name, getattr(tested, metric.name), np.nan)
+    row["ece"] = np.nan if tested.ece is None else tested.ece
+    return row
+
+
+def _stage_columns(stage: Stage | None) -> Row:
+    if stage is None:
+        return {"refined": False, "refine_seconds": 0.0}
+    return {"refined": stage.evaluation is not None, "refine_seconds": stage.seconds}
 
 
 def _kappa(last: Rows | None, now: Rows | None) -> float:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from al_pipeline.core.learning.checkpoint import build, state_hash
-from al_pipeline.core.learning.finetune import SmallMapConv2d, use_small_maps
+from al_pipeline.core.learning.small_maps import SmallMapConv2d, use_small_maps
 
 
 @pytest.mark.parametrize(

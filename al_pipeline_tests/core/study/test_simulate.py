@@ -16,7 +16,8 @@ from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import select
 from al_pipeline.core.study.oracle import SKIPPED, answers
 from al_pipeline.core.study.plan import Plan
-from al_pipeline.core.study.simulate import World, embedded, known, simulate, turn, world_of
+from al_pipeline.core.study.simulate import Embedded, World, embedded, known, simulate, simulate_seed, turn, world_of
+from al_pipeline.core.study.staged import staged
 from al_pipeline.core.turn import Given
 from al_pipeline_tests.core.data.pictures import draw
 
@@ -202,6 +203,7 @@ def test_a_run_ends_when_everything_is_labeled(manifest: pd.DataFrame) -> None:
         ({"skip_rate": 1}, "skip_rate must be a number of at least 0 and below 1, not 1"),
         ({"start": "warm"}, "unknown start 'warm'; choose one of random, own"),
         ({"options": OPTIONS.but(warm_start=True)}, "set training.warm_start to false"),
+        ({"staged": True}, "a staged study refines the network that heads choose with: set training.weights"),
         ({"sample_size": 3}, "batch_size 4 is larger than sample_size 3"),
     ],
 )
@@ -425,3 +427,37 @@ def test_a_batch_ahead_is_chosen_without_the_answers_to_the_one_before(
         # The last round learns from all.
         assert known_at == [(0, 0), (4, 0), (8, 4), (12, 12)]
         assert found["n_labels"].tolist() == [0, 4, 12]
+
+
+def test_a_staged_study_measures_what_would_serve_and_goes_on_with_its_features(
+    manifest: pd.DataFrame, weights: str
+) -> None:
+    """Features that say nothing stand in for those of the given weights: the network learns what a head cannot."""
+    options = OPTIONS.but(weights=weights, epochs=2, batch_size=8)
+    plan = Plan(
+        **PLAN
+        | {
+            "strategies": ["random"],
+            "batch_size": 20,
+            "sample_size": None,
+            "rounds": 2,
+            "staged": True,
+            "options": options,
+        }
+    )
+    samples, rng = known(manifest, NAMES), np.random.default_rng(0)
+    noise = Embedded(*(rng.normal(size=(n, 512)).astype(np.float32) for n in (20, 8)))
+    plain = simulate_seed(samples, plan.but(staged=False), 0, noise)
+    found = simulate_seed(samples, plan, 0, noise)
+    assert "refined" not in plain
+    assert found["refined"].tolist() == [False, True]
+    assert (found["refine_seconds"] > 0).tolist() == [False, True]
+    paths, tests = (frame["uri"].tolist() for frame in (samples.pool, samples.holdout))
+    given = world_of(samples, plan, 0, noise)
+    after = staged(given, given, plan, np.arange(20), 1, last=False).world
+    assert after.network is not None
+    right = np.array(NAMES)[predict(after.network, tests).argmax(axis=1)] == samples.holdout["label"]
+    assert found["accuracy"][1] == pytest.approx(right.mean())
+    assert found["accuracy"][1] > plain["accuracy"][1]
+    assert after.pool.all_features == pytest.approx(embed(after.network, paths), abs=1e-5)
+    assert after.refined_on == 20
