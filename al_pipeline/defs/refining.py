@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import DagsterRunStatus as Status
 
+from al_pipeline.core.learning.options import worth_refining
 from al_pipeline.core.learning.provenance import provenance
 from al_pipeline.defs.closing import next_round_job
 from al_pipeline.defs.images import UNDER_WAY
@@ -36,8 +37,8 @@ class Pushed:
         Whether it has learned a head in a way that leaves a network to be refined.
     labels : int
         That it has learned from.
-    same_labels : bool
-        The newest refined network has learned from these very labels.
+    refined_on : int
+        Labels that the newest refined network before it has learned from; 0 without one.
     refined : bool
         Its own network is whole.
     """
@@ -45,7 +46,7 @@ class Pushed:
     key: str
     by_head: bool
     labels: int
-    same_labels: bool = False
+    refined_on: int = 0
     refined: bool = False
 
 
@@ -93,10 +94,10 @@ def newest_pushed(deployment: Deployment) -> Pushed | None:
     # Written by rounds that can be refined; a GPU is nothing that a sensor knows of.
     can_be = (artifacts.round_starts / f"{key}.json").exists()
     earlier = max((path for path in artifacts.refined.glob("r*.json") if path.stem < key), default=None)
-    known = own.get("labels_hash")
-    same = earlier is not None and provenance(earlier.with_suffix(".safetensors")).get("labels_hash") == known
+    before = {} if earlier is None else provenance(earlier.with_suffix(".safetensors"))
     by_head = can_be and own.get("mode") == "head"
-    return Pushed(key, by_head, int(own.get("n_labels", 0)), same, refined_network(artifacts, key) is not None)
+    labels, refined_on = (int(found.get("n_labels", 0)) for found in (own, before))
+    return Pushed(key, by_head, labels, refined_on, refined_network(artifacts, key) is not None)
 
 
 def decide(pushed: Pushed, runs: Sequence[tuple[str, Status, Mapping[str, str]]]) -> dg.RunRequest | dg.SkipReason:
@@ -117,8 +118,9 @@ def decide(pushed: Pushed, runs: Sequence[tuple[str, Status, Mapping[str, str]]]
         return dg.SkipReason(f"{key} was not trained in a way that leaves something to refine (training.mode)")
     if pushed.labels < FEWEST_LABELS:
         return dg.SkipReason(f"{key} has {pushed.labels} labels, fewer than {FEWEST_LABELS}: too few to refine on")
-    if pushed.same_labels:
-        return dg.SkipReason(f"{key} has the labels that a network was refined on already")
+    if not worth_refining(pushed.labels, pushed.refined_on):
+        few = f"{pushed.labels} labels, and {pushed.refined_on} had the last network that was refined"
+        return dg.SkipReason(f"{key} has {few}: too few more to refine again")
     own = [(run_id, status, tags) for run_id, status, tags in runs if tags.get(PARTITION_TAG) == key]
     if own and own[0][1] == Status.CANCELED:
         return dg.SkipReason(f"{key}: somebody ended run {own[0][0]}; the next round will be refined")

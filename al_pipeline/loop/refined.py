@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from al_pipeline.core.errors import CheckpointError, FileError
 from al_pipeline.core.files import whole_file
@@ -11,6 +11,9 @@ from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.provenance import provenance
 from al_pipeline.core.rounds import is_round, round_number
 from al_pipeline.loop.deployment import Artifacts
+
+if TYPE_CHECKING:
+    from al_pipeline.core.learning.checkpoint import Checkpoint
 
 # The folder of features of such a network ends so: no other network's does.
 REFINED = "-refined"
@@ -44,6 +47,12 @@ class Network:
     better: bool
     sentence: str
     features: str = ""
+
+    def load(self) -> "Checkpoint":
+        """Return the network itself."""
+        from al_pipeline.core.learning.checkpoint import Checkpoint
+
+        return Checkpoint.load(self.path)
 
     def write(self, more: dict[str, Any]) -> None:
         """Say that the network is whole, and more about it that only people read."""

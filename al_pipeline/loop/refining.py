@@ -144,7 +144,6 @@ class Refining:
         return found
 
     def _learned(self, ids: list[str]) -> "Refined":
-        from al_pipeline.core.learning.checkpoint import Checkpoint
         from al_pipeline.core.learning.refine import refine
         from al_pipeline.core.learning.train import class_numbers
 
@@ -168,7 +167,7 @@ class Refining:
             seed=self.seed,
             number=number,
             labels_hash=known,
-            previous=None if before is None else Checkpoint.load(before.path),
+            previous=None if before is None else before.load(),
             state=self._state(),
             give_way=self.give_way,
         )

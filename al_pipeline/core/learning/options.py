@@ -18,6 +18,8 @@ FEW_LABELS = 10
 SIZE_WITH_WEIGHTS, SIZE_WITHOUT = 224, 64
 # Classes further apart than this, of those with so many labels, are weighed.
 IMBALANCE, FEWEST_LABELS = 10, 3
+# So many times the labels of the last refining are worth another one: to 1,000 labels 20 more add nothing.
+GROWTH = 1.2
 
 
 class TrainingOptions(Options):
@@ -201,6 +203,11 @@ class TrainingOptions(Options):
             return "finetune"
         found = np.asarray(counts)
         return "head" if device == "cpu" or np.median(found[found > 0]) < FEW_LABELS else "finetune"
+
+
+def worth_refining(n_labels: int, refined_on: int) -> bool:
+    """Say whether so many labels are worth refining again after the last time, which was on `refined_on`; 0: never."""
+    return n_labels >= GROWTH * refined_on
 
 
 def check_weights(weights: str) -> None:

@@ -97,6 +97,7 @@ def checkpoint(
             others=[sample for sample in there if sample not in labels.index],
             labels_hash=labels_hash(used),
             previous=deployment.artifacts.stored_checkpoint(number - 1) if training.warm_start else None,
+            refined=None if samples.network is None else samples.network.load(),
         ).result
         assert result is not None
         return replace(result, checkpoint=samples.from_start(result.checkpoint))
