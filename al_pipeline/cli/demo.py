@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from al_pipeline.cli.page import serving_pages
 from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, tell
-from al_pipeline.cli.staying import closing_words, ready_loop, stay_up
+from al_pipeline.cli.staying import closing_words, ready_loop, stay_up, told_of_answers
 from al_pipeline.cli.terminal import Talk
 from al_pipeline.cli.up import start_loop
 from al_pipeline.cli.weights import ready_weights
@@ -64,12 +64,14 @@ def demo(
             write_digits(settings.home / DIGITS)
         ready_weights(settings)
         with serving_pages(settings), ready_loop(stack, settings) as loop:
-            talk = _turn(stack, loop, rounds)
-            console.print(f"The demo took {time.monotonic() - began:.0f} s.")
-            if sys.stdout.isatty() if keep is None else keep:
-                stay_up(stack, loop, show=False, talk=talk)
-            else:
-                closing_words(stack, loop)
+            start_loop(stack, loop)
+            with told_of_answers(stack, settings):
+                talk = _turn(stack, loop, rounds)
+                console.print(f"The demo took {time.monotonic() - began:.0f} s.")
+                if sys.stdout.isatty() if keep is None else keep:
+                    stay_up(stack, loop, show=False, talk=talk)
+                else:
+                    closing_words(stack, loop)
 
 
 def _turn(stack: "Stack", loop: "Loop", rounds: int) -> Talk:
@@ -78,7 +80,6 @@ def _turn(stack: "Stack", loop: "Loop", rounds: int) -> Talk:
     from al_pipeline.labelstudio.annotator import SimulatedAnnotator
     from al_pipeline.servers.observer import truth
 
-    start_loop(stack, loop)
     client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
     classes = loop.classes()
     annotator = SimulatedAnnotator(client, project_id, truth(loop.image_pool(), classes), classes.names)

@@ -4,7 +4,7 @@ import os
 import sys
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.markup import escape
 from al_pipeline.cli.session import console, say, stay
 from al_pipeline.cli.terminal import Talk
 from al_pipeline.core.errors import ALError
+from al_pipeline.servers.processes import HOST
 
 if TYPE_CHECKING:
     from al_pipeline.servers.observer import Loop
@@ -71,6 +72,29 @@ def stay_up(stack: "Stack", loop: "Loop", *, show: bool, talk: Talk | None = Non
 
 
 @contextmanager
+def told_of_answers(stack: "Stack", settings: "Settings") -> Iterator[None]:
+    """Open the next round as soon as it is due while the block runs: Label Studio tells when people answer.
+
+    One that does not run on this machine cannot reach us without being told where: `al webhook` is for that. Where it
+    refuses, the sensor looks every few seconds as ever.
+    """
+    from urllib.parse import urlsplit
+
+    from al_pipeline.web.listening import listening
+    from al_pipeline.web.serve import is_loopback
+
+    with ExitStack() as told:
+        if settings.webhook_url is None and is_loopback(urlsplit(stack.label_studio_url).hostname or ""):
+            try:
+                told.enter_context(listening(settings, stack.api, HOST, 0))
+            except ALError as error:
+                every = f"the sensor looks every {settings.sensor_interval} s instead"
+                told_why = escape(str(error))
+                say(f"[yellow]Note:[/yellow] Label Studio does not tell when people answer, {every}: {told_why}")
+        yield
+
+
+@contextmanager
 def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
     """Say what is asked, and yield the address of the first task: with the login, where we run Label Studio for it.
 
@@ -90,7 +114,6 @@ def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
     if studio is None or loop.settings.label_studio_public_url:
         yield target
         return
-    from al_pipeline.servers.processes import HOST
     from al_pipeline.web.door import door
     from al_pipeline.web.serve import serving
 

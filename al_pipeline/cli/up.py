@@ -21,7 +21,7 @@ from al_pipeline.cli.session import (
     stay,
     tell,
 )
-from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up
+from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up, told_of_answers
 from al_pipeline.cli.terminal import Talk, wait_for
 from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
@@ -72,7 +72,8 @@ def up(
         say(escape(ready_weights(settings).said))
         with serving_pages(settings), ready_loop(stack, settings) as loop:
             start_loop(stack, loop, changes)
-            stay_up(stack, loop, show=is_desktop() if show is None else show)
+            with told_of_answers(stack, settings):
+                stay_up(stack, loop, show=is_desktop() if show is None else show)
 
 
 def status(

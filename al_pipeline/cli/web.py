@@ -22,7 +22,7 @@ def webhook(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Be told of answers by Label Studio, and open the next round at once instead of at the sensor's next look."""
+    """Be told of answers by a Label Studio elsewhere, and open the next round at once; `al up` does so by itself."""
     settings = configure(home)
     begin(host, port)
     from al_pipeline.loop.local import Servers, instance_folder
@@ -34,28 +34,14 @@ def webhook(
     api = DagsterApi(dagster_url or (last.dagster_url if last and last.running else "http://127.0.0.1:3000"))
     if not answers(f"{api.url}/server_info"):
         raise InputError(f"No Dagster answers at {api.url}: run `al up` first, or say where it is (--dagster-url)")
-    from al_pipeline.core.files import kept_secret
-    from al_pipeline.labelstudio.callbacks import register_webhook
-    from al_pipeline.servers.observer import open_loop
-    from al_pipeline.web.opening import open_round
-    from al_pipeline.web.serve import serving
-    from al_pipeline.web.webhook import Waker, receiver
+    from al_pipeline.web.listening import listening
 
-    own = settings.webhook_secret
-    secret = own.get_secret_value() if own else kept_secret(settings.home / "webhook_secret")
-    with open_loop(settings) as loop:
-        client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
-        waker = Waker(lambda: open_round(loop, api))
-        with serving(receiver(secret, waker), host, port) as bound:
-            url = f"{(settings.webhook_url or f'http://127.0.0.1:{bound}').rstrip('/')}/webhook"
-            register_webhook(client, project_id, url, secret)
-            # What people did while nobody listened is told by no webhook.
-            waker.wake()
-            say(
-                f"Label Studio ({escape(client.project_url(project_id))}) tells {escape(url)} when people answer; "
-                f"a round that is due is launched at {escape(api.url)}. Ctrl-C ends this, the sensor goes on."
-            )
-            stay()
+    with listening(settings, api, host, port) as (project, url):
+        say(
+            f"Label Studio ({escape(project)}) tells {escape(url)} when people answer; a round that is due is launched "
+            f"at {escape(api.url)}. Ctrl-C ends this, the sensor goes on."
+        )
+        stay()
 
 
 def ml_backend(

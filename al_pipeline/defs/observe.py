@@ -43,10 +43,10 @@ def newest_round(instance: dg.DagsterInstance, ledger: Ledger) -> int | None:
     return newest_of(keys, ledger.rounds(), lambda key: attempts_of(instance, key).count > 0)
 
 
-def refuse_other_keys(context: dg.OpExecutionContext, ledger: Ledger) -> None:
+def refuse_other_keys(context: dg.AssetExecutionContext, ledger: Ledger) -> None:
     """Fail the run if its partition is no round, or one beyond the next: such a run is no attempt at a round."""
     if reason := refusal(context.partition_key, ledger.rounds()):
-        context.instance.add_run_tags(context.run_id, {REFUSED_TAG: context.run_id})
+        context.instance.add_run_tags(context.run.run_id, {REFUSED_TAG: context.run.run_id})
         raise dg.Failure(reason, allow_retries=False)
 
 

@@ -5,7 +5,8 @@ matplotlib anew: ten seconds of every round. Here runs are forked from a process
 (`multiprocessing`'s fork server), and nothing else is shared between runs. What sensors need is imported while nobody
 waits, not at the first tick that needs it.
 
-Before it serves, it reports the runs that the last server took along when it ended.
+Before it serves, it reports the runs that the last server took along when it ended, and deletes what steps of runs that
+have succeeded have handed to each other.
 
     python -m al_pipeline.servers.code_server api grpc --module-name al_pipeline.definitions --port 4000
 
@@ -30,6 +31,7 @@ import dagster._grpc.server as server
 
 from al_pipeline.defs.partitions import INTERRUPTED_TAG
 from al_pipeline.servers.dagster_api import LOCATION, STOPPED
+from al_pipeline.servers.outputs import forget_outputs
 
 RUNS = "al_pipeline.servers.preload"
 SENSORS = ("al_pipeline.ledger", "al_pipeline.loop.local", "label_studio_sdk.client")
@@ -94,6 +96,7 @@ def main() -> None:
         with dagster.DagsterInstance.get() as instance:
             for run_id in end_orphaned_runs(instance, LOCATION, on_purpose=stopped.exists()):
                 print(f"The run {run_id} was in progress when the last code server ended; it is reported as such.")
+            forget_outputs(instance)
         stopped.unlink(missing_ok=True)
     sys.argv[0] = "dagster"
     dagster._cli.main()

@@ -1,10 +1,15 @@
 """Dagster's SQLite event log, with its databases kept open.
 
 Dagster's own class opens and closes a database for each event that it stores or reads, several milliseconds every
-time. Here those used last stay open. Files, tables and durability are the same: each class reads what the other wrote.
+time. Here those used last stay open. Files and tables are the same: each class reads what the other wrote.
+
+It also waits for the disk at each event, up to ten milliseconds some 200 times in a round. Here it does not: whatever
+ends a process loses nothing, a power cut the last seconds of what the UI shows of runs. The databases stay whole, a run
+that was cut off is reported and run again, and what rounds must not lose is in the ledger, which waits for the disk.
 """
 
 import os
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +22,7 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.event import listen
 
 # Each run has a database of its own; a daemon looks at all of them and must not keep all of them open.
 OPEN_DATABASES = 8
@@ -54,6 +60,7 @@ class OpenEventLog(SqliteEventLogStorage):
                 pool_size=1,
                 connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
             )
+            listen(engine, "connect", _do_not_wait_for_the_disk)
             if not _is_set_up(engine):
                 self._initdb(engine)
         self._engines[shard] = engine
@@ -86,6 +93,11 @@ class OpenEventLog(SqliteEventLogStorage):
         with self._db_lock:
             while self._engines:
                 self._engines.popitem()[1].dispose()
+
+
+def _do_not_wait_for_the_disk(connection: sqlite3.Connection, _: object) -> None:
+    # Beside its write-ahead log, which Dagster sets, SQLite loses no more than the end of it by that.
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _is_set_up(engine: sa.Engine) -> bool:

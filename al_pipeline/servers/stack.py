@@ -128,7 +128,7 @@ class Stack:
             ),
             service(
                 "Dagster daemon",
-                *(*after, "dagster._daemon.cli", "run", "--workspace", str(workspace)),
+                *(*after, "al_pipeline.servers.daemon", "run", "--workspace", str(workspace)),
                 health=lambda: True,
             ),
         ]

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import dagster as dg
 
 from al_pipeline.core.rounds import Open, round_key
+from al_pipeline.defs.images import UNDER_WAY
 from al_pipeline.defs.jobs import round_job
+from al_pipeline.defs.observe import PARTITION_TAG
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, request
 from al_pipeline.servers.dagster_api import DagsterApi, SensorState
@@ -24,6 +26,8 @@ DAEMON = 6.0
 # A look takes seconds at most (gRPC gives up after 60); one that is still "in progress" then was cut off.
 LONGEST_LOOK = 60.0
 PAUSE = 0.2
+# Seconds that a round may need for its figures; later than that the sensor goes on.
+FIGURES = 60.0
 
 
 def launch_tags(run: dg.RunRequest) -> Mapping[str, str]:
@@ -56,7 +60,8 @@ def open_round(loop: Loop, api: DagsterApi) -> str | None:
     look and during it, about two of its five seconds. Should both launch all the same (a launch took longer, clocks
     differ), the second run finds the first one's snapshot, plan and tasks, and adds nothing.
 
-    A sensor that somebody has stopped stops this too.
+    A sensor that somebody has stopped stops this too. A run whose batch is out and that draws pictures and measures is
+    waited for, a minute at most: nobody says when it ends.
 
     Parameters
     ----------
@@ -68,6 +73,7 @@ def open_round(loop: Loop, api: DagsterApi) -> str | None:
     ALError
         The state could not be read, or Dagster does not launch.
     """
+    _wait_for_figures(loop)
     while isinstance(decision := loop.decision(loop.facts()), Open):
         key, run = round_key(decision.round_number), request(decision)
         tags = launch_tags(run)
@@ -82,3 +88,12 @@ def open_round(loop: Loop, api: DagsterApi) -> str | None:
             return run_id
         time.sleep(PAUSE)
     return None
+
+
+def _wait_for_figures(loop: Loop) -> None:
+    newest, until = loop.deployment.ledger.newest_pushed(), time.monotonic() + FIGURES
+    if newest is None:
+        return
+    measuring = dg.RunsFilter(job_name=round_job.name, tags={PARTITION_TAG: newest}, statuses=[*UNDER_WAY])
+    while time.monotonic() < until and loop.instance.get_runs(measuring, limit=1):
+        time.sleep(PAUSE)

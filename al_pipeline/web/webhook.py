@@ -7,6 +7,7 @@ the request is believed but its secret: it wakes somebody who looks.
 import hmac
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Self
@@ -24,10 +25,11 @@ from al_pipeline.web.serve import CLOSE, read_body
 log = logging.getLogger(__name__)
 # Ours has 40 bytes; one that people have set up to send everything may have a project's whole label config.
 MAX_BODY = 1 << 20
-# Seconds between two pieces of work: several people who answer at once are no reason to ask Label Studio all the time.
+# Seconds between two pieces of work, at most: people who answer all at once are no reason to ask Label Studio all the
+# time, and whoever has given the last answer is not to wait for it.
 REST = 0.5
 # Seconds that a piece of work may still take at the end; it can be left at any point.
-LAST_WORK = 5.0
+LAST_WORK = 1.0
 
 
 class Waker:
@@ -38,7 +40,7 @@ class Waker:
     work : callable
         Called once per wake, from the thread. What it raises is logged, in one line.
     rest : float
-        Least seconds between the end of one call and the begin of the next.
+        Seconds between the end of one call and the begin of the next: as many as the call took, and these at most.
     """
 
     def __init__(self, work: Callable[[], object], *, rest: float = REST) -> None:
@@ -68,13 +70,19 @@ class Waker:
             self._wanted.clear()
             if self._over.is_set():
                 return
+            began = time.monotonic()
             try:
                 self._work()
             except ALError as error:
-                log.error("Nothing is decided, the sensor looks again: %s", " ".join(str(error).split()))
+                self._tell("Nothing is decided, the sensor looks again: %s", str(error))
             except Exception as error:  # noqa: BLE001 (whatever it is, the next wake must find somebody)
-                log.error("Nothing is decided: %s", " ".join(f"{type(error).__name__}: {error}".split()))
-            self._over.wait(self._rest)
+                self._tell("Nothing is decided: %s", f"{type(error).__name__}: {error}")
+            self._over.wait(min(self._rest, time.monotonic() - began))
+
+    def _tell(self, text: str, problem: str) -> None:
+        # At the end the servers that are asked end too.
+        if not self._over.is_set():
+            log.error(text, " ".join(problem.split()))
 
 
 def receiver(secret: str, waker: Waker) -> Starlette:

@@ -60,3 +60,13 @@ def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
 def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     [event] = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(asset)]
     return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def shown_later(result: dg.ExecuteInProcessResult, asset: str, key: str) -> dict[str, Any]:
+    """Return what the one observation of an asset in a run shows, which comes after the asset itself."""
+    events = [e for e in result.all_events if e.asset_key == dg.AssetKey(asset)]
+    kinds = [e.event_type_value for e in events]
+    assert kinds.index("ASSET_MATERIALIZATION") < kinds.index("ASSET_OBSERVATION")
+    [seen] = [e.asset_observation_data.asset_observation for e in events if e.is_asset_observation]
+    assert seen.partition == key
+    return {name: value.value for name, value in seen.metadata.items()}

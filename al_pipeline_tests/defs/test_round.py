@@ -17,7 +17,7 @@ from al_pipeline.core.strategies import select
 from al_pipeline.ledger.imports import import_labels
 from al_pipeline.loop.answers import agreed_labels, holdout_labels, planned_before
 from al_pipeline.loop.samples import StoredSamples
-from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.defs.rounds import checks_of, errors_of, freeze, metadata_of, run_round, shown_later
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 from al_pipeline_tests.ledger.builders import moment, said
 
@@ -43,7 +43,8 @@ def test_a_round_trains_scores_and_chooses_and_shows_what_matters(scanned: World
         "uncertainty_scores": ["certainty"],
         "query_batch": ["batch"],
     }.items():
-        shown = metadata_of(result, asset)
+        later = asset in {"uncertainty_scores", "query_batch"}
+        shown = shown_later(result, asset, "r0001") if later else metadata_of(result, asset)
         for picture in pictures:
             assert shown[picture].startswith("![")
             assert "data:image/png;base64," in shown[picture]

@@ -17,6 +17,7 @@ from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.metadata import absent, for_people, picture, round_page, table
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.pictures import show_batch
 from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
@@ -56,6 +57,7 @@ def evaluation(
     from al_pipeline.core.evaluation.compare import holdout_advice
     from al_pipeline.core.evaluation.evaluate import evaluate, overlooked
 
+    show_batch(context, deployment, image_pool)
     names = list(checkpoint.info.class_names)
     classes = replace(classes_of_round(deployment, image_pool, context.partition_key), names=tuple(names))
     holdout = holdout_labels(image_pool, deployment.ledger, classes, policy.min_votes)

@@ -1,11 +1,8 @@
 """The labeling group: what people answered, frozen per round, and the tasks they are given."""
 
-# Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
-# pyright: reportCallIssue=false
-
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -16,9 +13,11 @@ from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_key, round_number
 from al_pipeline.core.strategies.options import RoundSettings
+from al_pipeline.defs.io import TABLE
 from al_pipeline.defs.metadata import absent, for_people, people, some
 from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.defs.retries import tried_again
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.changes import published_folder
@@ -85,16 +84,56 @@ def labeling_project(
     )
 
 
-@dg.op(
+@dg.asset(
+    group_name="labeling",
+    kinds={"labelstudio"},
+    partitions_def=rounds,
+    io_manager_key="tables",
+    dagster_type=TABLE,
     pool="label_studio",
-    retry_policy=PULL_RETRIES,
-    ins={"annotations": dg.In(dg.Nothing), "embeddings": dg.In(dg.Nothing)},
+    deps=["annotations", "embeddings"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_holdout_sample",
+            asset="labeled_pool",
+            blocking=True,
+            description="No test image is among the labels to train on. If it fails nothing is trained: scores would "
+            "be too good.",
+        ),
+        dg.AssetCheckSpec(
+            "within_class_set",
+            asset="labeled_pool",
+            blocking=True,
+            description="Every label is one of today's classes (`al classes list`). If it fails nothing is trained.",
+        ),
+        dg.AssetCheckSpec(
+            "two_classes",
+            asset="labeled_pool",
+            description="People have named two classes at least. Yellow in the first rounds is no fault: there is "
+            "nothing to tell apart yet, and the next batch is chosen by what images look like.",
+        ),
+    ],
 )
-def pull_annotations(
-    context: dg.OpExecutionContext,
+def labeled_pool(
+    context: dg.AssetExecutionContext,
     deployment: dg.ResourceParam[Deployment],
     policy: dg.ResourceParam[RoundPolicy],
+    training: dg.ResourceParam[TrainingOptions],
+    round_config: dg.ResourceParam[RoundSettings],
     image_pool: pd.DataFrame,
+) -> dg.MaterializeResult:
+    """The labels that people agree on, frozen for this round: pull, consensus, snapshot.
+
+    Re-running a round uses its snapshot again; late answers and changed ones enter at the next round.
+    """
+    with tried_again(context, PULL_RETRIES):
+        new_events = _pull(context, deployment, policy, image_pool)
+    found, classes = _agree(context, deployment, policy, training, round_config, image_pool)
+    return _freeze(context, deployment, found, classes, new_events, image_pool)
+
+
+def _pull(
+    context: dg.AssetExecutionContext, deployment: Deployment, policy: RoundPolicy, image_pool: pd.DataFrame
 ) -> int:
     """Append what people did since the last pull to the ledger; returns how many events are new."""
     ledger = deployment.ledger
@@ -102,7 +141,7 @@ def pull_annotations(
         context.log.info("The labeled pool of %s is frozen: nothing is pulled for it", context.partition_key)
         return 0
     refuse_other_keys(context, ledger)
-    key, client, project = context.partition_key, deployment.label_studio, deployment.project(context.run_id)
+    key, client, project = context.partition_key, deployment.label_studio, deployment.project(context.run.run_id)
     number, project_id, classes = round_number(key), project.project_id, classes_of(deployment, image_pool)
     try:
         check_project(deployment, project_id, classes)
@@ -132,23 +171,14 @@ def pull_annotations(
     return new
 
 
-class Agreed(NamedTuple):
-    """What people agree on, in which classes."""
-
-    found: Consensus
-    classes: ClassSet
-
-
-@dg.op
-def agree_on_labels(
-    context: dg.OpExecutionContext,
-    deployment: dg.ResourceParam[Deployment],
-    policy: dg.ResourceParam[RoundPolicy],
-    training: dg.ResourceParam[TrainingOptions],
-    round_config: dg.ResourceParam[RoundSettings],
-    new_events: int,
+def _agree(
+    context: dg.AssetExecutionContext,
+    deployment: Deployment,
+    policy: RoundPolicy,
+    training: TrainingOptions,
+    round_config: RoundSettings,
     image_pool: pd.DataFrame,
-) -> Agreed:
+) -> tuple[Consensus, ClassSet]:
     """Turn votes into labels: the latest answer of each person counts, disputes are left out."""
     classes = classes_of_round(deployment, image_pool, context.partition_key)
     names, answers = list(classes.names), deployment.ledger.answers(purpose="query", class_set=classes)
@@ -168,26 +198,19 @@ def agree_on_labels(
         agreed = found.beside(agreed.only(present.absent))
     if len(agreed.outside):
         context.log.warning("%d answers name no class of %s and are left out", len(agreed.outside), names)
-    return Agreed(replace(agreed, labels=with_those_beside(deployment.ledger, agreed.labels, answers, names)), classes)
+    return replace(agreed, labels=with_those_beside(deployment.ledger, agreed.labels, answers, names)), classes
 
 
-@dg.op(
-    out={
-        "result": dg.Out(pd.DataFrame, io_manager_key="tables"),
-        "no_holdout_sample": dg.Out(dg.Nothing),
-        "within_class_set": dg.Out(dg.Nothing),
-        "two_classes": dg.Out(dg.Nothing),
-    }
-)
-def freeze_labels(
-    context: dg.OpExecutionContext,
-    deployment: dg.ResourceParam[Deployment],
-    agreed: Agreed,
+def _freeze(
+    context: dg.AssetExecutionContext,
+    deployment: Deployment,
+    found: Consensus,
+    classes: ClassSet,
     new_events: int,
     image_pool: pd.DataFrame,
-) -> Iterator[Any]:
+) -> dg.MaterializeResult:
     """Store the labels as the snapshot of this round, a round that has one keeps it; then check it."""
-    ledger, key, (found, classes) = deployment.ledger, context.partition_key, agreed
+    ledger, key = deployment.ledger, context.partition_key
     frozen = ledger.has_snapshot(key)
     labels = ledger.snapshot(key, found.labels, class_set=classes.version)
     number, planned, answers = round_number(key), ledger.planned(), ledger.answers(purpose="query", class_set=classes)
@@ -211,8 +234,8 @@ def freeze_labels(
         "per_class": dg.MetadataValue.json({k: int(v) for k, v in labels["label"].value_counts().items()}),
         "dagster/row_count": len(labels),
     }
-    yield dg.Output(labels, "result", metadata=for_people(metadata))
-    yield from check_labels(labels, image_pool, planned, classes.names, ledger.holdout())
+    checks = check_labels(labels, image_pool, planned, classes.names, ledger.holdout())
+    return dg.MaterializeResult(value=labels, metadata=for_people(metadata), check_results=list(checks))
 
 
 def check_labels(
@@ -239,40 +262,3 @@ def check_labels(
         yield dg.AssetCheckResult(
             asset_key="labeled_pool", check_name=name, passed=passed, severity=severity, metadata=metadata
         )
-
-
-@dg.graph_asset(
-    group_name="labeling",
-    kinds={"labelstudio"},
-    partitions_def=rounds,
-    ins={"annotations": dg.AssetIn(dagster_type=dg.Nothing), "embeddings": dg.AssetIn(dagster_type=dg.Nothing)},
-    check_specs=[
-        dg.AssetCheckSpec(
-            "no_holdout_sample",
-            asset="labeled_pool",
-            blocking=True,
-            description="No test image is among the labels to train on. If it fails nothing is trained: scores would "
-            "be too good.",
-        ),
-        dg.AssetCheckSpec(
-            "within_class_set",
-            asset="labeled_pool",
-            blocking=True,
-            description="Every label is one of today's classes (`al classes list`). If it fails nothing is trained.",
-        ),
-        dg.AssetCheckSpec(
-            "two_classes",
-            asset="labeled_pool",
-            description="People have named two classes at least. Yellow in the first rounds is no fault: there is "
-            "nothing to tell apart yet, and the next batch is chosen by what images look like.",
-        ),
-    ],
-)
-def labeled_pool(annotations: Any, embeddings: Any, image_pool: pd.DataFrame) -> Any:
-    """The labels that people agree on, frozen for this round: pull, consensus, snapshot.
-
-    Re-running a round uses its snapshot again; late answers and changed ones enter at the next round.
-    """
-    new_events = pull_annotations(annotations=annotations, embeddings=embeddings, image_pool=image_pool)
-    labels, *checks = freeze_labels(agree_on_labels(new_events, image_pool), new_events, image_pool)
-    return {"result": labels} | {f"labeled_pool_{check.output_name}": check for check in checks}

@@ -1,22 +1,17 @@
 """The query group: draw S candidates, score them with the round's checkpoint, choose the B that people are asked."""
 
-# Inside a graph an op is called with its inputs alone; Dagster hands it the rest.
-# pyright: reportCallIssue=false
-
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.data.how_read import HowRead
-from al_pipeline.core.evaluation.figures import score_histogram
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import TABLE
-from al_pipeline.defs.metadata import for_people, picture, round_page, some
+from al_pipeline.defs.metadata import for_people, round_page, some
 from al_pipeline.defs.observe import seconds_per_round
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.ledger import PLAN_COLUMNS
@@ -24,83 +19,16 @@ from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import planned_before
 from al_pipeline.loop.choose import choose_batch, draw_candidates, fewer_than_asked, score_candidates
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.pace import answers_meanwhile, batch_in_step
-from al_pipeline.loop.presence import Files
 from al_pipeline.loop.samples import StoredSamples
 
 
-@dg.op(name="draw_candidates")
-def draw(
-    context: dg.OpExecutionContext,
-    deployment: dg.ResourceParam[Deployment],
-    round_config: dg.ResourceParam[RoundSettings],
-    image_pool: pd.DataFrame,
-) -> pd.DataFrame:
-    """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about."""
-    number, size = round_number(context.partition_key), deployment.settings.holdout_size
-    together = deployment.settings.ask_groups
-    drawn, unlabeled = draw_candidates(deployment.ledger, image_pool, round_config, number, size, together=together)
-    context.log.info("%d of %d unlabeled samples drawn", len(drawn), unlabeled)
-    return drawn
-
-
-@dg.op(name="predict_candidates")
-def predict(
-    context: dg.OpExecutionContext,
-    deployment: dg.ResourceParam[Deployment],
-    round_config: dg.ResourceParam[RoundSettings],
-    training: dg.ResourceParam[TrainingOptions],
-    image_pool: pd.DataFrame,
-    candidates: pd.DataFrame,
-    checkpoint: Any,
-) -> pd.DataFrame:
-    """Predict the candidates with the round's checkpoint: softmax over the classes."""
-    key = context.partition_key
-    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
-    probabilities, found = samples.predict(samples.model(checkpoint), candidates["sample_id"].tolist())
-    if found.absent:
-        context.log.warning(found.sentence("candidates are left out,"))
-    context.log.info("%d candidates predicted with %s", len(found.there), checkpoint.hash)
-    predicted = dict(zip(found.there, probabilities, strict=True))
-    return candidates.assign(
-        probabilities=candidates["sample_id"].map(predicted), absent=candidates["sample_id"].map(found.absent)
-    )
-
-
-@dg.op(
-    name="score_candidates",
-    out={"result": dg.Out(pd.DataFrame, io_manager_key="tables"), "finite_and_covering": dg.Out(dg.Nothing)},
-)
-def score(candidates: pd.DataFrame, predictions: pd.DataFrame, checkpoint: Any) -> Iterator[Any]:
-    """Turn predictions into certainties, max softmax − 1/K; check that every candidate has one finite score."""
-    there = predictions["absent"].isna()
-    scores = score_candidates(predictions[there].drop(columns="absent").reset_index(drop=True), checkpoint)
-    metadata: dict[str, Any] = {
-        "candidates": len(scores),
-        "checkpoint": checkpoint.hash,
-        "trained": checkpoint.info.trained,
-        "dagster/row_count": len(scores),
-    }
-    if len(scores):
-        metadata["certainty"] = picture(score_histogram(scores["certainty"].to_numpy()), "certainty of the candidates")
-        metadata["mean_certainty"] = float(scores["certainty"].mean())
-    yield dg.Output(scores, "result", metadata=for_people(metadata))
-    finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
-    away = predictions.loc[~there, "sample_id"]
-    covering = sorted(candidates["sample_id"]) == sorted([*scores["sample_id"], *away])
-    yield dg.AssetCheckResult(
-        asset_key="uncertainty_scores",
-        check_name="finite_and_covering",
-        passed=finite and covering,
-        metadata={"drawn": len(candidates), "scored": len(scores), "without_image": len(away), "finite": finite},
-    )
-
-
-@dg.graph_asset(
+@dg.asset(
     group_name="query",
     kinds={"pytorch"},
     partitions_def=rounds,
+    io_manager_key="tables",
+    dagster_type=TABLE,
     check_specs=[
         dg.AssetCheckSpec(
             "finite_and_covering",
@@ -110,11 +38,51 @@ def score(candidates: pd.DataFrame, predictions: pd.DataFrame, checkpoint: Any) 
         )
     ],
 )
-def uncertainty_scores(image_pool: pd.DataFrame, checkpoint: Any) -> Any:
-    """How unsure the round's checkpoint is about S random unlabeled samples: draw, predict, score."""
-    candidates = draw(image_pool)
-    scores, check = score(candidates, predict(image_pool, candidates, checkpoint), checkpoint)
-    return {"result": scores, "uncertainty_scores_finite_and_covering": check}
+def uncertainty_scores(
+    context: dg.AssetExecutionContext,
+    deployment: dg.ResourceParam[Deployment],
+    round_config: dg.ResourceParam[RoundSettings],
+    training: dg.ResourceParam[TrainingOptions],
+    image_pool: pd.DataFrame,
+    checkpoint: Any,
+) -> dg.MaterializeResult:
+    """How unsure the round's checkpoint is about S random unlabeled samples: draw, predict, score.
+
+    The histogram of certainties follows once the batch is in Label Studio.
+    """
+    number, size = round_number(context.partition_key), deployment.settings.holdout_size
+    together = deployment.settings.ask_groups
+    drawn, unlabeled = draw_candidates(deployment.ledger, image_pool, round_config, number, size, together=together)
+    context.log.info("%d of %d unlabeled samples drawn", len(drawn), unlabeled)
+    key = context.partition_key
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
+    began = time.monotonic()
+    probabilities, found = samples.predict(samples.model(checkpoint), drawn["sample_id"].tolist())
+    seconds = time.monotonic() - began
+    if found.absent:
+        context.log.warning(found.sentence("candidates are left out,"))
+    context.log.info("%d candidates predicted with %s", len(found.there), checkpoint.hash)
+    there = drawn.set_index("sample_id").loc[found.there].reset_index()
+    scores = score_candidates(there.assign(probabilities=list(probabilities)), checkpoint)
+    finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
+    covering = sorted(drawn["sample_id"]) == sorted([*scores["sample_id"], *found.absent])
+    metadata: dict[str, Any] = {
+        "candidates": len(scores),
+        "seconds": round(seconds, 2),
+        "checkpoint": checkpoint.hash,
+        "trained": checkpoint.info.trained,
+        "dagster/row_count": len(scores),
+    }
+    if len(scores):
+        metadata["mean_certainty"] = float(scores["certainty"].mean())
+    check = {"drawn": len(drawn), "scored": len(scores), "without_image": len(found.absent), "finite": finite}
+    return dg.MaterializeResult(
+        value=scores,
+        metadata=for_people(metadata),
+        check_results=[
+            dg.AssetCheckResult(check_name="finite_and_covering", passed=finite and covering, metadata=check)
+        ],
+    )
 
 
 @dg.asset(
@@ -147,7 +115,8 @@ def query_batch(
 ) -> dg.MaterializeResult:
     """The samples that people are asked about, in query order; written once, before anything is sent.
 
-    A re-run finds the batch in the ledger and keeps it, whatever the configuration says by then.
+    A re-run finds the batch in the ledger and keeps it, whatever the configuration says by then. The picture of its
+    images follows once it is in Label Studio.
     """
     key, ledger = context.partition_key, deployment.ledger
     number, reused = round_number(key), ledger.is_planned(key)
@@ -184,11 +153,6 @@ def query_batch(
         context.log.info(fewer)
     if round_config.dedup is not None and weights == "none":
         metadata["dedup"] = "not applied: without given weights (training.weights) all images look alike"
-    if len(query):
-        metadata["batch"] = picture(
-            _sheet(query, image_pool, how_of_home(deployment.artifacts)),
-            "the chosen images: certainty, predicted class",
-        )
     return dg.MaterializeResult(
         value=batch,
         metadata=for_people(metadata),
@@ -201,14 +165,6 @@ def query_batch(
             ),
         ],
     )
-
-
-def _sheet(query: pd.DataFrame, manifest: pd.DataFrame, how: HowRead) -> bytes:
-    from al_pipeline.core.data.contact_sheet import contact_sheet
-
-    uris = Files(manifest).uris
-    captions = [" · ".join(filter(None, [row.predicted, f"{row.certainty:.2f}"])) for row in query.itertuples()]
-    return contact_sheet([uris.get(sample, "") for sample in query["sample_id"]], captions, how=how)
 
 
 def _in_step(
