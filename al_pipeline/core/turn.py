@@ -22,6 +22,7 @@ from al_pipeline.core.learning.semi_supervised import MOST_FEATURES
 from al_pipeline.core.learning.train import Images, TrainingResult, Unlabeled, chosen, train, untrained
 from al_pipeline.core.rng import generator
 from al_pipeline.core.strategies import Selection, available, cold_start, select
+from al_pipeline.core.strategies.on_demand import OnDemand
 from al_pipeline.core.strategies.options import BatchOptions
 
 Rows = npt.NDArray[np.int64]
@@ -104,12 +105,17 @@ class Model:
     def predict(self, samples: Samples[K], keys: K) -> Probabilities:
         """Return class probabilities, float64, shape (n, K)."""
         features = samples.features(keys) if len(keys) and (self.head or self.by_features) else None
-        if self.head is not None and features is not None:
+        if features is not None:
+            return self.of_features(features)
+        assert self.checkpoint is not None
+        return predict(self.checkpoint, samples.images(keys))
+
+    def of_features(self, features: Features) -> Probabilities:
+        """Return class probabilities, float64, shape (n, K), from features of the starting weights."""
+        if self.head is not None:
             return self.head.probabilities(features)
         assert self.checkpoint is not None
-        if features is not None:
-            return predict_features(self.checkpoint, features)
-        return predict(self.checkpoint, samples.images(keys))
+        return predict_features(self.checkpoint, features)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -273,7 +279,7 @@ def choose(
     *,
     trained: bool,
     probabilities: Probabilities,
-    embeddings: Features | None,
+    embeddings: Features | OnDemand | None,
     asked: Features | None,
     seed: int,
     number: int,
@@ -295,7 +301,7 @@ def choose(
         Whether the model has learned from two classes.
     probabilities : float64 array, shape (S, K) or (T, S, K)
         Of the model, or of the `ensemble` for a strategy that needs one.
-    embeddings : float32 array, shape (S, d), optional
+    embeddings : float32 array, shape (S, d), or OnDemand, optional
         Features of the candidates, if the choice uses them.
     asked : float32 array, shape (m, d), optional
         Features of the samples that earlier rounds have asked about: their neighbourhoods count as known.

@@ -8,8 +8,10 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
+from al_pipeline.core.data.known_pool import read_pool
 from al_pipeline.core.files import whole_file
 
+POOL = dg.AssetKey("image_pool")
 # Said where an asset also yields check results: Dagster cannot read its value's type from the signature then.
 TABLE = dg.PythonObjectDagsterType(pd.DataFrame, name="Table")
 CHECKPOINT = dg.DagsterType(name="Checkpoint", type_check_fn=lambda _, value: type(value).__name__ == "Checkpoint")
@@ -26,8 +28,9 @@ class TableIOManager(dg.UPathIOManager):
             obj.to_parquet(file, index=False)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
-        """Read the frame."""
-        return pd.read_parquet(local(path))
+        """Read the frame; the image pool, which every step looks at, once per process."""
+        of_pool = context.has_asset_key and context.asset_key == POOL
+        return read_pool(local(path)) if of_pool else pd.read_parquet(local(path))
 
 
 class DocumentIOManager(dg.UPathIOManager):

@@ -135,9 +135,10 @@ class Pictures(Views):
         one = samples.c
         return dict(self._rows(sa.select(one.sample_id, one.group_id).where(one.group_id.is_not(None))))
 
-    def first_seen(self) -> dict[str, datetime]:
-        """Return when each sample was first found in the folder of images."""
-        return dict(self._rows(sa.select(samples.c.sample_id, samples.c.first_seen)))
+    def first_seen(self, *, after: datetime | None = None) -> dict[str, datetime]:
+        """Return when each sample was first found in the folder of images; of all, or those found after a moment."""
+        query = sa.select(samples.c.sample_id, samples.c.first_seen)
+        return dict(self._rows(query if after is None else query.where(samples.c.first_seen > after)))
 
     def _upsert(self) -> "sqlite.Insert | postgresql.Insert":
         insert, one = self._insert(samples), samples.c

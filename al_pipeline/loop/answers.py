@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
-from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.labels.annotation import DEALT_WITH, VOTES
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import Consensus, consensus, current_answers
@@ -111,11 +112,12 @@ def holdout_labels(manifest: pd.DataFrame, ledger: "Ledger", classes: ClassSet, 
 
     A holdout that was drawn before the images brought one counts beside it; where both know an image, its folder does.
     """
-    known = select_split(manifest, "holdout")
-    known["label"] = translated(known["label"], classes)
-    known = known[known["label"].isin(classes.names)][["sample_id", "uri", "label"]]
+    known = manifest.loc[manifest["split"] == "holdout", ["sample_id", "uri", "label"]]
+    known = known.astype({"uri": object}).assign(label=translated(known["label"], classes))
+    known = known[known["label"].isin(classes.names)]
     answered = agreed_labels(ledger, classes, min_votes, purpose="holdout").labels[["sample_id", "label"]]
-    uris = manifest.loc[manifest["split"] != "excluded", ["sample_id", "uri"]]
+    uris = known_pool(manifest).column("uri")
     # Whose image is gone has a label still, and no place.
-    drawn = answered[~answered["sample_id"].isin(known["sample_id"])].merge(uris, on="sample_id", how="left")
+    drawn = answered[~answered["sample_id"].isin(known["sample_id"])]
+    drawn = drawn.assign(uri=np.array([uris.get(sample) for sample in drawn["sample_id"]], dtype=object))
     return pd.concat([known, drawn[["sample_id", "uri", "label"]]]).sort_values("sample_id", ignore_index=True)

@@ -1,13 +1,14 @@
 """Which samples a round asks about: the draw of candidates, their scores, and the batch, written before it is sent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import RoundPolicy, round_key
 from al_pipeline.core.strategies.options import RoundSettings
@@ -17,6 +18,7 @@ from al_pipeline.loop.answers import asked_blind, planned_before
 from al_pipeline.loop.classes import classes_of, classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.holdout import blind_rows, kept_apart, newly_drawn
+from al_pipeline.loop.kept_predictions import PREFIX
 from al_pipeline.loop.requests import Requests
 from al_pipeline.loop.review import review_rows
 from al_pipeline.loop.together import asking_groups, members_for, one_of_each, parted
@@ -43,51 +45,63 @@ def draw_candidates(
     Returns
     -------
     DataFrame
-        ``sample_id, uri``.
+        ``sample_id``.
     int
         How many there were to draw from.
     """
     from al_pipeline.core.turn import draw
 
-    unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size)
+    known = known_pool(manifest)
+    ids = known.ids[_unlabeled(ledger, manifest, config, number, holdout_size)]
     if together:
-        unlabeled = one_of_each(unlabeled, parted(ledger), seed=config.seed, number=number)
-    drawn = unlabeled.iloc[draw(len(unlabeled), config.sample_size, seed=config.seed, number=number)]
-    return drawn[["sample_id", "uri"]].reset_index(drop=True), len(unlabeled)
+        rows = manifest.iloc[known.rows[known.places(ids)]]
+        ids = one_of_each(rows, parted(ledger), seed=config.seed, number=number)["sample_id"].to_numpy()
+    drawn = ids[draw(len(ids), config.sample_size, seed=config.seed, number=number)]
+    return pd.DataFrame({"sample_id": drawn}), len(ids)
 
 
 def _unlabeled(
     ledger: "Ledger", manifest: pd.DataFrame, config: RoundSettings, number: int, holdout_size: int
-) -> pd.DataFrame:
+) -> npt.NDArray[np.int64]:
+    """Return the places in the pool of whom people may be asked about, in the order of their ids.
+
+    Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
+    """
     # Who was asked about blind stays so, also if the task is gone.
     asked = planned_before(ledger, number) | ledger.imported() | asked_blind(ledger)
     asked |= kept_apart(ledger, manifest, newly_drawn(ledger, manifest, holdout_size, config.seed, number))
-    # Sorted, so that the draw depends on the samples and the seed, not on where the files lie.
-    pool = select_split(manifest, "pool").sort_values("sample_id")
-    return pool[~pool["sample_id"].isin(asked)]
+    return known_pool(manifest).pool_without(asked)
 
 
-def score_candidates(predictions: pd.DataFrame, checkpoint: "Checkpoint") -> pd.DataFrame:
+def score_candidates(sample_ids: Sequence[str], probabilities: np.ndarray, checkpoint: "Checkpoint") -> pd.DataFrame:
     """Turn predictions into certainties, max softmax − 1/K.
 
     Parameters
     ----------
-    predictions : DataFrame
-        With a column ``probabilities``, float64 vectors of length K.
+    sample_ids : sequence of str, length n
+    probabilities : float64 array, shape (n, K)
     checkpoint : Checkpoint
+
+    Returns
+    -------
+    DataFrame
+        ``sample_id, predicted, predicted_probability, certainty, checkpoint, trained``, and a column for the
+        probability of each class: ``p_`` and its name.
     """
     from al_pipeline.core.strategies import certainty
 
     info = checkpoint.info
-    probabilities = stack(predictions["probabilities"], len(info.class_names))
     best = decided(probabilities, info.thresholds)
-    return predictions.assign(
-        predicted=[info.class_names[i] for i in best],
-        predicted_probability=probabilities[np.arange(len(best)), best],
-        certainty=certainty(probabilities),
-        checkpoint=checkpoint.hash,
-        trained=info.trained,
-    )
+    told: dict[str, Any] = {
+        "sample_id": np.array(sample_ids, dtype=object),
+        "predicted": np.array(info.class_names, dtype=object)[best],
+        "predicted_probability": probabilities[np.arange(len(best)), best],
+        "certainty": certainty(probabilities),
+        "checkpoint": checkpoint.hash,
+        "trained": info.trained,
+    }
+    found = dict(zip(_columns(info.class_names), probabilities.T, strict=True))
+    return pd.DataFrame(told | found, columns=[*told, *found])
 
 
 def choose_batch(
@@ -131,23 +145,25 @@ def choose_batch(
     reviews = review_rows(ledger, samples, labeled_pool, classes, config, policy, number, most, requested)
     free = size - len(reviews)
     names, overlap = classes_of(deployment, manifest).names, deployment.settings.overlap
-    free_to_ask = samples.uris.keys() - (held - set(ledger.drawn()["sample_id"]))
+    mates, asked = held - set(ledger.drawn()["sample_id"]), ledger.planned(columns=("sample_id",))["sample_id"]
+    free_to_ask = {sample for sample in asked if sample in samples.uris and sample not in mates}
     again = again_rows(ledger, number, names, policy, overlap, most=free, seed=config.seed, there=free_to_ask)
     there = set(samples.files.askable(row["sample_id"] for row in again).there)
     again = [row for row in again if row["sample_id"] in there]
-    scores = scores[~scores["sample_id"].isin(held | {row["sample_id"] for row in again})]
-    alone = parted(ledger)
-    unlabeled = _unlabeled(ledger, manifest, config, number, holdout_size) if together else manifest.head(0)
-    groups = dict(zip(unlabeled["sample_id"], asking_groups(unlabeled, alone), strict=True))
-    # What is asked again brings its group along.
-    scores = scores[~scores["sample_id"].map(groups).isin({groups.get(row["sample_id"], "") for row in again})]
+    scores = _without(scores, held | {row["sample_id"] for row in again})
+    alone, unlabeled, known = parted(ledger), manifest.head(0), known_pool(manifest)
+    if together:
+        unlabeled = manifest.iloc[known.rows[_unlabeled(ledger, manifest, config, number, holdout_size)]]
+        groups = dict(zip(unlabeled["sample_id"], asking_groups(unlabeled, alone), strict=True))
+        # What is asked again brings its group along.
+        scores = scores[~scores["sample_id"].map(groups).isin({groups.get(row["sample_id"], "") for row in again})]
     free -= sum(row["purpose"] == "query" for row in again)
     choose = partial(_query_rows, ledger, samples, labeled_pool, checkpoint, config, free, number)
     rows = _askable_rows(samples, scores, choose) + again + reviews
     blind = sum(row["purpose"] == "holdout" for row in again)
     waiting = {} if asks_nobody else ledger.holdout_waiting() | drawn
-    pool, share = set(select_split(manifest, "pool")["sample_id"]), deployment.settings.holdout_share
-    rows += blind_rows(waiting, pool, len(rows) - blind, share, config.seed, first=blind)
+    share = deployment.settings.holdout_share
+    rows += blind_rows(waiting, known.members, len(rows) - blind, share, config.seed, first=blind)
     members = members_for(rows, unlabeled, alone)
     return ledger.plan(round_key(number), pd.DataFrame(rows, columns=list(PLAN_COLUMNS)), members, drawn)
 
@@ -164,7 +180,12 @@ def _askable_rows(
         absent = samples.files.askable(row["sample_id"] for row in rows).absent
         if not absent:
             return rows
-        scores = scores[~scores["sample_id"].isin(absent)]
+        scores = _without(scores, absent)
+
+
+def _without(scores: pd.DataFrame, sample_ids: Collection[str]) -> pd.DataFrame:
+    out = scores["sample_id"].isin(list(sample_ids)) if sample_ids else pd.Series(False, index=scores.index)
+    return scores[~out] if out.any() else scores
 
 
 def _query_rows(
@@ -189,12 +210,12 @@ def _query_rows(
     asked = None
     if turn.uses_features(config.strategy, config):
         known = planned_before(ledger, number, purpose="query") | ledger.imported()
-        asked = samples.using(sorted(known & set(samples.uris)), samples.features)[0]
-        embeddings, found = samples.using(scores["sample_id"].tolist(), samples.features)
-        scores = scores[scores["sample_id"].isin(found.there)]
+        asked = samples.using(sorted(sample for sample in known if sample in samples.uris), samples.features)[0]
+        embeddings, found = samples.using(scores["sample_id"].tolist(), samples.on_demand)
+        scores = _without(scores, found.absent)
     else:
         embeddings = None
-    probabilities = stack(scores["probabilities"], None)
+    probabilities = stored_probabilities(scores, names)
     if turn.needs_ensemble(config.strategy) and trained and len(scores):
         model, labels, ids = (
             samples.model(checkpoint),
@@ -273,11 +294,17 @@ def fewer_than_asked(chosen: int, candidates: int, config: RoundSettings, weight
     return f"{said}: the policy allows no more labels (label_budget, max_rounds)"
 
 
-def stack(column: pd.Series, classes: int | None) -> np.ndarray:
-    """Return a column of probability vectors as an (n, K) float64 matrix, also when it is empty."""
-    if len(column) == 0:
-        return np.empty((0, classes or 2))
-    return np.stack(list(column)).astype(np.float64)
+def stored_probabilities(scores: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
+    """Return the probabilities of scored candidates, float64, shape (n, K)."""
+    if "probabilities" in scores:
+        # Of an earlier version: a vector in each cell.
+        rows = list(scores["probabilities"])
+        return np.stack(rows).astype(np.float64) if rows else np.empty((0, len(class_names)))
+    return scores[_columns(class_names)].to_numpy(dtype=np.float64)
+
+
+def _columns(class_names: Sequence[str]) -> list[str]:
+    return [PREFIX + name for name in class_names]
 
 
 def _labels_left(ledger: "Ledger", policy: RoundPolicy, number: int) -> int:

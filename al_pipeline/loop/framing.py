@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from al_pipeline.core.data.framing import Framing, by_shapes
-from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import is_round
@@ -33,9 +32,10 @@ def settle_framing(
     """
     if training.framing != "auto":
         return training, f"Framing is {training.framing}, as set"
-    pool = select_split(manifest, "pool")
+    pool = manifest["split"] == "pool"
     # Of pictures whose sizes are not known none is too long for a crop.
-    suits, share = by_shapes(pool["width"], pool["height"]) if "width" in pool else by_shapes([], [])
+    sizes = [manifest.loc[pool, name] for name in ("width", "height")] if "width" in manifest else [[], []]
+    suits, share = by_shapes(*sizes)
     reason = f"a crop shows {share:.0%} of the median image of the pool"
     last = _last(artifacts)
     framing = suits if last is None else last[0]

@@ -1,13 +1,13 @@
 """The holdout in a round: drawn once, whole, and asked about bit by bit, mixed into what is asked to learn from."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.holdout import draw_holdout, groups_of, grow_holdout, holdout_mates
-from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.rng import generator
 from al_pipeline.core.rounds import round_key, round_number
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def newly_drawn(ledger: "Ledger", manifest: pd.DataFrame, size: int, seed: int, number: int) -> dict[str, float]:
     """Return the samples that a round adds to the holdout, in their order, and with which probability each is drawn."""
-    pool = set(select_split(manifest, "pool")["sample_id"])
+    pool = known_pool(manifest).members
     if number == 0:
         drawn = draw_holdout(manifest, size, seed)
         return dict.fromkeys(drawn, len(drawn) / max(1, len(pool)))
@@ -30,7 +30,9 @@ def newly_drawn(ledger: "Ledger", manifest: pd.DataFrame, size: int, seed: int, 
     # What came later was drawn with no larger share.
     rate = float(np.nanmax([*first["propensity"], *listed["propensity"]]))
     since = min([*first["planned_at"], *listed["drawn_at"]])
-    arrived = {sample: seen for sample, seen in ledger.first_seen().items() if seen > since}
+    arrived = ledger.first_seen(after=since)
+    if not arrived:
+        return {}
     asked = set(ledger.planned(columns=("sample_id",))["sample_id"]) | ledger.imported()
     asked |= set(ledger.members()["member_id"]) | set(listed["sample_id"])
     drawn = grow_holdout(all_groups(ledger, manifest), arrived, asked, rate=rate, size=size, seed=seed)
@@ -47,17 +49,17 @@ def kept_apart(ledger: "Ledger", manifest: pd.DataFrame, drawn: Mapping[str, flo
     drawn : mapping
         As of `newly_drawn`.
     """
-    coming = drawn.keys() | holdout_mates(all_groups(ledger, manifest), drawn)
+    coming = drawn.keys() | holdout_mates(all_groups(ledger, manifest), drawn) if drawn else set[str]()
     return ledger.held_back() | set(ledger.drawn()["sample_id"]) | coming
 
 
 def all_groups(ledger: "Ledger", manifest: pd.DataFrame) -> dict[str, str]:
     """Return the group of each sample, of those that are gone too."""
-    return ledger.groups() | groups_of(manifest)
+    return ledger.groups() | groups_of(manifest).to_dict()
 
 
 def blind_rows(
-    waiting: Mapping[str, float], there: set[str], others: int, share: float, seed: int, *, first: int
+    waiting: Mapping[str, float], there: Collection[str], others: int, share: float, seed: int, *, first: int
 ) -> list[dict[str, Any]]:
     """Return the plan rows of the test images that a round asks about: the next ones, as many as their share.
 
@@ -65,7 +67,7 @@ def blind_rows(
     ----------
     waiting : mapping
         What was drawn and nobody was asked about, in the order of asking, and with which probability it was drawn.
-    there : set of str
+    there : collection of str
         The samples of the pool.
     others : int
         Tasks of the round that are asked to learn from. Where there is none, no share is left to keep to, and all are

@@ -1,13 +1,14 @@
 """What each round keeps of its checkpoint's answers, so that two rounds can be compared sample by sample."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.files import whole_file
@@ -146,7 +147,7 @@ class StopPredictions(_Kept):
     is looked at, so it may hold samples that people are asked about, and the holdout.
     """
 
-    def samples(self, pool: Sequence[str], training: TrainingOptions, seed: int) -> list[str]:
+    def samples(self, pool: Collection[str], training: TrainingOptions, seed: int) -> list[str]:
         """Return the sample ids of the stop set that are still in the pool; the first call draws the set."""
         path = self.folder / "stop_set.parquet"
         if not path.exists():
@@ -155,7 +156,7 @@ class StopPredictions(_Kept):
             ids = sorted(pool)
             drawn = pd.DataFrame({"sample_id": [ids[row] for row in stop_rows(len(ids), seed, training)]})
             self._keep(path, drawn)
-        there = set(pool)
+        there = pool if isinstance(pool, Set) else set(pool)
         return [sample_id for sample_id in pd.read_parquet(path)["sample_id"] if sample_id in there]
 
     def compare_with_previous(
@@ -228,7 +229,7 @@ def prequential_accuracies(deployment: Deployment, min_votes: int) -> "dict[str,
         if unclear or not drawn["sample_id"].isin(labels.index).all() or not scores.exists():
             continue
         hits = drawn["predicted"].to_numpy() == labels.loc[drawn["sample_id"]].to_numpy()
-        candidates = len(pd.read_parquet(scores, columns=["sample_id"]))
+        candidates = pq.read_metadata(scores).num_rows
         interval = prequential_accuracy(hits, drawn["propensity"].to_numpy(float), candidates)
         if interval is not None:
             found[str(key)] = interval

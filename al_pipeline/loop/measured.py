@@ -1,6 +1,6 @@
 """Rounds measured on the same test images while more and more of these are answered."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,8 @@ def tests_to_come(ledger: "Ledger", pool: Iterable[str], answered: pd.DataFrame)
     answered : DataFrame
         ``sample_id`` of those that have a label.
     """
-    there = set(pool) - set(answered["sample_id"])
-    return [sample for sample in ledger.drawn()["sample_id"] if sample in there]
+    there, known = pool if isinstance(pool, Set) else set(pool), set(answered["sample_id"])
+    return [sample for sample in ledger.drawn()["sample_id"] if sample in there and sample not in known]
 
 
 def measured_alike(

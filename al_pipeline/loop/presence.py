@@ -6,7 +6,7 @@ it, is gone. Between two scans, and within a round, a file may vanish too: whoev
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import ALError, ImageError
 from al_pipeline.loop.how_read import how_of_home
@@ -65,23 +66,20 @@ class Files:
     """
 
     def __init__(self, manifest: pd.DataFrame, deployment: "Deployment | None" = None) -> None:
-        usable = manifest["split"] != "excluded"
-        self.uris: Mapping[str, str] = _column(manifest[usable], "uri")
-        aside = manifest[~usable]
-        rows = aside.reindex(columns=["sample_id", "uri", "reason"]).to_numpy().tolist()
+        self._pool = known_pool(manifest)
+        self.uris: Mapping[str, str] = self._pool.column("uri")
+        rows = self._pool.aside
         self._aside = {sample: (uri, str(reason)) for sample, uri, reason in rows if isinstance(sample, str)}
         # Of what could not be read nobody knows which picture it is.
         self._unread = {uri: str(reason) for sample, uri, reason in rows if not isinstance(sample, str)}
         self._deployment = deployment
-        self._manifest = manifest
         # Found out while reading.
         self._broken: dict[str, str] = {}
 
     @cached_property
-    def _stored(self) -> dict[str, dict[str, Any]]:
+    def _stored(self) -> dict[str, Mapping[str, Any]]:
         """What each file was when it was scanned; only whoever looks at files needs it."""
-        usable = self._manifest[self._manifest["split"] != "excluded"]
-        return {name: _column(usable, name) for name in ("bytes", "mtime_ns", "file_id", "pixels")}
+        return {name: self._pool.column(name) for name in ("bytes", "mtime_ns", "file_id", "pixels")}
 
     @cached_property
     def _how(self) -> HowRead:
@@ -89,9 +87,10 @@ class Files:
 
     def known(self, sample_ids: Iterable[str]) -> Presence:
         """Tell who was there at the last scan, without looking at any file."""
-        ids = list(sample_ids)
-        absent = [i for i in ids if i not in self.uris or i in self._broken]
-        return Presence([i for i in ids if i in self.uris and i not in self._broken], self._why(absent))
+        ids, there = list(sample_ids), self._pool.place
+        absent = [i for i in ids if i not in there or i in self._broken]
+        gone = set(absent)
+        return Presence([i for i in ids if i not in gone] if gone else ids, self._why(absent))
 
     def look(self, sample_ids: Iterable[str], *, readable: Iterable[str] = ()) -> Presence:
         """Tell whose file is there now.
@@ -107,16 +106,16 @@ class Files:
         ImagesAwayError
             So many files are away that their folder must be.
         """
-        found, stored = self.known(sample_ids), set(readable)
-        wrong = {i: why for i in found.there if i not in stored and (why := self._wrong(i)) is not None}
-        looked_at = sum(i not in stored for i in found.there)
+        found, stored = self.known(sample_ids), readable if isinstance(readable, Set) else set(readable)
+        asked = [i for i in found.there if i not in stored]
+        wrong, looked_at = {i: why for i in asked if (why := self._wrong(i)) is not None}, len(asked)
         if wrong and self._deployment is not None and self._away(len(wrong), looked_at, self._deployment.settings):
             raise ImagesAwayError(
                 f"{len(wrong)} of {looked_at} images cannot be read, the first is {next(iter(wrong.values()))}: is "
                 "their folder mounted? Nothing is stored; run this again when it is there. If they were deleted, "
                 "launch the job `setup`, which scans the images again (AL_MAX_GONE_SHARE allows for more)"
             )
-        return Presence([i for i in found.there if i not in wrong], found.absent | wrong)
+        return Presence([i for i in found.there if i not in wrong] if wrong else found.there, found.absent | wrong)
 
     def askable(self, sample_ids: Iterable[str]) -> Presence:
         """Tell who can be asked about: whose file is there, or is published already and needs no original.
@@ -223,14 +222,6 @@ def is_away(settings: "Settings") -> bool:
         return settings.images is not None and next(settings.images.iterdir(), None) is None
     except OSError:
         return True
-
-
-def _column(rows: pd.DataFrame, name: str) -> dict[str, Any]:
-    if name not in rows:
-        return {}
-    values = rows[name]
-    there = values.notna()
-    return dict(zip(rows.loc[there, "sample_id"], values[there], strict=True))
 
 
 def exists(path: str | os.PathLike[str]) -> bool:

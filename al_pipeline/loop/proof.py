@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.learning.folds import numbered
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.thresholds import decided
@@ -113,18 +113,20 @@ def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, 
     from al_pipeline.core.outlook.random_arm import Asked, random_sequence
 
     planned = deployment.ledger.planned()
-    holdout = set(planned.loc[planned["purpose"] == "holdout", "sample_id"]) | deployment.ledger.holdout()
-    pool = set(select_split(manifest, "pool")["sample_id"]) - holdout - deployment.ledger.held_back()
-    given = deployment.ledger.imported() & pool
+    members = known_pool(manifest).members
+    apart = set(planned.loc[planned["purpose"] == "holdout", "sample_id"]) | deployment.ledger.holdout()
+    apart = {sample for sample in apart | deployment.ledger.held_back() if sample in members}
+    given = {sample for sample in deployment.ledger.imported() - apart if sample in members}
     # A sample that was withdrawn may be asked about again: it counts where it came first.
-    query = planned[(planned["purpose"] == "query") & planned["sample_id"].isin(pool - given)]
+    query = planned[planned["purpose"] == "query"]
+    query = query[[i in members and i not in apart and i not in given for i in query["sample_id"]]]
     query = query[query["round"].map(round_number) < number].sort_values(["round", "rank"])
     query = query.drop_duplicates("sample_id")
     asked = []
     for _, batch in query.groupby("round"):
         drawn = batch["strategy"] == "random"
         asked.append(Asked(batch.loc[drawn, "sample_id"].tolist(), batch.loc[~drawn, "sample_id"].tolist()))
-    return random_sequence(asked, len(pool), generator(seed, 0, "random arm"), given=given)
+    return random_sequence(asked, len(members) - len(apart), generator(seed, 0, "random arm"), given=given)
 
 
 def _options(training: TrainingOptions, labels: pd.DataFrame) -> TrainingOptions:

@@ -1,7 +1,7 @@
 """The samples of a deployment: decoded once, embedded once, kept where every round finds them."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import compress
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.data.holdout import groups_of
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from al_pipeline.core.data.how_read import HowRead
     from al_pipeline.core.data.image_cache import CachedImages
     from al_pipeline.core.learning.checkpoint import Checkpoint
+    from al_pipeline.core.strategies.on_demand import OnDemand
     from al_pipeline.core.turn import Model
 
 Result = TypeVar("Result")
@@ -73,8 +75,10 @@ class StoredSamples:
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache, seen_as
         from al_pipeline.core.learning.arithmetic import PLAIN
 
-        settings, self._log, self._manifest = deployment.settings, log, manifest
+        settings, self._log, self._pool = deployment.settings, log, known_pool(manifest)
         self._given = manifest, deployment, training, seed, log
+        # Numbers of groups that samples have whose image is gone.
+        self._gone: dict[str, int] = {}
         #: Where their files are, and whose is away.
         self.files = Files(manifest, deployment)
         self.uris = self.files.uris
@@ -134,8 +138,9 @@ class StoredSamples:
 
     def groups(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Return numbers of what samples belong to, int64, shape (n,); whose image is gone is alone."""
-        known = self._groups
-        return np.array([known.setdefault(i, len(known)) for i in sample_ids], dtype=np.int64)
+        numbers, gone = self._pool.group_numbers, self._gone
+        known = zip(sample_ids, self._pool.places(sample_ids), strict=True)
+        return np.array([numbers[at] if at >= 0 else gone.setdefault(i, -1 - len(gone)) for i, at in known], np.int64)
 
     def complete(self, sample_ids: Sequence[str], give_way: Callable[[], None] | None = None) -> int:
         """Compute the features that are missing; return how many were. `give_way` is called before each `STEP`."""
@@ -158,6 +163,10 @@ class StoredSamples:
         Of whom they are stored the file is not looked at: what the last scan has found is there then.
         """
 
+        if by_features and self._have_features(sample_ids) and not self.files.known(sample_ids).absent:
+            there = list(sample_ids)
+            return work(there), Presence(there)
+
         def stored() -> set[str]:
             if not by_features:
                 info = self.start.info
@@ -166,10 +175,31 @@ class StoredSamples:
 
         return self.files.work(sample_ids, work, stored=stored)
 
+    def _have_features(self, sample_ids: Sequence[str]) -> bool:
+        """Say whether all of these samples are of the pool, and have features."""
+        places = self._pool.places(sample_ids)
+        # Of the whole pool, which the store answers once.
+        return bool((places >= 0).all() and self.store.stored(self._pool.keys)[places].all())
+
     def predict(self, model: "Model", sample_ids: Sequence[str]) -> tuple[np.ndarray, Presence]:
         """Return the class probabilities of those samples whose image is there, and whose is."""
         by_features = model.by_features or model.head is not None
-        return self.using(sample_ids, lambda there: model.predict(self, there), by_features=by_features)
+
+        def predicted(there: list[str]) -> np.ndarray:
+            if not by_features or not len(there):
+                return model.predict(self, there)
+            return self.store.each(there, model.of_features, self._embed, self._log.info)
+
+        return self.using(sample_ids, predicted, by_features=by_features)
+
+    def on_demand(self, sample_ids: Sequence[str]) -> "OnDemand":
+        """Return the features of samples as `features` does, but read when they are asked for."""
+        from al_pipeline.core.strategies.on_demand import OnDemand
+
+        def read(rows: npt.NDArray[np.int64]) -> np.ndarray:
+            return self.features([str(sample_ids[i]) for i in rows])
+
+        return OnDemand(len(sample_ids), read)
 
     def model(self, checkpoint: "Checkpoint") -> "Model":
         """Return what a stored checkpoint predicts with: these features, if they are those of its own backbone."""
@@ -180,16 +210,10 @@ class StoredSamples:
         by_features = all(getattr(own, name) == getattr(start, name) for name in names)
         return Model(own.trained, checkpoint, by_features=by_features)
 
-    @cached_property
-    def pool(self) -> list[str]:
+    @property
+    def pool(self) -> Set[str]:
         """The sample ids of the pool, without those of the holdout."""
-        return self._manifest.loc[self._manifest["split"] == "pool", "sample_id"].tolist()
-
-    @cached_property
-    def _groups(self) -> dict[str, int]:
-        """The number of each sample's group. There are no more of them than samples: the next number is always free."""
-        groups = groups_of(self._manifest)
-        return dict(zip(groups, pd.factorize(np.array(list(groups.values()), dtype=object))[0].tolist(), strict=True))
+        return self._pool.members
 
     def _embed(self, sample_ids: Sequence[str]) -> np.ndarray:
         from al_pipeline.core.learning.predict import embed

@@ -91,7 +91,7 @@ def test_strategies_that_go_by_features_use_those_of_the_starting_weights_and_wh
     ids = scores["sample_id"].tolist()
     expected = select(
         "uncertainty_herding",
-        probabilities=np.stack(list(scores["probabilities"])),
+        probabilities=scores.filter(regex="^p_").to_numpy(),
         embeddings=features.store.load(ids),
         labeled_embeddings=features.store.load(sorted(first["sample_id"])),
         batch_size=6,

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.data.row_file import as_keys
+from al_pipeline.core.data.row_file import Ids, as_keys
 from al_pipeline.core.data.shards import Found, Vectors, shards_of
 from al_pipeline.core.errors import InputError
 
@@ -41,7 +41,7 @@ class EmbeddingStore:
 
     folder: "Path | UPath"
 
-    def stored(self, sample_ids: Sequence[str]) -> Found:
+    def stored(self, sample_ids: Sequence[str] | Ids) -> Found:
         """Return which of the samples have a vector, bool, shape (n,)."""
         return shards_of(self.folder).stored(as_keys(sample_ids))
 
@@ -111,6 +111,47 @@ class EmbeddingStore:
         """Yield the vectors of the given samples, so many at a time, in the order given; errors are those of `load`."""
         for start in range(0, len(sample_ids), block):
             yield self.load(sample_ids[start : start + block])
+
+    def each(
+        self,
+        sample_ids: Sequence[str],
+        work: Callable[[Vectors], npt.NDArray[Any]],
+        compute: Callable[[Sequence[str]], Vectors],
+        progress: Callable[[str], None] | None = None,
+        block: int = 2 * SHARD_IMAGES,
+    ) -> npt.NDArray[Any]:
+        """Return what is worked out of each vector, row by row, without holding more than a block of them.
+
+        They are read in the order in which they are stored, whatever that of the samples is.
+
+        Parameters
+        ----------
+        sample_ids : sequence of str, length n, at least 1
+        work : callable
+            Takes vectors, shape (m, d), and returns an array of m rows, none of which depends on the others.
+        compute, progress
+            As for `get`: vectors that are missing are computed and kept first.
+        block : int
+
+        Returns
+        -------
+        array, shape (n, …)
+            In the order of `sample_ids`.
+        """
+        keys, shards = as_keys(sample_ids), shards_of(self.folder)
+        if not shards.stored(keys).all():
+            self.complete(sample_ids, compute, progress)
+        order, result = shards.order(keys), None
+        for start in range(0, len(order), block):
+            some = order[start : start + block]
+            vectors, found = shards.read(keys[some])
+            if not found.all():
+                vectors = self.load([sample_ids[i] for i in some])
+            done = work(vectors)
+            result = np.empty((len(keys), *done.shape[1:]), dtype=done.dtype) if result is None else result
+            result[some] = done
+        assert result is not None
+        return result
 
     def get(
         self,

@@ -9,6 +9,7 @@ import pandas as pd
 
 from al_pipeline.core.data.folder_names import HOLDOUT_FOLDERS, PLACES, POOL_FOLDERS, looks_like, normal
 from al_pipeline.core.data.holdout import groups_of
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.data.near_duplicates import SIDE, Looks
 from al_pipeline.core.errors import InputError
 
@@ -89,7 +90,8 @@ def with_twins(manifest: pd.DataFrame, holdout: Collection[str], training: Colle
     trained = {groups[sample] for sample in training if sample in groups}
     found = {sample for sample in holdout if groups.get(sample) in trained}
     tests, labels = set(holdout) - found, set(training) - set(holdout)
-    rows = manifest[manifest["sample_id"].isin(tests | labels) & (manifest["split"] != "excluded")]
+    known = known_pool(manifest)
+    rows = manifest.iloc[known.rows[sorted(known.place[sample] for sample in tests | labels if sample in known.place)]]
     seen = rows[_seen(rows)]
     new = seen["sample_id"].isin(tests).to_numpy()
     pairs, _ = _looks(seen).pairs(new)
@@ -141,11 +143,9 @@ def places(usable: pd.DataFrame, root: Path) -> tuple[str, list[str]] | None:
 
 def torn_groups(manifest: pd.DataFrame) -> list[str]:
     """Return the files of the images' own test split that share a group with files of the pool, in their order."""
-    groups = groups_of(manifest)
-    usable = manifest[manifest["split"] != "excluded"]
-    own = usable["sample_id"].map(groups)
-    of_pool = set(own[usable["split"] == "pool"])
-    return usable.loc[(usable["split"] == "holdout") & own.isin(of_pool), "uri"].tolist()
+    known = known_pool(manifest)
+    torn = ~known.in_pool & np.isin(known.group_numbers, known.group_numbers[known.in_pool])
+    return manifest["uri"].iloc[known.rows[torn]].tolist()
 
 
 def _names(numbers: np.ndarray, ids: np.ndarray, known: Mapping[str, str]) -> np.ndarray:

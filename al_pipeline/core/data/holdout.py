@@ -5,20 +5,19 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from al_pipeline.core.data.pool import select_split
+from al_pipeline.core.data.known_pool import Column, known_pool
 from al_pipeline.core.rng import generator
 
 # The pool keeps at least three quarters of the images: they are what people's labels are spent on.
 LARGEST_HOLDOUT_SHARE = 0.25
 
 
-def groups_of(manifest: pd.DataFrame) -> dict[str, str]:
+def groups_of(manifest: pd.DataFrame) -> Column:
     """Return the group of each sample that is not excluded; one without is alone, as all are in older manifests."""
-    usable = manifest[manifest["split"] != "excluded"]
-    groups = usable["group"] if "group" in usable else usable["sample_id"]
-    return dict(zip(usable["sample_id"], groups.where(groups.notna(), usable["sample_id"]), strict=True))
+    return known_pool(manifest).groups
 
 
 def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:
@@ -30,22 +29,23 @@ def draw_holdout(manifest: pd.DataFrame, size: int, seed: int) -> list[str]:
     A pure function of the images, the size and the seed, so that the draw of candidates and the query batch, which
     run in different steps, speak of the same samples.
     """
-    if len(select_split(manifest, "holdout")):
+    if (manifest["split"] == "holdout").any():
         return []
-    pool = sorted(select_split(manifest, "pool")["sample_id"])
-    most = int(len(pool) * LARGEST_HOLDOUT_SHARE)
-    groups, members = groups_of(manifest), dict[str, list[str]]()
-    for sample in pool:
-        members.setdefault(groups[sample], []).append(sample)
-    drawn: list[str] = []
+    known = known_pool(manifest)
+    pool = known.by_id
+    most, groups = int(len(pool) * LARGEST_HOLDOUT_SHARE), known.group_numbers[pool]
+    # Members of a group stand together here, in the order of their ids.
+    order = np.argsort(groups, kind="stable")
+    grouped = groups[order]
+    drawn: list[int] = []
     for i in generator(seed, 0, "holdout").permutation(len(pool)):
-        # A group comes when its first sample does: a large one is no likelier than a small one.
-        group = members[groups[pool[i]]]
         if len(drawn) >= size:
             break
-        if group[0] == pool[i] and len(drawn) + len(group) <= most:
-            drawn += group
-    return drawn[:size]
+        # A group comes when its first sample does: a large one is no likelier than a small one.
+        group = order[slice(*np.searchsorted(grouped, [groups[i], groups[i] + 1]))]
+        if group[0] == i and len(drawn) + len(group) <= most:
+            drawn += group.tolist()
+    return known.ids[pool[drawn[:size]]].tolist()
 
 
 def with_holdout(manifest: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

@@ -148,6 +148,8 @@ def as_keys(sample_ids: Sequence[str] | npt.NDArray) -> Ids:
     InputError
         An id is not of at most 32 ASCII characters.
     """
+    if isinstance(sample_ids, np.ndarray) and sample_ids.dtype == f"S{_ID_BYTES}":
+        return np.ascontiguousarray(sample_ids)
     try:
         found = np.asarray(sample_ids, dtype="S") if len(sample_ids) else np.empty(0, dtype="S1")
     except UnicodeEncodeError:

@@ -59,10 +59,24 @@ class Shards:
         self._passed_over: set[str] = set()
         self._index: tuple[dict[str, Table], RowIndex] = {}, RowIndex([])
         self._lock = threading.RLock()
+        self._asked: tuple[Ids | None, RowIndex | None, Rows] = None, None, np.empty(0, dtype=np.int64)
 
     def stored(self, ids: Ids) -> Found:
         """Return which samples have a vector, as far as a look at the shards' tables tells."""
-        return self._look()[1].find(ids) >= 0
+        return self._rows(ids) >= 0
+
+    def order(self, ids: Ids) -> Rows:
+        """Return the order in which the vectors of samples are stored, int64, shape (n,)."""
+        return np.argsort(self._rows(ids), kind="stable")
+
+    def _rows(self, ids: Ids) -> Rows:
+        """Return the rows of samples; of the array that was asked about last, they are known."""
+        index = self._look()[1]
+        asked, known, rows = self._asked
+        if asked is not ids or known is not index:
+            rows = index.find(ids)
+            self._asked = ids, index, rows
+        return rows
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Write a shard, whole. The same samples once more replace it.

@@ -144,7 +144,7 @@ def kernel_radius(query: Query) -> float:
         smallest = _smallest_distance(labeled)
         if smallest is not None:
             return smallest
-    probe = query.embeddings[:: max(1, query.n // PROBE)].astype(np.float64)
+    probe = query.features(np.arange(0, query.n, max(1, query.n // PROBE))).astype(np.float64)
     norms = (probe * probe).sum(axis=1)
     distances = np.sqrt(np.maximum(norms[:, None] + norms[None, :] - 2 * probe @ probe.T, 0))
     distances = distances[np.triu_indices(len(probe), 1)]

@@ -60,7 +60,7 @@ def cluster_margin(query: Query, *, pool: int = 10, clusters: int | None = None)
     k = min(seats if clusters is None else whole("clusters", clusters, 1), len(rows))
     labels = np.zeros(len(rows), dtype=np.int64)
     if len(rows) > 1:
-        labels = AgglomerativeClustering(k, linkage="average").fit_predict(query.embeddings[rows])
+        labels = AgglomerativeClustering(k, linkage="average").fit_predict(query.features(rows))
     order = np.argsort(np.bincount(labels, minlength=k), kind="stable")
     proposals = in_turns(len(order), lambda turn: (rows[labels == order[turn]], values[labels == order[turn]]))
     return query.take_proposed(proposals)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.strategies.on_demand import OnDemand
 from al_pipeline.core.strategies.utilities import Floats, Utility, block_rows
 
 Indices = npt.NDArray[np.int64]
@@ -17,6 +18,8 @@ Proposals = Generator[tuple[int, float], bool | None]
 
 # Best-first lists that run out (near-duplicates were passed over) are made anew, this many times as long.
 LONGER = 4
+# Features that are read one by one for `dedup`; who needs more reads all.
+SINGLE = 1000
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Query:
     probabilities : float array, shape (n, K), optional
     samples : float array, shape (T, n, K), optional
         Probabilities of T stochastic passes or heads, of which `probabilities` is the mean.
-    embeddings : float array, shape (n, d), optional
+    embeddings : float array, shape (n, d), or OnDemand, optional
     labeled_embeddings : float array, shape (m, d), optional
     excluded : int64 array, optional
         Rows that are in the batch already; `labeled_embeddings` holds theirs.
@@ -108,7 +111,7 @@ class Query:
         rng: np.random.Generator,
         probabilities: Floats | None = None,
         samples: Floats | None = None,
-        embeddings: Floats | None = None,
+        embeddings: Floats | OnDemand | None = None,
         labeled_embeddings: Floats | None = None,
         excluded: Indices | None = None,
         balanced: bool = False,
@@ -117,7 +120,7 @@ class Query:
         self.n, self.batch_size, self.rng = n, batch_size, rng
         self._samples, self.labeled_embeddings = samples, labeled_embeddings
         self._probabilities, self._embeddings = probabilities, embeddings
-        self._dedup = dedup
+        self._dedup, self._looked_at = dedup, 0
         self._directions: list[npt.NDArray[np.float64]] = []
         self._taken: set[int] = set()
         self._classes = _Classes(self.probabilities, batch_size, rng) if balanced else None
@@ -154,9 +157,19 @@ class Query:
     @property
     def embeddings(self) -> Floats:
         """Features, shape (n, d)."""
-        if self._embeddings is None:
+        found = self._embeddings
+        if found is None:
             raise InputError("embeddings are missing: this strategy, or dedup, cannot do without them")
-        return self._embeddings
+        if isinstance(found, OnDemand):
+            self._embeddings = found = np.asarray(found)
+        return found
+
+    def features(self, rows: Indices) -> Floats:
+        """Return the features of some rows, shape (r, d); all in their order are `embeddings`, and not copied."""
+        if len(rows) == self.n or not isinstance(self._embeddings, OnDemand):
+            found = self.embeddings
+            return found if len(rows) == self.n and (rows == np.arange(self.n)).all() else found[rows]
+        return self._embeddings[rows]
 
     @property
     def taken(self) -> Indices:
@@ -219,7 +232,9 @@ class Query:
             self._directions.append(self._direction(row))
 
     def _direction(self, row: int) -> npt.NDArray[np.float64]:
-        vector = self.embeddings[row].astype(np.float64)
+        self._looked_at += 1
+        one = self.embeddings[row] if self._looked_at > SINGLE else self.features(np.array([row]))[0]
+        vector = one.astype(np.float64)
         length = np.linalg.norm(vector)
         return vector / length if length > 0 else vector
 

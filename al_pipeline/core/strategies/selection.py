@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from al_pipeline.core.errors import InputError, between, share, whole
 from al_pipeline.core.strategies import utilities
+from al_pipeline.core.strategies.on_demand import OnDemand
 from al_pipeline.core.strategies.query import Floats, Indices, Picks, Query
 from al_pipeline.core.strategies.registry import Strategy, cold_start, find
 
@@ -53,7 +54,7 @@ def select(
     name: str,
     *,
     probabilities: npt.ArrayLike | None = None,
-    embeddings: npt.ArrayLike | None = None,
+    embeddings: "npt.ArrayLike | OnDemand | None" = None,
     labeled_embeddings: npt.ArrayLike | None = None,
     batch_size: int,
     rng: np.random.Generator,
@@ -77,7 +78,7 @@ def select(
     probabilities : array_like of float, shape (n, K) or (T, n, K), optional
         Class probabilities of the n candidates; rows sum to 1. With T passes of a stochastic model, or T heads, `bald`
         and `batch_bald` use them all and other strategies their mean.
-    embeddings : array_like of float, shape (n, d), optional
+    embeddings : array_like of float, shape (n, d), or OnDemand, optional
         Features of the candidates, for strategies that need them and for `dedup`; float32 is not copied.
     labeled_embeddings : array_like of float, shape (m, d), optional
         Features of what is labeled already.
@@ -116,7 +117,7 @@ def select(
     if not isinstance(rng, np.random.Generator):
         raise InputError(f"rng must be a numpy.random.Generator, not {type(rng).__name__}: np.random.default_rng(seed)")
     samples, p = _predictions(probabilities)
-    e = None if embeddings is None else _features("embeddings", embeddings)
+    e = embeddings if embeddings is None or isinstance(embeddings, OnDemand) else _features("embeddings", embeddings)
     labeled = None if labeled_embeddings is None else _features("labeled_embeddings", labeled_embeddings)
     dedup = None if dedup is None else between("dedup", dedup, -1, 1, "a cosine similarity from -1 to 1")
     if p is None and e is not None and (labeled is None or not len(labeled)) and cold_start(name) != name:
@@ -190,7 +191,7 @@ def _check_needs(
     entry: Strategy,
     p: Floats | None,
     samples: Floats | None,
-    e: Floats | None,
+    e: Floats | OnDemand | None,
     labeled: Floats | None,
     balanced: bool,
     dedup: float | None,

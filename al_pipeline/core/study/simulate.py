@@ -254,7 +254,7 @@ def known(manifest: pd.DataFrame, class_names: Sequence[str], how: HowRead = AS_
     for split in ("pool", "holdout"):
         # By the ids, as in the real loop: neither the draw nor a sum's rounding depends on where the files lie.
         frame = select_split(manifest, split).sort_values("sample_id", ignore_index=True)
-        frame = frame[["sample_id", "uri", "label"]].assign(group=frame["sample_id"].map(groups))
+        frame = frame[["sample_id", "uri", "label"]].assign(group=[groups[i] for i in frame["sample_id"]])
         missing = int(frame["label"].isna().sum())
         if missing or not len(frame):
             what = f"{missing} of {len(frame)} samples have" if len(frame) else "it is empty, so there is"

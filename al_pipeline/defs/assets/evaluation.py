@@ -73,7 +73,8 @@ def evaluation(
     holdout = holdout[holdout["sample_id"].isin(found.there)].reset_index(drop=True)
     probabilities = predicted[[row_of[sample] for sample in holdout["sample_id"]]]
     seconds, thresholds = time.monotonic() - began, model.thresholds
-    groups = holdout["sample_id"].map(groups_of(image_pool)).fillna(holdout["sample_id"]).tolist()
+    known = groups_of(image_pool)
+    groups = [known.get(sample, sample) for sample in holdout["sample_id"]]
     told: dict[str, Any] = {"thresholds": thresholds, "groups": groups}
     result = evaluate(probabilities, holdout["label"].tolist(), names, seed=round_config.seed, **told)
     kept = HoldoutPredictions(deployment.artifacts.holdout_predictions)

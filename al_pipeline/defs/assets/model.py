@@ -80,8 +80,9 @@ def checkpoint(
         context.log.warning(samples.without_weights)
     labels = trainable(deployment.ledger, labeled_pool)
     held_back = set(labeled_pool["sample_id"]) - set(labels.index)
-    unlabeled = set(samples.pool) - set(labels.index) - held_back - deployment.ledger.holdout()
-    others = [] if training.semi_supervised == "none" else sorted(unlabeled)
+    others: list[str] = []
+    if training.semi_supervised != "none":
+        others = sorted(set(samples.pool) - set(labels.index) - held_back - deployment.ledger.holdout())
 
     def learned(there: list[str]) -> "TrainingResult":
         ids = [sample for sample in there if sample in labels.index]

@@ -62,10 +62,10 @@ def uncertainty_scores(
     if found.absent:
         context.log.warning(found.sentence("candidates are left out,"))
     context.log.info("%d candidates predicted with %s", len(found.there), checkpoint.hash)
-    there = drawn.set_index("sample_id").loc[found.there].reset_index()
-    scores = score_candidates(there.assign(probabilities=list(probabilities)), checkpoint)
+    scores = score_candidates(found.there, probabilities, checkpoint)
     finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
-    covering = sorted(drawn["sample_id"]) == sorted([*scores["sample_id"], *found.absent])
+    scored = pd.Index([*found.there, *found.absent])
+    covering = scored.is_unique and len(scored) == len(drawn) and bool(drawn["sample_id"].isin(scored).all())
     metadata: dict[str, Any] = {
         "candidates": len(scores),
         "seconds": round(seconds, 2),

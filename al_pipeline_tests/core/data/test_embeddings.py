@@ -48,6 +48,21 @@ def test_vectors_come_back_in_the_order_asked_for(store: EmbeddingStore) -> None
     assert store.load([]).shape[0] == 0
 
 
+def test_what_is_worked_out_of_each_vector_has_the_order_asked_for(store: EmbeddingStore) -> None:
+    computer, blocks = Computer(), list[int]()
+
+    def sums(vectors: np.ndarray) -> np.ndarray:
+        blocks.append(len(vectors))
+        return vectors.sum(axis=1, dtype=np.float64)
+
+    store.append(names(10, 20), expected(names(10, 20)))
+    ids = [*names(0, 10)[::-1], *names(10, 20)]
+    found = store.each(ids, sums, computer, block=8)
+    np.testing.assert_array_equal(found, expected(ids).sum(axis=1))
+    assert blocks == [8, 8, 4]
+    assert sorted(computer.asked) == names(0, 10)
+
+
 def test_only_what_is_new_is_computed(store: EmbeddingStore) -> None:
     """A hundred images more cost a hundred embeddings, whatever the size of the pool."""
     computer = Computer()

@@ -9,6 +9,7 @@ import torch
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies import Selection, available, cold_start, select
+from al_pipeline.core.strategies.on_demand import OnDemand
 from al_pipeline_tests.core.strategies.pools import cloud
 
 EVERY = list(available())
@@ -270,6 +271,26 @@ def test_copies_far_down_the_list_are_passed_over_as_well() -> None:
         "margin", probabilities=np.stack([p, 1 - p], axis=1), embeddings=x, batch_size=3, rng=rng(), dedup=0.9
     )
     assert found.indices.tolist() == [0, 4998, 4999]
+
+
+@pytest.mark.parametrize("name", ["auto", "prob_cover", "k_center", "cluster_margin", "margin"])
+def test_features_that_are_read_on_demand_are_chosen_by_alike(name: str) -> None:
+    x, read = cloud(300, 8, seed=4), list[int]()
+
+    def some(rows: np.ndarray) -> np.ndarray:
+        read.extend(rows.tolist())
+        return x[rows]
+
+    options: dict[str, Any] = {"candidates": 50} if name == "prob_cover" else {}
+    given: dict[str, Any] = {"labeled_embeddings": x[:5], "explore": 0.3, "dedup": 0.9999, **options}
+    p = predictions(300)[0]
+    one = select(name, probabilities=p, embeddings=x, batch_size=10, rng=rng(), **given)
+    other = select(name, probabilities=p, embeddings=OnDemand(300, some), batch_size=10, rng=rng(), **given)
+    np.testing.assert_array_equal(one.indices, other.indices)
+    np.testing.assert_array_equal(one.scores, other.scores)
+    if name in {"prob_cover", "margin"}:
+        # Of the others only what the batch is held against.
+        assert len(set(read)) < 100
 
 
 def test_balance_and_difference_together() -> None:

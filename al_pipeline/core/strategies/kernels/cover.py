@@ -43,7 +43,7 @@ def cover(query: Query, rows: npt.NDArray[np.int64], radius: float | None, purit
         How many clusters purity is judged by: a guess of the number of classes.
     """
     double = len(rows) <= SMALL
-    x = tensor(query.embeddings if len(rows) == query.n else query.embeddings[rows], double=double)
+    x = tensor(query.features(rows), double=double)
     order, groups = cells(x)
     x, rows = x[order], rows[order.cpu().numpy()]
     norms = squared_norms(x)

@@ -1,0 +1,76 @@
+"""What is worked out of a manifest once is what the manifest says."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from al_pipeline.core.data.holdout import groups_of
+from al_pipeline.core.data.known_pool import KnownPool, known_pool, read_pool
+
+ROWS = 7
+
+
+@pytest.fixture
+def manifest() -> pd.DataFrame:
+    ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:016x}" for number in range(ROWS)]
+    rows = {"sample_id": ids, "uri": [f"/images/{i}.png" for i in ids], "bytes": range(ROWS), "thumbnail": b"gray"}
+    splits = ["pool", "holdout", "excluded", "pool", "pool", "pool", "holdout"]
+    groups = ["b", "b", "b", None, "a", "a", None]
+    made = pd.DataFrame(rows | {"split": splits, "reason": None, "group": groups})
+    # Read by nobody.
+    made.loc[2, ["sample_id", "reason"]] = None, "cut off"
+    return made
+
+
+def test_a_stored_manifest_is_read_once_until_its_file_is_another(manifest: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "image_pool.parquet"
+    manifest.to_parquet(path, index=False)
+    found = read_pool(path)
+    told = [frame.astype(object).where(frame.notna(), None) for frame in (found, pd.read_parquet(path))]
+    pd.testing.assert_frame_equal(*told)
+    assert read_pool(path) is found
+    known = known_pool(found)
+    assert known_pool(found) is known
+    # Of a table that anybody may change nothing is kept.
+    assert known_pool(found.copy()) is not known
+    manifest.head(5).to_parquet(path, index=False)
+    os.utime(path, ns=(1, 1))
+    assert len(known_pool(read_pool(path)).ids) == 4
+
+
+def test_samples_are_found_by_place_and_by_id(manifest: pd.DataFrame) -> None:
+    known, usable = KnownPool(manifest), manifest[manifest["split"] != "excluded"]
+    assert known.ids.tolist() == usable["sample_id"].tolist()
+    assert known.aside == [[None, manifest["uri"][2], "cut off"]]
+    pool = sorted(usable.loc[usable["split"] == "pool", "sample_id"])
+    assert known.ids[known.by_id].tolist() == pool
+    assert known.ids[known.pool_without([pool[1], "unknown", manifest["sample_id"][1]])].tolist() == [
+        pool[0],
+        *pool[2:],
+    ]
+    assert known.places([manifest["sample_id"][3], "unknown"]).tolist() == [2, -1]
+    assert set(known.members) == set(pool)
+    assert len(known.members) == len(pool)
+    assert manifest["sample_id"][1] not in known.members
+    uris = known.column("uri")
+    assert dict(uris) == uris.to_dict() == dict(zip(usable["sample_id"], usable["uri"], strict=True))
+    assert not known.column("pixels")
+
+
+def test_a_sample_without_a_group_is_alone(manifest: pd.DataFrame) -> None:
+    ids, known = manifest["sample_id"], known_pool(manifest)
+    expected = {ids[0]: "b", ids[1]: "b", ids[3]: ids[3], ids[4]: "a", ids[5]: "a", ids[6]: ids[6]}
+    assert groups_of(manifest).to_dict() == expected
+    assert known.group_numbers.tolist() == [0, 0, 1, 2, 2, 3]
+    older = KnownPool(manifest.drop(columns="group"))
+    assert dict(older.groups) == {i: i for i in expected}
+    assert len(np.unique(older.group_numbers)) == len(expected)
+
+
+def test_ids_that_begin_alike_are_in_order() -> None:
+    ids = [f"{'0' * 16}{number:016x}" for number in (3, 1, 2)]
+    known = KnownPool(pd.DataFrame({"sample_id": ids, "split": "pool"}))
+    assert known.by_id.tolist() == [1, 2, 0]
