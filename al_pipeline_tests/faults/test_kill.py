@@ -14,6 +14,7 @@ from multiprocessing import forkserver
 from typing import Any
 from uuid import uuid4
 
+import dagster as dg
 import pandas as pd
 import pytest
 
@@ -96,6 +97,11 @@ class Loop:
         value = CLASSES[int(sample[:8], 16) % 2]
         self.given[sample, client.annotate(task, value)] = value
 
+    def bury(self) -> None:
+        """Report runs whose process is gone, as the code server does: a refinement would wait for them."""
+        for begun in self.world.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+            self.world.instance.report_run_failed(begun)
+
     def lend(self, key: str) -> None:
         """Give a round what comes before its query batch: that of the first one, without what was asked since."""
         for asset, ending in (("labeled_pool", "parquet"), ("checkpoint", "safetensors")):
@@ -168,10 +174,12 @@ def test_a_round_that_was_killed_ends_as_if_it_had_not_been(loop: Loop, point: P
             loop.lend(key)
         while point.phase == "refine" and len(loop.given) < FEWEST_LABELS:
             loop.answer()
+        loop.bury()
         assert loop.run(key, assets, point) == -signal.SIGKILL, f"{point.name} was not reached"
         planned = ledger.planned(key)["sample_id"].tolist() if ledger.is_planned(key) else None
         frozen = ledger.frozen_labels(key) if ledger.has_snapshot(key) else None
 
+        loop.bury()
         assert loop.run(key, assets or LABELS) == 0
         if assets == PUSH:
             batch = ledger.planned(key)["sample_id"].tolist()
