@@ -201,6 +201,9 @@ def test_no_secret_is_in_a_log_or_an_event(demo: Demo) -> None:
     credentials = json.loads((demo.home / "labelstudio" / "credentials.json").read_text())
     secrets = [credentials["token"].encode(), credentials["password"].encode()]
     assert (demo.home / "labelstudio" / "credentials.json").stat().st_mode & 0o077 == 0
+    # Label Studio shows it to the receiver with each answer.
+    secrets.append((demo.home / "webhook_secret").read_bytes().strip())
+    assert (demo.home / "webhook_secret").stat().st_mode & 0o077 == 0
     places = [demo.home / "logs", demo.home / "dagster", demo.home / "artifacts", demo.home / "ledger.sqlite3"]
     for place in places:
         for file in [place] if place.is_file() else (p for p in place.rglob("*") if p.is_file()):

@@ -61,17 +61,18 @@ def report(instance: dg.DagsterInstance, home: Path) -> None:
         evaluating = metadata(instance, "evaluation", key, "seconds")
         importing = metadata(instance, "checkpoint", key, "import_seconds")
         predicting = metadata(instance, "uncertainty_scores", key, "seconds")
-        pushed = steps["labeling_tasks"][1]
+        # The step goes on after it: it tells people what is asked, and looks how far the round is.
+        pushed = moment(home, "max(pushed_at) from planned_tasks", key)
         until = pushed - record.start_time
         numbers = (whole, until, importing, training, predicting, until - importing - training - predicting, evaluating)
         overhead.append([key, len(steps), *(f"{number:.1f}" for number in numbers)])
         number = int(key[1:])
         if number > 0:
-            last = last_annotation(home, f"r{number - 1:04d}")
+            last = moment(home, "max(created_at) from annotation_events", f"r{number - 1:04d}")
             moments = [last, record.create_timestamp.timestamp(), *begun(instance, run.run_id)]
             moments.append(min(start for start, _ in steps.values()))
             waits = [after - before for before, after in pairwise(moments)]
-            phases = [steps[name][1] - steps[name][0] for name in PHASES.values()]
+            phases = [min(steps[name][1], pushed) - steps[name][0] for name in PHASES.values()]
             latency.append([key, *(f"{part:.2f}" for part in (*waits, *phases, pushed - last))])
     print_table(
         "A round's run in seconds; orchestration is what is left of it until the batch is out",
@@ -121,14 +122,13 @@ def metadata(instance: dg.DagsterInstance, asset: str, key: str, name: str) -> f
     return float(record.asset_materialization.metadata[name].value)  # type: ignore[arg-type]
 
 
-def last_annotation(home: Path, key: str) -> float:
-    """Return when the last annotation of a round was created, Unix seconds."""
+def moment(home: Path, what: str, key: str) -> float:
+    """Return a moment of a round from the ledger, Unix seconds: column and table, as SQL has them."""
     engine = sa.create_engine(f"sqlite:///{home / 'ledger.sqlite3'}")
     with engine.connect() as connection:
-        query = sa.text("select max(created_at) from annotation_events where round = :key")
-        newest = connection.execute(query, {"key": key}).scalar_one()
+        found = connection.execute(sa.text(f"select {what} where round = :key"), {"key": key}).scalar_one()
     engine.dispose()
-    return pd.Timestamp(newest, tz="UTC").timestamp()
+    return pd.Timestamp(found, tz="UTC").timestamp()
 
 
 def tick_seconds(instance: dg.DagsterInstance) -> pd.Series:
