@@ -51,10 +51,10 @@ def draw_candidates(
     """
     from al_pipeline.core.turn import draw
 
-    known = known_pool(manifest)
-    ids = known.ids[_unlabeled(ledger, manifest, config, number, holdout_size)]
+    known, places = known_pool(manifest), _unlabeled(ledger, manifest, config, number, holdout_size)
+    ids = known.ids[places]
     if together:
-        rows = manifest.iloc[known.rows[known.places(ids)]]
+        rows = manifest.iloc[known.rows[places]]
         ids = one_of_each(rows, parted(ledger), seed=config.seed, number=number)["sample_id"].to_numpy()
     drawn = ids[draw(len(ids), config.sample_size, seed=config.seed, number=number)]
     return pd.DataFrame({"sample_id": drawn}), len(ids)

@@ -146,7 +146,7 @@ class EmbeddingStore:
             some = order[start : start + block]
             vectors, found = shards.read(keys[some])
             if not found.all():
-                vectors = self.load([sample_ids[i] for i in some])
+                vectors = self.load([str(sample_ids[i]) for i in some])
             done = work(vectors)
             result = np.empty((len(keys), *done.shape[1:]), dtype=done.dtype) if result is None else result
             result[some] = done
