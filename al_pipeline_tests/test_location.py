@@ -44,12 +44,15 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "uncertainty_scores",
         "query_batch",
         "labeling_tasks",
+        "refined_checkpoint",
         "learning_curve",
         "simulation",
         "strategy_comparison",
     }
     repository = defs.get_repository_def()
-    assert {"setup", "round", "next_round", "retrain", "draw_learning_curve", "simulate"} <= set(repository.job_names)
+    assert {"setup", "round", "next_round", "refine", "retrain", "draw_learning_curve", "simulate"} <= set(
+        repository.job_names
+    )
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "annotations_landed",
         "images_changed",

@@ -1,7 +1,7 @@
 """`al predict` and `al export-model`: what a stored checkpoint is good for outside of the loop."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -9,8 +9,11 @@ from rich.markup import escape
 from al_pipeline.cli.session import Home, check_output, configure, console, say
 from al_pipeline.core.errors import InputError
 
+if TYPE_CHECKING:
+    from al_pipeline.settings import Settings
+
 CheckpointName = Annotated[
-    str, typer.Option("--checkpoint", help="A round (r0007), latest, or the path of a .safetensors checkpoint.")
+    str, typer.Option("--checkpoint", help="A round (r0007), best, latest, or the path of a .safetensors checkpoint.")
 ]
 ModelFormat = Literal["onnx", "torchscript"]
 SUFFIXES: dict[str, ModelFormat] = {".onnx": "onnx", ".pt": "torchscript"}
@@ -18,7 +21,7 @@ SUFFIXES: dict[str, ModelFormat] = {".onnx": "onnx", ".pt": "torchscript"}
 
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images, or one image.")],
-    checkpoint: CheckpointName = "latest",
+    checkpoint: CheckpointName = "best",
     output: Annotated[Path, typer.Option("--output", help="Table to write: .csv or .parquet.")] = Path(
         "predictions.csv"
     ),
@@ -32,6 +35,7 @@ def predict(
     check_table(output)
     check_folder(folder)
     stored = find_checkpoint(settings.artifacts, checkpoint)
+    _tell_which(settings, checkpoint)
     from rich.progress import Progress
 
     from al_pipeline.core.learning.checkpoint import Checkpoint
@@ -57,9 +61,19 @@ def predict(
     say(f"{outcome.files} rows written to {escape(str(output))}")
 
 
+def _tell_which(settings: "Settings", name: str) -> None:
+    """Say which network serves and why, where that was asked for."""
+    from al_pipeline.loop.deployment import Artifacts
+    from al_pipeline.loop.offline import BEST
+    from al_pipeline.loop.refined import served
+
+    if name == BEST and (found := served(Artifacts(settings.artifacts))) is not None:
+        say(escape(f"{found.sentence}."))
+
+
 def export_model(
     output: Annotated[Path | None, typer.Argument(help="File to write; named after the round by default.")] = None,
-    checkpoint: CheckpointName = "latest",
+    checkpoint: CheckpointName = "best",
     file_format: Annotated[
         ModelFormat | None, typer.Option("--format", help="By default from the file's name (.onnx, .pt), else onnx.")
     ] = None,
@@ -75,6 +89,7 @@ def export_model(
     from al_pipeline.loop.offline import find_checkpoint
 
     stored = find_checkpoint(settings.artifacts, checkpoint)
+    _tell_which(settings, checkpoint)
     from al_pipeline.core.learning import export
     from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.core.rounds import round_key

@@ -92,6 +92,7 @@ def status(
         return
     from al_pipeline.cli.tables import print_rounds
     from al_pipeline.core.rounds import Stalled
+    from al_pipeline.loop.refined import served
     from al_pipeline.loop.together import labels_beside
     from al_pipeline.loop.waiting import asked_now, coming
     from al_pipeline.loop.weights import missing_weights
@@ -128,6 +129,8 @@ def status(
             say(f"[yellow]Note:[/yellow] {escape(problem)}")
         if (seen := loop.how_seen()) is not None:
             say(escape(seen))
+        if (serves := served(loop.deployment.artifacts)) is not None:
+            say(escape(f"{serves.sentence}."))
         if loop.is_setting_up():
             say("[bold]Wait[/bold]: `al up` is setting up: it scans the images and launches round r0000 by itself")
             return

@@ -8,8 +8,9 @@ from al_pipeline.settings import Settings
 
 def build(settings: Settings) -> dg.Definitions:
     """Return the definitions of one deployment."""
-    from al_pipeline.defs import backfills, checks, closing, images, jobs, keeping, schedules, sensors
+    from al_pipeline.defs import backfills, checks, closing, images, jobs, keeping, refining, schedules, sensors
     from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation, tasks
+    from al_pipeline.defs.assets import refining as refined
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.resources import tunables
     from al_pipeline.loop.deployment import Deployment
@@ -17,18 +18,19 @@ def build(settings: Settings) -> dg.Definitions:
     artifacts = UPath(settings.artifacts)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(
-            [data, labeling, model, evaluation, tasks, query, simulation, comparison], include_specs=True
+            [data, labeling, model, evaluation, refined, tasks, query, simulation, comparison], include_specs=True
         ),
         asset_checks=[checks.worth_going_on],
         jobs=[
             *(jobs.setup_job, jobs.round_job, closing.next_round_job),
-            *(jobs.retrain_job, jobs.learning_curve_job, jobs.simulate_job),
+            *(jobs.refine_job, jobs.retrain_job, jobs.learning_curve_job, jobs.simulate_job),
         ],
         sensors=[
             sensors.annotations_landed(settings),
             sensors.round_failed,
             backfills.materialize_all_stopped,
             keeping.old_checkpoints_deleted,
+            *([refining.refine_while_labeling()] if refining.may_refine(settings) else []),
             *([images.images_changed(settings)] if settings.rescan_minutes else []),
         ],
         schedules=[schedules.nightly_round(settings)],

@@ -37,6 +37,15 @@ retrain_job = dg.define_asset_job(
     "launch draw_learning_curve.",
 )
 
+refine_job = dg.define_asset_job(
+    "refine",
+    selection=["refined_checkpoint"],
+    # Whoever attempts it again counts the attempts: the sensor.
+    tags={"dagster/priority": "-2", "dagster/max_retries": "0"},
+    description="Fine-tune the whole network on a round's labels while people label. The sensor refine_while_labeling "
+    "launches it; training.refine = off does without. It waits while a round is due.",
+)
+
 learning_curve_job = dg.define_asset_job(
     "draw_learning_curve",
     selection=["learning_curve"],

@@ -50,6 +50,12 @@ def asked_blind(ledger: "Ledger") -> set[str]:
     return set(planned.loc[(planned["purpose"] == "holdout") & ~never, "sample_id"])
 
 
+def trainable(ledger: "Ledger", labeled_pool: pd.DataFrame) -> "pd.Series[str]":
+    """Return the labels that may be trained on, by sample id: not those of who belongs to a group of the holdout."""
+    held_back = ledger.held_back()
+    return labeled_pool[~labeled_pool["sample_id"].isin(held_back)].set_index("sample_id")["label"]
+
+
 def changed_labels(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
     """Return the samples whose label is another one than in the last round, or is no label any more."""
     old = before.set_index("sample_id")["label"]

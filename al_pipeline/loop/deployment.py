@@ -39,6 +39,9 @@ class Artifacts:
         How the last scan has images read, and how those were read that are published.
     checkpoints, evaluations, uncertainty_scores : Path
         A .safetensors, .json or .parquet file per round.
+    refined, refining, round_starts : Path
+        Networks that were refined while people labeled, a .safetensors and a .json file each (`loop.refined`); the
+        state of one that is being trained; a .json file per round, of the network that it has started from.
     holdout_predictions, stop_predictions : Path
         What each round's checkpoint answers on the holdout, and on the stop set.
     study_cells, comparison_page : Path
@@ -60,6 +63,8 @@ class Artifacts:
         self.start_weights, self.int8 = folder / "start_weights.json", folder / "int8"
         self.published_as = folder / "published_as.json"
         self.checkpoints, self.evaluations = folder / "checkpoint", folder / "evaluation"
+        self.refined, self.refining = folder / "refined_checkpoint", folder / "refining"
+        self.round_starts = folder / "round_start"
         self.uncertainty_scores = folder / "uncertainty_scores"
         self.holdout_predictions, self.stop_predictions = folder / "holdout_predictions", folder / "stop_predictions"
         self.study_cells, self.comparison_page = folder / "simulation", folder / "strategy_comparison.html"

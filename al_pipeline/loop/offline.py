@@ -23,6 +23,7 @@ from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import is_round
 from al_pipeline.loop.deployment import Artifacts
+from al_pipeline.loop.refined import served
 
 if TYPE_CHECKING:
     from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # nothing is decoded ahead and the network is built anew: together well under a tenth of the time of one chunk.
 CHUNK = 1024
 TABLES = (".csv", ".parquet")
+# Names the network that is served: of the newest round the refined one, if it is better.
+BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,15 @@ class Outcome:
 
 
 def find_checkpoint(artifacts: Path, name: str) -> Path:
-    """Return the file of a checkpoint by its round, as ``latest``, or by its own path.
+    """Return the file of a checkpoint by its round, as ``best`` or ``latest``, or by its own path.
 
     Parameters
     ----------
     artifacts : Path
         `Settings.artifacts`.
     name : str
-        ``latest`` (the highest round stored), a round's key (``r0007``), or the path of a .safetensors file.
+        ``best`` (`refined.served`), ``latest`` (that of the highest round stored), a round's key (``r0007``), or the
+        path of a .safetensors file.
 
     Raises
     ------
@@ -81,8 +85,10 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
     stored = sorted(path.stem for path in folder.glob("*.safetensors") if is_round(path.stem))
     if name in stored:
         return folder / f"{name}.safetensors"
+    if name == BEST and (found := served(Artifacts(artifacts))) is not None:
+        return found.path
     path = Path(name).expanduser()
-    if name != "latest" and not is_round(name) and (path.suffix == ".safetensors" or path.exists()):
+    if name not in (BEST, "latest") and not is_round(name) and (path.suffix == ".safetensors" or path.exists()):
         if not path.is_file():
             raise CheckpointError(f"There is no file {path}: check the path, or name a round")
         return path
@@ -97,7 +103,7 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
         return folder / f"{stored[-1]}.safetensors"
     rounds = ", ".join(stored) if len(stored) <= 10 else f"{stored[0]} to {stored[-1]}, {len(stored)} in all"
     raise InputError(
-        f"There is no checkpoint {name!r} in {folder}. Stored are {rounds}: choose one, or latest, or the path of a "
+        f"There is no checkpoint {name!r} in {folder}. Stored are {rounds}: choose one, best, latest, or the path of a "
         ".safetensors file; --home names another loop's folder"
     )
 

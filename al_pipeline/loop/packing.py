@@ -24,6 +24,7 @@ from al_pipeline.core.files import TEMPORARY, whole_file
 from al_pipeline.ledger.copies import copy_ledger, copy_sqlite, how_far
 from al_pipeline.ledger.schema import REVISION
 from al_pipeline.loop.deployment import Artifacts
+from al_pipeline.loop.refined import needed
 from al_pipeline.settings.origins import variable_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ PARTS = (
     "dagster",
 )
 PARTS += ("labelstudio",)
-LEFT_OUT = {"dagster/logs", "dagster/.logs_queue", "dagster/workspace.yaml"}
+LEFT_OUT = {"dagster/logs", "dagster/.logs_queue", "dagster/workspace.yaml", "artifacts/refining"}
 # The last file of an archive says what all others are; the number grows when older versions cannot read it.
 INDEX, FORMAT = "home.json", 1
 DATABASES, THEIR_FILES = (".sqlite3", ".db"), ("-wal", "-shm", "-journal")
@@ -112,7 +113,7 @@ def pack(settings: "Settings", file: Path, *, images: bool = False, newest_check
     images : bool
         Take along the images, too.
     newest_checkpoint : bool
-        Leave out all checkpoints but the newest.
+        Leave out all checkpoints but the newest, and the refined network that rounds start from.
 
     Raises
     ------
@@ -212,10 +213,11 @@ def _members(
     """Yield what goes into the archive: names there, and files here."""
     yield from copies.items()
     artifacts = Artifacts(settings.artifacts)
-    newest = max(artifacts.checkpoints.glob("r*.safetensors"), default=None)
+    networks, newest = (artifacts.checkpoints, artifacts.refined), needed(artifacts)
     for path in (path for part in PARTS for path in _files(home / part)):
         name = path.relative_to(home).as_posix()
-        old = newest_checkpoint and path.parent == artifacts.checkpoints and path != newest
+        network = path.parent in networks and path.suffix == ".safetensors"
+        old = newest_checkpoint and network and path not in newest
         left_out = any(name == each or name.startswith(f"{each}/") for each in LEFT_OUT) or "/compute_logs/" in name
         if not (old or left_out or name in copies or name.endswith(THEIR_FILES)):
             yield name, path

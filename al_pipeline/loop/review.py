@@ -64,6 +64,8 @@ def _suspects(samples: "StoredSamples", labels: pd.DataFrame, names: list[str], 
     from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors
     from al_pipeline.core.learning.train import class_numbers
 
+    # A network that has learned from a label believes it.
+    samples = samples.unrefined
     features, found = samples.using(labels["sample_id"].tolist(), samples.features)
     ids, labels = found.there, labels[labels["sample_id"].isin(found.there)]
     targets = class_numbers(labels["label"].tolist(), names)

@@ -3,7 +3,8 @@
 import json
 import logging
 from collections.abc import Callable, Sequence, Set
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +21,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.framing import settle_framing
 from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files, Presence
+from al_pipeline.loop.refined import REFINED, Network, features_of_newest_round, start_of_round
 from al_pipeline.loop.weights import settle_weights
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 # Features do not depend on the classes.
 ANY_CLASSES = ("0", "1")
+# Images that a network computes at a time (`predict.BATCH`): about half a second's work.
+STEP = 64
 
 
 class StoredSamples:
@@ -52,15 +56,28 @@ class StoredSamples:
         Of the initial weights, where none are given.
     log : logging.Logger
         Is told of features that are computed.
+    key : str, optional
+        The round whose features they are: those of a refined network, if it starts from one (`refined.start_of_round`).
+    network : Network, optional
+        The refined network whose features they are.
     """
 
     def __init__(
-        self, manifest: pd.DataFrame, deployment: Deployment, training: TrainingOptions, seed: int, log: logging.Logger
+        self,
+        manifest: pd.DataFrame,
+        deployment: Deployment,
+        training: TrainingOptions,
+        seed: int,
+        log: logging.Logger,
+        *,
+        key: str | None = None,
+        network: Network | None = None,
     ) -> None:
         from al_pipeline.core.data.embeddings import EmbeddingStore
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache, seen_as
 
         settings, self._log, self._pool = deployment.settings, log, known_pool(manifest)
+        self._given = manifest, deployment, training, seed, log
         # Numbers of groups that samples have whose image is gone.
         self._gone: dict[str, int] = {}
         #: Where their files are, and whose is away.
@@ -71,6 +88,10 @@ class StoredSamples:
         self.weights, self.without_weights = found.said, found.warning
         #: What is to be trained with; nothing is ``auto`` in it, and `framing` says why that is what it is.
         self.training, self.framing = settle_framing(found.training, manifest, deployment.artifacts)
+        self._weights = self.training.weights
+        self.network = network if key is None else start_of_round(deployment.artifacts, key, self.training)
+        if self.network is not None:
+            self.training = self.training.but(weights=str(self.network.path))
         #: How images are read, what checkpoints that are trained here keep.
         self.how = how_of_home(deployment.artifacts)
         # What is frozen can be hashed, which pyright does not know of pydantic.
@@ -81,8 +102,33 @@ class StoredSamples:
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
         folder = f"{info.backbone_hash[:16]}-{square}-v{PREPROCESSING}"
         self.start = self._calibrated(self.start, deployment.artifacts.int8 / f"{folder}.json", seed)
-        folder += self.start.info.way
+        folder += f"{self.start.info.way}{REFINED * (self.network is not None)}"
         self.store: EmbeddingStore = EmbeddingStore(_place(settings.embedding_store) / folder)
+
+    @property
+    def features_of(self) -> str:
+        """A sentence that says which network's the features are."""
+        if self.network is None:
+            return f"Features are those of the weights {self._weights}"
+        return (
+            f"Features are those of the network refined on the labels of {self.network.round}: {self.network.sentence}"
+        )
+
+    @cached_property
+    def unrefined(self) -> "StoredSamples":
+        """The same samples with the features of the given weights, which no label of theirs has changed."""
+        return self if self.network is None else StoredSamples(*self._given)
+
+    def from_start(self, checkpoint: "Checkpoint") -> "Checkpoint":
+        """Return what was trained here with what it started from, and with the ranges of features in int8, if so."""
+        from al_pipeline.core.learning.checkpoint import Checkpoint
+        from al_pipeline.core.learning.int8 import with_ranges
+
+        ranged = with_ranges(checkpoint, self.start.info.int8_ranges)
+        if self.network is None:
+            return ranged
+        told = replace(ranged.info, weights=self._weights, refined=self.network.round)
+        return Checkpoint(told, ranged.state)
 
     def images(self, sample_ids: Sequence[str]) -> "CachedImages":
         """Return the images of samples, decoded once."""
@@ -100,9 +146,18 @@ class StoredSamples:
         known = zip(sample_ids, self._pool.places(sample_ids), strict=True)
         return np.array([numbers[at] if at >= 0 else gone.setdefault(i, -1 - len(gone)) for i, at in known], np.int64)
 
-    def complete(self, sample_ids: Sequence[str]) -> int:
-        """Compute the features that are missing; return how many were."""
-        return self.store.complete(sample_ids, self._embed, self._log.info)
+    def complete(self, sample_ids: Sequence[str], give_way: Callable[[], None] | None = None) -> int:
+        """Compute the features that are missing; return how many were. `give_way` is called before each `STEP`."""
+
+        def by_steps(ids: Sequence[str]) -> np.ndarray:
+            parts: list[np.ndarray] = []
+            for start in range(0, len(ids), STEP):
+                assert give_way is not None
+                give_way()
+                parts.append(self._embed(ids[start : start + STEP]))
+            return np.concatenate(parts)
+
+        return self.store.complete(sample_ids, self._embed if give_way is None else by_steps, self._log.info)
 
     def using(
         self, sample_ids: Sequence[str], work: Callable[[list[str]], Result], *, by_features: bool = True
@@ -164,12 +219,6 @@ class StoredSamples:
         """The sample ids of the pool, without those of the holdout."""
         return self._pool.members
 
-    def like_start(self, checkpoint: "Checkpoint") -> "Checkpoint":
-        """Return what was learned on these features with the ranges that they were computed with in int8, if so."""
-        from al_pipeline.core.learning.int8 import with_ranges
-
-        return with_ranges(checkpoint, self.start.info.int8_ranges)
-
     def _calibrated(self, start: "Checkpoint", path: Path, seed: int) -> "Checkpoint":
         """Return the network with the ranges that the home keeps, for features in int8; found once if there are none.
 
@@ -200,7 +249,7 @@ class StoredSamples:
         return embed(self.start, self.images(sample_ids))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _start(training: TrainingOptions, seed: int, written: int, how: "HowRead") -> "Checkpoint":
     """Return what a round starts from. Kept, because several assets of a round ask for it and each hashes 45 MB."""
     from al_pipeline.core.learning.train import untrained
@@ -214,12 +263,23 @@ def _written(weights: str) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
-def stored_features(url: str) -> "EmbeddingStore | None":
-    """Return the store of features that was written last, which are those of the network that rounds start from."""
+def stored_features(deployment: Deployment, *, refined: bool = True) -> "EmbeddingStore | None":
+    """Return the stored features that the newest round has started from.
+
+    Parameters
+    ----------
+    deployment : Deployment
+    refined : bool
+        Also those of a refined network; else those of the given weights alone.
+    """
     from al_pipeline.core.data.embeddings import EmbeddingStore
 
+    place = _place(deployment.settings.embedding_store)
+    newest = features_of_newest_round(deployment.artifacts) if refined else None
+    if newest is not None and (place / newest).is_dir():
+        return EmbeddingStore(place / newest)
     try:
-        folders = [folder for folder in _place(url).iterdir() if folder.is_dir()]
+        folders = [folder for folder in place.iterdir() if folder.is_dir() and not folder.name.endswith(REFINED)]
         written = {folder: max((file.stat().st_mtime for file in folder.iterdir()), default=0.0) for folder in folders}
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -21,6 +21,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import sys
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -86,6 +87,24 @@ def end_orphaned_runs(instance: dagster.DagsterInstance, location: str, *, on_pu
     return ended
 
 
+def excuse_stopped_runs(instance: dagster.DagsterInstance, since: float) -> None:
+    """Mark the runs that have failed since the servers were told to stop: they are no attempts that failed.
+
+    The process that runs are forked from may end before the server does, which then reports its runs as failed.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+    since : float
+        Unix time.
+    """
+    failed = dagster.RunsFilter(
+        statuses=[dagster.DagsterRunStatus.FAILURE], updated_after=datetime.fromtimestamp(since, UTC)
+    )
+    for run in instance.get_runs(failed):
+        instance.add_run_tags(run.run_id, {INTERRUPTED_TAG: run.run_id})
+
+
 def main() -> None:
     """Run a command of `dagster` in this process."""
     # macOS's frameworks do not survive a fork.
@@ -94,6 +113,8 @@ def main() -> None:
     if sys.argv[1:3] == ["api", "grpc"] and (home := os.environ.get("DAGSTER_HOME")):
         stopped = Path(home) / STOPPED
         with dagster.DagsterInstance.get() as instance:
+            if stopped.exists():
+                excuse_stopped_runs(instance, stopped.stat().st_mtime)
             for run_id in end_orphaned_runs(instance, LOCATION, on_purpose=stopped.exists()):
                 print(f"The run {run_id} was in progress when the last code server ended; it is reported as such.")
             forget_outputs(instance)

@@ -1,4 +1,4 @@
-"""What the newest checkpoint thinks of samples: by their id alone, and never of the holdout."""
+"""What the network that serves thinks of samples: by their id alone, and never of the holdout."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.images import published
 from al_pipeline.ledger import Ledger
-from al_pipeline.loop.offline import find_checkpoint
+from al_pipeline.loop.offline import BEST, find_checkpoint
 
 NO_CHECKPOINT = "no checkpoint yet"
 
@@ -32,12 +32,12 @@ class Guess:
 
 
 class Guesses:
-    """The newest checkpoint of one AL_HOME, and the images that it is asked about.
+    """The network that serves in one AL_HOME, and the images that it is asked about.
 
     Parameters
     ----------
     artifacts : Path
-        `Settings.artifacts`; the checkpoint of the highest round in it is used, also one that appears later.
+        `Settings.artifacts`; the network that serves is used (`refined.served`), also one that appears later.
     images : Path
         `Settings.published_images`.
     ledger : Ledger
@@ -50,7 +50,7 @@ class Guesses:
         self._loaded: tuple[Path, str, Checkpoint] | None = None
 
     def version(self) -> str:
-        """Return the name of the newest checkpoint, as tasks have it: ``r0007 0123456789abcdef``.
+        """Return the name of the network that serves, as tasks have it: ``r0007 0123456789abcdef``.
 
         It waits for no prediction: Label Studio gives up on it after 3 s.
 
@@ -59,7 +59,7 @@ class Guesses:
         CheckpointError
             The file is damaged.
         """
-        path = self._newest()
+        path = self._serving()
         return NO_CHECKPOINT if path is None else _version(read_info(path))
 
     def guess(self, samples: Sequence[object]) -> tuple[list[Guess | None], str]:
@@ -108,13 +108,13 @@ class Guesses:
         name = published(sample, self._images)
         return None if name is None else self._images / name
 
-    def _newest(self) -> Path | None:
+    def _serving(self) -> Path | None:
         with suppress(InputError):
-            return find_checkpoint(self._artifacts, "latest")
+            return find_checkpoint(self._artifacts, BEST)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return the newest checkpoint; it is read again when a round is newer, or was trained anew."""
-        path = self._newest()
+        """Return what serves; it is read again when a round is newer, was trained anew, or refined."""
+        path = self._serving()
         if path is None:
             return None
         weights = read_info(path).weights_hash

@@ -1,4 +1,4 @@
-"""Label Studio's ML backend protocol: it asks for guesses about tasks, the newest checkpoint answers.
+"""Label Studio's ML backend protocol: it asks for guesses about tasks, the network that serves answers.
 
 What it asks and which answers it takes is in its own source (label_studio/ml/api_connector.py and models.py).
 """

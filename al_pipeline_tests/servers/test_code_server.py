@@ -6,6 +6,7 @@ That real runs are warm is said by the end-to-end test.
 import inspect
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -132,6 +133,16 @@ def test_a_round_that_ended_with_servers_which_were_told_to_is_no_failed_attempt
         tags = dict(instance.get_runs(limit=1)[0].tags)
         instance.create_run_for_job(job, status=Status.FAILURE, tags=tags)
         assert attempts_of(instance, "r0001").failures == (1 if on_purpose else 5)
+
+
+def test_a_run_that_is_reported_while_servers_stop_is_no_failed_attempt(tmp_path: Path) -> None:
+    job = dg.GraphDefinition(name="round").to_job()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        for seconds, failures in ((60.0, 0), (-60.0, 1)):
+            run = instance.create_run_for_job(job, status=Status.STARTED, tags={PARTITION_TAG: "r0001"})
+            instance.report_run_failed(run)
+            code_server.excuse_stopped_runs(instance, time.time() - seconds)
+            assert attempts_of(instance, "r0001").failures == failures
 
 
 def test_a_run_without_a_code_location_is_left_alone(tmp_path: Path) -> None:

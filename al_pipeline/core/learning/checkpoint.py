@@ -73,6 +73,8 @@ class CheckpointInfo:
         checkpoints from before there was a choice is float32 of PyTorch.
     int8_ranges : tuple of float
         For features in int8, the largest number that each convolution was given (`int8.calibrated`); else empty.
+    refined : str
+        The round, ``r0007``, whose refined network a head stands on; empty if it is that of the weights.
     versions : dict
         Library versions that made it.
     """
@@ -99,6 +101,7 @@ class CheckpointInfo:
     how: HowRead = AS_EVER
     arithmetic: str = PLAIN.key
     int8_ranges: tuple[float, ...] = ()
+    refined: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property

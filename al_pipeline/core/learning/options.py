@@ -20,6 +20,8 @@ FEW_LABELS = 10
 SIZE_WITH_WEIGHTS, SIZE_WITHOUT = 224, 64
 # Classes further apart than this, of those with so many labels, are weighed.
 IMBALANCE, FEWEST_LABELS = 10, 3
+# So many times the labels of the last refining are worth another one: to 1,000 labels 20 more add nothing.
+GROWTH = 1.2
 
 
 class TrainingOptions(Options):
@@ -36,6 +38,12 @@ class TrainingOptions(Options):
         description="finetune trains the whole network (the paper's way); head trains the classifier alone, on cached "
         "features of the given weights, in seconds; auto is head with given weights on a CPU or with fewer than 10 "
         "labels in half of the classes, else finetune.",
+    )
+    refine: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto: where mode is auto and comes to a head on a CPU, the whole network is fine-tuned while "
+        "people label, and the next round's heads learn on its features if labels that were held out say that it is "
+        "better; off keeps the features of the weights.",
     )
     architecture: str = Field(
         default="resnet18",
@@ -203,6 +211,12 @@ class TrainingOptions(Options):
         """Whether heads on features of the given weights may be trained."""
         return self.settled_weights != "none" and self.mode != "finetune"
 
+    def refines(self, device: str) -> bool:
+        """Say whether the network is fine-tuned while people label; `device` is ``cpu`` or ``cuda``."""
+        # On a CPU the labels play no part.
+        asked = self.refine == "auto" and self.mode == "auto" and device == "cpu"
+        return asked and self.resolve_mode([1], device) == "head"
+
     def weighs(self, counts: npt.ArrayLike) -> bool:
         """Say whether classes are weighed; `counts` are the labels of each class, of shape (K,)."""
         if self.class_weights != "auto":
@@ -228,6 +242,11 @@ class TrainingOptions(Options):
             return "finetune"
         found = np.asarray(counts)
         return "head" if device == "cpu" or np.median(found[found > 0]) < FEW_LABELS else "finetune"
+
+
+def worth_refining(n_labels: int, refined_on: int) -> bool:
+    """Say whether so many labels are worth refining again after the last time, which was on `refined_on`; 0: never."""
+    return n_labels >= GROWTH * refined_on
 
 
 def check_weights(weights: str) -> None:

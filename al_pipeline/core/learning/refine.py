@@ -42,8 +42,6 @@ Integers = npt.NDArray[np.int64]
 
 # Parts that labels are cut into, and so networks. Each learns from two thirds of the labels.
 NETWORKS = 3
-# So many times the labels of the last refining are worth another one: to 1,000 labels 20 more add nothing.
-GROWTH = 1.2
 # Seconds of training that a kill may cost.
 KEPT_EVERY = 10.0
 # Passes over the labels, at most.
@@ -171,11 +169,6 @@ def refine(
     )
     with computing_on(options.threads):
         return task.refined(labels_hash)
-
-
-def worth_refining(n_labels: int, refined_on: int) -> bool:
-    """Say whether so many labels are worth refining again after the last time, which was on `refined_on`; 0: never."""
-    return n_labels >= GROWTH * refined_on
 
 
 def _recipe(options: TrainingOptions) -> TrainingOptions:

@@ -18,8 +18,8 @@ from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
 from al_pipeline.core.evaluation.kappa import cohens_kappa
 from al_pipeline.core.evaluation.metrics import METRICS, columns
 from al_pipeline.core.learning.int8 import calibrated, drawn, wants_images
+from al_pipeline.core.learning.options import worth_refining
 from al_pipeline.core.learning.predict import embed
-from al_pipeline.core.learning.refine import worth_refining
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.learning.train import Images, untrained
 from al_pipeline.core.study.oracle import answers

@@ -11,6 +11,7 @@ from al_pipeline.defs.metadata import absent, for_people
 from al_pipeline.defs.pool_metadata import pool_metadata
 from al_pipeline.loop.answers import asked_blind
 from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.refined import newest_network
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.scan import Pace, scan_images
 from al_pipeline.loop.weights import settle_weights
@@ -54,13 +55,20 @@ def embeddings(
     training: dg.ResourceParam[TrainingOptions],
     image_pool: pd.DataFrame,
 ) -> dg.MaterializeResult:
-    """Features of every sample from the network's starting weights; only samples not seen before are computed."""
+    """Features of every sample from the network's starting weights; only samples not seen before are computed.
+
+    Where rounds start from a network that was refined while people labeled, its features, too.
+    """
     start = settle_weights(training, deployment.settings, again=True)
     context.log.info(start.said)
     if start.warning:
         context.log.warning(start.warning)
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
     computed, found = samples.using(list(samples.uris), samples.complete)
+    # A round that starts from a refined network waits for no image that is new.
+    if (network := newest_network(deployment.artifacts, samples.training)) is not None:
+        refined = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, network=network)
+        computed += refined.complete(found.there)
     if found.absent:
         context.log.warning(found.sentence("samples have no features,"))
     return dg.MaterializeResult(

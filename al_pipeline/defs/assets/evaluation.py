@@ -61,7 +61,8 @@ def evaluation(
     names = list(checkpoint.info.class_names)
     classes = replace(classes_of_round(deployment, image_pool, context.partition_key), names=tuple(names))
     holdout = holdout_labels(image_pool, deployment.ledger, classes, policy.min_votes)
-    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    key = context.partition_key
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
     model = samples.model(checkpoint)
     began = time.monotonic()
     coming = tests_to_come(deployment.ledger, samples.pool, holdout) if checkpoint.info.trained else []

@@ -15,6 +15,7 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.defs.io import CHECKPOINT
 from al_pipeline.defs.metadata import absent, for_people, picture
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.loop.answers import trainable
 from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import MATE, Presence
@@ -69,14 +70,16 @@ def checkpoint(
     import_seconds = time.monotonic() - began
     number = round_number(context.partition_key)
     names = classes_of_round(deployment, image_pool, context.partition_key).names
-    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    key = context.partition_key
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
     training = samples.training
     context.log.info(samples.framing)
+    context.log.info(samples.features_of)
     context.log.info(samples.weights)
     if samples.without_weights:
         context.log.warning(samples.without_weights)
-    held_back = deployment.ledger.held_back() & set(labeled_pool["sample_id"])
-    labels = labeled_pool[~labeled_pool["sample_id"].isin(held_back)].set_index("sample_id")["label"]
+    labels = trainable(deployment.ledger, labeled_pool)
+    held_back = set(labeled_pool["sample_id"]) - set(labels.index)
     others: list[str] = []
     if training.semi_supervised != "none":
         others = sorted(set(samples.pool) - set(labels.index) - held_back - deployment.ledger.holdout())
@@ -95,9 +98,10 @@ def checkpoint(
             others=[sample for sample in there if sample not in labels.index],
             labels_hash=labels_hash(used),
             previous=deployment.artifacts.stored_checkpoint(number - 1) if training.warm_start else None,
+            refined=None if samples.network is None else samples.network.load(),
         ).result
         assert result is not None
-        return replace(result, checkpoint=samples.like_start(result.checkpoint))
+        return replace(result, checkpoint=samples.from_start(result.checkpoint))
 
     by_features = training.resolve_mode(int(labels.value_counts().min() if len(labels) else 0), device().type) == "head"
     result, found = samples.using([*labels.index, *others], learned, by_features=by_features)
@@ -129,6 +133,7 @@ def checkpoint(
                 **({"without_weights": samples.without_weights} if samples.without_weights else {}),
                 "test_time_flip": info.test_time_flip,
                 "framing": samples.framing,
+                "features_of": samples.features_of,
                 "checkpoint": result.checkpoint.hash,
                 **_training_metadata(result),
             }

@@ -54,7 +54,8 @@ def uncertainty_scores(
     together = deployment.settings.ask_groups
     drawn, unlabeled = draw_candidates(deployment.ledger, image_pool, round_config, number, size, together=together)
     context.log.info("%d of %d unlabeled samples drawn", len(drawn), unlabeled)
-    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+    key = context.partition_key
+    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
     began = time.monotonic()
     probabilities, found = samples.predict(samples.model(checkpoint), drawn["sample_id"].tolist())
     seconds = time.monotonic() - began
@@ -123,7 +124,7 @@ def query_batch(
         batch = ledger.planned(key)[list(PLAN_COLUMNS)]
         context.log.info("%s was planned before: its batch of %d is kept", key, len(batch))
     else:
-        samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
+        samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
         made = (image_pool, labeled_pool, checkpoint, uncertainty_scores)
         round_config = _in_step(context, deployment, round_config, policy, number)
         batch = choose_batch(deployment, samples, *made, round_config, policy, number)

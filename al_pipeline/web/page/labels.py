@@ -80,7 +80,8 @@ def doubts(deployment: "Deployment", key: str) -> list[Doubt]:
     from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors
 
     ledger, classes = deployment.ledger, deployment.ledger.class_set()
-    store = stored_features(deployment.settings.embedding_store)
+    # A network that has learned from a label believes it.
+    store = stored_features(deployment, refined=False)
     labels = ledger.frozen_labels(key)
     if classes is None or store is None:
         return []

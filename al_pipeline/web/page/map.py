@@ -56,7 +56,7 @@ def places(deployment: "Deployment", key: str) -> Places:
     key : str
         Of the round, whose batch, candidates and labels are part of it.
     """
-    path, store = deployment.artifacts.image_pool, stored_features(deployment.settings.embedding_store)
+    path, store = deployment.artifacts.image_pool, stored_features(deployment)
     if store is None or not path.exists():
         return Places({}, {})
     ledger, rng = deployment.ledger, generator(deployment.settings.round.seed, round_number(key), "map")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from al_pipeline.core.evaluation.metrics import METRICS, Difference, Interval, stored_scores
 from al_pipeline.core.rounds import round_number
 from al_pipeline.loop.kept_predictions import stored_rounds
+from al_pipeline.loop.refined import served
 
 if TYPE_CHECKING:
     from al_pipeline.ledger.views import Answering
@@ -51,12 +52,13 @@ class RoundLine:
 
 @dataclass(frozen=True)
 class Overview:
-    """The first page."""
+    """The first page; `serves` says which network answers outside of the loop, and why, None before there is one."""
 
     rounds: list[RoundLine]
     saved: str | None
     samples: int
     labels: int
+    serves: str | None = None
 
     @property
     def spent(self) -> Spent | None:
@@ -74,7 +76,9 @@ def overview(deployment: "Deployment") -> Overview:
     with suppress(FileNotFoundError):
         saved = deployment.artifacts.labels_saved.read_text().strip() or None
     lines, min_votes = round_lines(deployment), deployment.settings.policy.min_votes
-    return Overview(lines, saved, ledger.count_samples("pool"), ledger.count_labels(min_votes))
+    found = served(deployment.artifacts)
+    serves = None if found is None else found.sentence
+    return Overview(lines, saved, ledger.count_samples("pool"), ledger.count_labels(min_votes), serves)
 
 
 def round_lines(deployment: "Deployment") -> list[RoundLine]:

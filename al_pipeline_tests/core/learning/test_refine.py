@@ -13,9 +13,9 @@ from al_pipeline.core.learning.finetune import Examples, finetune
 from al_pipeline.core.learning.head import NEVER, Head, head_logits
 from al_pipeline.core.learning.head_training import with_classifier_of
 from al_pipeline.core.learning.kept_training import KeptTraining, key_of
-from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.options import TrainingOptions, worth_refining
 from al_pipeline.core.learning.predict import embed, predict
-from al_pipeline.core.learning.refine import NETWORKS, Refined, refine, worth_refining
+from al_pipeline.core.learning.refine import NETWORKS, Refined, refine
 from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.core.data.pictures import draw
 
