@@ -80,7 +80,5 @@ POINTS = (
     Point("import", f"{CLIENT}.import_tasks", "after"),
     Point("verify", "al_pipeline.labelstudio.push:verify", "before"),
     Point("verify", f"{LEDGER}.record_pushed", "after"),
-    Point("refine", "al_pipeline.core.learning.kept_training:KeptTraining.write", "after"),
-    Point("refine", "al_pipeline.loop.refined:Network.write", "before"),
     Point("sensor", "al_pipeline.defs.sensors:observe", "after"),
 )

@@ -14,20 +14,17 @@ from multiprocessing import forkserver
 from typing import Any
 from uuid import uuid4
 
-import dagster as dg
 import pandas as pd
 import pytest
 
 from al_pipeline.core.rounds import round_key
 from al_pipeline.ledger.verify import verify
-from al_pipeline.loop.refined import refined_network
-from al_pipeline.loop.refining import FEWEST_LABELS
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline_tests.defs.worlds import CLASSES, World, open_world, write_images
 from al_pipeline_tests.faults.points import POINTS, Point
 from al_pipeline_tests.faults.report import report
 from al_pipeline_tests.faults.size import size
-from al_pipeline_tests.faults.worker import LABELS, MODEL, PUSH, REFINED, SCORES, run, write_weights
+from al_pipeline_tests.faults.worker import LABELS, MODEL, PUSH, SCORES, run, write_weights
 from al_pipeline_tests.ledger.builders import asked
 
 pytestmark = [pytest.mark.labelstudio, pytest.mark.faults]
@@ -43,7 +40,6 @@ RUNS = {
     "pull": LABELS,
     "snapshot": LABELS,
     "train": LABELS + MODEL,
-    "refine": LABELS + MODEL + REFINED,
     "write ahead": PUSH,
     "import": PUSH,
     "verify": PUSH,
@@ -87,20 +83,11 @@ class Loop:
         self.number += 1
         key = round_key(self.number)
         self.world.instance.add_dynamic_partitions("rounds", [key])
-        self.answer()
-        return key
-
-    def answer(self) -> None:
-        """Answer a task."""
         client = self.world.deployment.label_studio
         task, sample = self.open_tasks.popitem()
         value = CLASSES[int(sample[:8], 16) % 2]
         self.given[sample, client.annotate(task, value)] = value
-
-    def bury(self) -> None:
-        """Report runs whose process is gone, as the code server does: a refinement would wait for them."""
-        for begun in self.world.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-            self.world.instance.report_run_failed(begun)
+        return key
 
     def lend(self, key: str) -> None:
         """Give a round what comes before its query batch: that of the first one, without what was asked since."""
@@ -135,7 +122,7 @@ def loop(server: LocalLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> 
         "label_studio_images": str(server.document_root / "images"),
         "images": home / "images",
         "round": {"strategy": "low_certainty", "batch_size": BATCH, "sample_size": None, "dedup": None},
-        "training": {"epochs": 1, "image_size": 32, "weights": str(home / "start.safetensors")},
+        "training": {"mode": "head", "image_size": 32, "weights": str(home / "start.safetensors")},
         "label_studio_url": server.url,
         "label_studio_token": server.token,
         "label_studio_project": f"kill {uuid4()}",
@@ -172,24 +159,16 @@ def test_a_round_that_was_killed_ends_as_if_it_had_not_been(loop: Loop, point: P
         key = loop.begin()
         if assets == PUSH:
             loop.lend(key)
-        while point.phase == "refine" and len(loop.given) < FEWEST_LABELS:
-            loop.answer()
-        loop.bury()
         assert loop.run(key, assets, point) == -signal.SIGKILL, f"{point.name} was not reached"
         planned = ledger.planned(key)["sample_id"].tolist() if ledger.is_planned(key) else None
         frozen = ledger.frozen_labels(key) if ledger.has_snapshot(key) else None
 
-        loop.bury()
         assert loop.run(key, assets or LABELS) == 0
         if assets == PUSH:
             batch = ledger.planned(key)["sample_id"].tolist()
             assert len(batch) == BATCH
             assert planned is None or planned == batch
             assert sorted(loop.tasks(key)) == sorted(batch), "a task is missing or there twice"
-        elif point.phase == "refine":
-            artifacts = loop.world.deployment.artifacts
-            assert refined_network(artifacts, key) is not None
-            assert not artifacts.refining.exists()
         else:
             loop.look_at_labels(key)
         if frozen is not None:

@@ -12,14 +12,13 @@ import torchvision  # noqa: F401
 
 from al_pipeline.defs import build
 from al_pipeline.defs.sensors import annotations_landed
-from al_pipeline.loop import beside
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.settings import Settings, load_settings
 from al_pipeline_tests.defs.rounds import freeze
 from al_pipeline_tests.defs.worlds import World, open_instance, open_world, write_images
 from al_pipeline_tests.faults.points import Point
 
-LABELS, MODEL, REFINED = ["labeled_pool"], ["checkpoint"], ["refined_checkpoint"]
+LABELS, MODEL = ["labeled_pool"], ["checkpoint"]
 SCORES, PUSH = ["uncertainty_scores"], ["query_batch", "labeling_tasks"]
 
 
@@ -35,8 +34,6 @@ def project(path: str) -> tuple[Path, Settings, dg.Definitions, dg.JobDefinition
 def run(path: str, key: str, assets: list[str], point: Point | None) -> None:
     """Materialize assets of a round, or look at the sensor if there are none; die at the point."""
     logging.disable()
-    # What computes when nobody else wants to would wait for other tests.
-    beside.LOWEST_PRIORITY = 0
     folder, settings, _, job = project(path)
     instance = open_instance(folder)
     if point is not None:
