@@ -10,6 +10,7 @@ import torch
 
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.predict import predict
+from al_pipeline.loop.choose import stored_probabilities
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import World
 
@@ -30,8 +31,9 @@ def test_rounds_learn_a_head_on_timms_features_and_then_the_whole_network(
         shown = metadata_of(result, "checkpoint")
         assert (shown["mode"], shown["architecture"]) == (mode, "timm:test_resnet")
         checkpoint = Checkpoint.load(world.settings.artifacts / "checkpoint" / f"{key}.safetensors")
-        scores = world.value("uncertainty_scores", key)
-        expected = predict(checkpoint, scores["uri"].tolist())
-        np.testing.assert_allclose(np.stack(list(scores["probabilities"])), expected, atol=1e-5)
+        scores, pool = world.value("uncertainty_scores", key), world.value("image_pool").set_index("sample_id")
+        expected = predict(checkpoint, pool.loc[scores["sample_id"], "uri"].tolist())
+        found = stored_probabilities(scores, checkpoint.info.class_names)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
     kept = {path.parent.name.partition("-")[2] for path in tmp_path.rglob("*.features")}
     assert kept == {"32-crop-950-v3"}
