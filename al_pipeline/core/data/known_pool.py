@@ -7,6 +7,7 @@ nobody may change.
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property, lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,8 @@ class KnownPool:
 
     def places(self, sample_ids: Sequence[str]) -> Places:
         """Return the places of samples, −1 for who has none, int64, shape (n,)."""
-        find = self.place.get
-        return np.fromiter((find(sample, -1) for sample in sample_ids), dtype=np.int64, count=len(sample_ids))
+        found = map(self.place.get, sample_ids, repeat(-1))
+        return np.fromiter(found, dtype=np.int64, count=len(sample_ids))
 
     def column(self, name: str) -> Column:
         """Return a column by sample id; one that there is not, as in manifests of earlier versions, is empty."""
