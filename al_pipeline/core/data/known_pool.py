@@ -25,8 +25,10 @@ Places = npt.NDArray[np.int64]
 # Looked at as Python's objects. The others stay Arrow's: as objects they take four times as long and as much memory.
 OBJECTS = frozenset({"sample_id", "split", "reason", "label", "levels", "notes"})
 
+# A quarter of a table that one step looks at, of few samples.
+THUMBNAIL = "thumbnail"
+
 _TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
-_BYTES = pd.ArrowDtype(pa.binary())
 
 
 class Column(Mapping[str, Any]):
@@ -107,9 +109,12 @@ class KnownPool:
     ----------
     manifest : DataFrame
         Of `pool.scan`.
+    path : Path, optional
+        The file of which it was read, without the thumbnails.
     """
 
-    def __init__(self, manifest: pd.DataFrame) -> None:
+    def __init__(self, manifest: pd.DataFrame, path: Path | None = None) -> None:
+        self._path = path
         split = manifest["split"].to_numpy()
         usable = split != "excluded"
         #: The row of each place in the manifest.
@@ -164,6 +169,19 @@ class KnownPool:
         """A number of the group of each place, from 0 on, in the order in which groups come."""
         return self._groups.dictionary_encode().indices.to_numpy().astype(np.int64)
 
+    def thumbnails(self, sample_ids: Sequence[str]) -> list[bytes | None]:
+        """Return what samples look like, of those of which that is stored; read now, part by part."""
+        asked, found = pa.array(sample_ids, pa.string()), dict[str, bytes]()
+        if self._path is not None and len(asked):
+            with pq.ParquetFile(self._path) as file:
+                names = ["sample_id", "split", THUMBNAIL] if THUMBNAIL in file.schema_arrow.names else []
+                for part in range(file.num_row_groups if names else 0):
+                    rows = file.read_row_group(part, columns=names)
+                    wanted = pc.and_(pc.is_in(rows["sample_id"], asked), pc.not_equal(rows["split"], "excluded"))
+                    some = rows.filter(wanted)
+                    found |= dict(zip(some["sample_id"].to_pylist(), some[THUMBNAIL].to_pylist(), strict=True))
+        return [found.get(sample) for sample in sample_ids]
+
     @cached_property
     def by_id(self) -> Places:
         """The places of the pool's samples in the order of their ids."""
@@ -187,9 +205,11 @@ class KnownPool:
 
     @cached_property
     def _groups(self) -> pa.Array:
-        own = pa.array(self.ids, pa.large_string())
         named = self.values("group")
-        return own if not len(named) or named.null_count == len(named) else pc.coalesce(named.cast(own.type), own)
+        if not named.null_count:
+            return named.cast(pa.large_string())
+        own = pa.array(self.ids, pa.large_string())
+        return own if named.null_count == len(named) else pc.coalesce(named.cast(own.type), own)
 
 
 def _sorted(keys: Ids) -> Places:
@@ -202,7 +222,10 @@ def _sorted(keys: Ids) -> Places:
 
 
 def read_pool(path: Path) -> pd.DataFrame:
-    """Return the manifest that is stored; who asks again gets the same table, until the file is another."""
+    """Return the manifest that is stored, without its thumbnails, which its `known_pool` reads.
+
+    Who asks again gets the same table, until the file is another.
+    """
     status = path.stat()
     return _read(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
@@ -219,8 +242,9 @@ _known: dict[int, tuple["weakref.ref[pd.DataFrame]", KnownPool]] = {}
 
 @lru_cache(maxsize=1)
 def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
-    table = pq.read_table(path, pre_buffer=False)
-    kinds = {pa.string(): _TEXT, pa.large_string(): _TEXT, pa.binary(): _BYTES}
+    names = [name for name in pq.read_schema(path).names if name != THUMBNAIL]
+    table = pq.read_table(path, columns=names, pre_buffer=False)
+    kinds = {pa.string(): _TEXT, pa.large_string(): _TEXT}
     ours = [name for name in table.column_names if name in OBJECTS]
     others = [name for name in table.column_names if name not in OBJECTS]
     frames = [
@@ -232,5 +256,5 @@ def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
     del table, frames
     pa.default_memory_pool().release_unused()
     key = id(found)
-    _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), KnownPool(found)
+    _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), KnownPool(found, path)
     return found
