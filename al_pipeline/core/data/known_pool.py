@@ -214,11 +214,14 @@ class KnownPool:
 
 def _sorted(keys: Ids) -> Places:
     """Return the order of ids."""
-    # Numbers are sorted ten times as fast as texts, and of ids that are hashes the first sixteen letters differ.
-    words = np.ascontiguousarray(keys).view(">u8").reshape(len(keys), -1).astype(np.uint64)
-    order = np.lexsort((words[:, 1], words[:, 0]))
-    first = words[order, :2]
-    return np.lexsort(words.T[::-1]) if (first[1:] == first[:-1]).all(axis=1).any() else order
+    # Numbers are sorted ten times as fast as texts, and of ids that are hashes few have the same first eight letters.
+    words = np.ascontiguousarray(keys).view(">u8").reshape(-1, keys.itemsize // 8).astype(np.uint64)
+    order = np.argsort(words[:, 0])
+    same = np.diff(words[order, 0]) == 0
+    unsure = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    some = np.sort(order[unsure])
+    order[unsure] = some[np.lexsort(words[some].T[::-1])]
+    return order
 
 
 def read_pool(path: Path) -> pd.DataFrame:

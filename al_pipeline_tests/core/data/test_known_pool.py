@@ -78,3 +78,10 @@ def test_ids_that_begin_alike_are_in_order() -> None:
     ids = [f"{'0' * 16}{number:016x}" for number in (3, 1, 2)]
     known = KnownPool(pd.DataFrame({"sample_id": ids, "split": "pool"}))
     assert known.by_id.tolist() == [1, 2, 0]
+
+
+def test_the_order_is_that_of_the_ids_however_alike_they_are() -> None:
+    ids = np.array(["ab" * 16, "aa" * 16, "aa" * 15 + "ab", "ab" * 16, "abababab" + "0" * 24, "a"], dtype=object)
+    rows = {"sample_id": ids, "split": "pool", "uri": "", "reason": None}
+    assert KnownPool(pd.DataFrame(rows)).by_id.tolist() == np.argsort(ids, kind="stable").tolist()
+    assert not len(KnownPool(pd.DataFrame(rows).head(0)).by_id)
