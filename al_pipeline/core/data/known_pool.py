@@ -156,7 +156,8 @@ class KnownPool:
         if name not in self._columns:
             return pa.nulls(len(self.rows))
         found = pa.array(self._columns[name], from_pandas=True)
-        found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+        if isinstance(found, pa.ChunkedArray):
+            found = found.chunk(0) if found.num_chunks == 1 else found.combine_chunks()
         return found if len(found) == len(self.rows) else found.take(pa.array(self.rows))
 
     @cached_property
@@ -252,7 +253,11 @@ def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
     others = [name for name in table.column_names if name not in OBJECTS]
     frames = [
         table.select(ours).replace_schema_metadata().to_pandas(),
-        table.select(others).replace_schema_metadata().to_pandas(types_mapper=kinds.get, split_blocks=True),
+        # In one piece, or whoever asks for a column by place would make another of it.
+        table.select(others)
+        .combine_chunks()
+        .replace_schema_metadata()
+        .to_pandas(types_mapper=kinds.get, split_blocks=True),
     ]
     found = pd.concat(frames, axis=1, copy=False)[table.column_names]
     # What decoding has taken would stay with Arrow.
