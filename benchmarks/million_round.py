@@ -29,6 +29,7 @@ import pandas as pd
 from PIL import Image
 
 from al_pipeline.defs import build
+from al_pipeline.defs.io import PART
 from al_pipeline.loop.classes import bring_up, declare
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.grouping import keep_rule
@@ -138,7 +139,7 @@ def make(home: Path, count: int) -> None:
     _, deployment, studio = deployed(str(home))
     settings = deployment.settings
     settings.artifacts.mkdir(parents=True, exist_ok=True)
-    manifest.to_parquet(settings.artifacts / "image_pool.parquet", index=False)
+    manifest.to_parquet(settings.artifacts / "image_pool.parquet", index=False, row_group_size=PART)
     samples = StoredSamples(manifest, deployment, settings.training, 0, logging.getLogger())
     ids = manifest["sample_id"].tolist()
     for start in range(0, count, SHARD):

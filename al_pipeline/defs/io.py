@@ -14,6 +14,8 @@ from al_pipeline.core.files import whole_file
 from al_pipeline.loop.deployment import Artifacts
 
 POOL = dg.AssetKey("image_pool")
+# Rows of a table that are read together: of a column that few need not all is in memory at once.
+PART = 1 << 16
 # Said where an asset also yields check results: Dagster cannot read its value's type from the signature then.
 TABLE = dg.PythonObjectDagsterType(pd.DataFrame, name="Table")
 CHECKPOINT = dg.DagsterType(name="Checkpoint", type_check_fn=lambda _, value: type(value).__name__ == "Checkpoint")
@@ -27,7 +29,7 @@ class TableIOManager(dg.UPathIOManager):
     def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:
         """Write the frame."""
         with whole_file(local(path), "The table") as file:
-            obj.to_parquet(file, index=False)
+            obj.to_parquet(file, index=False, row_group_size=PART)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
         """Read the frame; the image pool, which every step looks at, once per process."""

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # The newest migration; a test compares it with the migrations' own head.
-REVISION = "0007"
+REVISION = "0008"
 # Source of the labels that people brought along (`ledger.imports`).
 IMPORTED = "import"
 # Purpose of the tasks that ask once more about a sample that has labels already.
@@ -75,6 +75,8 @@ samples = sa.Table(
     sa.Column("gone_why", sa.Text),
     sa.Index("ix_samples_holdout", "sample_id", **_partial("split = 'holdout'")),
     sa.Index("ix_samples_pixels", "pixels"),
+    sa.Index("ix_samples_group_id", "group_id"),
+    sa.Index("ix_samples_first_seen", "first_seen"),
 )
 
 # Files of a sample that are not the one it is named by: the same picture in other bytes.

@@ -311,7 +311,7 @@ class Views:
         tasks = sa.select(task.sample_id).where(task.withdrawn_at.is_(None))
         shown = sa.select(queries.live_members().subquery().c.member_id)
         drawn = sa.select(drawn_holdout.c.sample_id)
-        settled = sa.or_(*(one.sample_id.in_(each) for each in (tasks, shown, drawn, queries.held_back())))
+        settled = one.sample_id.in_(sa.union(tasks, shown, drawn, queries.held_back()))
         return self._rows(sa.select(sa.func.count()).where(one.gone_since.is_(None), settled))[0][0]
 
     def held_back(self) -> set[str]:

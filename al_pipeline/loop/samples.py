@@ -167,9 +167,10 @@ class StoredSamples:
         Of whom they are stored the file is not looked at: what the last scan has found is there then.
         """
 
-        if by_features and self._have_features(sample_ids) and not self.files.known(sample_ids).absent:
-            there = list(sample_ids)
-            return work(there), Presence(there)
+        if by_features and self._have_features(sample_ids):
+            found = self.files.known(sample_ids)
+            if not found.absent:
+                return work(found.there), found
 
         def stored() -> set[str]:
             if not by_features:

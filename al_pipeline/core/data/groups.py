@@ -9,7 +9,7 @@ import pandas as pd
 
 from al_pipeline.core.data.folder_names import HOLDOUT_FOLDERS, PLACES, POOL_FOLDERS, looks_like, normal
 from al_pipeline.core.data.holdout import groups_of
-from al_pipeline.core.data.known_pool import known_pool
+from al_pipeline.core.data.known_pool import THUMBNAIL, known_pool
 from al_pipeline.core.data.near_duplicates import SIDE, Looks
 from al_pipeline.core.errors import InputError
 
@@ -92,6 +92,8 @@ def with_twins(manifest: pd.DataFrame, holdout: Collection[str], training: Colle
     tests, labels = set(holdout) - found, set(training) - set(holdout)
     known = known_pool(manifest)
     rows = manifest.iloc[known.rows[sorted(known.place[sample] for sample in tests | labels if sample in known.place)]]
+    if THUMBNAIL not in rows:
+        rows = rows.assign(thumbnail=known.thumbnails(rows["sample_id"].tolist()))
     seen = rows[_seen(rows)]
     new = seen["sample_id"].isin(tests).to_numpy()
     pairs, _ = _looks(seen).pairs(new)

@@ -7,6 +7,7 @@ nobody may change.
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property, lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ Places = npt.NDArray[np.int64]
 # Looked at as Python's objects. The others stay Arrow's: as objects they take four times as long and as much memory.
 OBJECTS = frozenset({"sample_id", "split", "reason", "label", "levels", "notes"})
 
+# A quarter of a table that one step looks at, of few samples.
+THUMBNAIL = "thumbnail"
+
 _TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
-_BYTES = pd.ArrowDtype(pa.binary())
 
 
 class Column(Mapping[str, Any]):
@@ -106,9 +109,12 @@ class KnownPool:
     ----------
     manifest : DataFrame
         Of `pool.scan`.
+    path : Path, optional
+        The file of which it was read, without the thumbnails.
     """
 
-    def __init__(self, manifest: pd.DataFrame) -> None:
+    def __init__(self, manifest: pd.DataFrame, path: Path | None = None) -> None:
+        self._path = path
         split = manifest["split"].to_numpy()
         usable = split != "excluded"
         #: The row of each place in the manifest.
@@ -133,8 +139,8 @@ class KnownPool:
 
     def places(self, sample_ids: Sequence[str]) -> Places:
         """Return the places of samples, −1 for who has none, int64, shape (n,)."""
-        find = self.place.get
-        return np.fromiter((find(sample, -1) for sample in sample_ids), dtype=np.int64, count=len(sample_ids))
+        found = map(self.place.get, sample_ids, repeat(-1))
+        return np.fromiter(found, dtype=np.int64, count=len(sample_ids))
 
     def column(self, name: str) -> Column:
         """Return a column by sample id; one that there is not, as in manifests of earlier versions, is empty."""
@@ -150,7 +156,8 @@ class KnownPool:
         if name not in self._columns:
             return pa.nulls(len(self.rows))
         found = pa.array(self._columns[name], from_pandas=True)
-        found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+        if isinstance(found, pa.ChunkedArray):
+            found = found.chunk(0) if found.num_chunks == 1 else found.combine_chunks()
         return found if len(found) == len(self.rows) else found.take(pa.array(self.rows))
 
     @cached_property
@@ -162,6 +169,19 @@ class KnownPool:
     def group_numbers(self) -> Places:
         """A number of the group of each place, from 0 on, in the order in which groups come."""
         return self._groups.dictionary_encode().indices.to_numpy().astype(np.int64)
+
+    def thumbnails(self, sample_ids: Sequence[str]) -> list[bytes | None]:
+        """Return what samples look like, of those of which that is stored; read now, part by part."""
+        asked, found = pa.array(sample_ids, pa.string()), dict[str, bytes]()
+        if self._path is not None and len(asked):
+            with pq.ParquetFile(self._path) as file:
+                names = ["sample_id", "split", THUMBNAIL] if THUMBNAIL in file.schema_arrow.names else []
+                for part in range(file.num_row_groups if names else 0):
+                    rows = file.read_row_group(part, columns=names)
+                    wanted = pc.and_(pc.is_in(rows["sample_id"], asked), pc.not_equal(rows["split"], "excluded"))
+                    some = rows.filter(wanted)
+                    found |= dict(zip(some["sample_id"].to_pylist(), some[THUMBNAIL].to_pylist(), strict=True))
+        return [found.get(sample) for sample in sample_ids]
 
     @cached_property
     def by_id(self) -> Places:
@@ -186,22 +206,30 @@ class KnownPool:
 
     @cached_property
     def _groups(self) -> pa.Array:
-        own = pa.array(self.ids, pa.large_string())
         named = self.values("group")
-        return own if not len(named) or named.null_count == len(named) else pc.coalesce(named.cast(own.type), own)
+        if not named.null_count:
+            return named.cast(pa.large_string())
+        own = pa.array(self.ids, pa.large_string())
+        return own if named.null_count == len(named) else pc.coalesce(named.cast(own.type), own)
 
 
 def _sorted(keys: Ids) -> Places:
     """Return the order of ids."""
-    # Numbers are sorted ten times as fast as texts, and of ids that are hashes the first sixteen letters differ.
-    words = np.ascontiguousarray(keys).view(">u8").reshape(len(keys), -1).astype(np.uint64)
-    order = np.lexsort((words[:, 1], words[:, 0]))
-    first = words[order, :2]
-    return np.lexsort(words.T[::-1]) if (first[1:] == first[:-1]).all(axis=1).any() else order
+    # Numbers are sorted ten times as fast as texts, and of ids that are hashes few have the same first eight letters.
+    words = np.ascontiguousarray(keys).view(">u8").reshape(-1, keys.itemsize // 8).astype(np.uint64)
+    order = np.argsort(words[:, 0])
+    same = np.diff(words[order, 0]) == 0
+    unsure = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    some = np.sort(order[unsure])
+    order[unsure] = some[np.lexsort(words[some].T[::-1])]
+    return order
 
 
 def read_pool(path: Path) -> pd.DataFrame:
-    """Return the manifest that is stored; who asks again gets the same table, until the file is another."""
+    """Return the manifest that is stored, without its thumbnails, which its `known_pool` reads.
+
+    Who asks again gets the same table, until the file is another.
+    """
     status = path.stat()
     return _read(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
@@ -218,18 +246,23 @@ _known: dict[int, tuple["weakref.ref[pd.DataFrame]", KnownPool]] = {}
 
 @lru_cache(maxsize=1)
 def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
-    table = pq.read_table(path, pre_buffer=False)
-    kinds = {pa.string(): _TEXT, pa.large_string(): _TEXT, pa.binary(): _BYTES}
+    names = [name for name in pq.read_schema(path).names if name != THUMBNAIL]
+    table = pq.read_table(path, columns=names, pre_buffer=False)
+    kinds = {pa.string(): _TEXT, pa.large_string(): _TEXT}
     ours = [name for name in table.column_names if name in OBJECTS]
     others = [name for name in table.column_names if name not in OBJECTS]
     frames = [
         table.select(ours).replace_schema_metadata().to_pandas(),
-        table.select(others).replace_schema_metadata().to_pandas(types_mapper=kinds.get, split_blocks=True),
+        # In one piece, or whoever asks for a column by place would make another of it.
+        table.select(others)
+        .combine_chunks()
+        .replace_schema_metadata()
+        .to_pandas(types_mapper=kinds.get, split_blocks=True),
     ]
     found = pd.concat(frames, axis=1, copy=False)[table.column_names]
     # What decoding has taken would stay with Arrow.
     del table, frames
     pa.default_memory_pool().release_unused()
     key = id(found)
-    _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), KnownPool(found)
+    _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), KnownPool(found, path)
     return found

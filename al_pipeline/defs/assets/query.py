@@ -64,8 +64,9 @@ def uncertainty_scores(
     context.log.info("%d candidates predicted with %s", len(found.there), checkpoint.hash)
     scores = score_candidates(found.there, probabilities, checkpoint)
     finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
-    scored = pd.Index([*found.there, *found.absent])
-    covering = scored.is_unique and len(scored) == len(drawn) and bool(drawn["sample_id"].isin(scored).all())
+    scored, candidates = {*found.there, *found.absent}, drawn["sample_id"].tolist()
+    once = len(scored) == len(found.there) + len(found.absent) == len(candidates)
+    covering = once and scored.issuperset(candidates)
     metadata: dict[str, Any] = {
         "candidates": len(scores),
         "seconds": round(seconds, 2),

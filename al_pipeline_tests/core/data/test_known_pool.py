@@ -16,7 +16,8 @@ ROWS = 7
 @pytest.fixture
 def manifest() -> pd.DataFrame:
     ids = [f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:016x}" for number in range(ROWS)]
-    rows = {"sample_id": ids, "uri": [f"/images/{i}.png" for i in ids], "bytes": range(ROWS), "thumbnail": b"gray"}
+    looks = [b"%d" % number for number in range(ROWS)]
+    rows = {"sample_id": ids, "uri": [f"/images/{i}.png" for i in ids], "bytes": range(ROWS), "thumbnail": looks}
     splits = ["pool", "holdout", "excluded", "pool", "pool", "pool", "holdout"]
     groups = ["b", "b", "b", None, "a", "a", None]
     made = pd.DataFrame(rows | {"split": splits, "reason": None, "group": groups})
@@ -27,13 +28,16 @@ def manifest() -> pd.DataFrame:
 
 def test_a_stored_manifest_is_read_once_until_its_file_is_another(manifest: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "image_pool.parquet"
-    manifest.to_parquet(path, index=False)
+    manifest.to_parquet(path, index=False, row_group_size=4)
     found = read_pool(path)
-    told = [frame.astype(object).where(frame.notna(), None) for frame in (found, pd.read_parquet(path))]
+    kept = pd.read_parquet(path)
+    told = [frame.astype(object).where(frame.notna(), None) for frame in (found, kept.drop(columns="thumbnail"))]
     pd.testing.assert_frame_equal(*told)
     assert read_pool(path) is found
     known = known_pool(found)
     assert known_pool(found) is known
+    # Read for those who are asked for, when they are.
+    assert known.thumbnails([*found["sample_id"][3:5], "unknown"]) == [*kept["thumbnail"][3:5], None]
     # Of a table that anybody may change nothing is kept.
     assert known_pool(found.copy()) is not known
     manifest.head(5).to_parquet(path, index=False)
@@ -74,3 +78,10 @@ def test_ids_that_begin_alike_are_in_order() -> None:
     ids = [f"{'0' * 16}{number:016x}" for number in (3, 1, 2)]
     known = KnownPool(pd.DataFrame({"sample_id": ids, "split": "pool"}))
     assert known.by_id.tolist() == [1, 2, 0]
+
+
+def test_the_order_is_that_of_the_ids_however_alike_they_are() -> None:
+    ids = np.array(["ab" * 16, "aa" * 16, "aa" * 15 + "ab", "ab" * 16, "abababab" + "0" * 24, "a"], dtype=object)
+    rows = {"sample_id": ids, "split": "pool", "uri": "", "reason": None}
+    assert KnownPool(pd.DataFrame(rows)).by_id.tolist() == np.argsort(ids, kind="stable").tolist()
+    assert not len(KnownPool(pd.DataFrame(rows).head(0)).by_id)
