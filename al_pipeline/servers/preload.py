@@ -34,6 +34,7 @@ for name in (
     "label_studio_sdk.core.api_error",
     "label_studio_sdk.core.parse_error",
     "label_studio_sdk.tokens.client_ext",
+    "label_studio_sdk.users.client",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "pandas.core.arrays.arrow.extension_types",
@@ -41,17 +42,24 @@ for name in (
     "pyarrow.parquet",
     "scipy.stats",
     "sklearn.metrics",
+    "sklearn.model_selection",
     "torch._dynamo",  # the first step of an optimizer imports it
     "torchvision.models",
+    "al_pipeline.core.data.contact_sheet",
     "al_pipeline.core.data.embeddings",
+    "al_pipeline.core.evaluation.compare",
     "al_pipeline.core.evaluation.evaluate",
+    "al_pipeline.core.labels.annotators",
     "al_pipeline.core.learning.predict",
+    "al_pipeline.core.outlook.random_arm",
+    "al_pipeline.core.strategies.kernels.herding",
     "al_pipeline.core.study.run",
     "al_pipeline.core.learning.train",
     "al_pipeline.labelstudio.images",
     "al_pipeline.labelstudio.push",
     "al_pipeline.ledger",
     "al_pipeline.loop.local",
+    "al_pipeline.servers.code_server",  # a process imports what the one that starts it runs as
     "al_pipeline.servers.event_log",
 ):
     import_module(name)
