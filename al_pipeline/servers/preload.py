@@ -1,7 +1,8 @@
 """What every run imports, in one place: a warm process imports it once and is forked for each run.
 
 For that process only: whoever imports this has every library, a frozen heap, and children that end with it. Nothing
-here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts.
+here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts, and builds
+its definitions by them.
 """
 
 import gc
@@ -13,17 +14,27 @@ from importlib import import_module
 
 from PIL import Image
 
+from al_pipeline.defs import build
 from al_pipeline.servers.processes import end_with_parent
+from al_pipeline.settings import Settings
 
 for name in (
     "dagster._core.execution.plan.active",
     "dagster._core.executor.in_process",
+    "dagster._core.instance.factory",
+    "dagster._core.launcher.default_run_launcher",
+    "dagster._core.run_coordinator.queued_run_coordinator",
+    "dagster._core.storage.legacy_storage",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.root",
+    "dagster._core.storage.sqlite_storage",
     "dagster._grpc.impl",
     "httpcore",  # httpx imports it with its first request
     "label_studio_sdk.client",
     "label_studio_sdk.core.api_error",
     "label_studio_sdk.core.parse_error",
     "label_studio_sdk.tokens.client_ext",
+    "label_studio_sdk.users.client",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "pandas.core.arrays.arrow.extension_types",
@@ -31,19 +42,30 @@ for name in (
     "pyarrow.parquet",
     "scipy.stats",
     "sklearn.metrics",
+    "sklearn.model_selection",
     "torch._dynamo",  # the first step of an optimizer imports it
     "torchvision.models",
+    "al_pipeline.core.data.contact_sheet",
     "al_pipeline.core.data.embeddings",
+    "al_pipeline.core.evaluation.compare",
     "al_pipeline.core.evaluation.evaluate",
+    "al_pipeline.core.labels.annotators",
     "al_pipeline.core.learning.predict",
+    "al_pipeline.core.outlook.random_arm",
+    "al_pipeline.core.strategies.kernels.herding",
     "al_pipeline.core.study.run",
     "al_pipeline.core.learning.train",
     "al_pipeline.labelstudio.images",
     "al_pipeline.labelstudio.push",
     "al_pipeline.ledger",
     "al_pipeline.loop.local",
+    "al_pipeline.servers.code_server",  # a process imports what the one that starts it runs as
+    "al_pipeline.servers.event_log",
 ):
     import_module(name)
+
+# Built from the defaults and thrown away: all that Dagster and the definitions import when they are built is there.
+build(Settings.model_construct()).get_repository_def().get_job("round")
 
 # Pillow imports the formats it knows with the first file that is none of the common ones.
 Image.init()
