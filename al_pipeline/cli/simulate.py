@@ -88,7 +88,7 @@ def simulate(
         )
     names = [name.strip() for name in strategies.split(",") if name.strip()]
     plan = _plan(settings, names, seeds, given)
-    check_weights(plan.options.weights)
+    check_weights(plan.options.weights, plan.options.architecture)
     from al_pipeline.core.data.groups import assign, check_rule
     from al_pipeline.core.data.holdout import with_holdout
     from al_pipeline.core.data.pool import class_names, scan, select_split

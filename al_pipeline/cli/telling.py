@@ -91,6 +91,7 @@ def news(before: Scene, after: Scene, address: str) -> list[News]:
         *_of_results(before, after),
         *_of_batches(before, after),
         *_of_run(before, after),
+        *_of_refining(before, after),
         *_of_words(before, after),
     ]
 
@@ -163,6 +164,13 @@ def _of_run(before: Scene, after: Scene) -> Iterator[News]:
     elif all(batch.key != run.key for batch in after.batches):
         expected = "" if after.usual is None else f", which took {after.usual:.0f} s the last times"
         yield News(run.key, "begun", (f"it learns and chooses the next batch{expected}",))
+
+
+def _of_refining(before: Scene, after: Scene) -> Iterator[News]:
+    if after.refined is not None and after.refined != before.refined:
+        yield News(after.refined[0], "refined", after.refined[1:])
+    if after.refining is not None and after.refining != before.refining:
+        yield News(after.refining, "refining", ("the whole network learns from its labels while people label",))
 
 
 def _of_words(before: Scene, after: Scene) -> Iterator[News]:

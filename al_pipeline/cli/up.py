@@ -55,7 +55,7 @@ def up(
     settings = configure(home, images, classes=classes, **preset_values(preset, home))
     from al_pipeline.core.learning.options import check_weights
 
-    check_weights(settings.training.weights)
+    check_weights(settings.training.weights, settings.training.architecture)
     from al_pipeline.servers.ports import check_port
     from al_pipeline.servers.stack import Stack
 
@@ -117,7 +117,7 @@ def status(
             more = f" (and {beside} of images that were shown beside others)" if beside else ""
             which = "the round before the newest" if now.ahead else "newest round"
             console.print(
-                f"{now.labels_total} labels{more}, {now.unlabeled_left} images unlabeled; {which}: "
+                f"{now.labels_total} labels{more}, {now.unlabeled_left} images nobody was asked about; {which}: "
                 f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
                 + (f", {now.again} to be asked again" if now.again else "")
             )

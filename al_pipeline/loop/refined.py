@@ -82,6 +82,12 @@ def refined_network(artifacts: Artifacts, key: str) -> Network | None:
     return Network(key, path, *told)
 
 
+def last_network(artifacts: Artifacts) -> Network | None:
+    """Return the refined network of the newest round that has one, better or not."""
+    keys = [path.stem for path in artifacts.refined.glob("*.json") if is_round(path.stem)]
+    return refined_network(artifacts, max(keys)) if keys else None
+
+
 def newest_network(artifacts: Artifacts, training: TrainingOptions, before: int = 10_000) -> Network | None:
     """Return the newest refined network, of rounds before one's number, that is better than a head and fits; or None.
 
@@ -186,7 +192,8 @@ def served(artifacts: Artifacts) -> Served | None:
     network, own = refined_network(artifacts, key), artifacts.checkpoints / f"{key}.safetensors"
     if network is None:
         start = provenance(own).get("refined")
-        told = f", a head on the network refined in {start}" if start else ""
+        why = "" if last_network(artifacts) is None else ": no network is refined on its labels"
+        told = f", a head on the network refined in {start}" if start else why
         return Served(own, f"The checkpoint of {key} serves{told}")
     if not (network.better and network.path.exists()):
         return Served(own, f"The checkpoint of {key} serves: {network.sentence}")

@@ -4,7 +4,6 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import round_number
 from al_pipeline.loop.answers import holdout_labels, trainable
+from al_pipeline.loop.beside import GiveWay
 from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.refined import REFINED, Network, newest_network, refined_network
@@ -69,7 +69,7 @@ class Refining:
     key : str
         Of the round.
     log : logging.Logger
-    give_way : callable
+    give_way : GiveWay
         Called at least once a second; it returns when the work may go on.
     """
 
@@ -81,7 +81,7 @@ class Refining:
     min_votes: int
     key: str
     log: logging.Logger
-    give_way: Callable[[], None]
+    give_way: GiveWay
 
     def run(self) -> Refinement:
         """Train, compare, compute the features of all samples if it is better, and say that it is whole.
@@ -95,25 +95,29 @@ class Refining:
             self.log.info("%s is refined already: it stays as it is", self.key)
             return Refinement(done, {}, reused=True)
         self._check()
-        began = time.monotonic()
+        began = self._worked()
         refined = self._trained()
         checkpoint, evidence = refined.checkpoint, refined.evidence
         path = self.deployment.artifacts.refined / f"{self.key}.safetensors"
         checkpoint.save(path)
         network = Network(self.key, path, checkpoint.hash, evidence.better, evidence.sentence)
-        seconds = {"training": round(time.monotonic() - began, 1)}
-        began = time.monotonic()
+        seconds = {"training": round(self._worked() - began, 1)}
+        began = self._worked()
         figures: dict[str, Any] = {"evidence": _finite(asdict(evidence)), "labels": checkpoint.info.n_labels}
         if evidence.better:
             samples = self._samples(network=network)
             network = replace(network, features=samples.store.folder.name)
             figures["computed"] = self._complete(samples)
-        seconds["features"] = round(time.monotonic() - began, 1)
+        seconds["features"] = round(self._worked() - began, 1)
         compared = self._on_holdout(checkpoint, network)
         figures |= {"holdout": None if compared is None else compared.to_json(), "seconds": seconds}
         network.write(figures)
         self._clear()
         return Refinement(network, figures)
+
+    def _worked(self) -> float:
+        """Return seconds of a clock that stands still while the work gives way."""
+        return time.monotonic() - self.give_way.waited
 
     @cached_property
     def given(self) -> StoredSamples:

@@ -140,7 +140,14 @@ class DagsterApi:
         """Return the cause of the first error of a run, with the step where it happened."""
         for event in self.query(_ERRORS, id=run_id)["logsForRun"].get("events", []):
             if error := event.get("error"):
-                causes = [link["error"]["message"].strip() for link in error["errorChain"]]
+                # The first is what the step raised; those below it are what our sentences stand for.
+                cause = next((link["error"]["message"] for link in error["errorChain"]), error["message"])
                 step = f"{event['stepKey']}: " if event.get("stepKey") else ""
-                return step + [error["message"].strip(), *causes][-1]
+                return step + without_class(cause)
         return "it tells no cause."
+
+
+def without_class(message: str) -> str:
+    """Return the message of an error without the name of its class, which Dagster puts before it."""
+    name, _, told = message.strip().partition(": ")
+    return told if told and name.replace(".", "").isidentifier() else message.strip()

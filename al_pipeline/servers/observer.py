@@ -22,6 +22,7 @@ from al_pipeline.loop.how_read import how_of_home, in_words
 from al_pipeline.loop.kept_predictions import stored_rounds
 from al_pipeline.loop.local import Servers, instance_folder
 from al_pipeline.loop.published import is_shown_otherwise
+from al_pipeline.servers.dagster_api import without_class
 from al_pipeline.settings import Settings
 
 
@@ -78,9 +79,8 @@ class Loop:
             if data.user_failure_data is not None and data.user_failure_data.description:
                 return data.user_failure_data.description
             if data.error is not None:
-                # Dagster says that a step failed because of it; before the sentence is the name of its class.
-                told = (data.error.cause or data.error).message.strip()
-                return told.partition(": ")[2] or told
+                # Dagster says that a step failed because of it.
+                return without_class((data.error.cause or data.error).message)
         ends = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.PIPELINE_FAILURE)
         return next((entry.get_dagster_event().message for entry in ends), None)
 

@@ -19,11 +19,13 @@ from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
 from al_pipeline.core.evaluation.metrics import METRICS, Interval, stored_scores
 from al_pipeline.core.rounds import is_round, round_key, round_number
+from al_pipeline.defs.jobs import refine_job
 from al_pipeline.defs.observe import PARTITION_TAG, REFUSED_TAG, ROUND_JOBS, attempts_of
 from al_pipeline.defs.partitions import INTERRUPTED_TAG
 from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, DECIDED, UNREAD
 from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.kept_predictions import stored_rounds
+from al_pipeline.loop.refined import last_network
 from al_pipeline.servers.observer import Loop
 
 ENDED = {Status.SUCCESS, Status.FAILURE, Status.CANCELED}
@@ -130,6 +132,10 @@ class Scene:
         Of the newest runs.
     result : Result, optional
         Of the newest round that is through.
+    refining : str, optional
+        The round on whose labels the network is being refined.
+    refined : tuple of str, optional
+        The round whose refined network is the newest, and what has come of it.
     """
 
     batches: tuple[Batch, ...] = ()
@@ -144,6 +150,8 @@ class Scene:
     warning: str | None = None
     failures: tuple[Failure, ...] = ()
     result: Result | None = None
+    refining: str | None = None
+    refined: tuple[str, str] | None = None
 
 
 class Watcher:
@@ -175,9 +183,10 @@ class Watcher:
         anew = (pushed, done) != (self._pushed, self._done)
         if pushed != self._pushed or now - self._asked >= EVERY:
             self._scene = self._of_sensor(self._scene)
-            records = self._runs(pushed)
-            if (seen := [(each.dagster_run.run_id, each.dagster_run.status) for each in records]) != self._runs_seen:
-                self._scene, anew = self._of_runs(self._scene, records), True
+            records, beside = self._runs(pushed)
+            seen = [(each.dagster_run.run_id, each.dagster_run.status) for each in (*records, *beside)]
+            if seen != self._runs_seen:
+                self._scene, anew = self._of_refining(self._of_runs(self._scene, records), beside), True
             self._asked, self._runs_seen = now, seen
         if anew:
             self._scene = replace(self._scene, batches=self._batches(pushed))
@@ -210,6 +219,14 @@ class Watcher:
             result=self._result(records) or scene.result,
         )
 
+    def _of_refining(self, scene: Scene, beside: list[dg.RunRecord]) -> Scene:
+        under_way = (
+            each.dagster_run.tags.get(PARTITION_TAG) for each in beside if each.dagster_run.status not in ENDED
+        )
+        newest = last_network(self._loop.deployment.artifacts)
+        refined = None if newest is None else (newest.round, newest.sentence)
+        return replace(scene, refining=next(under_way, None), refined=refined)
+
     def _tick(self) -> InstigatorTick | None:
         """Return the sensor's last look that is through."""
         instance = self._loop.instance
@@ -222,8 +239,11 @@ class Watcher:
         ticks = instance.get_ticks(*self._sensor, limit=2)
         return next((tick for tick in ticks if tick.status != TickStatus.STARTED), None)
 
-    def _runs(self, newest: str | None) -> list[dg.RunRecord]:
-        """Return the newest runs of the loop, newest first: of the last rounds and the next one, and of `setup`."""
+    def _runs(self, newest: str | None) -> tuple[list[dg.RunRecord], list[dg.RunRecord]]:
+        """Return the newest runs of the loop, newest first: of the last rounds and the next one, and of `setup`.
+
+        The second list is of those that refine the network of these rounds.
+        """
         number = -1 if newest is None else round_number(newest)
         keys = [round_key(each) for each in range(max(0, number - RECENT), number + 2)]
         of_rounds = self._loop.instance.get_run_records(dg.RunsFilter(tags={PARTITION_TAG: keys}), limit=20)
@@ -234,7 +254,8 @@ class Watcher:
             and record.dagster_run.tags.get(REFUSED_TAG) != record.dagster_run.run_id
         ]
         scans = self._loop.instance.get_run_records(dg.RunsFilter(job_name="setup"), limit=1)
-        return sorted([*turning, *scans], key=lambda record: record.create_timestamp, reverse=True)
+        beside = [record for record in of_rounds if record.dagster_run.job_name == refine_job.name]
+        return sorted([*turning, *scans], key=lambda record: record.create_timestamp, reverse=True), beside
 
     def _batches(self, newest: str | None) -> tuple[Batch, ...]:
         if newest is None:

@@ -73,6 +73,16 @@ NEWS: list[tuple[Scene, Scene, list[str]]] = [
     # Its batch has come, which was ready behind: it was told then.
     (Scene((OPEN, BEHIND)), Scene((BEHIND,)), []),
     (
+        Scene((OPEN,)),
+        Scene((OPEN,), refining="r0003"),
+        ["r0003 refining: the whole network learns from its labels while people label"],
+    ),
+    (
+        Scene((OPEN,), refining="r0003"),
+        Scene((OPEN,), refined=("r0003", "the network is better, and serves")),
+        ["r0003 refined: the network is better, and serves"],
+    ),
+    (
         Scene((DONE,), usual=20),
         Scene((DONE,), running=MADE, usual=20),
         ["r0004 begun: it learns and chooses the next batch, which took 20 s the last times"],

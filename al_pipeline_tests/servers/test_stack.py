@@ -91,7 +91,9 @@ def test_the_modules_it_names_are_there(stack: Stack) -> None:
 
 def test_a_run_that_failed_is_told_without_the_address_of_a_server_that_is_about_to_stop() -> None:
     failed = {"runOrError": {"__typename": "Run", "status": "FAILURE"}}
-    cause = {"message": "StepError", "errorChain": [{"error": {"message": "no class folders\n"}}]}
+    below = {"error": {"message": "KeyError: 'classes'\n"}}
+    chain = [{"error": {"message": "al_pipeline.core.errors.InputError: no class folders: name them\n"}}, below]
+    cause = {"message": "StepError", "errorChain": chain}
     logs = {"logsForRun": {"events": [{}, {"stepKey": "image_pool", "error": cause}]}}
 
     def answer(request: Request) -> Answer:
@@ -99,7 +101,7 @@ def test_a_run_that_failed_is_told_without_the_address_of_a_server_that_is_about
 
     with answering(answer) as server, pytest.raises(DagsterError) as told:
         DagsterApi(server.url).wait("1234")
-    assert str(told.value) == "The run 1234 ended with FAILURE: image_pool: no class folders"
+    assert str(told.value) == "The run 1234 ended with FAILURE: image_pool: no class folders: name them"
 
 
 def test_a_home_keeps_its_ports_and_says_when_one_of_them_is_busy(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from al_pipeline.core.errors import CheckpointError, InputError
-from al_pipeline.core.learning.architectures import ARCHITECTURES, TIMM
+from al_pipeline.core.learning.architectures import ARCHITECTURES, TIMM, config
 from al_pipeline.core.options import Options
 
 if TYPE_CHECKING:
@@ -249,16 +249,20 @@ def worth_refining(n_labels: int, refined_on: int) -> bool:
     return n_labels >= GROWTH * refined_on
 
 
-def check_weights(weights: str) -> None:
+def check_weights(weights: str, architecture: str = "") -> None:
     """Raise unless training can start from these weights as far as their name tells: before anything is loaded.
+
+    A network of timm is looked for, too, if one is named.
 
     Raises
     ------
     InputError
-        Neither a word that is known nor the path of a file of weights.
+        Neither a word that is known nor the path of a file of weights; timm is missing, or has no such network.
     CheckpointError
         There is no such file.
     """
+    if architecture.startswith(TIMM):
+        config(architecture)
     if weights in {"auto", "none", "imagenet", "hub"}:
         return
     path = Path(weights).expanduser()
