@@ -119,7 +119,9 @@ def _random_sample(deployment: Deployment, manifest: pd.DataFrame, number: int, 
     given = {sample for sample in deployment.ledger.imported() - apart if sample in members}
     # A sample that was withdrawn may be asked about again: it counts where it came first.
     query = planned[planned["purpose"] == "query"]
-    query = query[[i in members and i not in apart and i not in given for i in query["sample_id"]]]
+    # Without a row a list would be taken for names of columns.
+    counts = [i in members and i not in apart and i not in given for i in query["sample_id"]]
+    query = query[np.array(counts, dtype=bool)]
     query = query[query["round"].map(round_number) < number].sort_values(["round", "rank"])
     query = query.drop_duplicates("sample_id")
     asked = []
