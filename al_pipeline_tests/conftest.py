@@ -15,6 +15,7 @@ from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.processes import ServiceError, free_port
 from al_pipeline_tests.labelstudio.databases import FreshDatabase
 from al_pipeline_tests.schedule import FileByFile, place
+from al_pipeline_tests.templates import new_ledgers_copied
 
 # No test reaches for weights on the network, whether it reads settings here or in a process of its own.
 os.environ["AL_TRAINING__WEIGHTS"] = "none"
@@ -42,6 +43,13 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Let everything be collected at the end, as libraries expect that count what is left of them."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ledgers() -> Iterator[None]:
+    """New ledgers are copies of one that was migrated."""
+    with new_ledgers_copied():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from PIL import Image
 from al_pipeline.defs import build
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.settings import Settings, load_settings
+from al_pipeline_tests.templates import new_instance
 
 CLASSES = ("dark horse", "grüner Wald")
 # Of every world, unless its test says otherwise.
@@ -87,7 +88,13 @@ def open_world(folder: Path, settings: dict[str, Any]) -> World:
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
     """Return the instance that keeps everything in `folder`, which may be that of a process before."""
-    folder.mkdir(exist_ok=True)
+    if not (folder / "history").exists():
+        new_instance(folder)
+    return instance_in(folder)
+
+
+def instance_in(folder: Path) -> dg.DagsterInstance:
+    """Return the instance of a folder; what is not there is made."""
     # The event log that dagster.yaml names.
     log = {"module": "al_pipeline.servers.event_log", "class": "OpenEventLog", "config": {"base_dir": str(folder)}}
     return dg.DagsterInstance.local_temp(str(folder), overrides={"event_log_storage": log})

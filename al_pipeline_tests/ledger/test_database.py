@@ -13,10 +13,16 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from al_pipeline.core.errors import InputError
-from al_pipeline.ledger import Ledger, LedgerError
+from al_pipeline.ledger import Ledger, LedgerError, database, views
 from al_pipeline.ledger.schema import REVISION, metadata
 from al_pipeline_tests.ledger.builders import manifest, plan_rows
 from al_pipeline_tests.ledger.postgresql import PASSWORD, PostgreSQL
+
+
+@pytest.fixture(autouse=True)
+def migrated_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ledger here is a copy of one that was migrated before."""
+    monkeypatch.setattr(views, "migrate", database.migrate)
 
 
 def python(code: str, url: str) -> str:

@@ -1,0 +1,70 @@
+"""Databases that are made once in a process and copied for each test: to make them takes longer than many tests do.
+
+What is copied is what the real code has made, and whoever opens a copy looks at its version as at that of any other.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from al_pipeline.ledger import Ledger, database, views
+
+
+@contextmanager
+def new_ledgers_copied() -> Iterator[None]:
+    """Have new ledgers in SQLite begin as a copy of one that was migrated, which saves .07 of .075 CPU seconds."""
+
+    def migrate(engine: sa.Engine) -> None:
+        if engine.dialect.name == "sqlite" and not (path := Path(str(engine.url.database))).exists():
+            copy = path.with_name(f"{path.name}.{os.getpid()}.{id(engine)}")
+            shutil.copyfile(_new_ledger(), copy)
+            # Whoever has made one meanwhile keeps it.
+            with suppress(FileExistsError):
+                os.link(copy, path)
+            copy.unlink()
+        database.migrate(engine)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views, "migrate", migrate)
+        yield
+
+
+def new_instance(folder: Path) -> None:
+    """Put into a folder what Dagster makes in an empty one, which saves .25 of .33 CPU seconds."""
+    shutil.copytree(_new_instance(), folder, dirs_exist_ok=True)
+
+
+@lru_cache(maxsize=1)
+def _place() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="templates-")
+
+
+@lru_cache(maxsize=1)
+def _new_ledger() -> Path:
+    path = Path(_place().name) / "ledger.sqlite3"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views, "migrate", database.migrate)
+        Ledger(f"sqlite:///{path}").close()
+    with sa.create_engine(f"sqlite:///{path}").connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+@lru_cache(maxsize=1)
+def _new_instance() -> Path:
+    from al_pipeline_tests.defs.worlds import instance_in
+
+    folder = Path(_place().name) / "dagster"
+    folder.mkdir()
+    with instance_in(folder) as instance:
+        instance.get_runs_count()
+        instance.all_instigator_state()
+        instance.get_asset_keys()
+    return folder
