@@ -1,6 +1,5 @@
 """Local servers start, tell why they did not, and leave no orphan."""
 
-import os
 import re
 import signal
 import sys
@@ -73,12 +72,13 @@ def test_what_is_being_ended_is_not_disturbed_by_another_signal(request: pytest.
     # It is ignored by what a shell starts in the background.
     outside = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, outside))
+    # To this thread: of what is sent to the process another thread may take notice, a moment later.
     with undisturbed():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_server_that_takes_long_tells_what_it_is_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
