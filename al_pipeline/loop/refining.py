@@ -160,7 +160,6 @@ class Refining:
         names = classes_of_round(self.deployment, self.manifest, self.key).names
         given, number = self.given, round_number(self.key)
         known = labels_hash(self.labeled_pool[self.labeled_pool["sample_id"].isin(ids)])
-        before = newest_network(self.deployment.artifacts, given.training, number)
         return refine(
             given.images(ids),
             class_numbers(labels.tolist(), names),
@@ -171,7 +170,6 @@ class Refining:
             seed=self.seed,
             number=number,
             labels_hash=known,
-            previous=None if before is None else before.load(),
             state=self._state(),
             give_way=self.give_way,
         )

@@ -107,7 +107,6 @@ def refine(
     seed: int,
     number: int,
     labels_hash: str = "",
-    previous: Checkpoint | None = None,
     state: Path | None = None,
     give_way: Callable[[], None] = lambda: None,
 ) -> Refined:
@@ -131,8 +130,6 @@ def refine(
         The seed, and the round's number.
     labels_hash : str
         Kept in the checkpoint.
-    previous : Checkpoint, optional
-        Nothing is taken from it: see the module.
     state : Path, optional
         Folder where training is kept, so that a run that was killed goes on there and comes to the same weights.
     give_way : callable, optional
