@@ -100,11 +100,12 @@ def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
 
     None if Label Studio cannot be asked now.
     """
-    from al_pipeline.loop.waiting import asked_now
+    from al_pipeline.loop.waiting import left_now
 
     try:
         facts = loop.facts()
-        say(f"Asked           {escape(asked_now(loop.deployment.ledger, facts.status) or loop.decision(facts).reason)}")
+        left = left_now(loop.deployment.ledger, facts.status, loop.settings.policy)
+        say(f"Asked           {escape(left or loop.decision(facts).reason)}")
         target = f"{loop.deployment.project_url(loop.deployment.project_id())}?labeling=1"
     except ALError as error:
         say(f"[yellow]Note:[/yellow] {escape(str(error))}")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from al_pipeline.core.evaluation.metrics import METRICS, Difference, Interval
-from al_pipeline.loop.asked import to_label, what_for
-from al_pipeline.servers.watcher import Batch, Result, Run, Scene
+from al_pipeline.loop.asked import Batch, to_label, what_for
+from al_pipeline.servers.watcher import Result, Run, Scene
 
 OVER = {"Stalled", "Done"}
 
@@ -144,15 +144,10 @@ def _of_batches(before: Scene, after: Scene) -> Iterator[News]:
     for batch in after.batches:
         was = known.get(batch.key)
         if was is None and batch.asked:
-            yield News(batch.key, "asked", (_asked(batch),))
+            yield News(batch.key, "asked", (to_label(batch.training[1], batch.test[1], left=batch.left),))
         if was is not None and was.open and not batch.open:
             skipped = f", {batch.skipped} of them skipped" if batch.skipped else ""
             yield News(batch.key, "answered", (f"all {batch.asked} tasks{skipped}",))
-
-
-def _asked(batch: Batch) -> str:
-    done = f"; {batch.answered} answered already" if batch.answered else ""
-    return to_label(batch.training[1], batch.test[1]) + done
 
 
 def _of_run(before: Scene, after: Scene) -> Iterator[News]:

@@ -6,7 +6,8 @@ import pytest
 
 from al_pipeline.cli.telling import news, now_line
 from al_pipeline.core.evaluation.metrics import Interval
-from al_pipeline.servers.watcher import Batch, Failure, Result, Run, Scene
+from al_pipeline.loop.asked import Batch
+from al_pipeline.servers.watcher import Failure, Result, Run, Scene
 
 NOW = 1000.0
 OPEN = Batch("r0003", test=(1, 2), training=(3, 6))
@@ -59,7 +60,7 @@ FAILED = Failure("abc", "r0004", canceled=False, cause="The disk is full: make r
 STALLED = Scene((OPEN,), decision="Stalled", reason="r0004: 3 of 3 attempts failed")
 NEWS: list[tuple[Scene, Scene, list[str]]] = [
     (Scene(), Scene((BEHIND,)), ["r0004 asked: 8 to label: all to learn from"]),
-    (Scene(), Scene((OPEN,)), ["r0003 asked: 8 to label: 2 test images, 6 to learn from; 4 answered already"]),
+    (Scene(), Scene((OPEN,)), ["r0003 asked: 4 left of 8 to label: 2 test images, 6 to learn from"]),
     (Scene(), Scene((Batch("r0000", (0, 8), (0, 0)),)), ["r0000 asked: 8 to label: all test images"]),
     # That something was answered is what the line below is for.
     (Scene((replace(OPEN, training=(0, 6)),)), Scene((OPEN,)), []),
