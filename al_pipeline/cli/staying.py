@@ -30,11 +30,14 @@ def ready_loop(stack: "Stack", settings: "Settings") -> "Iterator[Loop]":
         yield loop
 
 
-def closing_words(stack: "Stack", loop: "Loop") -> None:
-    """Say where everything is."""
+def closing_words(stack: "Stack", loop: "Loop", *, ends: bool = False) -> None:
+    """Say where everything is; not of servers that end now."""
     home = loop.settings.home
     if (curve := home / "learning_curve.png").exists():
         say(f"Learning curve  {curve}")
+    if ends:
+        say(f"Go on with      al up --home {home}")
+        return
     say(f"Dagster         {stack.dagster_url}")
     say(f"Label Studio    {loop.settings.label_studio_public_url or stack.label_studio_url}")
     if stack.label_studio:

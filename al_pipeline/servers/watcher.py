@@ -16,7 +16,7 @@ from dagster import DagsterRunStatus as Status
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
-from al_pipeline.core.evaluation.metrics import METRICS, Interval, stored_scores
+from al_pipeline.core.evaluation.metrics import METRICS, Interval, stored_notes, stored_scores
 from al_pipeline.core.rounds import is_round, round_key, round_number
 from al_pipeline.defs.jobs import refine_job
 from al_pipeline.defs.observe import PARTITION_TAG, REFUSED_TAG, ROUND_JOBS, attempts_of
@@ -276,8 +276,7 @@ def result_of(key: str, document: dict[str, Any], saved: str | None = None, advi
     found = {each.name: compared.get(each.name) for each in METRICS}
     changes = {name: Interval(**each) for name, each in found.items() if each}
     test, scores = stored_scores(document["evaluation"])
-    notes = (document["evaluation"].get("note"), compared.get("note"), document.get("hint"))
-    told = tuple(dict.fromkeys(note for note in notes if note))
+    told = tuple(dict.fromkeys(note for note in (*stored_notes(document), compared.get("note")) if note))
     return Result(key, document["n_labels"], test, document["trained"], scores, changes, told, saved, advice)
 
 

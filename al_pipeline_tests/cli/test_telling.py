@@ -7,7 +7,7 @@ import pytest
 from al_pipeline.cli.telling import news, now_line
 from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.loop.asked import Batch
-from al_pipeline.servers.watcher import Failure, Result, Run, Scene
+from al_pipeline.servers.watcher import Failure, Result, Run, Scene, result_of
 
 NOW = 1000.0
 OPEN = Batch("r0003", test=(1, 2), training=(3, 6))
@@ -149,3 +149,9 @@ def test_what_has_happened_is_told_once_and_in_one_line_each(before: Scene, afte
 def test_who_has_to_do_something_is_told_so() -> None:
     told = news(Scene(), replace(STALLED, failures=(FAILED,), result=RESULT), DAGSTER)
     assert [each.what for each in told if each.alert] == ["failed", "advice", "stalled"]
+
+
+def test_a_class_that_is_not_found_is_no_remark_on_a_network_that_has_not_learned() -> None:
+    document = {"n_labels": 0, "hint": "label more dogs", "evaluation": {"n": 2, "note": "2 images are few"}}
+    assert result_of("r0000", document | {"trained": False}).notes == ("2 images are few",)
+    assert result_of("r0001", document | {"trained": True}).notes == ("2 images are few", "label more dogs")
