@@ -1,5 +1,6 @@
 """What a round asks of people, in words: how much to learn from, how many test images, when a model comes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def batch_of(ledger: "Ledger", key: str, min_votes: int) -> Batch:
 
 
 def batches_now(ledger: "Ledger", newest: str | None, policy: RoundPolicy) -> tuple[Batch, ...]:
-    """Return the batch that people are at, and the one that is ready behind it, if there is any.
+    """Return the newest batch, and before it, with `prefetch`, the one that people are at until it is answered.
 
     Parameters
     ----------
@@ -73,12 +74,14 @@ def batches_now(ledger: "Ledger", newest: str | None, policy: RoundPolicy) -> tu
     """
     if newest is None:
         return ()
-    last = batch_of(ledger, newest, policy.min_votes)
-    if policy.prefetch and round_number(newest) and not last.answered:
-        before = batch_of(ledger, round_key(round_number(newest) - 1), policy.min_votes)
-        if before.open:
-            return before, last
-    return (last,)
+    number = round_number(newest)
+    numbers = (number - 1, number) if policy.prefetch and number else (number,)
+    return tuple(batch_of(ledger, round_key(each), policy.min_votes) for each in numbers)
+
+
+def first_open(batches: Sequence[Batch]) -> Batch | None:
+    """Return the batch that people are at: the first with something to label, else the newest; None of none."""
+    return next((each for each in batches if each.open), batches[-1] if batches else None)
 
 
 def what_for(learn: int, tests: int, reviews: int = 0) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import Decision, Done, RoundPolicy, RoundStatus, Stalled, round_key
-from al_pipeline.loop.asked import batches_now, what_is_asked
+from al_pipeline.loop.asked import batches_now, first_open, what_is_asked
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
@@ -86,5 +86,5 @@ def left_now(ledger: "Ledger", status: RoundStatus, policy: RoundPolicy) -> str 
     """
     if status.round_number is not None and status.run_state == "succeeded":
         return what_is_asked(ledger, round_key(status.round_number - status.ahead), status.left)
-    batches = batches_now(ledger, ledger.newest_pushed(), policy)
-    return what_is_asked(ledger, batches[0].key, batches[0].left) if batches else None
+    batch = first_open(batches_now(ledger, ledger.newest_pushed(), policy))
+    return None if batch is None else what_is_asked(ledger, batch.key, batch.left)

@@ -85,7 +85,7 @@ class Scene:
     Attributes
     ----------
     batches : tuple of Batch
-        The batch that people are at, and the one that is ready behind it, if there is any.
+        As of `loop.asked.batches_now`.
     running : Run, optional
     usual : float, optional
         Seconds that a round needs until its batch is in Label Studio, as the last ones did.

@@ -13,6 +13,7 @@ NOW = 1000.0
 OPEN = Batch("r0003", test=(1, 2), training=(3, 6))
 DONE = replace(OPEN, test=(2, 2), training=(6, 6), skipped=1)
 BEHIND = Batch("r0004", test=(0, 0), training=(0, 8))
+BEGUN = replace(BEHIND, training=(1, 8))
 MADE = Run("round", "r0004", began=NOW - 5)
 DAGSTER = "http://127.0.0.1:3000"
 
@@ -22,6 +23,9 @@ NOW_LINES: dict[str, Scene] = {
     # With one purpose alone nothing is told apart.
     "r0004: 0 of 8 answered": Scene((BEHIND,)),
     "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004 is ready behind it": Scene((OPEN, BEHIND)),
+    # Several people: one has come to the next batch.
+    "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004: 1 of 8 answered": Scene((OPEN, BEGUN)),
+    "r0004: 1 of 8 answered": Scene((DONE, BEGUN)),
     # The next round was opened early; there is something to label meanwhile.
     "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004 is being made, its batch comes in "
     "about 15 s": Scene((OPEN,), running=MADE, usual=20),
@@ -71,8 +75,12 @@ NEWS: list[tuple[Scene, Scene, list[str]]] = [
         Scene(result=Result("r0000", 0, 0, trained=False, scores={}, changes={}, saved="none yet", advice="Go on.")),
         ["r0000 measured: an untrained model, 0 images to test on"],
     ),
-    # Its batch has come, which was ready behind: it was told then.
-    (Scene((OPEN, BEHIND)), Scene((BEHIND,)), []),
+    # People have come to the batch that was ready behind: it was told then.
+    (Scene((OPEN, BEHIND)), Scene((DONE, BEGUN)), ["r0003 answered: all 8 tasks, 1 of them skipped"]),
+    (Scene((DONE, BEGUN)), Scene((BEGUN,)), []),
+    # To who comes later only what is left is of use.
+    (Scene(), Scene((DONE, BEGUN)), ["r0004 asked: 7 left of 8 to label: all to learn from"]),
+    (Scene(), Scene((DONE,)), ["r0003 asked: none left of 8 to label: 2 test images, 6 to learn from"]),
     (
         Scene((OPEN,)),
         Scene((OPEN,), refining="r0003"),
