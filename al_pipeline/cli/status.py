@@ -111,12 +111,19 @@ def _tell_images_and_network(loop: "Loop") -> None:
 
 
 def _tell_decision(loop: "Loop", facts: "Facts") -> None:
-    from al_pipeline.core.rounds import Stalled
+    from al_pipeline.core.rounds import Open, Stalled
+    from al_pipeline.loop.local import Servers
     from al_pipeline.loop.waiting import coming
 
-    decision = loop.decision(facts)
-    say(f"[bold]{type(decision).__name__}[/bold]: {escape(decision.reason)}")
-    if soon := coming(facts.status, decision, loop.usual_seconds()):
+    decision, last = loop.decision(facts), Servers.last(loop.settings)
+    ended = last is not None and not last.running
+    # Why a run has ended is known once its servers are there again.
+    if not (ended and isinstance(decision, Open)):
+        say(f"[bold]{type(decision).__name__}[/bold]: {escape(decision.reason)}")
+    if ended:
+        home = escape(str(loop.settings.home))
+        say(f"[bold]Stopped[/bold]: the servers of {home} have ended; `al up --home {home}` goes on where they were")
+    elif soon := coming(facts.status, decision, loop.usual_seconds()):
         say(soon)
     if isinstance(decision, Stalled) and decision.run_id and (cause := loop.cause(decision.run_id)) is not None:
         say(f"[bold]Cause[/bold]: {escape(cause)}")

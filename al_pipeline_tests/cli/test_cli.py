@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from al_pipeline.cli.app import app
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.local import Servers
 from al_pipeline.servers.processes import free_port
 from al_pipeline.settings import load_settings
 from al_pipeline.settings.presets import preset_values
@@ -211,6 +212,12 @@ def test_status_while_a_round_runs_says_so_makes_no_counts_up_and_warns_of_other
     assert "r0000: its run is in progress" in told
     assert "0 labels" not in told
     assert "Warning: Ignored, because they are no rounds (r and four digits): the partitions 'foo'" in told
+    assert "The next batch comes soon" in told
+    # Nobody waits for what does not come.
+    urls = dict.fromkeys(("dagster_url", "label_studio_url"), "http://127.0.0.1:9")
+    Servers(pid=os.getpid(), started=0, **urls).write(load_settings(home=tmp_path / ".al"))
+    code, told = run("status")
+    assert told.endswith(f"have ended; `al up --home {tmp_path / '.al'}` goes on where they were")
 
 
 def test_status_without_servers_tells_what_is_known_and_then_what_is_not(tmp_path: Path) -> None:
