@@ -80,7 +80,7 @@ def staged(given: World, now: World, plan: Plan, labeled: Rows, number: int, *, 
     if not found.evidence.better:
         kept = replace(now, refined_on=len(labeled))
         return Stage(kept, None, found.evidence, time.perf_counter() - began)
-    world = _seen_by(found.checkpoint, given, pool=not last)
+    world = seen_by(found.checkpoint, given, pool=not last)
     seconds = time.perf_counter() - began
     assert world.holdout.all_features is not None
     tested = predict_features(found.checkpoint, world.holdout.all_features)
@@ -88,7 +88,7 @@ def staged(given: World, now: World, plan: Plan, labeled: Rows, number: int, *, 
     return Stage(world, evaluate(tested, given.truth, given.class_names, **how), found.evidence, seconds)
 
 
-def _seen_by(network: Checkpoint, given: World, *, pool: bool) -> World:
+def seen_by(network: Checkpoint, given: World, *, pool: bool) -> World:
     """Return the samples with the features of a network; of the pool, too, if they are asked for."""
     own = given.pool
     if pool:
