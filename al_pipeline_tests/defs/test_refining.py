@@ -290,6 +290,12 @@ def test_what_is_refined_next(pushed: Pushed, runs: list[tuple[str, Status, str]
     assert str(told).startswith(said)
 
 
+def test_people_are_told_what_to_do_where_others_leave_a_refinement_no_time() -> None:
+    runs = [("a", Status.STARTED, {"dagster/partition": "r0003"})]
+    told = [str(decide(PUSHED, runs, minutes)) for minutes in (59, 61)]
+    assert [", for 61 minutes: " in each and 'training.refine = "off"' in each for each in told] == [False, True]
+
+
 def test_the_sensor_looks_at_the_newest_round_with_the_annotators(
     world: World, make_world: Callable[..., World]
 ) -> None:
@@ -311,7 +317,14 @@ def test_the_sensor_looks_at_the_newest_round_with_the_annotators(
     due = world.instance.create_run_for_job(world.defs.resolve_job_def("round"), status=Status.NOT_STARTED)
     assert look() == "Nothing is refined now: the job round goes first"
     world.instance.report_run_canceled(due)
-    shutil.rmtree(world.deployment.artifacts.round_starts)
+
+    artifacts = world.deployment.artifacts
+    for path in (artifacts.round_starts / "r0001.json", artifacts.checkpoints / "r0001.safetensors"):
+        shutil.copy(path, path.with_stem("r0002"))
+    assert look() == "r0001-refine-1", "it may still ask"
+    ledger.plan("r0002", pd.DataFrame([], columns=list(PLAN_COLUMNS)))
+    assert look() == "r0002-refine-1", "it asks nobody, and has learned from all"
+    shutil.rmtree(artifacts.round_starts)
     assert newest_pushed(world.deployment) == Pushed("r0001", by_head=False, labels=20)
 
     names = {sensor.name for sensor in world.defs.sensors or ()}
