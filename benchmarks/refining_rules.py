@@ -6,11 +6,12 @@ rule, set and seed, with batches of 20. What the rules have in common is compute
 
 import argparse
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -112,8 +113,7 @@ def by_network(rule: str, found: Refined, now: World) -> bool:
     return evidence.better or (convinced and evidence.network.log_loss < evidence.head.log_loss)
 
 
-@contextmanager
-def following(rule: str, shared: Shared) -> Iterator[None]:
+def following(rule: str, shared: Shared) -> AbstractContextManager[Any]:
     """Have studies go by a rule."""
     once, seen = shared.once(refined), shared.once(looked)
 
@@ -125,15 +125,7 @@ def following(rule: str, shared: Shared) -> Iterator[None]:
         kept = now if rule == STALE else given
         return Stage(replace(kept, refined_on=len(labeled)), None, found.evidence, 0.0)
 
-    parts = {"staged": staged, "turn": shared.once(simulate.turn), "_ask": shared.once(simulate._ask)}
-    before = {name: getattr(simulate, name) for name in parts}
-    try:
-        for name, part in parts.items():
-            setattr(simulate, name, part)
-        yield
-    finally:
-        for name, part in before.items():
-            setattr(simulate, name, part)
+    return patch.multiple(simulate, staged=staged, turn=shared.once(simulate.turn), _ask=shared.once(simulate._ask))
 
 
 def run_seed(images: ImageSet, samples: simulate.KnownSamples, seed: int, features: simulate.Embedded) -> pd.DataFrame:
