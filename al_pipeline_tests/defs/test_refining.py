@@ -18,6 +18,7 @@ from dagster import DagsterRunStatus as Status
 import al_pipeline.core.learning.refine as core
 from al_pipeline.core.data import embeddings
 from al_pipeline.core.errors import CheckpointError, FileError, InputError
+from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.provenance import provenance
 from al_pipeline.core.rounds import round_key
 from al_pipeline.defs.partitions import INTERRUPTED_TAG
@@ -143,15 +144,19 @@ def test_a_round_starts_from_what_is_better_and_fits_and_then_always_from_that(w
         return start_of_round(artifacts, round_key(number), settled.but(**changes))
 
     assert start(2) is None
-    first, _ = refined(1, better=True), refined(2, better=False)
+    first = refined(1, better=True)
     assert start(2) is None, "it has begun before"
     assert start(1) is None, "a round cannot start from its own"
     assert start(3, image_size=64) is None
     assert start(4, refine="off") is None
     assert start(4) is None
     assert start(5) == first
-    last = refined(4, better=True)
-    assert (start(5), start(6)) == (first, last)
+    refined(2, better=False)
+    assert start(6) is None, "the newest evidence decides"
+    last, other = refined(4, better=True), refined(5, better=False)
+    found = Checkpoint.load(other.path)
+    Checkpoint(replace(found.info, image_size=64), found.state).save(other.path)
+    assert (start(5), start(6), start(7)) == (first, None, last), "of another size it tells nothing"
     assert start(5, refine="off") == first
     assert [start(5, **changes) for changes in ({"mode": "head"}, {"mode": "finetune"}, {"weights": "none"})] == [
         None
@@ -162,10 +167,12 @@ def test_a_round_starts_from_what_is_better_and_fits_and_then_always_from_that(w
             start(5)
         if wrong == "another":
             first.path.unlink()
-    assert start(6) == last
+    assert start(7) == last
+    last.path.unlink()
+    assert start(8) is None, "and none before it"
     (artifacts.refined / "r0004.json").write_text("{")
     with pytest.raises(FileError, match=r"r0004.json cannot be read .*delete it"):
-        start(6)
+        start(7)
 
 
 def test_what_was_stopped_goes_on_and_what_is_whole_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
