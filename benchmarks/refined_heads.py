@@ -1,10 +1,12 @@
 """Heads that learn from unlabeled images too, and means of the last heads, beside the head that a round learns.
 
-`python -m benchmarks.refined_heads FOLDER OUT [SET …] [--seeds N] [--px N]` runs staged studies of batches of 20 and
-measures in each turn what else could have been learned from the same labels and features.
+`python -m benchmarks.refined_heads FOLDER OUT [SET …] [--seeds N] …` runs what `benchmarks.refining_rules` does,
+which finds it in OUT, and measures in each turn of the newest evidence what else could have been learned.
 """
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,10 +20,10 @@ from al_pipeline.core.study import simulate
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.world import World
 from al_pipeline.core.turn import Rows, learn
-from benchmarks.refining_rules import BATCH, BUDGET, PX, SEEDS, image_set, interval
+from benchmarks.refining_rules import BUDGET, PX, SEEDS, Cell, interval, run_seed
 from benchmarks.table import print_table
 
-SETS = ("digits", "cat/dog")
+SETS = ("digits", "automobile/truck")
 HEAD, PROPAGATED, LAST = "head", "label propagation", "mean of the last three heads"
 # Rounds whose heads are averaged.
 HEADS = 3
@@ -49,9 +51,9 @@ def predicted(world: World, plan: Plan, asked: Rows, number: int) -> dict[str, n
     return found
 
 
-def run_seed(samples: simulate.KnownSamples, plan: Plan, seed: int, features: simulate.Embedded) -> pd.DataFrame:
-    """Return the scores of each way in each turn of a seed."""
-    rows: list[dict[str, Any]] = []
+@contextmanager
+def measured(rows: list[dict[str, Any]], seed: int) -> Iterator[None]:
+    """Have every turn of a study add its scores to the rows, of each way."""
     heads: list[npt.NDArray[np.float64]] = []
     real = simulate.turn
 
@@ -71,8 +73,7 @@ def run_seed(samples: simulate.KnownSamples, plan: Plan, seed: int, features: si
         return now
 
     with patch.object(simulate, "turn", turn):
-        simulate.simulate_seed(samples, plan, seed, features)
-    return pd.DataFrame(rows)
+        yield
 
 
 def report(name: str, rows: pd.DataFrame) -> None:
@@ -107,18 +108,22 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", default=SETS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--px", type=int, default=PX)
+    parser.add_argument("--budget", type=int, default=BUDGET)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     given = parser.parse_args()
     for name in given.sets:
-        images = image_set(name, given.folder, given.out, given.px)
-        samples = simulate.known(images.manifest, images.class_names)
-        shared: dict[str, Any] = {"sample_size": None, "options": images.options, "stop_set": False, "staged": True}
-        plan = Plan(strategies=["auto"], seeds=[0], batch_size=BATCH, budget=BUDGET, **shared)
+        cell = Cell(name, given.px, given.budget)
+        images = cell.images(given.folder, given.out)
+        samples, plan = simulate.known(images.manifest, images.class_names), cell.plan(images)
         features, found = simulate.embedded(samples, plan), []
-        for seed in range(given.seeds):
-            path = given.out / "heads" / f"{name.replace('/', '-')}-{given.px}-{seed}.parquet"
+        for seed in range(given.first, given.first + given.seeds):
+            path = cell.kept(given.out, "heads", seed)
             if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                run_seed(samples, plan, seed, features).to_parquet(path)
+                rows: list[dict[str, Any]] = []
+                rules = run_seed(plan, samples, seed, features, measured(rows, seed))
+                rules.to_parquet(cell.kept(given.out, "rules", seed))
+                pd.DataFrame(rows).to_parquet(path)
+                print(f"{cell}, seed {seed}: done", flush=True)
             found.append(pd.read_parquet(path))
         report(name, pd.concat(found, ignore_index=True))
 

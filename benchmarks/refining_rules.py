@@ -1,13 +1,14 @@
 """Which refined network a round goes by: rules compared on image sets that none of them was found on.
 
-`python -m benchmarks.refining_rules FOLDER OUT [SET …] [--seeds N] [--px N] [--finished]` runs the loop of a study per
-rule, set and seed, with batches of 20. What the rules have in common is computed once. Finished seeds are kept in OUT.
+`python -m benchmarks.refining_rules FOLDER OUT [SET …] [--seeds N] [--px N] [--budget N] [--finished]` runs
+the loop of a study per rule, set and seed, with batches of 20. What the rules have in common is computed once. Finished
+seeds are kept in OUT.
 """
 
 import argparse
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pandas as pd
 from scipy.stats import t
 
 from al_pipeline.core.evaluation.evaluate import Evaluation, evaluate
+from al_pipeline.core.learning.options import worth_refining
 from al_pipeline.core.learning.predict import predict_features
 from al_pipeline.core.learning.refine import Refined, refine
 from al_pipeline.core.study import simulate
@@ -40,15 +42,34 @@ CONVINCED = "newest, once convinced"
 RULES = (STALE, NEWEST, CONVINCED)
 
 
-def image_set(name: str, folder: Path, out: Path, px: int) -> ImageSet:
-    """Return the digits, or two classes of CIFAR-10."""
-    images = load("digits" if name == "digits" else "cifar10", folder, out)
-    options = images.options.but(image_size=px)
-    if name == "digits":
-        return replace(images, options=options)
-    pair = name.split("/")
-    rows = images.manifest[images.manifest["label"].isin(pair)].reset_index(drop=True)
-    return replace(images, title=name, manifest=rows, class_names=pair, options=options)
+@dataclass(frozen=True)
+class Cell:
+    """An image set at a size, and how many labels a run gets."""
+
+    name: str
+    px: int
+    budget: int
+
+    def kept(self, out: Path, what: str, seed: int) -> Path:
+        """Return the file of a finished seed."""
+        path = out / what / f"{self.name.replace('/', '-')}-{self.px}-{self.budget}-{seed}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def images(self, folder: Path, out: Path) -> ImageSet:
+        """Return the digits, or two classes of CIFAR-10."""
+        images = load("digits" if self.name == "digits" else "cifar10", folder, out)
+        images = replace(images, title=self.name, options=images.options.but(image_size=self.px))
+        if self.name == "digits":
+            return images
+        pair = self.name.split("/")
+        rows = images.manifest[images.manifest["label"].isin(pair)].reset_index(drop=True)
+        return replace(images, manifest=rows, class_names=pair)
+
+    def plan(self, images: ImageSet) -> Plan:
+        """Return what is run of each seed."""
+        shared: dict[str, Any] = {"sample_size": None, "options": images.options, "stop_set": False}
+        return Plan(strategies=["auto"], seeds=[0], batch_size=BATCH, budget=self.budget, staged=True, **shared)
 
 
 @dataclass
@@ -117,49 +138,51 @@ def following(rule: str, shared: Shared) -> AbstractContextManager[Any]:
     """Have studies go by a rule."""
     once, seen = shared.once(refined), shared.once(looked)
 
-    def staged(given: World, now: World, plan: Plan, labeled: Rows, number: int, *, last: bool) -> Stage:
+    def staged(given: World, own: World, plan: Plan, answered: Rows, number: int, now: simulate.Turn) -> Stage | None:
+        labeled = given.labeled(answered)
+        if not (plan.staged and now.trained and worth_refining(len(labeled), own.refined_on)):
+            return None
         found = once(given, plan, labeled, number)
-        if by_network(rule, found, now):
+        if by_network(rule, found, own):
             world, scores = seen(given, found)
             return Stage(world, scores, found.evidence, 0.0)
-        kept = now if rule == STALE else given
+        kept = own if rule == STALE else given
         return Stage(replace(kept, refined_on=len(labeled)), None, found.evidence, 0.0)
 
-    return patch.multiple(simulate, staged=staged, turn=shared.once(simulate.turn), _ask=shared.once(simulate._ask))
+    parts: dict[str, Any] = {"turn": shared.once(simulate.turn), "_ask": shared.once(simulate._ask), "_staged": staged}
+    return patch.multiple(simulate, **parts)
 
 
-def run_seed(images: ImageSet, samples: simulate.KnownSamples, seed: int, features: simulate.Embedded) -> pd.DataFrame:
-    """Return the rows of the head alone and of all rules."""
-    shared: dict[str, Any] = {"sample_size": None, "options": images.options, "seeds": [seed], "stop_set": False}
-    plan = Plan(strategies=["auto"], batch_size=BATCH, budget=BUDGET, staged=True, **shared)
+def run_seed(
+    plan: Plan,
+    samples: simulate.KnownSamples,
+    seed: int,
+    features: simulate.Embedded,
+    beside: AbstractContextManager[Any] | None = None,
+) -> pd.DataFrame:
+    """Return the rows of the head alone and of all rules; something may be measured beside the newest evidence."""
     known, rows = Shared(), []
     for rule in (HEAD, *RULES):
         told: list[str] = []
-        with following(rule, known):
+        with following(rule, known), beside if beside and rule == NEWEST else nullcontext():
             run = simulate.simulate_seed(samples, plan.but(staged=rule != HEAD), seed, features, told.append)
         rows.append(run.assign(rule=rule, told=told))
-    return pd.concat(rows, ignore_index=True).assign(images=images.title)
+    return pd.concat(rows, ignore_index=True)
 
 
-def results_of(name: str, folder: Path, out: Path, seeds: int, px: int, *, compute: bool) -> pd.DataFrame:
+def results_of(cell: Cell, folder: Path, out: Path, seeds: int, *, compute: bool) -> pd.DataFrame:
     """Return the rows of a set's seeds; they are computed where they are missing."""
-    found: list[pd.DataFrame] = []
-    images = samples = features = None
-    for seed in range(seeds):
-        path = out / "rules" / f"{name.replace('/', '-')}-{px}-{seed}.parquet"
-        if not path.exists():
-            if not compute:
-                continue
-            if images is None or samples is None or features is None:
-                images = image_set(name, folder, out, px)
-                samples = simulate.known(images.manifest, images.class_names)
-                plan = Plan(strategies=["auto"], seeds=[0], batch_size=BATCH, budget=BUDGET, options=images.options)
-                features = simulate.embedded(samples, plan)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            run_seed(images, samples, seed, features).to_parquet(path)
-            print(f"{name}, {px} px, seed {seed}: done", flush=True)
-        found.append(pd.read_parquet(path))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    paths = {seed: cell.kept(out, "rules", seed) for seed in range(seeds)}
+    missing = [seed for seed, path in paths.items() if compute and not path.exists()]
+    if missing:
+        images = cell.images(folder, out)
+        samples, plan = simulate.known(images.manifest, images.class_names), cell.plan(images)
+        features = simulate.embedded(samples, plan)
+        for seed in missing:
+            run_seed(plan, samples, seed, features).to_parquet(paths[seed])
+            print(f"{cell}, seed {seed}: done", flush=True)
+    found = [pd.read_parquet(path) for path in paths.values() if path.exists()]
+    return pd.concat(found, ignore_index=True).assign(images=cell.name) if found else pd.DataFrame()
 
 
 def more_than(rows: pd.DataFrame, rule: str, other: str) -> pd.DataFrame:
@@ -204,14 +227,13 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", help=f"of {', '.join(SETS)}; all by default")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--px", type=int, default=PX)
+    parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--finished", action="store_true", help="compute nothing")
     given = parser.parse_args()
     if unknown := sorted(set(given.sets) - set(SETS)):
         parser.error(f"unknown sets {', '.join(unknown)}: choose from {', '.join(SETS)}")
-    found = [
-        results_of(name, given.folder, given.out, given.seeds, given.px, compute=not given.finished)
-        for name in given.sets or SETS
-    ]
+    cells = [Cell(name, given.px, given.budget) for name in given.sets or SETS]
+    found = [results_of(cell, given.folder, given.out, given.seeds, compute=not given.finished) for cell in cells]
     report(pd.concat(found, ignore_index=True))
 
 
