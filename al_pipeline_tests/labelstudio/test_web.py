@@ -23,7 +23,7 @@ from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend
-from al_pipeline.web.opening import open_round
+from al_pipeline.web.opening import Opener
 from al_pipeline.web.serve import serving
 from al_pipeline.web.webhook import Waker, receiver
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
@@ -149,7 +149,7 @@ def test_the_last_answer_launches_the_next_round_once(
         loop = Loop(settings, instance)
         with (
             dagster_double(instance) as dagster,
-            receiving(project, lambda: open_round(loop, DagsterApi(dagster.url))) as waker,
+            receiving(project, Opener(loop, DagsterApi(dagster.url))) as waker,
         ):
             for task in tasks[:2]:
                 project.client.annotate(task, CLASSES[0])

@@ -2,11 +2,13 @@
 
 import gc
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import psutil
@@ -92,9 +94,25 @@ def test_an_open_database_is_not_opened_again(instance: dg.DagsterInstance, monk
     run_id = run(instance)
     storage = instance.event_log_storage
     assert isinstance(storage, OpenEventLog)
-    monkeypatch.setattr(storage, "conn_string_for_shard", lambda shard: pytest.fail(f"{shard} is opened again"))
+    monkeypatch.setattr(storage, "_opened", lambda path: pytest.fail(f"{path} is opened again"))
     assert messages(storage, run_id)
     assert storage.get_asset_records([dg.AssetKey("thing")])
+
+
+def test_what_another_process_stores_of_a_run_meanwhile_is_kept(
+    instance: dg.DagsterInstance, stock: SqliteEventLogStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, run_id = shutil.copyfile, str(uuid4())
+
+    def overtaken(source: Path, target: Path) -> None:
+        copied(source, target)
+        stock.store_event(EventLogEntry(None, 20, "theirs", run_id, time.time()))
+
+    run(instance)
+    monkeypatch.setattr(shutil, "copyfile", overtaken)
+    instance.report_engine_event("ours", job_name="job", run_id=run_id)
+    stored = [record.event_log_entry.message for record in stock.get_records_for_run(run_id).records]
+    assert stored == ["theirs", "ours"]
 
 
 def test_whoever_watches_a_run_is_told_of_every_event(
