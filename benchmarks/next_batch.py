@@ -120,9 +120,10 @@ def _up(home: Path, photos: Path, environment: dict[str, str]) -> Iterator[psuti
             time.sleep(0.2)
         yield process
     finally:
-        family = [process, *process.children(recursive=True)]
-        process.send_signal(signal.SIGINT)
-        wait_until_ended(family, 60)
+        if process.is_running():
+            family = [process, *process.children(recursive=True)]
+            process.send_signal(signal.SIGINT)
+            wait_until_ended(family, 60)
 
 
 if __name__ == "__main__":

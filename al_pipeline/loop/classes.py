@@ -177,9 +177,7 @@ def obstacle(classes: ClassSet, config: str | None) -> str | None:
     )
 
 
-def check_project(
-    deployment: "Deployment", project_id: int, classes: ClassSet, config: str | None = None
-) -> None:
+def check_project(deployment: "Deployment", project_id: int, classes: ClassSet, config: str | None = None) -> None:
     """Bring a project that shows an earlier class set up to today's: a change was stored, and then something failed.
 
     So is one that has no place for the images of a grid. Its label config is asked for, where it is not given.

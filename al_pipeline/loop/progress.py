@@ -30,7 +30,7 @@ class Facts:
     """What is known about the newest round, the counts worth recording when they change, and what people should know.
 
     A warning is about the loop as a whole; each remark is a sentence about what was done in Label Studio. `project` is
-    the id of the project that was read, and its counters before that.
+    the id of the project that was read, and its counters just before that.
     """
 
     status: RoundStatus

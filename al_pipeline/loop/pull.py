@@ -38,7 +38,6 @@ def pull(
     round_key: str | None = None,
     min_seconds: float | None = None,
     overlap: timedelta = OVERLAP,
-    counts: "ProjectCounts | None" = None,
 ) -> int:
     """Append what people did since the last pull to the ledger and return how many events are new.
 
@@ -59,34 +58,14 @@ def pull(
         Answers that took less are kept, but do not count; nor do those that were changed unseen. None takes all.
     overlap : timedelta
         How far before the newest change that was seen it reads again.
-    counts : ProjectCounts, optional
-        The project's counters, where they were read just now.
 
     Raises
     ------
     LabelStudioError
         Label Studio could not be read; what was read before is stored.
     """
-    new, reader = 0, _Reader(ledger, client, project_id, source, round_key, min_seconds)
-    for _ in range(TRIES):
-        mark, started = ledger.watermark(source), datetime.now(UTC)
-        before, counts = counts or client.project_counts(project_id), None
-        more, newest = reader.read(_since(mark, before, started, overlap))
-        over, after = _over(ledger, source, before), client.project_counts(project_id)
-        quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
-        if quiet and mark is not None and over != (mark.answers_over, mark.skips_over):
-            again, newest = reader.read(None)
-            more, over = more + again, _over(ledger, source, after)
-        new += more
-        # Never later than the server's own time: when its clock is set back, new changes are stamped with that.
-        until = min(newest or (mark.until if mark else NEVER), before.at + SECOND)
-        if not quiet:
-            # Nothing can be concluded from these counts; those of before stay to be compared with.
-            over = (mark.answers_over, mark.skips_over) if mark else (0, 0)
-        ledger.set_watermark(source, Watermark(until, started, *over))
-        if quiet:
-            break
-    return new
+    reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
+    return reader.pull(client.project_counts(project_id), overlap)[1]
 
 
 def pull_news(
@@ -111,7 +90,7 @@ def pull_news(
     Returns
     -------
     ProjectCounts
-        The project's counters before it was read.
+        The project's counters just before it was read the last time.
     int
         How many events are new.
 
@@ -126,8 +105,8 @@ def pull_news(
         newest = client.newest_change(project_id)
         if newest is None or newest <= mark.until:
             return counts, 0
-    overlap, told = RECENT if lately else OVERLAP, {"round_key": round_key, "min_seconds": min_seconds}
-    return counts, pull(ledger, client, project_id, source=source, **told, overlap=overlap, counts=counts)
+    reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
+    return reader.pull(counts, RECENT if lately else OVERLAP)
 
 
 def _since(mark: Watermark | None, counts: "ProjectCounts", now: datetime, overlap: timedelta) -> datetime | None:
@@ -153,6 +132,28 @@ class _Reader:
     source: str
     round_key: str | None
     min_seconds: float | None
+
+    def pull(self, counts: "ProjectCounts", overlap: timedelta) -> "tuple[ProjectCounts, int]":
+        """See `pull`, after counters were read; return those from before the last reading, and how many are new."""
+        new, before, after = 0, counts, counts
+        for _ in range(TRIES):
+            before, mark, started = after, self.ledger.watermark(self.source), datetime.now(UTC)
+            more, newest = self.read(_since(mark, before, started, overlap))
+            over, after = _over(self.ledger, self.source, before), self.client.project_counts(self.project_id)
+            quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
+            if quiet and mark is not None and over != (mark.answers_over, mark.skips_over):
+                again, newest = self.read(None)
+                more, over = more + again, _over(self.ledger, self.source, after)
+            new += more
+            # Never later than the server's own time: when its clock is set back, new changes are stamped with that.
+            until = min(newest or (mark.until if mark else NEVER), before.at + SECOND)
+            if not quiet:
+                # Nothing can be concluded from these counts; those of before stay to be compared with.
+                over = (mark.answers_over, mark.skips_over) if mark else (0, 0)
+            self.ledger.set_watermark(self.source, Watermark(until, started, *over))
+            if quiet:
+                break
+        return before, new
 
     def read(self, since: datetime | None) -> tuple[int, datetime | None]:
         """Append what changed, page by page; return how many events are new, and the moment of the newest change."""

@@ -65,7 +65,7 @@ class OpenEventLog(SqliteEventLogStorage):
             if not path.exists():
                 self._copy_of_empty(path)
             engine = self._opened(path)
-            if not _is_set_up(engine):
+            if not is_set_up(engine):
                 self._initdb(engine)
         self._engines[shard] = engine
         if len(self._engines) > OPEN_DATABASES:
@@ -78,7 +78,7 @@ class OpenEventLog(SqliteEventLogStorage):
             pool_size=1,
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
         )
-        listen(engine, "connect", _do_not_wait_for_the_disk)
+        listen(engine, "connect", do_not_wait_for_the_disk)
         return engine
 
     def _copy_of_empty(self, path: Path) -> None:
@@ -126,12 +126,16 @@ class OpenEventLog(SqliteEventLogStorage):
                 self._engines.popitem()[1].dispose()
 
 
-def _do_not_wait_for_the_disk(connection: sqlite3.Connection, _: object) -> None:
+def do_not_wait_for_the_disk(connection: sqlite3.Connection, _: object) -> None:
+    """Leave it to the operating system when what was stored is on the disk."""
     # Beside its write-ahead log, which Dagster sets, SQLite loses no more than the end of it by that.
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _is_set_up(engine: sa.Engine) -> bool:
-    # As Dagster asks, but without loading every migration there ever was only to know that this database has one.
+def is_set_up(engine: sa.Engine) -> bool:
+    """Say whether a database has its tables.
+
+    As Dagster asks, but without loading every migration there ever was only to know that this one has some.
+    """
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision() is not None

@@ -1,8 +1,8 @@
 """What every run imports, in one place: a warm process imports it once and is forked for each run.
 
-For that process only: whoever imports this has every library, a frozen heap, and children that end with it. Nothing
-here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts, and builds
-its definitions by them.
+For that process only: whoever imports this has every library, a frozen heap, and children that end with it. Each run
+sees `al.toml`, `.env` and the environment as they are when it starts. Its definitions are those that were built here
+while these are as they were, else it builds its own.
 """
 
 import gc
@@ -14,9 +14,10 @@ from importlib import import_module
 
 from PIL import Image
 
-from al_pipeline.defs import build
+from al_pipeline.core.errors import ALError
+from al_pipeline.defs import READY, build
 from al_pipeline.servers.processes import end_with_parent
-from al_pipeline.settings import Settings
+from al_pipeline.settings import Settings, load_settings
 
 for name in (
     "dagster._core.execution.plan.active",
@@ -64,8 +65,13 @@ for name in (
 ):
     import_module(name)
 
-# Built from the defaults and thrown away: all that Dagster and the definitions import when they are built is there.
-build(Settings.model_construct()).get_repository_def().get_job("round")
+try:
+    found = load_settings()
+except ALError:
+    # Each run says so. Built from the defaults, to have imported all that is imported when definitions are built.
+    found = Settings.model_construct()
+READY.append((found, build(found)))
+READY[0][1].get_repository_def().get_job("round")
 
 # Pillow imports the formats it knows with the first file that is none of the common ones.
 Image.init()

@@ -49,17 +49,16 @@ class Opener:
     def __call__(self) -> str | None:
         """Look at the newest round; if the next is to be opened, launch its run and return the run's id.
 
-        A sensor that somebody has stopped stops this too. A run whose batch is out and that draws pictures and measures
-        is waited for, a minute at most: nobody says when it ends.
+        A sensor that somebody has stopped stops this too. While a round is made there is nothing to open. Where its
+        batch is out and it measures and draws, its end is waited for, a minute at most: nobody says when it comes.
 
         Raises
         ------
         ALError
             The state could not be read, or Dagster does not launch.
         """
-        if self._cannot_be():
+        if self._cannot_be() or self._is_made():
             return None
-        self._wait_for_figures()
         facts = self._loop.facts()
         decision = self._loop.decision(facts)
         if isinstance(decision, Wait) and facts.project is not None:
@@ -102,13 +101,15 @@ class Opener:
         log.info("%s: run %s/runs/%s", decision.reason, self._api.url, run_id)
         return run_id
 
-    def _wait_for_figures(self) -> None:
+    def _is_made(self) -> bool:
+        """Say whether a round is under way, once there is none that has only its figures left to make."""
+        under_way = dg.RunsFilter(job_name=round_job.name, statuses=[*UNDER_WAY])
         newest, until = self._loop.deployment.ledger.newest_pushed(), time.monotonic() + FIGURES
-        if newest is None:
-            return
-        measuring = dg.RunsFilter(job_name=round_job.name, tags={PARTITION_TAG: newest}, statuses=[*UNDER_WAY])
-        while time.monotonic() < until and self._loop.instance.get_runs(measuring, limit=1):
+        while runs := self._loop.instance.get_runs(under_way, limit=1):
+            if newest is None or runs[0].tags.get(PARTITION_TAG) != newest or time.monotonic() > until:
+                return True
             time.sleep(PAUSE)
+        return False
 
 
 def launch_tags(run: dg.RunRequest) -> Mapping[str, str]:

@@ -18,15 +18,22 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from al_pipeline.servers.event_log import OPEN_DATABASES, OpenEventLog
+from al_pipeline.servers.open_storages import OpenRunStorage, OpenScheduleStorage
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A DAGSTER_HOME with this event log."""
-    storage = {"module": "al_pipeline.servers.event_log", "class": "OpenEventLog"}
-    config = {"base_dir": str(tmp_path / "history" / "runs")}
-    settings = {"event_log_storage": storage | {"config": config}, "telemetry": {"enabled": False}}
-    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    """A DAGSTER_HOME with the storages that stay open."""
+    storages = {
+        "event_log_storage": (OpenEventLog, "history/runs"),
+        "run_storage": (OpenRunStorage, "history"),
+        "schedule_storage": (OpenScheduleStorage, "schedules"),
+    }
+    settings: dict[str, Any] = {
+        kind: {"module": own.__module__, "class": own.__name__, "config": {"base_dir": str(tmp_path / place)}}
+        for kind, (own, place) in storages.items()
+    }
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings | {"telemetry": {"enabled": False}}))
     return tmp_path
 
 
@@ -34,6 +41,8 @@ def home(tmp_path: Path) -> Path:
 def instance(home: Path) -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.from_config(str(home)) as found:
         assert type(found.event_log_storage) is OpenEventLog
+        assert type(found.run_storage) is OpenRunStorage
+        assert type(found.schedule_storage) is OpenScheduleStorage
         yield found
 
 
