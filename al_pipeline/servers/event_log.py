@@ -9,9 +9,11 @@ ends a process loses nothing, a power cut the last seconds of what the UI shows 
 that was cut off is reported and run again, and what rounds must not lose is in the ledger, which waits for the disk.
 """
 
+import math
 import os
 import shutil
 import sqlite3
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -32,6 +34,8 @@ from al_pipeline.core.files import whole_file
 
 # Each run has a database of its own; a daemon looks at all of them and must not keep all of them open.
 OPEN_DATABASES = 8
+# Seconds for which a partition that was there is taken to be.
+LATELY = 1.0
 
 
 class OpenEventLog(SqliteEventLogStorage):
@@ -39,6 +43,7 @@ class OpenEventLog(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: OrderedDict[str, sa.Engine] = OrderedDict()
+        self._there: dict[tuple[str, str], float] = {}
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -104,6 +109,20 @@ class OpenEventLog(SqliteEventLogStorage):
         super().store_event(event)
         # While a connection is open, SQLite writes to a file beside the database, and the watchers look at this one.
         os.utime(self.path_for_shard(event.run_id))
+
+    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
+        """Say whether there is such a partition, or was a second ago: each read and write of an asset asks, twice."""
+        asked = partitions_def_name, partition_key
+        if time.monotonic() - self._there.get(asked, -math.inf) > LATELY:
+            if not super().has_dynamic_partition(*asked):
+                return False
+            self._there = {asked: time.monotonic()}
+        return True
+
+    def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
+        """Delete a partition."""
+        self._there = {}
+        super().delete_dynamic_partition(partitions_def_name, partition_key)
 
     def wipe(self) -> None:
         """Remove all events."""

@@ -180,19 +180,25 @@ class Checkpoint:
         CheckpointError
             It could not be written, for example because the disk is full; a file that was there before stays.
         """
-        data = safetensors.torch.save(self.state, {"format": "pt", INFO_KEY: self.info.to_json()})
-        with whole_file(path, f"The checkpoint ({len(data) / 1e6:.0f} MB)", error=CheckpointError) as file:
-            file.write_bytes(data)
+        told, size = {"format": "pt", INFO_KEY: self.info.to_json()}, sum(each.nbytes for each in self.state.values())
+        with whole_file(path, f"The checkpoint ({size / 1e6:.0f} MB)", error=CheckpointError) as file:
+            try:
+                safetensors.torch.save_file(self.state, file, told)
+            except safetensors.SafetensorError as error:
+                raise OSError(None, str(error)) from error
+        _saved[:] = [(_stamp(path), self)]
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Read what `save` wrote, and verify its weights against their hash.
+        """Read what `save` wrote, and verify its weights against their hash; what this process saved last it has.
 
         Raises
         ------
         CheckpointError
             The file is missing, damaged or no checkpoint of this project.
         """
+        if (known := next((saved for stamp, saved in _saved if stamp == _stamp(path)), None)) is not None:
+            return known
         info = read_info(path)
         state = read_safetensors(path)
         found = state_hash(state)
@@ -202,6 +208,19 @@ class Checkpoint:
                 f"{info.weights_hash[:16]}. Materialize it again"
             )
         return cls(info, state)
+
+
+# What was saved last, and which file it is: the steps of a round look at it one after the other.
+_saved: list[tuple[object, Checkpoint]] = []
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int] | None:
+    """Return what is another one once a file was written again; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -332,11 +351,11 @@ def averaged(network: Callable[[Tensor], Tensor], images: Tensor, *, flip: bool,
 
 def _network(architecture: str, n_classes: int) -> nn.Module:
     """Return the network with whatever was in memory as its values: nothing is drawn only to be overwritten."""
-    return copy.deepcopy(_skeleton(architecture, n_classes)).to_empty(device="cpu")
+    return copy.deepcopy(skeleton(architecture, n_classes)).to_empty(device="cpu")
 
 
 @functools.lru_cache(maxsize=8)
-def _skeleton(architecture: str, n_classes: int) -> nn.Module:
+def skeleton(architecture: str, n_classes: int) -> nn.Module:
     """Return the network without values. Kept, because torchvision goes through its initialisation even so: 60 ms."""
     with torch.device("meta"):
         return torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)
