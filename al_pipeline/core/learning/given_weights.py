@@ -81,13 +81,13 @@ def unusable(name: str, value: Tensor, dtype: torch.dtype) -> str | None:
         return None
     # What is finite in float64 may be infinite in float32.
     kind = str(dtype).removeprefix("torch.")
-    what = f"values beyond the range of {kind}" if bool(value.isfinite().all()) else "NaN or infinite values"
+    what = f"values beyond the range of {kind}" if finite(value) else "NaN or infinite values"
     return f"{what} in {name}"
 
 
 def finite(value: Tensor) -> bool:
     """Say whether all numbers of a tensor are finite."""
-    # A sum that is has no others in it, and is there in a tenth of the time. That of finite ones may still overflow.
+    # A sum that is finite has finite terms, and is found in a tenth of the time.
     return bool(value.sum().isfinite()) or bool(value.isfinite().all())
 
 
