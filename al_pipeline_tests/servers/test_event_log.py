@@ -15,8 +15,11 @@ import psutil
 import pytest
 import yaml
 from dagster._core.events.log import EventLogEntry
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
+from al_pipeline.servers import event_log
 from al_pipeline.servers.event_log import OPEN_DATABASES, OpenEventLog
 from al_pipeline.servers.open_storages import OpenRunStorage, OpenScheduleStorage
 
@@ -106,6 +109,38 @@ def test_an_open_database_is_not_opened_again(instance: dg.DagsterInstance, monk
     monkeypatch.setattr(storage, "_opened", lambda path: pytest.fail(f"{path} is opened again"))
     assert messages(storage, run_id)
     assert storage.get_asset_records([dg.AssetKey("thing")])
+
+
+def test_a_partition_that_was_deleted_is_gone_at_once_here_and_soon_elsewhere(
+    instance: dg.DagsterInstance, stock: SqliteEventLogStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def there() -> bool:
+        return instance.has_dynamic_partition("rounds", "r0001")
+
+    assert not there()
+    instance.add_dynamic_partitions("rounds", ["r0001"])
+    assert there()
+    instance.delete_dynamic_partition("rounds", "r0001")
+    assert not there()
+    instance.add_dynamic_partitions("rounds", ["r0001"])
+    assert there()
+    stock.delete_dynamic_partition("rounds", "r0001")
+    monkeypatch.setattr(event_log, "LATELY", 0.0)
+    assert not there()
+
+
+def test_dagsters_own_classes_find_runs_and_ticks_of_ours_and_we_theirs(home: Path) -> None:
+    ours = (home / "dagster.yaml").read_text()
+    ids: set[str] = set()
+    for text in ("telemetry: {enabled: false}\n", ours, "telemetry: {enabled: false}\n", ours):
+        (home / "dagster.yaml").write_text(text)
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            assert {each.run_id for each in instance.get_runs()} == ids
+            assert len(instance.all_instigator_state()) == len(ids)
+            ids.add(run(instance))
+            server = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="al_pipeline")
+            origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(server, "__repository__"), f"sensor {len(ids)}")
+            instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING))
 
 
 def test_what_another_process_stores_of_a_run_meanwhile_is_kept(

@@ -186,19 +186,16 @@ class Checkpoint:
                 safetensors.torch.save_file(self.state, file, told)
             except safetensors.SafetensorError as error:
                 raise OSError(None, str(error)) from error
-        _saved[:] = [(_stamp(path), self)]
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Read what `save` wrote, and verify its weights against their hash; what this process saved last it has.
+        """Read what `save` wrote, and verify its weights against their hash.
 
         Raises
         ------
         CheckpointError
             The file is missing, damaged or no checkpoint of this project.
         """
-        if (known := next((saved for stamp, saved in _saved if stamp == _stamp(path)), None)) is not None:
-            return known
         info = read_info(path)
         state = read_safetensors(path)
         found = state_hash(state)
@@ -208,19 +205,6 @@ class Checkpoint:
                 f"{info.weights_hash[:16]}. Materialize it again"
             )
         return cls(info, state)
-
-
-# What was saved last, and which file it is: the steps of a round look at it one after the other.
-_saved: list[tuple[object, Checkpoint]] = []
-
-
-def _stamp(path: Path) -> tuple[str, int, int, int] | None:
-    """Return what is another one once a file was written again; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_info(path: Path) -> CheckpointInfo:
