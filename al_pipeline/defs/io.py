@@ -57,10 +57,14 @@ class CheckpointIOManager(dg.UPathIOManager):
 
     extension = ".safetensors"
 
+    def __init__(self, base_path: UPath) -> None:
+        super().__init__(base_path)
+        self._last: tuple[object, Any] = None, None
+
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         """Write the checkpoint."""
         obj.save(local(path))
-        self.__dict__["last"] = _stamp(local(path)), obj
+        self._last = _stamp(local(path)), obj
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
         """Read the checkpoint, and verify it."""
@@ -68,7 +72,7 @@ class CheckpointIOManager(dg.UPathIOManager):
 
         if deleted := Artifacts(local(path).parent.parent).deleted(path.stem):
             raise CheckpointError(deleted)
-        stamp, last = self.__dict__.get("last", (None, None))
+        stamp, last = self._last
         return last if last is not None and stamp == _stamp(local(path)) else Checkpoint.load(local(path))
 
 

@@ -419,6 +419,7 @@ class Interleavings:
         batch = create_missing(self.deployment, PROJECT, key, batch, LOG)
         verify_and_record(self.deployment, PROJECT, key, batch)
         pull(self.ledger, self.studio, PROJECT, source=self._project().source, min_seconds=SECONDS)
+        self._store()
         sign(self.ledger, self.studio, self._project())
 
     def _pull(self) -> None:
@@ -509,6 +510,7 @@ class Interleavings:
                 raise
             counted["obstacles"] += 1
             self.studio.heal()
+            self._store()
             return False
         counted[what] += 1
         self.studio.heal()
