@@ -37,7 +37,8 @@ class Facts:
     counts: dict[str, int | str] = field(default_factory=dict)
     warning: str | None = None
     remarks: tuple[str, ...] = ()
-    project: "tuple[int, ProjectCounts] | None" = None
+    # Of a moment: what else they say is the same an instant later.
+    project: "tuple[int, ProjectCounts] | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
