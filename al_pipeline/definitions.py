@@ -1,6 +1,6 @@
 """What Dagster loads."""
 
-from al_pipeline.defs import build
+from al_pipeline.defs import ready
 from al_pipeline.settings import settings
 
-defs = build(settings())
+defs = ready(settings())

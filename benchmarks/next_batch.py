@@ -1,13 +1,12 @@
 """Last answer → next batch in Label Studio, in parts: `al up` on real servers, a robot that answers through the API.
 
 `python -m benchmarks.next_batch FOLDER [ROUNDS] [COUNT]`: FOLDER holds the photos' archive and the weights; heads on
-features of 64 px, batches of 20, five rounds are measured. COUNT makes a pool of that many hard links to copies of the
-photos (each differs by bytes after its end). The robot answers once the run of the round before has ended, as people do
+features of 64 px, batches of 20, five rounds are measured. COUNT makes a pool of that many pictures of 72 px, each of a
+photo with some noise of its own. The robot answers once the run of the round before has ended, as people do
 who need minutes. Beside the seconds are those of all cores, from the last answer to the batch.
 """
 
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,8 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import psutil
+from PIL import Image
 
+from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.servers.observer import Loop, open_loop, truth
@@ -29,6 +31,8 @@ from benchmarks.rounds import report
 from benchmarks.starting import READY
 
 ROUNDS, SIZE = 5, 64
+# Sides in pixels of a made picture, and of the noise in it.
+PICTURE, CORNER = 72, 8
 SETTINGS = {
     "AL_TRAINING__MODE": "head",
     "AL_TRAINING__IMAGE_SIZE": str(SIZE),
@@ -92,15 +96,16 @@ def _seconds(process: psutil.Process) -> float:
 
 
 def _pool(photos: Path, pool: Path, count: int) -> Path:
-    """Write so many files in class folders that are photos with a number after their end."""
-    files = sorted(photos.rglob("*.jpg"))
-    for number in range(count):
-        source = files[number % len(files)]
-        target = pool / source.parent.name / f"{number}.jpg"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        with target.open("ab") as file:
-            file.write(str(number).encode())
+    """Write so many small pictures in class folders: photos with a corner of noise, so that no two are the same."""
+    files, rng = sorted(photos.rglob("*.jpg")), np.random.default_rng(0)
+    for at, source in enumerate(files):
+        small = np.asarray(open_rgb(source).resize((PICTURE, PICTURE)))
+        folder = pool / source.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(at, count, len(files)):
+            picture = small.copy()
+            picture[:CORNER, :CORNER] = rng.integers(0, 256, (CORNER, CORNER, 3))
+            Image.fromarray(picture).save(folder / f"{number}.jpg")
     return pool
 
 
@@ -120,9 +125,10 @@ def _up(home: Path, photos: Path, environment: dict[str, str]) -> Iterator[psuti
             time.sleep(0.2)
         yield process
     finally:
-        family = [process, *process.children(recursive=True)]
-        process.send_signal(signal.SIGINT)
-        wait_until_ended(family, 60)
+        if process.is_running():
+            family = [process, *process.children(recursive=True)]
+            process.send_signal(signal.SIGINT)
+            wait_until_ended(family, 60)
 
 
 if __name__ == "__main__":

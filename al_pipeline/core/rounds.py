@@ -307,6 +307,23 @@ def _awaits_nobody(status: RoundStatus, policy: RoundPolicy) -> bool:
     return awaited is None or (awaited < _number(status) and not status.ahead and status.unlabeled_left > 0)
 
 
+def answers_missing(status: RoundStatus, policy: RoundPolicy) -> int:
+    """Return how many samples have to be dealt with, at the least, until `decide` can open the next round.
+
+    0 where that depends on anything but answers to tasks that are there. Time alone may open it before.
+    """
+    if status.run_state != "succeeded" or not status.open_tasks or _awaits_nobody(status, policy):
+        return 0
+    missing = max(0, _needed(status, policy) - status.early - status.answered)
+    # One answer may bring several labels, those of what is shown beside; and be the one that an overdue round lacks.
+    one_will_do = policy.label_budget is not None or (policy.timeout is not None and not status.answered)
+    return min(missing, 1) if one_will_do else missing
+
+
+def _needed(status: RoundStatus, policy: RoundPolicy) -> int:
+    return math.ceil(policy.min_fraction * (status.open_tasks - status.again) - ROUNDING)
+
+
 def _after_failure(status: RoundStatus, policy: RoundPolicy, key: str) -> Decision:
     failed = status.attempts - status.interrupted
     runs = f"{failed} of {policy.max_attempts} attempts failed" if failed else "its run ended with the servers"
@@ -348,7 +365,7 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
             "launch the job `setup`, which creates anew those that nobody has answered"
         )
 
-    needed = math.ceil(policy.min_fraction * (status.open_tasks - status.again) - ROUNDING)
+    needed = _needed(status, policy)
     if status.answered >= needed:
         return _next(status, f"{key}: {_counts(status)}")
     if status.answered and status.answered >= needed - status.early:

@@ -5,6 +5,14 @@ from upath import UPath
 
 from al_pipeline.settings import Settings
 
+# What a process that others are forked from has built beforehand, and from which settings.
+READY: list[tuple[Settings, dg.Definitions]] = []
+
+
+def ready(settings: Settings) -> dg.Definitions:
+    """Return the definitions of one deployment: those that are there already, if they are of the same settings."""
+    return next((made for known, made in READY if known == settings), None) or build(settings)
+
 
 def build(settings: Settings) -> dg.Definitions:
     """Return the definitions of one deployment."""

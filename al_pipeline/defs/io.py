@@ -53,21 +53,36 @@ class DocumentIOManager(dg.UPathIOManager):
 
 
 class CheckpointIOManager(dg.UPathIOManager):
-    """Checkpoints as safetensors files."""
+    """Checkpoints as safetensors files; what was written last is at hand as long as the file is the same."""
 
     extension = ".safetensors"
+
+    def __init__(self, base_path: UPath) -> None:
+        super().__init__(base_path)
+        self._last: tuple[object, Any] = None, None
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         """Write the checkpoint."""
         obj.save(local(path))
+        self._last = _stamp(local(path)), obj
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
-        """Read the checkpoint."""
+        """Read the checkpoint, and verify it."""
         from al_pipeline.core.learning.checkpoint import Checkpoint
 
         if deleted := Artifacts(local(path).parent.parent).deleted(path.stem):
             raise CheckpointError(deleted)
-        return Checkpoint.load(local(path))
+        stamp, last = self._last
+        return last if last is not None and stamp == _stamp(local(path)) else Checkpoint.load(local(path))
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int] | None:
+    """Return what is another once a file was written again; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def local(path: UPath) -> Path:

@@ -13,6 +13,7 @@ from al_pipeline.defs.closing import is_closed
 from al_pipeline.defs.jobs import retrain_job, round_job, setup_job
 from al_pipeline.defs.observe import Facts, observe
 from al_pipeline.defs.partitions import rounds
+from al_pipeline.loop.claims import Claims
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import is_away
 from al_pipeline.loop.waiting import tell_annotators
@@ -78,11 +79,14 @@ def _look(
         # Attempts are counted: what a share that is not mounted makes fail would fail again.
         reason = f"{decision.reason}; not before {deployment.settings.images} is there again: is a share not mounted?"
         return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
+    key, run = round_key(decision.round_number), request(decision)
+    if Claims(deployment.artifacts.claims).take(str(run.run_key)) is None:
+        reason = f"{decision.reason}; its run is being launched already"
+        return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     context.log.info(decision.reason)
-    key = round_key(decision.round_number)
     new = not context.instance.has_dynamic_partition(str(rounds.name), key)
     return dg.SensorResult(
-        run_requests=[request(decision)],
+        run_requests=[run],
         dynamic_partitions_requests=[rounds.build_add_request([key])] if new else [],
         asset_events=observations,
         cursor=cursor,

@@ -24,7 +24,6 @@ class ProjectCounts:
     """A project's own counters, and its label config; `at` is the server's time."""
 
     tasks: int
-    labeled: int
     annotations: int
     skipped: int
     at: datetime

@@ -177,10 +177,10 @@ def obstacle(classes: ClassSet, config: str | None) -> str | None:
     )
 
 
-def check_project(deployment: "Deployment", project_id: int, classes: ClassSet) -> None:
+def check_project(deployment: "Deployment", project_id: int, classes: ClassSet, config: str | None = None) -> None:
     """Bring a project that shows an earlier class set up to today's: a change was stored, and then something failed.
 
-    So is one that has no place for the images of a grid.
+    So is one that has no place for the images of a grid. Its label config is asked for, where it is not given.
 
     Raises
     ------
@@ -189,7 +189,8 @@ def check_project(deployment: "Deployment", project_id: int, classes: ClassSet) 
     """
     from al_pipeline.labelstudio.config import cells_in
 
-    config = deployment.label_studio.project_counts(project_id).label_config
+    if config is None:
+        config = deployment.label_studio.project_counts(project_id).label_config
     problem = obstacle(classes, config)
     if problem is None:
         if cells_in(config) < deployment.settings.grid:

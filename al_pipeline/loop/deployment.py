@@ -52,6 +52,8 @@ class Artifacts:
         What the labels have saved so far, in a sentence.
     review_requests : Path
         A file for each sample that somebody wants people to look at again.
+    claims : Path
+        A file for each run of a round that the loop has requested (`loop.claims`).
     """
 
     # Beside a round's checkpoint, or where it was: why it is kept, and what it was.
@@ -70,6 +72,7 @@ class Artifacts:
         self.study_cells, self.comparison_page = folder / "simulation", folder / "strategy_comparison.html"
         self.learning_curve = folder.parent / "learning_curve.png"
         self.labels_saved, self.review_requests = folder / "labels_saved.txt", folder / "review_requests"
+        self.claims = folder / "claims"
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one.

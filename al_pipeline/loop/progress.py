@@ -29,13 +29,16 @@ PROGRESS = ("sample_id", "task_id", "withdrawn_at")
 class Facts:
     """What is known about the newest round, the counts worth recording when they change, and what people should know.
 
-    A warning is about the loop as a whole; each remark is a sentence about what was done in Label Studio.
+    A warning is about the loop as a whole; each remark is a sentence about what was done in Label Studio. `project` is
+    the id of the project that was read, and its counters just before that.
     """
 
     status: RoundStatus
     counts: dict[str, int | str] = field(default_factory=dict)
     warning: str | None = None
     remarks: tuple[str, ...] = ()
+    # Of a moment: what else they say is the same an instant later.
+    project: "tuple[int, ProjectCounts] | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class _Progress:
     away: int = 0
     remarks: tuple[str, ...] = ()
     obstacle: str | None = None
+    project: "tuple[int, ProjectCounts] | None" = None
 
 
 def pushed(
@@ -113,6 +117,7 @@ def pushed(
             "missing": progress.missing,
         },
         remarks=progress.remarks,
+        project=progress.project,
     )
 
 
@@ -139,12 +144,13 @@ def _progress(deployment: Deployment, policy: RoundPolicy, planned: int, key: st
         unused = without_image(ledger, gone, policy.min_votes)
         deployment.counted = seen, replace(counted, remarks=counted.remarks + unused)
     problem = None if classes is None else obstacle(classes, counts.label_config)
-    return replace(deployment.counted[1], obstacle=problem)
+    return replace(deployment.counted[1], obstacle=problem, project=(project.project_id, counts))
 
 
 def _pull(deployment: Deployment, policy: RoundPolicy) -> "tuple[ProjectCounts, Project]":
     ledger, client, project = deployment.ledger, deployment.label_studio, deployment.project()
-    return pull_news(ledger, client, project.project_id, source=project.source, min_seconds=policy.min_seconds), project
+    told = {"source": project.source, "min_seconds": policy.min_seconds}
+    return pull_news(ledger, client, project.project_id, **told)[0], project
 
 
 def _count(

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 # Pulls look back this far behind the newest change seen: servers' clocks differ and requests overtake each other.
 OVERLAP = timedelta(minutes=5)
-# The sensor looks every few seconds, and the next round's pull reads again what it may have missed.
+# The sensor looks every few seconds, and what it may have missed is read again once a batch is out. A round need not
+# read anew what was read so recently.
 RECENT = timedelta(seconds=30)
 # People may answer while we read. Then the counts before and after differ, and what is new is read once more.
 TRIES = 3
 # Two people who submit at the same moment may get their numbers in the other order.
 AT_ONCE = timedelta(seconds=1)
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+# The server tells its time without fractions: it is up to so much later.
+SECOND = timedelta(seconds=1)
 
 
 def pull(
@@ -61,35 +64,35 @@ def pull(
     LabelStudioError
         Label Studio could not be read; what was read before is stored.
     """
-    new, reader = 0, _Reader(ledger, client, project_id, source, round_key, min_seconds)
-    for _ in range(TRIES):
-        mark, started = ledger.watermark(source), datetime.now(UTC)
-        before = client.project_counts(project_id)
-        more, newest = reader.read(_since(mark, before, started, overlap))
-        over, after = _over(ledger, source, before), client.project_counts(project_id)
-        quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
-        if quiet and mark is not None and over != (mark.answers_over, mark.skips_over):
-            again, newest = reader.read(None)
-            more, over = more + again, _over(ledger, source, after)
-        new += more
-        # Never later than the server's own time: when its clock is set back, new changes are stamped with that.
-        until = min(newest or (mark.until if mark else NEVER), before.at)
-        if not quiet:
-            # Nothing can be concluded from these counts; those of before stay to be compared with.
-            over = (mark.answers_over, mark.skips_over) if mark else (0, 0)
-        ledger.set_watermark(source, Watermark(until, started, *over))
-        if quiet:
-            break
-    return new
+    reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
+    return reader.pull(client.project_counts(project_id), overlap)[1]
 
 
 def pull_news(
-    ledger: "Ledger", client: "LabelStudio", project_id: int, *, source: str, min_seconds: float | None
-) -> "ProjectCounts":
-    """Pull if anything has changed since the last pull; return the project's counters. Two requests if nothing has.
+    ledger: "Ledger",
+    client: "LabelStudio",
+    project_id: int,
+    *,
+    source: str,
+    min_seconds: float | None,
+    round_key: str | None = None,
+) -> "tuple[ProjectCounts, int]":
+    """Pull if anything has changed since the last pull; two requests if nothing has. The parameters are `pull`'s.
 
     It is what a tick of the sensor does: answers live in Label Studio alone for the time between two of them at most.
-    The next round's pull reads again what these may have overtaken. The parameters are those of `pull`.
+    And it is what a round does before it freezes labels, moments after a look has found its batch answered. Whatever
+    was given or taken back since then is told by the counters, and what was changed by the newest change. Not told is
+    an answer in whose place another was put (the counters stay) by a request that was overtaken: stamped before the
+    newest change that the look has read, and stored after it. Such a change is read once the batch is out, when
+    `labeling_tasks` pulls the last five minutes, and enters at the next round, as all that comes after the freeze. A
+    round that no look came before, within half a minute, reads them first.
+
+    Returns
+    -------
+    ProjectCounts
+        The project's counters just before it was read the last time.
+    int
+        How many events are new.
 
     Raises
     ------
@@ -97,12 +100,13 @@ def pull_news(
         Label Studio could not be read.
     """
     mark, counts = ledger.watermark(source), client.project_counts(project_id)
-    if mark is not None and _over(ledger, source, counts) == (mark.answers_over, mark.skips_over):
+    lately = round_key is None or (mark and mark.pulled_at and datetime.now(UTC) - mark.pulled_at < RECENT)
+    if mark is not None and lately and _over(ledger, source, counts) == (mark.answers_over, mark.skips_over):
         newest = client.newest_change(project_id)
         if newest is None or newest <= mark.until:
-            return counts
-    pull(ledger, client, project_id, source=source, min_seconds=min_seconds, overlap=RECENT)
-    return counts
+            return counts, 0
+    reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
+    return reader.pull(counts, RECENT if lately else OVERLAP)
 
 
 def _since(mark: Watermark | None, counts: "ProjectCounts", now: datetime, overlap: timedelta) -> datetime | None:
@@ -128,6 +132,28 @@ class _Reader:
     source: str
     round_key: str | None
     min_seconds: float | None
+
+    def pull(self, counts: "ProjectCounts", overlap: timedelta) -> "tuple[ProjectCounts, int]":
+        """See `pull`, after counters were read; return those from before the last reading, and how many are new."""
+        new, before, after = 0, counts, counts
+        for _ in range(TRIES):
+            before, mark, started = after, self.ledger.watermark(self.source), datetime.now(UTC)
+            more, newest = self.read(_since(mark, before, started, overlap))
+            over, after = _over(self.ledger, self.source, before), self.client.project_counts(self.project_id)
+            quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
+            if quiet and mark is not None and over != (mark.answers_over, mark.skips_over):
+                again, newest = self.read(None)
+                more, over = more + again, _over(self.ledger, self.source, after)
+            new += more
+            # Never later than the server's own time: when its clock is set back, new changes are stamped with that.
+            until = min(newest or (mark.until if mark else NEVER), before.at + SECOND)
+            if not quiet:
+                # Nothing can be concluded from these counts; those of before stay to be compared with.
+                over = (mark.answers_over, mark.skips_over) if mark else (0, 0)
+            self.ledger.set_watermark(self.source, Watermark(until, started, *over))
+            if quiet:
+                break
+        return before, new
 
     def read(self, since: datetime | None) -> tuple[int, datetime | None]:
         """Append what changed, page by page; return how many events are new, and the moment of the newest change."""

@@ -131,8 +131,9 @@ def _mend(folder: Path, old: Path, new: Path, *, images: Path | None = None, led
         rewrite(kept, change)
     if dagster.exists():
         document = yaml.safe_load(dagster.read_text())
-        if log := document.get("event_log_storage", {}).get("config", {}):
-            log["base_dir"] = str(new / "dagster" / "history" / "runs")
+        for storage, place in (("event_log", "history/runs"), ("run", "history"), ("schedule", "schedules")):
+            if config := document.get(f"{storage}_storage", {}).get("config", {}):
+                config["base_dir"] = str(new / "dagster" / place)
         # Not into the file that the old home has, too; the next `al up` writes it with its comments.
         dagster.unlink()
         dagster.write_text(yaml.safe_dump(document))

@@ -1,8 +1,10 @@
 """Launch and watch runs through Dagster's GraphQL API, as its UI does."""
 
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -31,10 +33,6 @@ query($id: ID!) {{ logsForRun(runId: $id) {{ ... on EventConnection {{ events {{
   ... on ExecutionStepFailureEvent {{ stepKey {_ERROR} }}
   ... on EngineEvent {{ {_ERROR} }}
   ... on RunFailureEvent {{ {_ERROR} }} }} }} }} }}"""
-_SENSOR = """
-query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { __typename
-  ... on Sensor { minIntervalSeconds sensorState { status ticks(limit: 1) { status timestamp } } }
-  ... on PythonError { message } } }"""
 _LOCATIONS = """
 query { workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {
   __typename ... on PythonError { message } } } } } }"""
@@ -45,25 +43,22 @@ class DagsterError(ALError):
 
 
 @dataclass(frozen=True)
-class SensorState:
-    """What a sensor is about."""
-
-    running: bool  # false if somebody has stopped it
-    interval: float  # least seconds from one look to the next
-    looking: bool  # whether a look is in progress
-    looked_at: float | None  # Unix time when the newest look began
-
-
-@dataclass(frozen=True)
 class DagsterApi:
     """One Dagster web server, for example ``http://127.0.0.1:3000``."""
 
     url: str
 
+    @cached_property
+    def _http(self) -> httpx.Client:
+        # To make one takes longer than most requests do.
+        client = httpx.Client(base_url=self.url, timeout=60)
+        weakref.finalize(self, client.close)
+        return client
+
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         """Send one GraphQL request and return its data."""
         try:
-            answer = httpx.post(f"{self.url}/graphql", json={"query": text, "variables": variables}, timeout=60)
+            answer = self._http.post("/graphql", json={"query": text, "variables": variables})
             answer.raise_for_status()
         except httpx.HTTPError as error:
             raise DagsterError(f"Dagster at {self.url} did not answer: {error}. Is `al up` running?") from error
@@ -97,22 +92,6 @@ class DagsterApi:
         if result["__typename"] != "LaunchRunSuccess":
             raise DagsterError(f"Dagster did not launch {job}: {result.get('message') or result}")
         return result["run"]["runId"]
-
-    def sensor(self, name: str) -> SensorState:
-        """Return what a sensor is about."""
-        result = self.query(_SENSOR, selector=REPOSITORY | {"sensorName": name})["sensorOrError"]
-        if result["__typename"] != "Sensor":
-            raise DagsterError(
-                f"Dagster at {self.url} does not know the sensor {name}: {result.get('message', result)}"
-            )
-        state = result["sensorState"]
-        tick = next(iter(state["ticks"]), None)
-        return SensorState(
-            running=state["status"] == "RUNNING",
-            interval=float(result["minIntervalSeconds"]),
-            looking=tick is not None and tick["status"] == "STARTED",
-            looked_at=None if tick is None else float(tick["timestamp"]),
-        )
 
     def status(self, run_id: str) -> str:
         """Return the status of a run, for example ``"STARTED"``."""

@@ -1,8 +1,8 @@
 """What every run imports, in one place: a warm process imports it once and is forked for each run.
 
-For that process only: whoever imports this has every library, a frozen heap, and children that end with it. Nothing
-here reads settings, so each run still sees `al.toml`, `.env` and the environment as they are when it starts, and builds
-its definitions by them.
+For that process only: whoever imports this has every library, a frozen heap, and children that end with it. Each run
+sees `al.toml`, `.env` and the environment as they are when it starts. Its definitions are those that were built here
+while these are as they were, else it builds its own.
 """
 
 import gc
@@ -12,11 +12,16 @@ import sys
 from functools import partial
 from importlib import import_module
 
+import numpy as np
 from PIL import Image
 
-from al_pipeline.defs import build
+from al_pipeline.core.errors import ALError
+from al_pipeline.core.learning.architectures import ARCHITECTURES
+from al_pipeline.core.learning.checkpoint import skeleton
+from al_pipeline.core.learning.head import fit_head
+from al_pipeline.defs import READY, build
 from al_pipeline.servers.processes import end_with_parent
-from al_pipeline.settings import Settings
+from al_pipeline.settings import Settings, load_settings
 
 for name in (
     "dagster._core.execution.plan.active",
@@ -64,14 +69,26 @@ for name in (
 ):
     import_module(name)
 
-# Built from the defaults and thrown away: all that Dagster and the definitions import when they are built is there.
-build(Settings.model_construct()).get_repository_def().get_job("round")
+try:
+    found = load_settings()
+except ALError:
+    # Each run says so. Built from the defaults, to have imported all that is imported when definitions are built.
+    found = Settings.model_construct()
+READY.append((found, build(found)))
+READY[0][1].get_repository_def().get_job("round")
+# What is made once in a process, and what libraries make ready when they are used first. None of it starts a thread,
+# which a fork would not have; nor does anything of torch compute here.
+if found.training.architecture in ARCHITECTURES:
+    skeleton(found.training.architecture, 2)
+fit_head(np.random.default_rng(0).normal(size=(40, 16)).astype(np.float32), np.arange(40) % 2, 2, seed=0)
 
 # Pillow imports the formats it knows with the first file that is none of the common ones.
 Image.init()
 # Forked runs share this memory: the garbage collector leaves alone what is in it.
 gc.collect()
 gc.freeze()
+# What a run makes in its seconds it mostly keeps: looking through it again and again finds next to nothing.
+gc.set_threshold(50_000, 20, 20)
 if sys.platform == "linux":
     # Dagster has given up the run when its parent dies.
     os.register_at_fork(after_in_child=partial(end_with_parent, signal.SIGKILL))

@@ -92,11 +92,19 @@ class Stack:
     def _dagster(self, environment: dict[str, str], port: int) -> list[Service]:
         home = self.settings.dagster_home
         home.mkdir(parents=True, exist_ok=True)
-        runs = str(home / "history" / "runs")  # where Dagster has them by default
-        event_log = {"module": "al_pipeline.servers.event_log", "class": "OpenEventLog", "config": {"base_dir": runs}}
+        # Where Dagster has them by default.
+        storages = {
+            "event_log_storage": ("event_log", "OpenEventLog", home / "history" / "runs"),
+            "run_storage": ("open_storages", "OpenRunStorage", home / "history"),
+            "schedule_storage": ("open_storages", "OpenScheduleStorage", home / "schedules"),
+        }
+        ours = {
+            kind: {"module": f"al_pipeline.servers.{module}", "class": name, "config": {"base_dir": str(folder)}}
+            for kind, (module, name, folder) in storages.items()
+        }
         # Beside the package in a checkout, inside of it when installed from a wheel.
-        ours = next(file for folder in Path(__file__).parents[1:3] if (file := folder / "dagster.yaml").exists())
-        (home / "dagster.yaml").write_text(ours.read_text() + yaml.safe_dump({"event_log_storage": event_log}))
+        usual = next(file for folder in Path(__file__).parents[1:3] if (file := folder / "dagster.yaml").exists())
+        (home / "dagster.yaml").write_text(usual.read_text() + yaml.safe_dump(ours))
         code_port = free_port()
         workspace = home / "workspace.yaml"
         server = {"host": HOST, "port": code_port, "location_name": LOCATION}

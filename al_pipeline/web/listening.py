@@ -8,7 +8,7 @@ from al_pipeline.labelstudio.callbacks import register_webhook
 from al_pipeline.servers.dagster_api import DagsterApi
 from al_pipeline.servers.observer import open_loop
 from al_pipeline.settings import Settings
-from al_pipeline.web.opening import open_round
+from al_pipeline.web.opening import Opener
 from al_pipeline.web.serve import serving
 from al_pipeline.web.webhook import Waker, receiver
 
@@ -35,7 +35,7 @@ def listening(settings: Settings, api: DagsterApi, host: str, port: int) -> Iter
     secret = own.get_secret_value() if own else kept_secret(settings.home / "webhook_secret")
     with open_loop(settings) as loop:
         client, project_id = loop.deployment.label_studio, loop.deployment.project_id()
-        waker = Waker(lambda: open_round(loop, api))
+        waker = Waker(Opener(loop, api))
         with serving(receiver(secret, waker), host, port) as bound:
             url = f"{(settings.webhook_url or f'http://127.0.0.1:{bound}').rstrip('/')}/webhook"
             register_webhook(client, project_id, url, secret)

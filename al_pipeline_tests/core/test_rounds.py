@@ -16,6 +16,7 @@ from al_pipeline.core.rounds import (
     RoundStatus,
     Stalled,
     Wait,
+    answers_missing,
     awaited_round,
     decide,
     round_key,
@@ -221,6 +222,20 @@ def test_whatever_the_facts_the_decision_keeps_the_rules(
             assert status.run_state == "none" or decision.attempt <= policy.max_attempts
     if isinstance(decision, Done):
         assert status.run_state == "succeeded"
+
+
+@given(status=statuses(), policy=policies, labels=st.integers(0, 5), skips=st.integers(0, 5), bad=st.integers(0, 5))
+@settings(max_examples=400, deadline=None)
+def test_fewer_answers_than_are_missing_open_no_round(
+    status: RoundStatus, policy: RoundPolicy, labels: int, skips: int, bad: int
+) -> None:
+    done = labels + skips + bad
+    if not isinstance(decide(status, policy, NOW), Wait) or done >= max(1, answers_missing(status, policy)):
+        return
+    # An answer that brings no label is asked again; the labels of others, shown beside, come with any.
+    more = {"labeled": status.labeled + labels, "skipped": status.skipped + skips, "again": status.again + bad}
+    after = replace(status, **more, labels_total=status.labels_total + 9 * labels)
+    assert isinstance(decide(after, policy, NOW), Wait)
 
 
 @given(status=statuses(), policy=policies, more=st.integers(1, 5))

@@ -5,20 +5,23 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from upath import UPath
 
 from al_pipeline.core.data import image_cache, images
+from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.learning.arithmetic import PLAIN, multiplies_int8
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
+from al_pipeline.defs.io import CheckpointIOManager
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images, write_usual_images
@@ -69,6 +72,24 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(image_cache, "decode", noted)
     monkeypatch.setattr(images, "decode", noted)
     return files
+
+
+def test_a_checkpoint_that_was_just_written_is_at_hand_until_its_file_is_another(weights: str, tmp_path: Path) -> None:
+    manager, path, context = (
+        CheckpointIOManager(UPath(tmp_path)),
+        UPath(tmp_path / "r0001.safetensors"),
+        cast(Any, None),
+    )
+    first = Checkpoint.load(Path(weights))
+    manager.dump_to_path(context, first, path)
+    assert manager.load_from_path(context, path) is first
+    first.save(tmp_path / path.name)
+    again = manager.load_from_path(context, path)
+    assert (again is first, again.hash) == (False, first.hash)
+    manager.dump_to_path(context, first, path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        manager.load_from_path(context, path)
 
 
 def done(world: World, key: str, *, per_class: int = 3, **resources: dict[str, Any]) -> dict[str, dict[str, Any]]:

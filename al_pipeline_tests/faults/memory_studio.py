@@ -180,7 +180,6 @@ class MemoryStudio(LabelStudio):
             labels = [len(task.annotations) - task.skips for task in tasks]
             return ProjectCounts(
                 tasks=len(tasks),
-                labeled=sum(map(bool, labels)),
                 annotations=sum(labels),
                 skipped=sum(skips),
                 # The header that tells the time knows no fractions of a second.

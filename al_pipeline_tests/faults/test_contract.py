@@ -257,9 +257,9 @@ def events(studio: Studio, since: datetime | None = None) -> dict[int, Annotatio
     return {event.annotation_id: event for event in studio.client.annotations(studio.project_id, updated_since=since)}
 
 
-def counts(studio: Studio) -> tuple[int, int, int, int]:
+def counts(studio: Studio) -> tuple[int, int, int]:
     found = studio.client.project_counts(studio.project_id)
-    return found.tasks, found.labeled, found.annotations, found.skipped
+    return found.tasks, found.annotations, found.skipped
 
 
 def test_a_project_says_who_it_is_and_which_round_it_got_last(studio: Studio) -> None:
@@ -334,7 +334,7 @@ def test_an_answer_and_a_skip_are_counted_apart(studio: Studio) -> None:
     studio.client.annotate(skipped, None)
     found = studio.client.tasks(studio.project_id)
     assert [(task.annotations, task.cancelled) for task in found] == [(1, 0), (0, 1), (0, 0)]
-    assert counts(studio) == (3, 1, 1, 1)
+    assert counts(studio) == (3, 1, 1)
     assert sorted((event.value or "", event.cancelled) for event in events(studio).values()) == [
         ("", True),
         (HORSE, False),
@@ -347,7 +347,7 @@ def test_a_skip_becomes_an_answer_and_an_answer_a_skip(studio: Studio, skip_firs
     made = studio.answer(task, [] if skip_first else [HORSE], skip=skip_first)
     studio.change(made, [HORSE] if skip_first else [], skip=not skip_first)
     assert (status(studio, task).annotations, status(studio, task).cancelled) == ((1, 0) if skip_first else (0, 1))
-    assert counts(studio)[2:] == ((1, 0) if skip_first else (0, 1))
+    assert counts(studio)[1:] == ((1, 0) if skip_first else (0, 1))
     (event,) = events(studio).values()
     assert (event.value, event.cancelled) == ((HORSE, False) if skip_first else (None, True))
 
@@ -375,7 +375,7 @@ def test_a_change_moves_the_times_of_the_answer_and_its_task_and_keeps_when_it_w
 def test_a_deletion_moves_the_time_of_the_task_and_counts(studio: Studio) -> None:
     (task,) = studio.add(["a"])
     made, skip = studio.answer(task, [HORSE]), studio.answer(task, [], skip=True)
-    for annotation, left in ((made, (1, 0, 0, 1)), (skip, (1, 0, 0, 0))):
+    for annotation, left in ((made, (1, 0, 1)), (skip, (1, 0, 0))):
         before = status(studio, task).updated_at
         studio.retract(annotation)
         assert status(studio, task).updated_at > before
@@ -423,7 +423,7 @@ def test_a_deleted_task_takes_its_answers_out_of_the_counts(studio: Studio) -> N
         studio.answer(task, [HORSE])
         studio.answer(task, [], skip=True)
     studio.client.delete_tasks(tasks[:2])
-    assert counts(studio) == (1, 1, 1, 1)
+    assert counts(studio) == (1, 1, 1)
     assert {event.task_id for event in events(studio).values()} == {tasks[2]}
     studio.client.delete_tasks(tasks[:2])
     with pytest.raises(LabelStudioNotFoundError):
@@ -438,7 +438,7 @@ def test_two_people_answer_one_task(studio: Studio) -> None:
     assert [found[first].value, found[second].value] == [HORSE, MEADOW]
     assert found[first].annotator != found[second].annotator
     assert status(studio, task).annotations == 2
-    assert counts(studio) == (1, 1, 2, 0)
+    assert counts(studio) == (1, 2, 0)
 
 
 def test_one_person_can_answer_a_task_twice(studio: Studio) -> None:
@@ -458,7 +458,7 @@ def test_an_answer_with_no_choice_an_unknown_one_or_several_is_an_answer(
     made = studio.answer(task, choices)
     event = events(studio)[made]
     assert (event.value, event.cancelled) == (value, False)
-    assert (status(studio, task).annotations, counts(studio)) == (1, (1, 1, 1, 0))
+    assert (status(studio, task).annotations, counts(studio)) == (1, (1, 1, 0))
 
 
 def test_the_counts_tell_the_time_of_the_server_in_whole_seconds(studio: Studio) -> None:
@@ -498,7 +498,7 @@ def test_guesses_become_annotations_of_whoever_clicks_once_and_forget_it_without
     assert (guess.kind, guess.annotator, guess.lead_time, guess.origin) == ("guess", mine, None, None)
     assert guess.parent_prediction is not None
     assert before < guess.updated_at <= status(studio, task).updated_at
-    assert (counts(studio), studio.gives(task, 1)) == ((2, 2, 2, 0), False)
+    assert (counts(studio), studio.gives(task, 1)) == ((2, 2, 0), False)
     changed = status(studio, task).updated_at
     studio.delete_predictions([task])
     after = events(studio)[guess.annotation_id]
@@ -544,7 +544,7 @@ def test_what_a_deleted_person_said_is_nobodys_and_no_time_moves(studio: Studio)
     assert all(is_unknown(after[i].annotator) for i in made)
     assert after[made[0]].annotator != after[made[1]].annotator
     assert [after[i].updated_at for i in made] == [before[i].updated_at for i in made]
-    assert (studio.client.tasks(studio.project_id), counts(studio)) == (tasks, (2, 1, 1, 1))
+    assert (studio.client.tasks(studio.project_id), counts(studio)) == (tasks, (2, 1, 1))
     # Whoever changes it does not become its author.
     studio.change(made[0], [MEADOW])
     assert events(studio)[made[0]].annotator == after[made[0]].annotator
@@ -582,7 +582,7 @@ def test_an_import_of_an_export_makes_new_annotations_that_name_the_old_ones(stu
     # A task is older than what is imported with it, and so is its last change.
     tasks = {task.task_id: task for page in there.client.answers(there.project_id) for task in page}
     assert all(tasks[event.task_id].updated_at < event.created_at for event in copies)
-    assert counts(there) == ((3, 1, 2, 1) if elsewhere else (6, 2, 4, 2))
+    assert counts(there) == ((3, 2, 1) if elsewhere else (6, 4, 2))
     # And a copy of a copy names the copy.
     again = there.another()
     again.import_export(there.export())
@@ -664,14 +664,14 @@ def test_another_address_shows_the_same(studio: Studio) -> None:
     other = studio.at_another_address()
     assert other.url != url
     assert {event.annotation_id: event for event in other.annotations(studio.project_id)} == before[0]
-    assert other.project_counts(studio.project_id).annotations == before[1][2]
+    assert other.project_counts(studio.project_id).annotations == before[1][1]
 
 
 def test_a_project_that_was_made_anew_has_nothing_and_gives_out_the_ids_of_tasks_again(studio: Studio) -> None:
     tasks = studio.add(["a", "b"])
     made = [studio.answer(task, [HORSE]) for task in tasks]
     studio.make_anew()
-    assert (counts(studio), studio.client.tasks(studio.project_id)) == ((0, 0, 0, 0), [])
+    assert (counts(studio), studio.client.tasks(studio.project_id)) == ((0, 0, 0), [])
     again = studio.add(["a", "b"])
     assert again == tasks
     assert studio.answer(again[0], [HORSE]) > made[-1]

@@ -38,7 +38,7 @@ from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.loop.holdout import blind_rows
 from al_pipeline.loop.identity import owned, sign
 from al_pipeline.loop.progress import Facts, pushed
-from al_pipeline.loop.pull import pull
+from al_pipeline.loop.pull import pull, pull_news
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
 from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.withdrawals import withdraw_answered, withdraw_copies, withdraw_deleted
@@ -418,13 +418,16 @@ class Interleavings:
         batch = prepare(self.deployment, PROJECT, key, self.ledger.planned(key), self.images, self.policy)
         batch = create_missing(self.deployment, PROJECT, key, batch, LOG)
         verify_and_record(self.deployment, PROJECT, key, batch)
+        pull(self.ledger, self.studio, PROJECT, source=self._project().source, min_seconds=SECONDS)
+        self._store()
         sign(self.ledger, self.studio, self._project())
 
     def _pull(self) -> None:
         """Pull as labeled_pool does."""
         project = self._project()
-        check_project(self.deployment, PROJECT, self._classes())
-        pull(self.ledger, self.studio, PROJECT, source=project.source, min_seconds=SECONDS)
+        told = {"source": project.source, "min_seconds": SECONDS, "round_key": round_key(self.rounds)}
+        counts, _ = pull_news(self.ledger, self.studio, PROJECT, **told)
+        check_project(self.deployment, PROJECT, self._classes(), counts.label_config)
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
         again = push_again(self.deployment, project, self.images, self.policy, unanswered, LOG, before=self.rounds)
         counted["rounds pushed again"] += len(again)
@@ -507,6 +510,7 @@ class Interleavings:
                 raise
             counted["obstacles"] += 1
             self.studio.heal()
+            self._store()
             return False
         counted[what] += 1
         self.studio.heal()

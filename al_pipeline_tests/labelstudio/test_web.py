@@ -23,7 +23,7 @@ from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend
-from al_pipeline.web.opening import open_round
+from al_pipeline.web.opening import Opener
 from al_pipeline.web.serve import serving
 from al_pipeline.web.webhook import Waker, receiver
 from al_pipeline_tests.labelstudio.projects import CLASSES, Project
@@ -147,10 +147,7 @@ def test_the_last_answer_launches_the_next_round_once(
         instance.add_dynamic_partitions("rounds", ["r0000"])
         instance.report_runless_asset_event(dg.AssetMaterialization("labeling_tasks", partition="r0000"))
         loop = Loop(settings, instance)
-        with (
-            dagster_double(instance) as dagster,
-            receiving(project, lambda: open_round(loop, DagsterApi(dagster.url))) as waker,
-        ):
+        with dagster_double(instance) as dagster, receiving(project, Opener(loop, DagsterApi(dagster.url))) as waker:
             for task in tasks[:2]:
                 project.client.annotate(task, CLASSES[0])
             assert not dagster.launched

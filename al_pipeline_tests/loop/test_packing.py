@@ -55,8 +55,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         with closing(sqlite3.connect(home / name)) as database:
             database.execute("CREATE TABLE things AS SELECT 42 AS thing")
             database.commit()
-    log = {"event_log_storage": {"config": {"base_dir": str(home / "dagster" / "history" / "runs")}}}
-    write(home / "dagster" / "dagster.yaml", json.dumps(log))
+    places = {"event_log_storage": "history/runs", "run_storage": "history", "schedule_storage": "schedules"}
+    storages = {kind: {"config": {"base_dir": str(home / "dagster" / place)}} for kind, place in places.items()}
+    write(home / "dagster" / "dagster.yaml", json.dumps(storages))
     make_credentials(home / "labelstudio")
     for name in ("labelstudio/media/upload/a.txt", "logs/al.log", "cache/images/b", "dagster/storage/run/result"):
         write(home / name, name)

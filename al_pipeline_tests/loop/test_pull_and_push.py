@@ -1,7 +1,7 @@
 """What pulling and pushing promise, one sentence each, against a Label Studio in memory that `test_contract` checks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from al_pipeline.ledger import Ledger
 from al_pipeline.loop.again import COPIED, GUESSED, withdraw_unusable
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.progress import Facts, pushed
-from al_pipeline.loop.pull import pull
+from al_pipeline.loop.pull import RECENT, pull, pull_news
 from al_pipeline.loop.push import to_ask
 from al_pipeline.loop.withdrawals import withdraw_copies, withdraw_deleted
 from al_pipeline_tests.faults.memory_studio import PROJECT, SOURCE, START, Clock, MemoryStudio
@@ -58,6 +58,10 @@ class Desk:
 
     def pull(self) -> int:
         return pull(self.ledger, self.studio, PROJECT, source=SOURCE)
+
+    def pull_news(self, key: str | None = None) -> int:
+        """Pull as a look does, or before a round freezes its labels."""
+        return pull_news(self.ledger, self.studio, PROJECT, source=SOURCE, min_seconds=None, round_key=key)[1]
 
     def values(self) -> dict[str, Any]:
         """Return the answer that stands for each sample."""
@@ -149,6 +153,56 @@ def test_what_is_answered_while_a_pull_reads_is_read_too(desk: Desk) -> None:
     desk.studio.visit_after(2, lambda: desk.studio.answer(second, ["dog"]))
     assert desk.pull() == 2
     assert desk.values() == {sample(0): "cat", sample(1): "dog"}
+
+
+@pytest.mark.parametrize("act", ["answer", "change", "retract"])
+def test_a_round_misses_nothing_that_was_done_since_the_look_and_reads_nothing_anew_if_nothing_was(
+    desk: Desk, act: str
+) -> None:
+    first, second = desk.open("r0000", 0, 1)
+    annotation = desk.studio.answer(first, ["cat"])
+    desk.pull_news()
+    before = desk.studio.requests
+    assert desk.pull_news("r0001") == 0
+    assert desk.studio.requests == before + 2, "counters and the newest change"
+    acts = {
+        "answer": lambda: desk.studio.answer(second, ["dog"]),
+        "change": lambda: desk.studio.change(annotation, ["dog"]),
+        "retract": lambda: desk.studio.retract(annotation),
+    }
+    acts[act]()
+    assert desk.pull_news("r0001") == 1
+
+
+def test_a_change_that_was_overtaken_by_what_the_look_has_read_is_read_once_the_batch_is_out(desk: Desk) -> None:
+    first, second = desk.open("r0000", 0, 1)
+    annotation = desk.studio.answer(first, ["cat"])
+    desk.clock.advance(10)
+    desk.studio.answer(second, ["cat"])
+    desk.pull_news()
+    desk.studio.set_clock(-0.05)
+    desk.studio.change(annotation, ["dog"])
+    desk.studio.set_clock(0)
+    assert desk.pull_news("r0001") == 0
+    # As `labeling_tasks` does.
+    assert desk.pull() == 1
+    assert desk.values()[sample(0)] == "dog"
+
+
+def test_a_round_that_no_look_came_before_reads_what_may_have_been_overtaken(desk: Desk) -> None:
+    first, second = desk.open("r0000", 0, 1)
+    annotation = desk.studio.answer(first, ["cat"])
+    desk.clock.advance(10)
+    desk.studio.answer(second, ["cat"])
+    desk.pull_news()
+    mark = desk.ledger.watermark(SOURCE)
+    assert mark is not None
+    long_ago = datetime.now(UTC) - 2 * RECENT
+    desk.ledger.set_watermark(SOURCE, replace(mark, pulled_at=long_ago))
+    desk.studio.set_clock(-0.05)
+    desk.studio.change(annotation, ["dog"])
+    desk.studio.set_clock(0)
+    assert desk.pull_news("r0001") == 1
 
 
 def test_an_answer_stays_when_the_server_is_set_back_to_before_it(desk: Desk) -> None:

@@ -17,8 +17,10 @@ from dagster import DagsterEventType as EventType
 from dagster import DagsterRunStatus as Status
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
+from al_pipeline import defs
 from al_pipeline.defs.observe import PARTITION_TAG, attempts_of
 from al_pipeline.servers import code_server
+from al_pipeline.settings import load_settings
 
 
 def test_the_names_it_replaces_are_there() -> None:
@@ -58,7 +60,7 @@ import multiprocessing, sys
 
 def look(queue):
     names = {"torch", "torchvision", "sklearn", "label_studio_sdk.client", "alembic.config"}
-    # The last one reads settings: each run does that itself.
+    # The last one has the settings of a run: each imports it itself.
     names |= {"al_pipeline.defs.assets.tasks", "al_pipeline.definitions"}
     queue.put(sorted(names & set(sys.modules)))
 
@@ -77,11 +79,23 @@ def test_a_fork_finds_everything_imported(tmp_path: Path) -> None:
     script = tmp_path / "look.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), code_server.RUNS]
-    # A value that no setting may have: whoever reads settings before the fork fails.
+    # A value that no setting may have: the run says so, and finds everything all the same.
     wrong = os.environ | {"AL_ROUND__BATCH_SIZE": "none at all"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200, env=wrong)
     found = ["al_pipeline.defs.assets.tasks", "alembic.config", "label_studio_sdk.client"]
     assert done.stdout.strip() == str([*found, "sklearn", "torch", "torchvision"]), done.stderr
+
+
+def test_a_run_takes_what_was_built_beforehand_if_its_settings_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    built = dg.Definitions()
+    monkeypatch.setattr(defs, "build", lambda settings: settings)
+    monkeypatch.setattr(defs, "READY", [(load_settings(home=tmp_path), built)])
+    assert defs.ready(load_settings(home=tmp_path)) is built
+    (tmp_path / "al.toml").write_text("overlap = 2")
+    assert getattr(defs.ready(load_settings(home=tmp_path)), "overlap", None) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,29 +2,41 @@
 
 import gc
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import psutil
 import pytest
 import yaml
 from dagster._core.events.log import EventLogEntry
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
+from al_pipeline.servers import event_log
 from al_pipeline.servers.event_log import OPEN_DATABASES, OpenEventLog
+from al_pipeline.servers.open_storages import OpenRunStorage, OpenScheduleStorage
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A DAGSTER_HOME with this event log."""
-    storage = {"module": "al_pipeline.servers.event_log", "class": "OpenEventLog"}
-    config = {"base_dir": str(tmp_path / "history" / "runs")}
-    settings = {"event_log_storage": storage | {"config": config}, "telemetry": {"enabled": False}}
-    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    """A DAGSTER_HOME with the storages that stay open."""
+    storages = {
+        "event_log_storage": (OpenEventLog, "history/runs"),
+        "run_storage": (OpenRunStorage, "history"),
+        "schedule_storage": (OpenScheduleStorage, "schedules"),
+    }
+    settings: dict[str, Any] = {
+        kind: {"module": own.__module__, "class": own.__name__, "config": {"base_dir": str(tmp_path / place)}}
+        for kind, (own, place) in storages.items()
+    }
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings | {"telemetry": {"enabled": False}}))
     return tmp_path
 
 
@@ -32,6 +44,8 @@ def home(tmp_path: Path) -> Path:
 def instance(home: Path) -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.from_config(str(home)) as found:
         assert type(found.event_log_storage) is OpenEventLog
+        assert type(found.run_storage) is OpenRunStorage
+        assert type(found.schedule_storage) is OpenScheduleStorage
         yield found
 
 
@@ -92,9 +106,57 @@ def test_an_open_database_is_not_opened_again(instance: dg.DagsterInstance, monk
     run_id = run(instance)
     storage = instance.event_log_storage
     assert isinstance(storage, OpenEventLog)
-    monkeypatch.setattr(storage, "conn_string_for_shard", lambda shard: pytest.fail(f"{shard} is opened again"))
+    monkeypatch.setattr(storage, "_opened", lambda path: pytest.fail(f"{path} is opened again"))
     assert messages(storage, run_id)
     assert storage.get_asset_records([dg.AssetKey("thing")])
+
+
+def test_a_partition_that_was_deleted_is_gone_at_once_here_and_soon_elsewhere(
+    instance: dg.DagsterInstance, stock: SqliteEventLogStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def there() -> bool:
+        return instance.has_dynamic_partition("rounds", "r0001")
+
+    assert not there()
+    instance.add_dynamic_partitions("rounds", ["r0001"])
+    assert there()
+    instance.delete_dynamic_partition("rounds", "r0001")
+    assert not there()
+    instance.add_dynamic_partitions("rounds", ["r0001"])
+    assert there()
+    stock.delete_dynamic_partition("rounds", "r0001")
+    monkeypatch.setattr(event_log, "LATELY", 0.0)
+    assert not there()
+
+
+def test_dagsters_own_classes_find_runs_and_ticks_of_ours_and_we_theirs(home: Path) -> None:
+    ours = (home / "dagster.yaml").read_text()
+    ids: set[str] = set()
+    for text in ("telemetry: {enabled: false}\n", ours, "telemetry: {enabled: false}\n", ours):
+        (home / "dagster.yaml").write_text(text)
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            assert {each.run_id for each in instance.get_runs()} == ids
+            assert len(instance.all_instigator_state()) == len(ids)
+            ids.add(run(instance))
+            server = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="al_pipeline")
+            origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(server, "__repository__"), f"sensor {len(ids)}")
+            instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING))
+
+
+def test_what_another_process_stores_of_a_run_meanwhile_is_kept(
+    instance: dg.DagsterInstance, stock: SqliteEventLogStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, run_id = shutil.copyfile, str(uuid4())
+
+    def overtaken(source: Path, target: Path) -> None:
+        copied(source, target)
+        stock.store_event(EventLogEntry(None, 20, "theirs", run_id, time.time()))
+
+    run(instance)
+    monkeypatch.setattr(shutil, "copyfile", overtaken)
+    instance.report_engine_event("ours", job_name="job", run_id=run_id)
+    stored = [record.event_log_entry.message for record in stock.get_records_for_run(run_id).records]
+    assert stored == ["theirs", "ours"]
 
 
 def test_whoever_watches_a_run_is_told_of_every_event(

@@ -10,13 +10,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
-import yaml
 from PIL import Image
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.loop.local import Servers
 from al_pipeline.servers.dagster_api import STOPPED, DagsterApi, DagsterError
 from al_pipeline.servers.event_log import OpenEventLog
+from al_pipeline.servers.open_storages import OpenRunStorage, OpenScheduleStorage
 from al_pipeline.servers.ports import USUAL_PORTS, Ports
 from al_pipeline.servers.processes import free_port
 from al_pipeline.servers.stack import Stack
@@ -84,9 +84,13 @@ def test_the_modules_it_names_are_there(stack: Stack) -> None:
     # Two of them wait for the first, and begin with a function that reads their arguments.
     assert [callable(import_module(service.argv[4]).main) for service in stack.dagster[1:]] == [True, True]
     file = stack.settings.dagster_home / "dagster.yaml"
-    assert yaml.safe_load(file.read_text())["event_log_storage"]["module"] == OpenEventLog.__module__
     with dg.DagsterInstance.from_config(str(file.parent)) as instance:
         assert isinstance(instance.event_log_storage, OpenEventLog)
+        assert isinstance(instance.run_storage, OpenRunStorage)
+        assert isinstance(instance.schedule_storage, OpenScheduleStorage)
+        # Where Dagster's own are by default, so that an older version finds all again.
+        found = sorted(path.relative_to(file.parent).as_posix() for path in file.parent.rglob("*.db"))
+        assert found == ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"]
 
 
 def test_a_run_that_failed_is_told_without_the_address_of_a_server_that_is_about_to_stop() -> None:

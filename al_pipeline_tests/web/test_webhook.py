@@ -1,10 +1,15 @@
 """The receiver of webhooks: what it answers, and that a wake leads to what the sensor would have done."""
 
 import logging
+import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,19 +17,25 @@ from typing import Any, cast
 import dagster as dg
 import httpx
 import pytest
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
 from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.sensor import fetch_existing_runs
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import kept_secret
-from al_pipeline.core.rounds import Open
-from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, request
+from al_pipeline.core.rounds import Open, RoundStatus
+from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, annotations_landed, request
 from al_pipeline.labelstudio.callbacks import SECRET_HEADER
-from al_pipeline.servers.dagster_api import DagsterApi, DagsterError, SensorState
+from al_pipeline.labelstudio.connection import LabelStudioNotFoundError
+from al_pipeline.labelstudio.events import ProjectCounts
+from al_pipeline.loop.claims import STALE, Claims
+from al_pipeline.loop.progress import Facts
+from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
 from al_pipeline.servers.observer import Loop
 from al_pipeline.settings import load_settings
 from al_pipeline.web import webhook as module
-from al_pipeline.web.opening import launch_tags, open_round, sensor_is_near
+from al_pipeline.web.opening import Opener, launch_tags
 from al_pipeline.web.serve import is_loopback, serving
 from al_pipeline.web.webhook import Waker, receiver
 from al_pipeline_tests.ledger.builders import plan_rows
@@ -186,7 +197,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
 def test_a_round_that_is_due_is_launched_with_the_tags_of_the_sensor(loop: Loop) -> None:
     loop.instance.add_dynamic_partitions("rounds", ["r0000", "r0001"])
     with dagster_double(loop.instance) as dagster:
-        assert open_round(loop, DagsterApi(dagster.url)) == dagster.launched[0].run_id
+        assert Opener(loop, DagsterApi(dagster.url))() == dagster.launched[0].run_id
     [run] = dagster.launched
     assert run.job_name == "round"
     assert run.tags == {
@@ -209,87 +220,155 @@ def test_the_daemon_takes_our_run_for_the_sensors_own(loop: Loop) -> None:
 
 def test_a_run_that_the_sensor_has_requested_is_not_launched_again(loop: Loop) -> None:
     loop.instance.add_dynamic_partitions("rounds", ["r0001"])
-    # As the daemon creates it, a moment before it is known as a run of this partition.
+    # It has come and gone since the state was read: whatever it is by now, it had this key.
     tags = {"dagster/run_key": "r0001-attempt-1", "dagster/sensor_name": "annotations_landed"}
-    create_run_for_test(loop.instance, job_name="round", tags=tags)
+    create_run_for_test(loop.instance, job_name="round", tags=tags, status=dg.DagsterRunStatus.FAILURE)
     with dagster_double(loop.instance) as dagster:
-        assert open_round(loop, DagsterApi(dagster.url)) is None
+        assert Opener(loop, DagsterApi(dagster.url))() is None
     assert not dagster.launched
 
 
 def test_nothing_is_launched_while_there_is_nothing_to_open(loop: Loop) -> None:
     with dagster_double(loop.instance) as dagster:
-        assert open_round(loop, DagsterApi(dagster.url)) is None, "no round was ever run"
+        assert Opener(loop, DagsterApi(dagster.url))() is None, "no round was ever run"
         loop.instance.add_dynamic_partitions("rounds", ["r0000"])
-        assert open_round(loop, DagsterApi(dagster.url)) is None, "round 0 is launched by people"
+        assert Opener(loop, DagsterApi(dagster.url))() is None, "round 0 is launched by people"
         run = create_run_for_test(loop.instance, job_name="round", tags={"dagster/partition": "r0000"})
-        assert open_round(loop, DagsterApi(dagster.url)) is None, "its run is in progress"
+        assert Opener(loop, DagsterApi(dagster.url))() is None, "its run is under way"
         loop.instance.report_run_canceled(run)
-        assert open_round(loop, DagsterApi(dagster.url)) is None, "stalled"
+        assert Opener(loop, DagsterApi(dagster.url))() is None, "stalled"
     assert not dagster.launched
 
 
 def test_a_second_wake_after_a_launch_launches_nothing(loop: Loop) -> None:
     loop.instance.add_dynamic_partitions("rounds", ["r0001"])
     with dagster_double(loop.instance) as dagster:
-        assert open_round(loop, DagsterApi(dagster.url)) is not None
-        assert open_round(loop, DagsterApi(dagster.url)) is None
+        assert Opener(loop, DagsterApi(dagster.url))() is not None
+        assert Opener(loop, DagsterApi(dagster.url))() is None
     assert len(dagster.launched) == 1
 
 
-@pytest.mark.parametrize(
-    ("looking", "age", "near"),
-    [
-        (False, 0.5, False),
-        (False, 3.3, False),
-        (False, 3.5, True),
-        (False, 9.9, True),
-        (False, 10.1, False),
-        (True, 0.1, True),
-        (True, 30.0, True),
-        (True, 61.0, False),
-        (False, None, False),
-    ],
-)
-def test_nothing_is_launched_while_the_sensor_looks_or_is_about_to(
-    looking: bool, age: float | None, near: bool
-) -> None:
-    looked_at = None if age is None else 1000.0 - age
-    assert sensor_is_near(SensorState(running=True, interval=4, looking=looking, looked_at=looked_at), 1000.0) is near
-
-
-def test_a_launch_waits_for_the_sensors_look_and_comes_after_it(loop: Loop) -> None:
+@pytest.mark.parametrize("times", range(3))
+def test_of_the_sensor_and_the_receiver_at_once_one_alone_requests_the_run(loop: Loop, times: int) -> None:
     loop.instance.add_dynamic_partitions("rounds", ["r0001"])
-    with dagster_double(loop.instance) as dagster:
-        dagster.looks = [("SKIPPED", 4.5), ("STARTED", 0.1), ("SKIPPED", 0.3)]
-        assert open_round(loop, DagsterApi(dagster.url)) is not None
-    assert dagster.asked == 3
-    assert len(dagster.launched) == 1
+    requested, both, sensor = list[Any](), threading.Barrier(2), annotations_landed(loop.settings)
 
+    def look() -> None:
+        resources = {"deployment": loop.deployment, "policy": loop.settings.policy}
+        context = dg.build_sensor_context(instance=loop.instance, resources=resources)
+        both.wait(BOUND)
+        requested.extend(cast(dg.SensorResult, sensor(context)).run_requests or [])
 
-def test_a_run_that_the_sensor_requests_meanwhile_is_left_to_it(loop: Loop) -> None:
-    loop.instance.add_dynamic_partitions("rounds", ["r0001"])
     with dagster_double(loop.instance) as dagster:
-        dagster.looks = [("STARTED", 0.1)]
-        thread = threading.Thread(target=lambda: open_round(loop, DagsterApi(dagster.url)))
+        opener, thread = Opener(loop, DagsterApi(dagster.url)), threading.Thread(target=look)
         thread.start()
-        create_run_for_test(loop.instance, job_name="round", tags={"dagster/partition": "r0001"})
+        both.wait(BOUND)
+        opener()
         thread.join(BOUND)
-        assert not thread.is_alive()
-    assert not dagster.launched
+        assert len(dagster.launched) + len(requested) == 1
+        assert opener() is None
+
+
+def test_a_claim_is_anothers_until_it_is_given_back_or_its_holder_is_long_gone(tmp_path: Path) -> None:
+    ours, theirs = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
+    first = ours.take("r0001-attempt-1")
+    assert first is not None
+    assert theirs.take("r0001-attempt-1") is None
+    assert theirs.take("r0001-attempt-11") is not None
+    ours.give_back(first)
+    second = theirs.take("r0001-attempt-1")
+    assert second is not None
+    # Late, by who had it before: nothing of the new holder's.
+    ours.give_back(first)
+    assert ours.take("r0001-attempt-1") is None
+    os.utime(second, (then := time.time() - STALE - 1, then))
+    assert ours.take("r0001-attempt-1") is not None
+    assert theirs.take("r0001-attempt-1") is None
+
+
+def test_one_of_many_processes_has_the_claim_also_where_a_killed_one_has_left_it(tmp_path: Path) -> None:
+    def takers() -> int:
+        with ThreadPoolExecutor(16) as pool:
+            return sum(each is not None for each in pool.map(lambda _: Claims(tmp_path).take("run"), range(64)))
+
+    assert takers() == 1
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    assert takers() == 1
+
+
+def test_a_launch_that_fails_gives_its_claim_back(loop: Loop) -> None:
+    loop.instance.add_dynamic_partitions("rounds", ["r0001"])
+    with dagster_double(loop.instance) as dagster:
+        opener, dagster.refuses = Opener(loop, DagsterApi(dagster.url)), True
+        with pytest.raises(DagsterError, match="did not launch round"):
+            opener()
+        dagster.refuses = False
+        assert opener() == dagster.launched[0].run_id
+
+
+def test_a_round_whose_launch_was_cut_off_is_left_alone_for_as_long_as_it_may_take(loop: Loop) -> None:
+    loop.instance.add_dynamic_partitions("rounds", ["r0001"])
+    claim = Claims(loop.deployment.artifacts.claims).take("r0001-attempt-1")
+    assert claim is not None
+    with dagster_double(loop.instance) as dagster:
+        opener = Opener(loop, DagsterApi(dagster.url))
+        assert opener() is None
+        os.utime(claim, (then := time.time() - STALE - 1, then))
+        assert opener() is not None
 
 
 def test_a_sensor_that_people_have_stopped_stops_this_too(loop: Loop) -> None:
     loop.instance.add_dynamic_partitions("rounds", ["r0001"])
+    server = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="al_pipeline")
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(server, "__repository__"), ANNOTATIONS_LANDED)
+    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.STOPPED)
+    loop.instance.add_instigator_state(state)
     with dagster_double(loop.instance) as dagster:
-        dagster.status = "STOPPED"
-        assert open_round(loop, DagsterApi(dagster.url)) is None
-        with pytest.raises(DagsterError, match="does not know the sensor another"):
-            DagsterApi(dagster.url).sensor("another")
-    assert not dagster.launched
+        opener = Opener(loop, DagsterApi(dagster.url))
+        assert opener() is None
+        loop.instance.update_instigator_state(state.with_status(InstigatorStatus.RUNNING))
+        assert opener() is not None
+
+
+class Counted(Loop):
+    """A loop whose looks are counted, of a Label Studio that has no more than counters."""
+
+    looks = 0
+
+    def __init__(self, loop: Loop, missing: int) -> None:
+        super().__init__(loop.settings, loop.instance)
+        self.now, self.missing = ProjectCounts(20, 0, 0, datetime.now(UTC), ""), missing
+        self.deployment.label_studio = cast(Any, SimpleNamespace(project_counts=self.count))
+
+    def count(self, project_id: int) -> ProjectCounts:
+        if project_id != 7:
+            raise LabelStudioNotFoundError("it is gone")
+        return self.now
+
+    def facts(self) -> Facts:
+        self.looks += 1
+        status = RoundStatus(1, "succeeded", 1, planned=20, labeled=20 - self.missing, ahead=True)
+        return Facts(status, project=(7, self.now))
+
+
+def test_answers_are_looked_at_once_the_counters_say_that_enough_can_be_there(loop: Loop) -> None:
+    counted = Counted(loop, missing=3)
+    opener = Opener(counted, DagsterApi("http://127.0.0.1:9"))
+    opener()
+    for annotations, skipped, tasks, looks in (
+        (1, 0, 20, 1),
+        (1, 1, 20, 1),
+        (2, 1, 20, 2),
+        (2, 1, 19, 3),
+        (1, 1, 19, 3),
+    ):
+        counted.now = replace(counted.now, annotations=annotations, skipped=skipped, tasks=tasks)
+        opener()
+        assert counted.looks == looks, (annotations, skipped, tasks)
 
 
 def test_a_dagster_that_is_away_is_an_error_that_names_it(loop: Loop) -> None:
     loop.instance.add_dynamic_partitions("rounds", ["r0001"])
     with pytest.raises(DagsterError, match=r"http://127.0.0.1:9 did not answer"):
-        open_round(loop, DagsterApi("http://127.0.0.1:9"))
+        Opener(loop, DagsterApi("http://127.0.0.1:9"))()

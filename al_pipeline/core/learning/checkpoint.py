@@ -180,9 +180,12 @@ class Checkpoint:
         CheckpointError
             It could not be written, for example because the disk is full; a file that was there before stays.
         """
-        data = safetensors.torch.save(self.state, {"format": "pt", INFO_KEY: self.info.to_json()})
-        with whole_file(path, f"The checkpoint ({len(data) / 1e6:.0f} MB)", error=CheckpointError) as file:
-            file.write_bytes(data)
+        told, size = {"format": "pt", INFO_KEY: self.info.to_json()}, sum(each.nbytes for each in self.state.values())
+        with whole_file(path, f"The checkpoint ({size / 1e6:.0f} MB)", error=CheckpointError) as file:
+            try:
+                safetensors.torch.save_file(self.state, file, told)
+            except safetensors.SafetensorError as error:
+                raise OSError(None, str(error)) from error
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -332,11 +335,11 @@ def averaged(network: Callable[[Tensor], Tensor], images: Tensor, *, flip: bool,
 
 def _network(architecture: str, n_classes: int) -> nn.Module:
     """Return the network with whatever was in memory as its values: nothing is drawn only to be overwritten."""
-    return copy.deepcopy(_skeleton(architecture, n_classes)).to_empty(device="cpu")
+    return copy.deepcopy(skeleton(architecture, n_classes)).to_empty(device="cpu")
 
 
 @functools.lru_cache(maxsize=8)
-def _skeleton(architecture: str, n_classes: int) -> nn.Module:
+def skeleton(architecture: str, n_classes: int) -> nn.Module:
     """Return the network without values. Kept, because torchvision goes through its initialisation even so: 60 ms."""
     with torch.device("meta"):
         return torchvision.models.get_model(architecture, weights=None, num_classes=n_classes)

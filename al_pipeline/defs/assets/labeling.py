@@ -26,7 +26,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.published import publish_again, shown_px
-from al_pipeline.loop.pull import pull
+from al_pipeline.loop.pull import pull_news
 from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline.loop.together import with_those_beside
@@ -143,12 +143,13 @@ def _pull(
     refuse_other_keys(context, ledger)
     key, client, project = context.partition_key, deployment.label_studio, deployment.project(context.run.run_id)
     number, project_id, classes = round_number(key), project.project_id, classes_of(deployment, image_pool)
+    told = {"source": project.source, "round_key": key, "min_seconds": policy.min_seconds}
+    counts, new = pull_news(ledger, client, project_id, **told)
     try:
-        check_project(deployment, project_id, classes)
+        check_project(deployment, project_id, classes, counts.label_config)
     except InputError as error:
         # What people answer now would be frozen as no labels.
         raise dg.Failure(str(error), allow_retries=False) from error
-    new = pull(ledger, client, project_id, source=project.source, round_key=key, min_seconds=policy.min_seconds)
     unanswered = client.tasks(project_id, unanswered=True) if number else []
     if push_again(deployment, project, image_pool, policy, unanswered, context.log, before=number):
         unanswered = client.tasks(project_id, unanswered=True)

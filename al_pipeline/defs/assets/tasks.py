@@ -14,6 +14,7 @@ from al_pipeline.loop.asked import what_is_asked
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.identity import sign
 from al_pipeline.loop.progress import pushed
+from al_pipeline.loop.pull import pull
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
 from al_pipeline.loop.waiting import tell_annotators
 
@@ -53,6 +54,9 @@ def labeling_tasks(
     with tried_again(context, LOOK_AGAIN):
         found = verify_and_record(deployment, project_id, key, batch)
         if found is not None and project is not None:
+            # What looks may have overtaken, and the round has not waited for (`pull_news`).
+            told = {"source": project.source, "min_seconds": policy.min_seconds}
+            pull(deployment.ledger, deployment.label_studio, project_id, **told)
             sign(deployment.ledger, deployment.label_studio, project)
         status = pushed(deployment, policy, round_number(key)).status
         decision = decide(status, policy, datetime.now(UTC))
