@@ -1,15 +1,15 @@
 """What a manifest says of its samples, worked out once per process: each look at a million of them takes a second.
 
-The manifest that is stored is read once, as long as its file stays the same. All who ask for it share one table, which
-nobody may change.
+The manifest that is stored is read once, as long as its file stays the same, from a copy that is mapped into memory. All
+who ask for it share one table, which nobody may change.
 """
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from al_pipeline.core.data.row_file import Ids, as_keys
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.data.pool_views import ByText, Column, Members, Subset
+from al_pipeline.core.data.row_file import Ids, as_keys, keys_of
+from al_pipeline.core.data.row_index import RowIndex
+from al_pipeline.core.errors import FileError, InputError
+from al_pipeline.core.files import whole_file
 
 Places = npt.NDArray[np.int64]
 # Looked at as Python's objects. The others stay Arrow's: as objects they take four times as long and as much memory.
@@ -27,79 +30,11 @@ OBJECTS = frozenset({"sample_id", "split", "reason", "label", "levels", "notes"}
 
 # A quarter of a table that one step looks at, of few samples.
 THUMBNAIL = "thumbnail"
+# Ends the name of the manifest's mapped copy, which says in its metadata of which manifest it is.
+MAPPED, STAMP = ".arrow", b"manifest"
 
-_TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
-
-
-class Column(Mapping[str, Any]):
-    """What each sample has in a column, of those that have something there.
-
-    Parameters
-    ----------
-    places : dict
-        Sample id → place.
-    values : pyarrow.Array
-    """
-
-    def __init__(self, places: Mapping[str, int], values: pa.Array) -> None:
-        self._places, self._values = places, values
-
-    def __getitem__(self, sample_id: str) -> Any:
-        """Return the sample's value."""
-        value = self._values[self._places[sample_id]].as_py()
-        if value is None:
-            raise KeyError(sample_id)
-        return value
-
-    def __contains__(self, sample_id: object) -> bool:
-        """Say whether the sample has a value."""
-        place = self._places.get(sample_id)  # type: ignore[call-overload]
-        return place is not None and (not self._values.null_count or self._values[place].is_valid)
-
-    def __iter__(self) -> Iterator[str]:
-        """Go through the samples, in the order of the manifest."""
-        if not self._values.null_count:
-            return iter(self._places)
-        there = self._values.is_valid().to_numpy(zero_copy_only=False)
-        return (sample for sample, place in self._places.items() if there[place])
-
-    def __len__(self) -> int:
-        """Return how many samples have a value."""
-        return len(self._values) - self._values.null_count
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the same as a dictionary, which takes a tenth of the time that going through all would."""
-        values = zip(self._places, self._values.to_pylist(), strict=True)
-        return {sample: value for sample, value in values if value is not None}
-
-
-class Members(Set[str]):
-    """The samples of the pool, without those of the holdout.
-
-    Parameters
-    ----------
-    pool : KnownPool
-    """
-
-    def __init__(self, pool: "KnownPool") -> None:
-        self._pool = pool
-
-    def __contains__(self, sample_id: object) -> bool:
-        """Say whether a sample is there and belongs to the pool."""
-        place = self._pool.place.get(sample_id)  # type: ignore[call-overload]
-        return place is not None and bool(self._pool.in_pool[place])
-
-    def __iter__(self) -> Iterator[str]:
-        """Go through them, in the order of the manifest."""
-        return iter(self._pool.ids[self._pool.in_pool].tolist())
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return int(np.count_nonzero(self._pool.in_pool))
-
-    @classmethod
-    def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:  # type: ignore[override]
-        return set(it)
+#: Of columns of texts that stay Arrow's.
+TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
 class KnownPool:
@@ -111,10 +46,59 @@ class KnownPool:
         Of `pool.scan`.
     path : Path, optional
         The file of which it was read, without the thumbnails.
+    texts : pyarrow.ChunkedArray, optional
+        The sample ids of all rows as Arrow has them.
     """
 
-    def __init__(self, manifest: pd.DataFrame, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, manifest: pd.DataFrame, path: Path | None = None, texts: pa.ChunkedArray | None = None
+    ) -> None:
+        self._path, self._texts = path, texts
+        split = manifest["split"].to_numpy()
+        usable = split != "excluded"
+        #: The row of each place in the manifest.
+        self.rows: Places = np.flatnonzero(usable)
+        #: Whether a place belongs to the pool, bool, shape (n,).
+        self.in_pool: npt.NDArray[np.bool_] = split[self.rows] == "pool"
+        self.ids: npt.NDArray[np.object_] = manifest["sample_id"].to_numpy(dtype=object)[self.rows]
+        #: Rows that are set aside: ``sample_id, uri, reason``.
+        self.aside = manifest[~usable].reindex(columns=["sample_id", "uri", "reason"]).to_numpy(dtype=object).tolist()
+        self._columns = {name: manifest[name].array for name in manifest.columns}
+        self._values: dict[str, pa.Array] = {}
+
+    @cached_property
+    def place(self) -> Mapping[str, int]:
+        """The place of each sample."""
+        return ByText(self)
+
+    @cached_property
+    def keys(self) -> Ids:
+        """The ids as they stand in files."""
+        return self.pool.keys[self.places]
+
+    @property
+    def texts(self) -> pa.Array:
+        """The ids as Arrow's texts."""
+        return texts_of(self.keys)
+
+
+class KnownPool:
+    """The samples of a manifest that are not excluded, by their places 0 to n − 1, in its order.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        Of `pool.scan`.
+    path : Path, optional
+        The file of which it was read, without the thumbnails.
+    texts : pyarrow.ChunkedArray, optional
+        The sample ids of all rows as Arrow has them.
+    """
+
+    def __init__(
+        self, manifest: pd.DataFrame, path: Path | None = None, texts: pa.ChunkedArray | None = None
+    ) -> None:
+        self._path, self._texts = path, texts
         split = manifest["split"].to_numpy()
         usable = split != "excluded"
         #: The row of each place in the manifest.
@@ -135,12 +119,35 @@ class KnownPool:
     @cached_property
     def keys(self) -> Ids:
         """The sample ids as they stand in files."""
-        return as_keys(self.ids)
+        if self._texts is None:
+            return as_keys(self.ids)
+        return keys_of(self._texts if len(self._texts) == len(self.rows) else self._texts.take(pa.array(self.rows)))
 
     def places(self, sample_ids: Sequence[str]) -> Places:
         """Return the places of samples, −1 for who has none, int64, shape (n,)."""
-        found = map(self.place.get, sample_ids, repeat(-1))
-        return np.fromiter(found, dtype=np.int64, count=len(sample_ids))
+        if isinstance(sample_ids, Subset) and sample_ids.pool is self:
+            return sample_ids.places
+        try:
+            return self._index.find(as_keys(sample_ids))
+        except InputError:
+            # No ids of the usual kind.
+            found = map(self.by_text.get, sample_ids, repeat(-1))
+            return np.fromiter(found, dtype=np.int64, count=len(sample_ids))
+
+    @cached_property
+    def by_text(self) -> dict[str, int]:
+        """The place of each sample, in a dictionary, which takes a fifth of a second and 100 MB of a million."""
+        return dict(zip(self.ids.tolist(), range(len(self.ids)), strict=True))
+
+    def some(self, sample_ids: pd.Series) -> Sequence[str]:
+        """Return samples by their places, if they all have one; else their ids."""
+        texts = pa.array(sample_ids, from_pandas=True)
+        places = self._index.find(keys_of(texts))
+        return Subset(self, places) if (places >= 0).all() else texts.to_pylist()
+
+    @cached_property
+    def _index(self) -> RowIndex:
+        return RowIndex([self.keys])
 
     def column(self, name: str) -> Column:
         """Return a column by sample id; one that there is not, as in manifests of earlier versions, is empty."""
@@ -246,23 +253,47 @@ _known: dict[int, tuple["weakref.ref[pd.DataFrame]", KnownPool]] = {}
 
 @lru_cache(maxsize=1)
 def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
-    names = [name for name in pq.read_schema(path).names if name != THUMBNAIL]
-    table = pq.read_table(path, columns=names, pre_buffer=False)
-    kinds = {pa.string(): _TEXT, pa.large_string(): _TEXT}
+    table = _mapped(path, f"{size} {mtime_ns} {inode}".encode()).replace_schema_metadata()
     ours = [name for name in table.column_names if name in OBJECTS]
-    others = [name for name in table.column_names if name not in OBJECTS]
+    others = table.select([name for name in table.column_names if name not in OBJECTS])
     frames = [
-        table.select(ours).replace_schema_metadata().to_pandas(),
-        # In one piece, or whoever asks for a column by place would make another of it.
-        table.select(others)
-        .combine_chunks()
-        .replace_schema_metadata()
-        .to_pandas(types_mapper=kinds.get, split_blocks=True),
+        # No id is there twice, so that it need not be looked for.
+        *(table.select([name]).to_pandas(deduplicate_objects=name != "sample_id") for name in ours),
+        others.to_pandas(types_mapper={pa.large_string(): TEXT}.get, split_blocks=True),
     ]
     found = pd.concat(frames, axis=1, copy=False)[table.column_names]
-    # What decoding has taken would stay with Arrow.
-    del table, frames
-    pa.default_memory_pool().release_unused()
     key = id(found)
-    _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), KnownPool(found, path)
+    known = KnownPool(found, path, table["sample_id"] if "sample_id" in ours else None)
+    _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), known
     return found
+
+
+def _mapped(path: Path, stamp: bytes) -> pa.Table:
+    """Return what `read_pool` returns as Arrow has it, each column in one piece.
+
+    It is read once for all processes, which share a copy that is only mapped into memory: of most columns nobody looks
+    at more than a few rows. Whoever finds none of this very manifest makes it; where that cannot be, nothing is lost.
+    """
+    copy = path.with_suffix(MAPPED)
+    if (found := _copy_of(copy, stamp)) is not None:
+        return found
+    names = [name for name in pq.read_schema(path).names if name != THUMBNAIL]
+    table = pq.read_table(path, columns=names, pre_buffer=False).combine_chunks()
+    kinds = [pa.large_string() if pa.types.is_string(field.type) else field.type for field in table.schema]
+    table = table.cast(pa.schema(zip(names, kinds, strict=True), {STAMP: stamp}))
+    # What decoding has taken would stay with Arrow.
+    pa.default_memory_pool().release_unused()
+    with suppress(FileError), whole_file(copy, "The mapped copy of the image pool") as file:
+        with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+            writer.write_table(table)
+    found = _copy_of(copy, stamp)
+    return table if found is None else found
+
+
+def _copy_of(copy: Path, stamp: bytes) -> pa.Table | None:
+    """Return a mapped copy, if it is of the manifest with that size, time and inode."""
+    try:
+        found = pa.ipc.open_file(pa.memory_map(str(copy))).read_all()
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return found if (found.schema.metadata or {}).get(STAMP) == stamp else None

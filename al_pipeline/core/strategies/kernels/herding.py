@@ -3,7 +3,8 @@
 Coverage of candidate j is its largest similarity to anything labeled or chosen; the objective is their weighted sum,
 which is monotone and submodular. Gains can only shrink as the batch grows, so a gain from before is an upper bound
 ("lazy" greedy, Minoux 1978), and candidates are grouped by place: a choice changes the coverage of few groups, and only
-those groups' share of a gain is computed anew.
+those groups' share of a gain is computed anew. Who is farther from all of a group than a labeled sample is from each
+adds exactly nothing to its coverage; where bounds say so, nothing is computed.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,14 @@ import torch
 from torch import Tensor
 
 from al_pipeline.core.learning.threads import computing_on
-from al_pipeline.core.strategies.kernels.distances import nearest, squared_distances, squared_norms, tensor
-from al_pipeline.core.strategies.kernels.shortcuts import GROUP, cells
+from al_pipeline.core.strategies.kernels.distances import (
+    nearest,
+    rounding,
+    squared_distances,
+    squared_norms,
+    tensor,
+)
+from al_pipeline.core.strategies.kernels.shortcuts import GROUP, Projection, cells
 from al_pipeline.core.strategies.query import Floats, Proposals, Query
 
 # Pools up to this size are computed in double precision: gains that nearly tie are told apart.
@@ -28,6 +35,8 @@ EQUAL = {torch.float64: 1e-9, torch.float32: 2e-6}
 SETTLED = {torch.float64: 1e-10, torch.float32: 2e-7}
 # Changes of coverage that cannot change any gain by more than this share of the best one are left for later.
 NOTHING = {torch.float64: 0.0, torch.float32: 1e-8}
+# By how much less than bounds squared distances may come out: directions are orthonormal up to rounding.
+SLACK = 1e-4
 
 
 def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> Proposals:
@@ -61,9 +70,12 @@ class _Herd:
         self.norms = squared_norms(self.x)
         self.weights = tensor(weights, double=double)[order]
         self.covered = torch.zeros_like(self.norms)
+        self.near = torch.ones((len(self.x), len(self.groups)), dtype=torch.bool, device=self.x.device)
         labeled = query.labeled_embeddings
         if labeled is not None and len(labeled):
             distance, _ = nearest(self.x, self.norms, tensor(labeled, double=double))
+            if len(self.groups) > 1:
+                self.near = self._may_add(distance)
             self.covered = torch.exp(distance.mul_(self.gamma))
         self.gains = self.x.new_zeros((len(self.x), len(self.groups)))
         self.total = torch.full_like(self.norms, -torch.inf)
@@ -71,6 +83,27 @@ class _Herd:
         self.changed = torch.zeros(len(self.groups), dtype=torch.int32, device=self.x.device)
         self.seen = torch.zeros((len(self.x), len(self.groups)), dtype=torch.int32, device=self.x.device)
         self.open = torch.from_numpy(~np.isin(self.rows, query.taken)).to(self.x.device)
+
+    def _may_add(self, covered: Tensor) -> Tensor:
+        """Return who may be nearer to one of a group than what covers that, bool, shape (n, groups).
+
+        Parameters
+        ----------
+        covered : Tensor, shape (n,)
+            Squared distances to the nearest labeled sample.
+        """
+        projection = Projection(self.x, self.norms)
+        along, rest, found = projection.along, projection.rest, torch.empty_like(self.near)
+        # Bounds and what they are compared with are both off by rounding.
+        slack = 4 * rounding(self.norms)
+        for j, group in enumerate(self.groups):
+            center = along[group].mean(dim=0)
+            radius = (along[group] - center).norm(dim=1).max()
+            apart = ((along - center).norm(dim=1) - radius).clamp_(min=0)
+            lowest, highest = rest[group].aminmax()
+            beyond = torch.maximum(rest - highest, lowest - rest).clamp_(min=0)
+            found[:, j] = (apart.square_() + beyond.square_()) * (1 - SLACK) <= covered[group].max() + slack
+        return found
 
     def _similarity(self, a: slice | Tensor, b: slice) -> Tensor:
         distance = squared_distances(self.x[a], self.norms[a], self.x[b], self.norms[b])
@@ -85,6 +118,8 @@ class _Herd:
         a = self.groups[i]
         for j in range(i, len(self.groups)):
             b = self.groups[j]
+            if not (self.near[a, j].any() or self.near[b, i].any()):
+                continue
             similarity = self._similarity(a, b)
             self.gains[a, j] = self._worth(similarity, b)
             if j > i:
