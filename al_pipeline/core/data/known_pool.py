@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from al_pipeline.core.data.framing import Framing, by_shapes
 from al_pipeline.core.data.pool_views import ByText, Column, Members, Subset
 from al_pipeline.core.data.row_file import Ids, as_keys, keys_of
 from al_pipeline.core.data.row_index import RowIndex
@@ -28,8 +29,8 @@ Places = npt.NDArray[np.int64]
 # Looked at as Python's objects. The others stay Arrow's: as objects they take four times as long and as much memory.
 OBJECTS = frozenset({"sample_id", "split", "reason", "label", "levels", "notes"})
 
-# A quarter of a table that one step looks at, of few samples.
-THUMBNAIL = "thumbnail"
+THUMBNAIL, ASIDE = "thumbnail", ["sample_id", "uri", "reason"]
+SIDES = ("width", "height")
 # Ends the name of the manifest's mapped copy, which says in its metadata of which manifest it is.
 MAPPED, STAMP = ".arrow", b"manifest"
 
@@ -44,27 +45,34 @@ class KnownPool:
     ----------
     manifest : DataFrame
         Of `pool.scan`.
-    path : Path, optional
-        The file of which it was read, without the thumbnails.
-    texts : pyarrow.ChunkedArray, optional
-        The sample ids of all rows as Arrow has them.
+    table : pyarrow.Table, optional
+        The same as Arrow has it, with the thumbnails.
     """
 
-    def __init__(
-        self, manifest: pd.DataFrame, path: Path | None = None, texts: pa.ChunkedArray | None = None
-    ) -> None:
-        self._path, self._texts = path, texts
+    def __init__(self, manifest: pd.DataFrame, table: pa.Table | None = None) -> None:
+        self._table = table
         split = manifest["split"].to_numpy()
         usable = split != "excluded"
         #: The row of each place in the manifest.
         self.rows: Places = np.flatnonzero(usable)
+        #: The rows of the holdout that the images bring.
+        self.holdout_rows: Places = np.flatnonzero(split == "holdout")
         #: Whether a place belongs to the pool, bool, shape (n,).
         self.in_pool: npt.NDArray[np.bool_] = split[self.rows] == "pool"
-        self.ids: npt.NDArray[np.object_] = manifest["sample_id"].to_numpy(dtype=object)[self.rows]
         #: Rows that are set aside: ``sample_id, uri, reason``.
-        self.aside = manifest[~usable].reindex(columns=["sample_id", "uri", "reason"]).to_numpy(dtype=object).tolist()
+        self.aside = manifest.iloc[np.flatnonzero(~usable)].reindex(columns=ASIDE).to_numpy(dtype=object).tolist()
         self._columns = {name: manifest[name].array for name in manifest.columns}
         self._values: dict[str, pa.Array] = {}
+
+    @cached_property
+    def ids(self) -> npt.NDArray[np.object_]:
+        """The sample id of each place."""
+        return np.asarray(self._columns["sample_id"], dtype=object)[self.rows]
+
+    @cached_property
+    def shapes(self) -> tuple[Framing, float]:
+        """What `by_shapes` says of the pool."""
+        return by_shapes(*(self.values(name).to_numpy(zero_copy_only=False)[self.in_pool] for name in SIDES))
 
     @cached_property
     def place(self) -> Mapping[str, int]:
@@ -73,55 +81,11 @@ class KnownPool:
 
     @cached_property
     def keys(self) -> Ids:
-        """The ids as they stand in files."""
-        return self.pool.keys[self.places]
-
-    @property
-    def texts(self) -> pa.Array:
-        """The ids as Arrow's texts."""
-        return texts_of(self.keys)
-
-
-class KnownPool:
-    """The samples of a manifest that are not excluded, by their places 0 to n − 1, in its order.
-
-    Parameters
-    ----------
-    manifest : DataFrame
-        Of `pool.scan`.
-    path : Path, optional
-        The file of which it was read, without the thumbnails.
-    texts : pyarrow.ChunkedArray, optional
-        The sample ids of all rows as Arrow has them.
-    """
-
-    def __init__(
-        self, manifest: pd.DataFrame, path: Path | None = None, texts: pa.ChunkedArray | None = None
-    ) -> None:
-        self._path, self._texts = path, texts
-        split = manifest["split"].to_numpy()
-        usable = split != "excluded"
-        #: The row of each place in the manifest.
-        self.rows: Places = np.flatnonzero(usable)
-        #: Whether a place belongs to the pool, bool, shape (n,).
-        self.in_pool: npt.NDArray[np.bool_] = split[self.rows] == "pool"
-        self.ids: npt.NDArray[np.object_] = manifest["sample_id"].to_numpy(dtype=object)[self.rows]
-        #: Rows that are set aside: ``sample_id, uri, reason``.
-        self.aside = manifest[~usable].reindex(columns=["sample_id", "uri", "reason"]).to_numpy(dtype=object).tolist()
-        self._columns = {name: manifest[name].array for name in manifest.columns}
-        self._values: dict[str, pa.Array] = {}
-
-    @cached_property
-    def place(self) -> dict[str, int]:
-        """The place of each sample."""
-        return dict(zip(self.ids.tolist(), range(len(self.ids)), strict=True))
-
-    @cached_property
-    def keys(self) -> Ids:
         """The sample ids as they stand in files."""
-        if self._texts is None:
+        if self._table is None:
             return as_keys(self.ids)
-        return keys_of(self._texts if len(self._texts) == len(self.rows) else self._texts.take(pa.array(self.rows)))
+        texts = self._table["sample_id"]
+        return keys_of(texts if len(texts) == len(self.rows) else texts.take(pa.array(self.rows)))
 
     def places(self, sample_ids: Sequence[str]) -> Places:
         """Return the places of samples, −1 for who has none, int64, shape (n,)."""
@@ -178,17 +142,12 @@ class KnownPool:
         return self._groups.dictionary_encode().indices.to_numpy().astype(np.int64)
 
     def thumbnails(self, sample_ids: Sequence[str]) -> list[bytes | None]:
-        """Return what samples look like, of those of which that is stored; read now, part by part."""
-        asked, found = pa.array(sample_ids, pa.string()), dict[str, bytes]()
-        if self._path is not None and len(asked):
-            with pq.ParquetFile(self._path) as file:
-                names = ["sample_id", "split", THUMBNAIL] if THUMBNAIL in file.schema_arrow.names else []
-                for part in range(file.num_row_groups if names else 0):
-                    rows = file.read_row_group(part, columns=names)
-                    wanted = pc.and_(pc.is_in(rows["sample_id"], asked), pc.not_equal(rows["split"], "excluded"))
-                    some = rows.filter(wanted)
-                    found |= dict(zip(some["sample_id"].to_pylist(), some[THUMBNAIL].to_pylist(), strict=True))
-        return [found.get(sample) for sample in sample_ids]
+        """Return what samples look like, of those of which that is stored."""
+        if self._table is None or THUMBNAIL not in self._table.column_names:
+            return [None] * len(sample_ids)
+        places = self.places(sample_ids)
+        rows = pa.array(self.rows[np.maximum(places, 0)], mask=places < 0)
+        return self._table[THUMBNAIL].take(rows).to_pylist()
 
     @cached_property
     def by_id(self) -> Places:
@@ -253,7 +212,8 @@ _known: dict[int, tuple["weakref.ref[pd.DataFrame]", KnownPool]] = {}
 
 @lru_cache(maxsize=1)
 def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
-    table = _mapped(path, f"{size} {mtime_ns} {inode}".encode()).replace_schema_metadata()
+    whole = _mapped(path, f"{size} {mtime_ns} {inode}".encode()).replace_schema_metadata()
+    table = whole.select([name for name in whole.column_names if name != THUMBNAIL])
     ours = [name for name in table.column_names if name in OBJECTS]
     others = table.select([name for name in table.column_names if name not in OBJECTS])
     frames = [
@@ -263,13 +223,13 @@ def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
     ]
     found = pd.concat(frames, axis=1, copy=False)[table.column_names]
     key = id(found)
-    known = KnownPool(found, path, table["sample_id"] if "sample_id" in ours else None)
+    known = KnownPool(found, whole)
     _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), known
     return found
 
 
 def _mapped(path: Path, stamp: bytes) -> pa.Table:
-    """Return what `read_pool` returns as Arrow has it, each column in one piece.
+    """Return the manifest as Arrow has it, each column in one piece.
 
     It is read once for all processes, which share a copy that is only mapped into memory: of most columns nobody looks
     at more than a few rows. Whoever finds none of this very manifest makes it; where that cannot be, nothing is lost.
@@ -277,10 +237,9 @@ def _mapped(path: Path, stamp: bytes) -> pa.Table:
     copy = path.with_suffix(MAPPED)
     if (found := _copy_of(copy, stamp)) is not None:
         return found
-    names = [name for name in pq.read_schema(path).names if name != THUMBNAIL]
-    table = pq.read_table(path, columns=names, pre_buffer=False).combine_chunks()
+    table = pq.read_table(path, pre_buffer=False).combine_chunks()
     kinds = [pa.large_string() if pa.types.is_string(field.type) else field.type for field in table.schema]
-    table = table.cast(pa.schema(zip(names, kinds, strict=True), {STAMP: stamp}))
+    table = table.cast(pa.schema(zip(table.column_names, kinds, strict=True), {STAMP: stamp}))
     # What decoding has taken would stay with Arrow.
     pa.default_memory_pool().release_unused()
     with suppress(FileError), whole_file(copy, "The mapped copy of the image pool") as file:

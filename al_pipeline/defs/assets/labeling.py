@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
@@ -249,7 +250,7 @@ def check_labels(
 
     Without two classes the round goes on with an untrained checkpoint.
     """
-    holdout = set(manifest.loc[manifest["split"] == "holdout", "sample_id"])
+    holdout = set(manifest["sample_id"].iloc[known_pool(manifest).holdout_rows])
     holdout |= set(planned.loc[planned["purpose"] == "holdout", "sample_id"]) | set(drawn)
     leaked = sorted(holdout & set(labels["sample_id"]))
     seen = sorted(labels["label"].unique())

@@ -64,6 +64,7 @@ def checkpoint(
     """
     began = time.monotonic()
     from al_pipeline.core.learning.checkpoint import device
+    from al_pipeline.core.learning.given_weights import finite
     from al_pipeline.core.learning.train import class_numbers
     from al_pipeline.core.turn import learn
 
@@ -116,7 +117,7 @@ def checkpoint(
         context.log.warning(unused.sentence("labels are not trained on,"))
 
     info = result.checkpoint.info
-    finite = all(bool(tensor.isfinite().all()) for tensor in result.checkpoint.state.values())
+    all_finite = all(finite(tensor) for tensor in result.checkpoint.state.values())
     return dg.MaterializeResult(
         value=result.checkpoint,
         metadata=for_people(
@@ -139,7 +140,7 @@ def checkpoint(
             }
         ),
         check_results=[
-            dg.AssetCheckResult(check_name="finite_weights", passed=finite),
+            dg.AssetCheckResult(check_name="finite_weights", passed=all_finite),
             dg.AssetCheckResult(
                 check_name="trained_on_two_classes",
                 passed=len(seen) >= 2 if info.trained else True,

@@ -1,5 +1,7 @@
 """What herding leaves out adds nothing: with it or without it, picks and scores are the same to the bit."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -23,12 +25,13 @@ def picks(n: int, *, everything: bool) -> Picks:
     x, labeled, weights = clustered(n)
     rng = np.random.default_rng(0)
     query = Query(n=n, batch_size=BATCH, rng=rng, embeddings=x, labeled_embeddings=labeled)
-    herd = _Herd(query, np.arange(n), weights, RADIUS)
-    if everything:
-        herd.near[:] = True
-    else:
-        assert herd.near.float().mean() < 0.6
-    return query.take_proposed(herd.proposals(2))
+    with ThreadPoolExecutor(2) as pool:
+        herd = _Herd(query, np.arange(n), weights, RADIUS, pool, 2)
+        if everything:
+            herd.near[:] = True
+        else:
+            assert herd.near.float().mean() < 0.6
+        return query.take_proposed(herd.proposals())
 
 
 # In double precision, and in single.

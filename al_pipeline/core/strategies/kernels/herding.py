@@ -37,6 +37,9 @@ SETTLED = {torch.float64: 1e-10, torch.float32: 2e-7}
 NOTHING = {torch.float64: 0.0, torch.float32: 1e-8}
 # By how much less than bounds squared distances may come out: directions are orthonormal up to rounding.
 SLACK = 1e-4
+# A row's product with one other comes out in the same bits in whatever part of the rows it is, if that begins and ends
+# at a multiple of this.
+ALIGNED = 64
 
 
 def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> Proposals:
@@ -53,16 +56,25 @@ def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: flo
     radius : float
         σ of the kernel exp(−d²/σ²).
     """
-    # After the first gains come thousands of products of few rows: several threads for each of them wait for each other
-    # most of the time, on a busy machine ten times as long as one takes alone.
+    # Thousands of products are of few rows: several threads for each of them wait for each other most of the time, on a
+    # busy machine ten times as long as one takes alone. So each thread has products of its own.
     threads = torch.get_num_threads()
     with computing_on(1):
-        yield from _Herd(query, rows, weights, radius).proposals(threads)
+        with ThreadPoolExecutor(threads) as pool:
+            yield from _Herd(query, rows, weights, radius, pool, threads).proposals()
 
 
 class _Herd:
-    def __init__(self, query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: float) -> None:
-        self.gamma = -1.0 / radius**2
+    def __init__(
+        self,
+        query: Query,
+        rows: npt.NDArray[np.int64],
+        weights: Floats,
+        radius: float,
+        pool: ThreadPoolExecutor,
+        threads: int,
+    ) -> None:
+        self.gamma, self.pool, self.threads = -1.0 / radius**2, pool, threads
         double = len(rows) <= SMALL
         x = tensor(query.features(rows), double=double)
         order, self.groups = cells(x)
@@ -126,11 +138,10 @@ class _Herd:
                 # Similarity is symmetric: half of the products suffice.
                 self.gains[b, i] = self._worth(similarity.T, a)
 
-    def proposals(self, threads: int) -> Proposals:
-        """Propose rows; so many threads each look at groups of their own before the first."""
-        with ThreadPoolExecutor(threads) as pool:
-            # Asked for results, so that errors come through.
-            list(pool.map(self._first_gains, range(len(self.groups))))
+    def proposals(self) -> Proposals:
+        """Propose rows."""
+        # Asked for results, so that errors come through.
+        list(self.pool.map(self._first_gains, range(len(self.groups))))
         self.total = torch.where(self.open, self.gains.sum(dim=1), -torch.inf)
 
         chosen = 0
@@ -167,17 +178,25 @@ class _Herd:
         """Compute anew what matters of the gains from groups whose coverage has changed."""
         for part in places.split(GROUP):
             matters = self._outdated(part) > SETTLED[self.x.dtype] * top / len(self.groups)
-            for j in torch.nonzero(matters.any(dim=0)).flatten().tolist():
-                some, group = part[matters[:, j]], self.groups[j]
-                self.gains[some, j] = self._worth(self._similarity(some, group), group)
-                self.seen[some, j] = now
+            changed = torch.nonzero(matters.any(dim=0)).flatten().tolist()
+
+            def update(groups: list[int], part: Tensor = part, matters: Tensor = matters) -> None:
+                for j in groups:
+                    some, group = part[matters[:, j]], self.groups[j]
+                    self.gains[some, j] = self._worth(self._similarity(some, group), group)
+
+            list(self.pool.map(update, (changed[i :: self.threads] for i in range(self.threads))))
+            self.seen[part] = torch.where(matters, now, self.seen[part])
             self.total[part] = self.gains[part].sum(dim=1)
 
     def _cover(self, place: int, now: int, best: float) -> None:
         """Add a choice to the coverage, and note which groups' coverage it changes."""
-        similarity = self._similarity(torch.tensor([place], device=self.x.device), slice(0, len(self.x)))[0]
-        gain = torch.sub(similarity, self.covered).clamp_(min=0) * self.weights
-        for j, group in enumerate(self.groups):
-            if float(gain[group].sum()) > NOTHING[self.x.dtype] * best:
-                self.covered[group] = torch.maximum(self.covered[group], similarity[group])
+        one = torch.tensor([place], device=self.x.device)
+        for j in torch.nonzero(self.near[place]).flatten().tolist():
+            group, first = self.groups[j], self.groups[j].start // ALIGNED * ALIGNED
+            stop = min(len(self.x), -(-group.stop // ALIGNED) * ALIGNED)
+            similarity = self._similarity(one, slice(first, stop))[0, group.start - first : group.stop - first]
+            gain = torch.sub(similarity, self.covered[group]).clamp_(min=0) * self.weights[group]
+            if float(gain.sum()) > NOTHING[self.x.dtype] * best:
+                self.covered[group] = torch.maximum(self.covered[group], similarity)
                 self.changed[j] = now
