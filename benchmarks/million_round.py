@@ -65,7 +65,7 @@ def deployed(home: str) -> tuple[dg.Definitions, Deployment, MemoryStudio]:
     deployment = (definitions.resources or {})["deployment"]
     deployment.__dict__["label_studio"] = studio
     # What stands above the instructions would be tried in vain, for a second, where nobody serves.
-    studio.connection = SimpleNamespace(sdk=None, read=lambda *_: SimpleNamespace(expert_instruction=""))
+    studio.__dict__["connection"] = SimpleNamespace(sdk=None, read=lambda *_: SimpleNamespace(expert_instruction=""))
     studio.state.title = settings.label_studio_project
     if (kept := place / "studio.pickle").exists():
         state: State = pickle.loads(kept.read_bytes())

@@ -35,9 +35,10 @@ class TableIOManager(dg.UPathIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
         """Read the frame; the image pool, which every step looks at, once per process."""
-        readers = {POOL: read_pool, SCORES: read_scores}
-        read = readers.get(context.asset_key, pd.read_parquet) if context.has_asset_key else pd.read_parquet
-        return read(local(path))
+        key = context.asset_key if context.has_asset_key else None
+        if key == POOL:
+            return read_pool(local(path))
+        return read_scores(local(path)) if key == SCORES else pd.read_parquet(local(path))
 
 
 class DocumentIOManager(dg.UPathIOManager):

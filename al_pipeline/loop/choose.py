@@ -11,8 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from al_pipeline.core.data.known_pool import TEXT, known_pool
-from al_pipeline.core.data.pool_views import Subset
+from al_pipeline.core.data.known_pool import TEXT, Subset, known_pool
 from al_pipeline.core.data.row_file import keys_of
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import RoundPolicy, round_key
@@ -234,7 +233,7 @@ def _query_rows(
             set(scores["sample_id"]),
         )
 
-        def predicted(there: list[str]) -> np.ndarray:
+        def predicted(there: Sequence[str]) -> np.ndarray:
             labeled = [sample for sample in there if sample in labels.index]
             targets = class_numbers(labels[labeled].tolist(), names)
             candidates = [sample for sample in there if sample in ids]

@@ -16,8 +16,7 @@ import pandas as pd
 
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
-from al_pipeline.core.data.known_pool import known_pool
-from al_pipeline.core.data.pool_views import Subset
+from al_pipeline.core.data.known_pool import Subset, known_pool
 from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import ALError, ImageError
 from al_pipeline.loop.how_read import how_of_home

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.data.known_pool import known_pool
-from al_pipeline.core.data.pool_views import Subset
+from al_pipeline.core.data.known_pool import Subset, known_pool
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from al_pipeline.core.data.known_pool import KnownPool
-from al_pipeline.core.data.pool_views import Subset
+from al_pipeline.core.data.known_pool import KnownPool, Subset
 from al_pipeline.loop.choose import covers, read_scores, score_candidates, stored_probabilities, write_scores
 
 IDS = [f"{i * 0x9E3779B97F4A7C15 % 2**64:016x}{i:016x}" for i in range(50)]

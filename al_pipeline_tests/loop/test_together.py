@@ -162,9 +162,9 @@ class Loop:
         config = RoundSettings(batch_size=batch, strategy="random", sample_size=None)
         held, together = self.holdout_size, self.together
         drawn, _ = draw_candidates(self.ledger, self.images, config, self.number, held, together=together)
-        scores = pd.DataFrame({"sample_id": list(drawn)}).assign(
+        scores = pd.DataFrame({"sample_id": list(drawn), "checkpoint": "0" * 16, "trained": False}).assign(
             probabilities=[np.full(2, 0.5)] * len(drawn), certainty=0.0, predicted="cat", predicted_probability=0.5
-        ).assign(checkpoint="0" * 16, trained=False)
+        )
         files = Files(self.images)
         samples = SimpleNamespace(uris=files.uris, files=files)
         untrained = SimpleNamespace(info=SimpleNamespace(trained=False, weights="none", class_names=CLASSES))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.data.pool_views import Subset
+from al_pipeline.core.data.known_pool import Subset
 from al_pipeline.core.data.row_file import Ids, as_keys
 from al_pipeline.core.data.shards import Found, Vectors, shards_of
 from al_pipeline.core.errors import InputError

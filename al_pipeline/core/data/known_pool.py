@@ -1,15 +1,16 @@
 """What a manifest says of its samples, worked out once per process: each look at a million of them takes a second.
 
-The manifest that is stored is read once, as long as its file stays the same, from a copy that is mapped into memory. All
-who ask for it share one table, which nobody may change.
+The manifest that is stored is read once, as long as its file stays the same, from a copy that is mapped into memory.
+All who ask for it share one table, which nobody may change.
 """
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from itertools import repeat
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from al_pipeline.core.data.framing import Framing, by_shapes
-from al_pipeline.core.data.pool_views import ByText, Column, Members, Subset
-from al_pipeline.core.data.row_file import Ids, as_keys, keys_of
+from al_pipeline.core.data.pool_column import Column
+from al_pipeline.core.data.row_file import Ids, as_keys, keys_of, texts_of
 from al_pipeline.core.data.row_index import RowIndex
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import whole_file
@@ -34,8 +35,110 @@ SIDES = ("width", "height")
 # Ends the name of the manifest's mapped copy, which says in its metadata of which manifest it is.
 MAPPED, STAMP = ".arrow", b"manifest"
 
+# Share of a pool whose search, one by one, takes less than a dictionary of all.
+SEARCHED = 1 / 64
+
 #: Of columns of texts that stay Arrow's.
 TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
+
+
+class Members(Set[str]):
+    """The samples of the pool, without those of the holdout.
+
+    Parameters
+    ----------
+    pool : KnownPool
+    """
+
+    def __init__(self, pool: "KnownPool") -> None:
+        self._pool = pool
+
+    def __contains__(self, sample_id: object) -> bool:
+        """Say whether a sample is there and belongs to the pool."""
+        place = self._pool.place.get(sample_id)  # type: ignore[call-overload]
+        return place is not None and bool(self._pool.in_pool[place])
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through them, in the order of the manifest."""
+        return iter(self._pool.ids[self._pool.in_pool].tolist())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return int(np.count_nonzero(self._pool.in_pool))
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:  # type: ignore[override]
+        return set(it)
+
+
+class ByText(Mapping[str, int]):
+    """The place of each sample: searched for, until so many were asked for that a dictionary pays.
+
+    Parameters
+    ----------
+    pool : KnownPool
+    """
+
+    def __init__(self, pool: "KnownPool") -> None:
+        self._pool, self._searched = pool, 0
+
+    def __getitem__(self, sample_id: str) -> int:
+        """Return the sample's place."""
+        if self._searched >= SEARCHED * len(self):
+            return self._pool.by_text[sample_id]
+        self._searched += 1
+        place = int(self._pool.places([sample_id])[0])
+        if place < 0:
+            raise KeyError(sample_id)
+        return place
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the samples, in the order of the manifest."""
+        return iter(self._pool.ids.tolist())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._pool.rows)
+
+
+class Subset(Sequence[str]):
+    """Samples of a pool by their places: an id becomes a text when it is looked at, of a million it never need be.
+
+    Parameters
+    ----------
+    pool : KnownPool
+    places : int64 array, shape (n,)
+    """
+
+    def __init__(self, pool: "KnownPool", places: npt.NDArray[np.int64]) -> None:
+        self.pool, self.places = pool, places
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice | npt.NDArray[Any]) -> "Subset": ...
+    def __getitem__(self, row: Any) -> "str | Subset":
+        """Return the id of a row; of several rows, a mask or numbers, who they are."""
+        places = self.places[row]
+        return Subset(self.pool, places) if isinstance(places, np.ndarray) else str(self.pool.ids[places])
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the ids."""
+        return iter(self.pool.ids[self.places].tolist())
+
+    @cached_property
+    def keys(self) -> Ids:
+        """The ids as they stand in files."""
+        return self.pool.keys[self.places]
+
+    @property
+    def texts(self) -> pa.Array:
+        """The ids as Arrow's texts."""
+        return texts_of(self.keys)
 
 
 class KnownPool:
@@ -214,14 +317,13 @@ _known: dict[int, tuple["weakref.ref[pd.DataFrame]", KnownPool]] = {}
 def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
     whole = _mapped(path, f"{size} {mtime_ns} {inode}".encode()).replace_schema_metadata()
     table = whole.select([name for name in whole.column_names if name != THUMBNAIL])
-    ours = [name for name in table.column_names if name in OBJECTS]
     others = table.select([name for name in table.column_names if name not in OBJECTS])
-    frames = [
+    columns = dict(others.to_pandas(types_mapper={pa.large_string(): TEXT}.get, split_blocks=True).items())
+    for name in OBJECTS & set(table.column_names):
         # No id is there twice, so that it need not be looked for.
-        *(table.select([name]).to_pandas(deduplicate_objects=name != "sample_id") for name in ours),
-        others.to_pandas(types_mapper={pa.large_string(): TEXT}.get, split_blocks=True),
-    ]
-    found = pd.concat(frames, axis=1, copy=False)[table.column_names]
+        columns |= table.select([name]).to_pandas(deduplicate_objects=name != "sample_id").items()
+    # Joined otherwise, all that is mapped would be copied.
+    found = pd.DataFrame({name: columns[name] for name in table.column_names}, copy=False)
     key = id(found)
     known = KnownPool(found, whole)
     _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), known
@@ -242,9 +344,12 @@ def _mapped(path: Path, stamp: bytes) -> pa.Table:
     table = table.cast(pa.schema(zip(table.column_names, kinds, strict=True), {STAMP: stamp}))
     # What decoding has taken would stay with Arrow.
     pa.default_memory_pool().release_unused()
-    with suppress(FileError), whole_file(copy, "The mapped copy of the image pool") as file:
-        with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
-            writer.write_table(table)
+    with (
+        suppress(FileError),
+        whole_file(copy, "The mapped copy of the image pool") as file,
+        pa.ipc.new_file(str(file), table.schema) as writer,
+    ):
+        writer.write_table(table)
     found = _copy_of(copy, stamp)
     return table if found is None else found
 

@@ -189,7 +189,7 @@ def _agree(
 
         samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
 
-        def weighed(there: list[str]) -> Consensus:
+        def weighed(there: Sequence[str]) -> Consensus:
             own, seed = agreed.only(there), round_config.seed
             return weigh_annotators(own, answers, names, samples.features, seed=seed, groups=samples.groups)
 

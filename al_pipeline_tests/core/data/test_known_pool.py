@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.data import known_pool as module
-from al_pipeline.core.data.known_pool import KnownPool, known_pool, read_pool
-from al_pipeline.core.data.pool_views import Subset
+from al_pipeline.core.data.holdout import groups_of
+from al_pipeline.core.data.known_pool import KnownPool, Subset, known_pool, read_pool
 from al_pipeline.core.data.row_file import as_keys, keys_of, texts_of
 
 ROWS = 7

@@ -15,13 +15,7 @@ import torch
 from torch import Tensor
 
 from al_pipeline.core.learning.threads import computing_on
-from al_pipeline.core.strategies.kernels.distances import (
-    nearest,
-    rounding,
-    squared_distances,
-    squared_norms,
-    tensor,
-)
+from al_pipeline.core.strategies.kernels.distances import nearest, rounding, squared_distances, squared_norms, tensor
 from al_pipeline.core.strategies.kernels.shortcuts import GROUP, Projection, cells
 from al_pipeline.core.strategies.query import Floats, Proposals, Query
 
@@ -59,9 +53,8 @@ def herd(query: Query, rows: npt.NDArray[np.int64], weights: Floats, radius: flo
     # Thousands of products are of few rows: several threads for each of them wait for each other most of the time, on a
     # busy machine ten times as long as one takes alone. So each thread has products of its own.
     threads = torch.get_num_threads()
-    with computing_on(1):
-        with ThreadPoolExecutor(threads) as pool:
-            yield from _Herd(query, rows, weights, radius, pool, threads).proposals()
+    with computing_on(1), ThreadPoolExecutor(threads) as pool:
+        yield from _Herd(query, rows, weights, radius, pool, threads).proposals()
 
 
 class _Herd:
