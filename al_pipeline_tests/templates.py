@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from al_pipeline.core.evaluation import figures
-from al_pipeline.ledger import Ledger, database, views
+from al_pipeline.ledger import Ledger, database, verify, views
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,24 @@ def new_ledgers_copied() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(views, "migrate", migrate)
+        for module in (views, verify):
+            patch.setattr(module, "connect", _compiled_once)
         yield
+
+
+def _compiled_once(url: str) -> sa.Engine:
+    """Return an engine that finds the statements which another has compiled, as each test's own would anew.
+
+    What is compiled is the dialect's and its cache's, which are the same for each database of a kind.
+    """
+    engine = database.connect(url)
+    first = _engines.setdefault(engine.dialect.name, engine)
+    engine.dialect = engine.pool._dialect = first.dialect
+    engine._compiled_cache = first._compiled_cache
+    return engine
+
+
+_engines: dict[str, sa.Engine] = {}
 
 
 def new_instance(folder: Path) -> None:
