@@ -11,11 +11,10 @@ from upath import UPath
 from al_pipeline.core.data.known_pool import read_pool
 from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.files import whole_file
+from al_pipeline.loop.choose import PART, read_scores, write_scores
 from al_pipeline.loop.deployment import Artifacts
 
-POOL = dg.AssetKey("image_pool")
-# Rows of a table that are read together: of a column that few need not all is in memory at once.
-PART = 1 << 16
+POOL, SCORES = dg.AssetKey("image_pool"), dg.AssetKey("uncertainty_scores")
 # Said where an asset also yields check results: Dagster cannot read its value's type from the signature then.
 TABLE = dg.PythonObjectDagsterType(pd.DataFrame, name="Table")
 CHECKPOINT = dg.DagsterType(name="Checkpoint", type_check_fn=lambda _, value: type(value).__name__ == "Checkpoint")
@@ -29,12 +28,17 @@ class TableIOManager(dg.UPathIOManager):
     def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:
         """Write the frame."""
         with whole_file(local(path), "The table") as file:
-            obj.to_parquet(file, index=False, row_group_size=PART)
+            if context.has_asset_key and context.asset_key == SCORES:
+                write_scores(obj, file)
+            else:
+                obj.to_parquet(file, index=False, row_group_size=PART)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
         """Read the frame; the image pool, which every step looks at, once per process."""
-        of_pool = context.has_asset_key and context.asset_key == POOL
-        return read_pool(local(path)) if of_pool else pd.read_parquet(local(path))
+        key = context.asset_key if context.has_asset_key else None
+        if key == POOL:
+            return read_pool(local(path))
+        return read_scores(local(path)) if key == SCORES else pd.read_parquet(local(path))
 
 
 class DocumentIOManager(dg.UPathIOManager):

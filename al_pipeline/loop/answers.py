@@ -112,7 +112,7 @@ def holdout_labels(manifest: pd.DataFrame, ledger: "Ledger", classes: ClassSet, 
 
     A holdout that was drawn before the images brought one counts beside it; where both know an image, its folder does.
     """
-    known = manifest.loc[manifest["split"] == "holdout", ["sample_id", "uri", "label"]]
+    known = manifest[["sample_id", "uri", "label"]].iloc[known_pool(manifest).holdout_rows]
     known = known.astype({"uri": object}).assign(label=translated(known["label"], classes))
     known = known[known["label"].isin(classes.names)]
     answered = agreed_labels(ledger, classes, min_votes, purpose="holdout").labels[["sample_id", "label"]]

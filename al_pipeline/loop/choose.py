@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from al_pipeline.core.data.known_pool import known_pool
+from al_pipeline.core.data.known_pool import TEXT, Subset, known_pool
+from al_pipeline.core.data.row_file import keys_of
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import RoundPolicy, round_key
 from al_pipeline.core.strategies.options import RoundSettings
@@ -28,6 +32,11 @@ if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
     from al_pipeline.loop.samples import StoredSamples
 
+# Of a table of scores: columns of few different texts.
+CATEGORIES = ("predicted", "checkpoint")
+# Rows that are written together.
+PART = 1 << 16
+
 
 def draw_candidates(
     ledger: "Ledger",
@@ -37,27 +46,26 @@ def draw_candidates(
     holdout_size: int,
     *,
     together: bool = False,
-) -> tuple[pd.DataFrame, int]:
+) -> tuple[Subset, int]:
     """Draw S samples at random from the unlabeled pool: pool samples that no earlier round has asked about.
 
     Nothing is drawn that belongs to a group of the holdout, and of samples that are asked about together one.
 
     Returns
     -------
-    DataFrame
-        ``sample_id``.
+    Subset
     int
         How many there were to draw from.
     """
     from al_pipeline.core.turn import draw
 
     known, places = known_pool(manifest), _unlabeled(ledger, manifest, config, number, holdout_size)
-    ids = known.ids[places]
     if together:
         rows = manifest.iloc[known.rows[places]]
-        ids = one_of_each(rows, parted(ledger), seed=config.seed, number=number)["sample_id"].to_numpy()
-    drawn = ids[draw(len(ids), config.sample_size, seed=config.seed, number=number)]
-    return pd.DataFrame({"sample_id": drawn}), len(ids)
+        one = one_of_each(rows, parted(ledger), seed=config.seed, number=number)
+        places = known.places(one["sample_id"].tolist())
+    drawn = draw(len(places), config.sample_size, seed=config.seed, number=number)
+    return Subset(known, places[drawn]), len(places)
 
 
 def _unlabeled(
@@ -92,12 +100,14 @@ def score_candidates(sample_ids: Sequence[str], probabilities: np.ndarray, check
 
     info = checkpoint.info
     best = decided(probabilities, info.thresholds)
+    # No texts for each of a million rows: ids as they stand in memory, and numbers of the few classes.
+    texts = sample_ids.texts if isinstance(sample_ids, Subset) else pa.array(sample_ids, pa.large_string())
     told: dict[str, Any] = {
-        "sample_id": np.array(sample_ids, dtype=object),
-        "predicted": np.array(info.class_names, dtype=object)[best],
+        "sample_id": pd.array(texts, dtype=TEXT),
+        "predicted": pd.Categorical.from_codes(best, list(info.class_names)),
         "predicted_probability": probabilities[np.arange(len(best)), best],
         "certainty": certainty(probabilities),
-        "checkpoint": checkpoint.hash,
+        "checkpoint": pd.Categorical.from_codes(np.zeros(len(best), dtype=np.int8), [checkpoint.hash]),
         "trained": info.trained,
     }
     found = dict(zip(_columns(info.class_names), probabilities.T, strict=True))
@@ -211,7 +221,7 @@ def _query_rows(
     if turn.uses_features(config.strategy, config):
         known = planned_before(ledger, number, purpose="query") | ledger.imported()
         asked = samples.using(sorted(sample for sample in known if sample in samples.uris), samples.features)[0]
-        embeddings, found = samples.using(scores["sample_id"].tolist(), samples.on_demand)
+        embeddings, found = samples.using(samples.some(scores["sample_id"]), samples.on_demand)
         scores = _without(scores, found.absent)
     else:
         embeddings = None
@@ -223,7 +233,7 @@ def _query_rows(
             set(scores["sample_id"]),
         )
 
-        def predicted(there: list[str]) -> np.ndarray:
+        def predicted(there: Sequence[str]) -> np.ndarray:
             labeled = [sample for sample in there if sample in labels.index]
             targets = class_numbers(labels[labeled].tolist(), names)
             candidates = [sample for sample in there if sample in ids]
@@ -292,6 +302,33 @@ def fewer_than_asked(chosen: int, candidates: int, config: RoundSettings, weight
             "batch: raise round.dedup or round.sample_size"
         )
     return f"{said}: the policy allows no more labels (label_budget, max_rounds)"
+
+
+def covers(scores: pd.DataFrame, absent: Collection[str], drawn: Subset) -> bool:
+    """Say whether every candidate that was drawn has one row of scores, or is known to be absent."""
+    scored = pa.array(scores["sample_id"])
+    if not absent:
+        # In the order of the draw, which texts of a million need not be made for.
+        return np.array_equal(keys_of(scored), drawn.keys)
+    candidates = {*scored.to_pylist(), *absent}
+    return len(candidates) == len(scored) + len(absent) == len(drawn) and candidates.issuperset(drawn)
+
+
+def write_scores(scores: pd.DataFrame, file: Path) -> None:
+    """Write scored candidates as a Parquet file, in which everybody finds texts where there are categories."""
+    table = pa.Table.from_pandas(scores, preserve_index=False).replace_schema_metadata()
+    few = [name for name in table.column_names if pa.types.is_dictionary(table.schema.field(name).type)]
+    # Nothing is found twice in the others, nor made smaller.
+    packed = {name: "snappy" if name in few else "none" for name in table.column_names}
+    pq.write_table(table, file, row_group_size=PART, use_dictionary=few, compression=packed, store_schema=False)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Return scored candidates as `score_candidates` does; of earlier versions, with what they had."""
+    names = pq.read_schema(path).names
+    table = pq.read_table(path, read_dictionary=[name for name in CATEGORIES if name in names])
+    kinds = {pa.string(): TEXT, pa.large_string(): TEXT}
+    return table.replace_schema_metadata().to_pandas(types_mapper=kinds.get, split_blocks=True)
 
 
 def stored_probabilities(scores: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from al_pipeline.core.data.framing import Framing, by_shapes, read_name
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import is_round
@@ -33,10 +34,8 @@ def settle_framing(
     """
     if training.framing != "auto":
         return training, f"Framing is {training.framing}, as set"
-    pool = manifest["split"] == "pool"
     # Of pictures whose sizes are not known none is too long for a crop.
-    sizes = [manifest.loc[pool, name] for name in ("width", "height")] if "width" in manifest else [[], []]
-    suits, share = by_shapes(*sizes)
+    suits, share = known_pool(manifest).shapes if "width" in manifest else by_shapes([], [])
     reason = f"a crop shows {share:.0%} of the median image of the pool"
     last = _last(artifacts)
     if last is None and (own := training.network.framing) is not None:

@@ -1,6 +1,7 @@
 """The holdout in a round: drawn once, whole, and asked about bit by bit, mixed into what is asked to learn from."""
 
 from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,8 +79,7 @@ def blind_rows(
     first : int
         Rank of the first row.
     """
-    usable = [sample for sample in waiting if sample in there]
-    number = how_many_blind(others, share)
+    usable = islice((sample for sample in waiting if sample in there), how_many_blind(others, share))
     return [
         {
             "sample_id": sample,
@@ -89,7 +89,7 @@ def blind_rows(
             "propensity": waiting[sample],
             "seed": seed,
         }
-        for rank, sample in enumerate(usable if number is None else usable[:number], start=first)
+        for rank, sample in enumerate(usable, start=first)
     ]
 
 

@@ -44,7 +44,13 @@ PARTS = (
     "dagster",
 )
 PARTS += ("labelstudio",)
-LEFT_OUT = {"dagster/logs", "dagster/.logs_queue", "dagster/workspace.yaml", "artifacts/refining"}
+LEFT_OUT = {
+    "dagster/logs",
+    "dagster/.logs_queue",
+    "dagster/workspace.yaml",
+    "artifacts/refining",
+    "artifacts/image_pool.arrow",
+}
 # The last file of an archive says what all others are; the number grows when older versions cannot read it.
 INDEX, FORMAT = "home.json", 1
 DATABASES, THEIR_FILES = (".sqlite3", ".db"), ("-wal", "-shm", "-journal")

@@ -16,7 +16,7 @@ import pandas as pd
 
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
-from al_pipeline.core.data.known_pool import known_pool
+from al_pipeline.core.data.known_pool import Subset, known_pool
 from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import ALError, ImageError
 from al_pipeline.loop.how_read import how_of_home
@@ -44,7 +44,7 @@ class ImagesAwayError(ALError):
 class Presence:
     """Samples whose image is there, in the order they were asked for, and of the others where it was and why not."""
 
-    there: list[str] = field(default_factory=list)
+    there: Sequence[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
 
     def sentence(self, what: str) -> str:
@@ -87,9 +87,10 @@ class Files:
 
     def known(self, sample_ids: Iterable[str]) -> Presence:
         """Tell who was there at the last scan, without looking at any file."""
-        ids, there = list(sample_ids), self._pool.place
+        ids = sample_ids if isinstance(sample_ids, Subset) else list(sample_ids)
         if not self._broken and (self._pool.places(ids) >= 0).all():
             return Presence(ids)
+        there = self._pool.place
         absent = [i for i in ids if i not in there or i in self._broken]
         gone = set(absent)
         return Presence([i for i in ids if i not in gone] if gone else ids, self._why(absent))
@@ -139,7 +140,7 @@ class Files:
         return Presence([i for i in ids if i not in absent], absent)
 
     def work(
-        self, sample_ids: Sequence[str], work: Callable[[list[str]], Result], *, stored: Callable[[], Iterable[str]]
+        self, sample_ids: Sequence[str], work: Callable[[Sequence[str]], Result], *, stored: Callable[[], Iterable[str]]
     ) -> tuple[Result, Presence]:
         """Do something with those whose image is there; if a file vanishes meanwhile, anew with the others.
 

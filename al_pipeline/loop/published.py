@@ -68,11 +68,10 @@ def reduced(manifest: pd.DataFrame, side: int) -> dict[str, int | None]:
     """Return the longer side, as `publish` takes it, of the samples of a manifest that are to be shown reduced."""
     if not side or "width" not in manifest:
         return {}
-    usable = manifest[manifest["split"] != "excluded"]
-    width, height = usable["width"].to_numpy(), usable["height"].to_numpy()
+    width, height = manifest["width"].to_numpy(), manifest["height"].to_numpy()
     long, short = np.maximum(width, height), np.minimum(width, height)
-    rows = (long * short >= LARGE) & (long > side) & (long <= LONG * short)
-    return dict.fromkeys(usable.loc[rows, "sample_id"], side)
+    rows = (long * short >= LARGE) & (long > side) & (long <= LONG * short) & (manifest["split"] != "excluded")
+    return dict.fromkeys(manifest.loc[rows, "sample_id"], side)
 
 
 def show_as_read(deployment: "Deployment", manifest: pd.DataFrame, before: PublishedAs, how: HowRead) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from al_pipeline.core.data.known_pool import known_pool
+from al_pipeline.core.data.known_pool import Subset, known_pool
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
@@ -160,7 +160,7 @@ class StoredSamples:
         return self.store.complete(sample_ids, self._embed if give_way is None else by_steps, self._log.info)
 
     def using(
-        self, sample_ids: Sequence[str], work: Callable[[list[str]], Result], *, by_features: bool = True
+        self, sample_ids: Sequence[str], work: Callable[[Sequence[str]], Result], *, by_features: bool = True
     ) -> tuple[Result, Presence]:
         """Do something with the features, or the images, of those samples whose image is there; see `Files.work`.
 
@@ -190,7 +190,7 @@ class StoredSamples:
         """Return the class probabilities of those samples whose image is there, and whose is."""
         by_features = model.by_features or model.head is not None
 
-        def predicted(there: list[str]) -> np.ndarray:
+        def predicted(there: Sequence[str]) -> np.ndarray:
             if not by_features or not len(there):
                 return model.predict(self, there)
             return self.store.each(there, model.of_features, self._embed, self._log.info)
@@ -202,7 +202,8 @@ class StoredSamples:
         from al_pipeline.core.strategies.on_demand import OnDemand
 
         def read(rows: npt.NDArray[np.int64]) -> np.ndarray:
-            return self.features([str(sample_ids[i]) for i in rows])
+            some = sample_ids[rows] if isinstance(sample_ids, Subset) else [str(sample_ids[i]) for i in rows]
+            return self.features(some)
 
         return OnDemand(len(sample_ids), read)
 
@@ -214,6 +215,10 @@ class StoredSamples:
         names = ("backbone_hash", "image_size", "framing", "how", "test_time_flip", "arithmetic", "int8_ranges")
         by_features = all(getattr(own, name) == getattr(start, name) for name in names)
         return Model(own.trained, checkpoint, by_features=by_features)
+
+    def some(self, sample_ids: pd.Series) -> Sequence[str]:
+        """Return samples by their places in the pool, see `KnownPool.some`."""
+        return self._pool.some(sample_ids)
 
     @property
     def pool(self) -> Set[str]:

@@ -77,7 +77,7 @@ def candidates(ledger: Ledger, manifest: pd.DataFrame, number: int) -> set[str]:
     """Return what may be asked about; all of it is drawn."""
     drawn, left = draw_candidates(ledger, manifest, CONFIG, number, SIZE)
     assert len(drawn) == left
-    return set(drawn["sample_id"])
+    return set(drawn)
 
 
 def test_nothing_of_a_holdouts_groups_is_ever_asked_about(deployment: Deployment) -> None:

@@ -162,9 +162,9 @@ class Loop:
         config = RoundSettings(batch_size=batch, strategy="random", sample_size=None)
         held, together = self.holdout_size, self.together
         drawn, _ = draw_candidates(self.ledger, self.images, config, self.number, held, together=together)
-        scores = drawn.assign(
+        scores = pd.DataFrame({"sample_id": list(drawn), "checkpoint": "0" * 16, "trained": False}).assign(
             probabilities=[np.full(2, 0.5)] * len(drawn), certainty=0.0, predicted="cat", predicted_probability=0.5
-        ).assign(checkpoint="0" * 16, trained=False)
+        )
         files = Files(self.images)
         samples = SimpleNamespace(uris=files.uris, files=files)
         untrained = SimpleNamespace(info=SimpleNamespace(trained=False, weights="none", class_names=CLASSES))
@@ -271,7 +271,7 @@ def test_a_member_whose_image_is_gone_leaves_the_task_before_it_is_shown(loop: L
     drawn, _ = draw_candidates(loop.ledger, loop.images, config, 0, 0, together=True)
     rows = [
         {"sample_id": each, "purpose": "query", "rank": rank, "strategy": "random", "seed": 0}
-        for rank, each in enumerate(drawn["sample_id"])
+        for rank, each in enumerate(drawn)
     ]
     members = members_for(rows, loop.images, ())
     loop.ledger.plan("r0000", pd.DataFrame(rows), members)

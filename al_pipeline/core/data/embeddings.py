@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from al_pipeline.core.data.known_pool import Subset
 from al_pipeline.core.data.row_file import Ids, as_keys
 from al_pipeline.core.data.shards import Found, Vectors, shards_of
 from al_pipeline.core.errors import InputError
@@ -23,6 +25,8 @@ SHARD_IMAGES = 4096
 SHARD_SECONDS = 30.0
 # Images per call of `compute`: short enough to look at the clock in between.
 STEP = 256
+# Blocks of vectors that are read and worked on at a time.
+READERS = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,14 @@ class EmbeddingStore:
 
     def stored(self, sample_ids: Sequence[str] | Ids) -> Found:
         """Return which of the samples have a vector, bool, shape (n,)."""
-        return shards_of(self.folder).stored(as_keys(sample_ids))
+        return self._rows(sample_ids) >= 0
+
+    def _rows(self, sample_ids: Sequence[str] | Ids) -> npt.NDArray[np.int64]:
+        """Return in which row each sample is stored; of the whole pool that is found out once."""
+        shards = shards_of(self.folder)
+        if isinstance(sample_ids, Subset):
+            return shards.rows(sample_ids.pool.keys)[sample_ids.places]
+        return shards.rows(as_keys(sample_ids))
 
     def missing(self, sample_ids: Sequence[str]) -> list[str]:
         """Return the ids without a vector, in the order given."""
@@ -128,7 +139,8 @@ class EmbeddingStore:
         ----------
         sample_ids : sequence of str, length n, at least 1
         work : callable
-            Takes vectors, shape (m, d), and returns an array of m rows, none of which depends on the others.
+            Takes vectors, shape (m, d), and returns an array of m rows, none of which depends on the others; called by
+            several threads.
         compute, progress
             As for `get`: vectors that are missing are computed and kept first.
         block : int
@@ -139,17 +151,20 @@ class EmbeddingStore:
             In the order of `sample_ids`.
         """
         keys, shards = as_keys(sample_ids), shards_of(self.folder)
-        if not shards.stored(keys).all():
+        if not self.stored(sample_ids).all():
             self.complete(sample_ids, compute, progress)
-        order, result = shards.order(keys), None
-        for start in range(0, len(order), block):
+        order, result = np.argsort(self._rows(sample_ids), kind="stable"), None
+
+        def worked_out(start: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
             some = order[start : start + block]
             vectors, found = shards.read(keys[some])
-            if not found.all():
-                vectors = self.load([str(sample_ids[i]) for i in some])
-            done = work(vectors)
-            result = np.empty((len(keys), *done.shape[1:]), dtype=done.dtype) if result is None else result
-            result[some] = done
+            return some, work(vectors if found.all() else self.load([str(sample_ids[i]) for i in some]))
+
+        # Reading and checksums take longer than `work`: both cores do both.
+        with ThreadPoolExecutor(READERS) as pool:
+            for some, done in pool.map(worked_out, range(0, len(order), block)):
+                result = np.empty((len(keys), *done.shape[1:]), dtype=done.dtype) if result is None else result
+                result[some] = done
         assert result is not None
         return result
 

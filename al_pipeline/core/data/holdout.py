@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from al_pipeline.core.data.known_pool import Column, known_pool
+from al_pipeline.core.data.known_pool import known_pool
+from al_pipeline.core.data.pool_column import Column
 from al_pipeline.core.rng import generator
 
 # The pool keeps at least three quarters of the images: they are what people's labels are spent on.

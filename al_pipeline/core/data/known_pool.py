@@ -1,15 +1,16 @@
 """What a manifest says of its samples, worked out once per process: each look at a million of them takes a second.
 
-The manifest that is stored is read once, as long as its file stays the same. All who ask for it share one table, which
-nobody may change.
+The manifest that is stored is read once, as long as its file stays the same, from a copy that is mapped into memory.
+All who ask for it share one table, which nobody may change.
 """
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,59 +19,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from al_pipeline.core.data.row_file import Ids, as_keys
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.data.framing import Framing, by_shapes
+from al_pipeline.core.data.pool_column import Column
+from al_pipeline.core.data.row_file import Ids, as_keys, keys_of, texts_of
+from al_pipeline.core.data.row_index import RowIndex
+from al_pipeline.core.errors import FileError, InputError
+from al_pipeline.core.files import whole_file
 
 Places = npt.NDArray[np.int64]
 # Looked at as Python's objects. The others stay Arrow's: as objects they take four times as long and as much memory.
 OBJECTS = frozenset({"sample_id", "split", "reason", "label", "levels", "notes"})
 
-# A quarter of a table that one step looks at, of few samples.
-THUMBNAIL = "thumbnail"
+THUMBNAIL, ASIDE = "thumbnail", ["sample_id", "uri", "reason"]
+SIDES = ("width", "height")
+# Ends the name of the manifest's mapped copy, which says in its metadata of which manifest it is.
+MAPPED, STAMP = ".arrow", b"manifest"
 
-_TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
+# Share of a pool whose search, one by one, takes less than a dictionary of all.
+SEARCHED = 1 / 64
 
-
-class Column(Mapping[str, Any]):
-    """What each sample has in a column, of those that have something there.
-
-    Parameters
-    ----------
-    places : dict
-        Sample id → place.
-    values : pyarrow.Array
-    """
-
-    def __init__(self, places: Mapping[str, int], values: pa.Array) -> None:
-        self._places, self._values = places, values
-
-    def __getitem__(self, sample_id: str) -> Any:
-        """Return the sample's value."""
-        value = self._values[self._places[sample_id]].as_py()
-        if value is None:
-            raise KeyError(sample_id)
-        return value
-
-    def __contains__(self, sample_id: object) -> bool:
-        """Say whether the sample has a value."""
-        place = self._places.get(sample_id)  # type: ignore[call-overload]
-        return place is not None and (not self._values.null_count or self._values[place].is_valid)
-
-    def __iter__(self) -> Iterator[str]:
-        """Go through the samples, in the order of the manifest."""
-        if not self._values.null_count:
-            return iter(self._places)
-        there = self._values.is_valid().to_numpy(zero_copy_only=False)
-        return (sample for sample, place in self._places.items() if there[place])
-
-    def __len__(self) -> int:
-        """Return how many samples have a value."""
-        return len(self._values) - self._values.null_count
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the same as a dictionary, which takes a tenth of the time that going through all would."""
-        values = zip(self._places, self._values.to_pylist(), strict=True)
-        return {sample: value for sample, value in values if value is not None}
+#: Of columns of texts that stay Arrow's.
+TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
 class Members(Set[str]):
@@ -102,6 +71,76 @@ class Members(Set[str]):
         return set(it)
 
 
+class ByText(Mapping[str, int]):
+    """The place of each sample: searched for, until so many were asked for that a dictionary pays.
+
+    Parameters
+    ----------
+    pool : KnownPool
+    """
+
+    def __init__(self, pool: "KnownPool") -> None:
+        self._pool, self._searched = pool, 0
+
+    def __getitem__(self, sample_id: str) -> int:
+        """Return the sample's place."""
+        if self._searched >= SEARCHED * len(self):
+            return self._pool.by_text[sample_id]
+        self._searched += 1
+        place = int(self._pool.places([sample_id])[0])
+        if place < 0:
+            raise KeyError(sample_id)
+        return place
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the samples, in the order of the manifest."""
+        return iter(self._pool.ids.tolist())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._pool.rows)
+
+
+class Subset(Sequence[str]):
+    """Samples of a pool by their places: an id becomes a text when it is looked at, of a million it never need be.
+
+    Parameters
+    ----------
+    pool : KnownPool
+    places : int64 array, shape (n,)
+    """
+
+    def __init__(self, pool: "KnownPool", places: npt.NDArray[np.int64]) -> None:
+        self.pool, self.places = pool, places
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice | npt.NDArray[Any]) -> "Subset": ...
+    def __getitem__(self, row: Any) -> "str | Subset":
+        """Return the id of a row; of several rows, a mask or numbers, who they are."""
+        places = self.places[row]
+        return Subset(self.pool, places) if isinstance(places, np.ndarray) else str(self.pool.ids[places])
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the ids."""
+        return iter(self.pool.ids[self.places].tolist())
+
+    @cached_property
+    def keys(self) -> Ids:
+        """The ids as they stand in files."""
+        return self.pool.keys[self.places]
+
+    @property
+    def texts(self) -> pa.Array:
+        """The ids as Arrow's texts."""
+        return texts_of(self.keys)
+
+
 class KnownPool:
     """The samples of a manifest that are not excluded, by their places 0 to n − 1, in its order.
 
@@ -109,38 +148,73 @@ class KnownPool:
     ----------
     manifest : DataFrame
         Of `pool.scan`.
-    path : Path, optional
-        The file of which it was read, without the thumbnails.
+    table : pyarrow.Table, optional
+        The same as Arrow has it, with the thumbnails.
     """
 
-    def __init__(self, manifest: pd.DataFrame, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self, manifest: pd.DataFrame, table: pa.Table | None = None) -> None:
+        self._table = table
         split = manifest["split"].to_numpy()
         usable = split != "excluded"
         #: The row of each place in the manifest.
         self.rows: Places = np.flatnonzero(usable)
+        #: The rows of the holdout that the images bring.
+        self.holdout_rows: Places = np.flatnonzero(split == "holdout")
         #: Whether a place belongs to the pool, bool, shape (n,).
         self.in_pool: npt.NDArray[np.bool_] = split[self.rows] == "pool"
-        self.ids: npt.NDArray[np.object_] = manifest["sample_id"].to_numpy(dtype=object)[self.rows]
         #: Rows that are set aside: ``sample_id, uri, reason``.
-        self.aside = manifest[~usable].reindex(columns=["sample_id", "uri", "reason"]).to_numpy(dtype=object).tolist()
+        self.aside = manifest.iloc[np.flatnonzero(~usable)].reindex(columns=ASIDE).to_numpy(dtype=object).tolist()
         self._columns = {name: manifest[name].array for name in manifest.columns}
         self._values: dict[str, pa.Array] = {}
 
     @cached_property
-    def place(self) -> dict[str, int]:
+    def ids(self) -> npt.NDArray[np.object_]:
+        """The sample id of each place."""
+        return np.asarray(self._columns["sample_id"], dtype=object)[self.rows]
+
+    @cached_property
+    def shapes(self) -> tuple[Framing, float]:
+        """What `by_shapes` says of the pool."""
+        return by_shapes(*(self.values(name).to_numpy(zero_copy_only=False)[self.in_pool] for name in SIDES))
+
+    @cached_property
+    def place(self) -> Mapping[str, int]:
         """The place of each sample."""
-        return dict(zip(self.ids.tolist(), range(len(self.ids)), strict=True))
+        return ByText(self)
 
     @cached_property
     def keys(self) -> Ids:
         """The sample ids as they stand in files."""
-        return as_keys(self.ids)
+        if self._table is None:
+            return as_keys(self.ids)
+        texts = self._table["sample_id"]
+        return keys_of(texts if len(texts) == len(self.rows) else texts.take(pa.array(self.rows)))
 
     def places(self, sample_ids: Sequence[str]) -> Places:
         """Return the places of samples, −1 for who has none, int64, shape (n,)."""
-        found = map(self.place.get, sample_ids, repeat(-1))
-        return np.fromiter(found, dtype=np.int64, count=len(sample_ids))
+        if isinstance(sample_ids, Subset) and sample_ids.pool is self:
+            return sample_ids.places
+        try:
+            return self._index.find(as_keys(sample_ids))
+        except InputError:
+            # No ids of the usual kind.
+            found = map(self.by_text.get, sample_ids, repeat(-1))
+            return np.fromiter(found, dtype=np.int64, count=len(sample_ids))
+
+    @cached_property
+    def by_text(self) -> dict[str, int]:
+        """The place of each sample, in a dictionary, which takes a fifth of a second and 100 MB of a million."""
+        return dict(zip(self.ids.tolist(), range(len(self.ids)), strict=True))
+
+    def some(self, sample_ids: pd.Series) -> Sequence[str]:
+        """Return samples by their places, if they all have one; else their ids."""
+        texts = pa.array(sample_ids, from_pandas=True)
+        places = self._index.find(keys_of(texts))
+        return Subset(self, places) if (places >= 0).all() else texts.to_pylist()
+
+    @cached_property
+    def _index(self) -> RowIndex:
+        return RowIndex([self.keys])
 
     def column(self, name: str) -> Column:
         """Return a column by sample id; one that there is not, as in manifests of earlier versions, is empty."""
@@ -171,17 +245,12 @@ class KnownPool:
         return self._groups.dictionary_encode().indices.to_numpy().astype(np.int64)
 
     def thumbnails(self, sample_ids: Sequence[str]) -> list[bytes | None]:
-        """Return what samples look like, of those of which that is stored; read now, part by part."""
-        asked, found = pa.array(sample_ids, pa.string()), dict[str, bytes]()
-        if self._path is not None and len(asked):
-            with pq.ParquetFile(self._path) as file:
-                names = ["sample_id", "split", THUMBNAIL] if THUMBNAIL in file.schema_arrow.names else []
-                for part in range(file.num_row_groups if names else 0):
-                    rows = file.read_row_group(part, columns=names)
-                    wanted = pc.and_(pc.is_in(rows["sample_id"], asked), pc.not_equal(rows["split"], "excluded"))
-                    some = rows.filter(wanted)
-                    found |= dict(zip(some["sample_id"].to_pylist(), some[THUMBNAIL].to_pylist(), strict=True))
-        return [found.get(sample) for sample in sample_ids]
+        """Return what samples look like, of those of which that is stored."""
+        if self._table is None or THUMBNAIL not in self._table.column_names:
+            return [None] * len(sample_ids)
+        places = self.places(sample_ids)
+        rows = pa.array(self.rows[np.maximum(places, 0)], mask=places < 0)
+        return self._table[THUMBNAIL].take(rows).to_pylist()
 
     @cached_property
     def by_id(self) -> Places:
@@ -246,23 +315,49 @@ _known: dict[int, tuple["weakref.ref[pd.DataFrame]", KnownPool]] = {}
 
 @lru_cache(maxsize=1)
 def _read(path: Path, size: int, mtime_ns: int, inode: int) -> pd.DataFrame:
-    names = [name for name in pq.read_schema(path).names if name != THUMBNAIL]
-    table = pq.read_table(path, columns=names, pre_buffer=False)
-    kinds = {pa.string(): _TEXT, pa.large_string(): _TEXT}
-    ours = [name for name in table.column_names if name in OBJECTS]
-    others = [name for name in table.column_names if name not in OBJECTS]
-    frames = [
-        table.select(ours).replace_schema_metadata().to_pandas(),
-        # In one piece, or whoever asks for a column by place would make another of it.
-        table.select(others)
-        .combine_chunks()
-        .replace_schema_metadata()
-        .to_pandas(types_mapper=kinds.get, split_blocks=True),
-    ]
-    found = pd.concat(frames, axis=1, copy=False)[table.column_names]
-    # What decoding has taken would stay with Arrow.
-    del table, frames
-    pa.default_memory_pool().release_unused()
+    whole = _mapped(path, f"{size} {mtime_ns} {inode}".encode()).replace_schema_metadata()
+    table = whole.select([name for name in whole.column_names if name != THUMBNAIL])
+    others = table.select([name for name in table.column_names if name not in OBJECTS])
+    columns = dict(others.to_pandas(types_mapper={pa.large_string(): TEXT}.get, split_blocks=True).items())
+    for name in OBJECTS & set(table.column_names):
+        # No id is there twice, so that it need not be looked for.
+        columns |= table.select([name]).to_pandas(deduplicate_objects=name != "sample_id").items()
+    # Joined otherwise, all that is mapped would be copied.
+    found = pd.DataFrame({name: columns[name] for name in table.column_names}, copy=False)
     key = id(found)
-    _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), KnownPool(found, path)
+    known = KnownPool(found, whole)
+    _known[key] = weakref.ref(found, lambda _: _known.pop(key, None)), known
     return found
+
+
+def _mapped(path: Path, stamp: bytes) -> pa.Table:
+    """Return the manifest as Arrow has it, each column in one piece.
+
+    It is read once for all processes, which share a copy that is only mapped into memory: of most columns nobody looks
+    at more than a few rows. Whoever finds none of this very manifest makes it; where that cannot be, nothing is lost.
+    """
+    copy = path.with_suffix(MAPPED)
+    if (found := _copy_of(copy, stamp)) is not None:
+        return found
+    table = pq.read_table(path, pre_buffer=False).combine_chunks()
+    kinds = [pa.large_string() if pa.types.is_string(field.type) else field.type for field in table.schema]
+    table = table.cast(pa.schema(zip(table.column_names, kinds, strict=True), {STAMP: stamp}))
+    # What decoding has taken would stay with Arrow.
+    pa.default_memory_pool().release_unused()
+    with (
+        suppress(FileError),
+        whole_file(copy, "The mapped copy of the image pool") as file,
+        pa.ipc.new_file(str(file), table.schema) as writer,
+    ):
+        writer.write_table(table)
+    found = _copy_of(copy, stamp)
+    return table if found is None else found
+
+
+def _copy_of(copy: Path, stamp: bytes) -> pa.Table | None:
+    """Return a mapped copy, if it is of the manifest with that size, time and inode."""
+    try:
+        found = pa.ipc.open_file(pa.memory_map(str(copy))).read_all()
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return found if (found.schema.metadata or {}).get(STAMP) == stamp else None

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from al_pipeline.core.errors import ALError, FileError, InputError
 from al_pipeline.core.files import whole_file
@@ -25,7 +26,7 @@ Ids = npt.NDArray[np.bytes_]
 
 _HEADER, _CHECKSUM = struct.Struct("<8sII"), struct.Struct("<I")
 _HEAD_BYTES = _HEADER.size + _CHECKSUM.size
-_ID_BYTES = 32
+ID_BYTES = 32
 
 
 class DamagedError(Exception):
@@ -115,7 +116,7 @@ class RowFile:
         table = file.read(self._table_bytes(count))
         if zlib.crc32(table, zlib.crc32(head[: _HEADER.size])) != _CHECKSUM.unpack_from(head, _HEADER.size)[0]:
             raise DamagedError("wrong checksum of the table")
-        ids = np.frombuffer(table, dtype=f"S{_ID_BYTES}", count=count)
+        ids = np.frombuffer(table, dtype=f"S{ID_BYTES}", count=count)
         checksums = np.frombuffer(table, dtype="<u4", offset=ids.nbytes)
         return Table(head, width, ids, checksums, _HEAD_BYTES + len(table))
 
@@ -136,8 +137,16 @@ class RowFile:
                 rows = table.ids[number * self.block : (number + 1) * self.block]
                 raise DamagedError(f"wrong checksum of sample {rows[0].decode()}{' ff.' * (len(rows) > 1)}")
 
+    def read_rows(self, file: IO[bytes], table: Table, rows: npt.NDArray[np.int64], into: npt.NDArray) -> None:
+        """Read rows by themselves, which checks nothing: for blocks of which somebody knows that they are right."""
+        size = self.row_bytes(table.width)
+        for row, place in zip(rows.tolist(), into, strict=True):
+            file.seek(table.start + row * size)
+            if file.readinto(place.data.cast("B")) != size:  # pyright: ignore[reportAttributeAccessIssue]
+                raise DamagedError("cut off")
+
     def _table_bytes(self, count: int) -> int:
-        return count * _ID_BYTES + -(-count // self.block) * _CHECKSUM.size
+        return count * ID_BYTES + -(-count // self.block) * _CHECKSUM.size
 
 
 def as_keys(sample_ids: Sequence[str] | npt.NDArray) -> Ids:
@@ -148,15 +157,40 @@ def as_keys(sample_ids: Sequence[str] | npt.NDArray) -> Ids:
     InputError
         An id is not of at most 32 ASCII characters.
     """
-    if isinstance(sample_ids, np.ndarray) and sample_ids.dtype == f"S{_ID_BYTES}":
+    if isinstance(known := getattr(sample_ids, "keys", None), np.ndarray):
+        # Of a `known_pool.Subset`.
+        return known
+    if isinstance(sample_ids, np.ndarray) and sample_ids.dtype == f"S{ID_BYTES}":
         return np.ascontiguousarray(sample_ids)
     try:
         found = np.asarray(sample_ids, dtype="S") if len(sample_ids) else np.empty(0, dtype="S1")
     except UnicodeEncodeError:
-        found = np.empty(0, dtype=f"S{_ID_BYTES + 1}")
-    if found.itemsize > _ID_BYTES:
-        wrong = next(i for i in map(str, sample_ids) if not (i.isascii() and len(i) <= _ID_BYTES))
+        found = np.empty(0, dtype=f"S{ID_BYTES + 1}")
+    if found.itemsize > ID_BYTES:
+        wrong = next(i for i in map(str, sample_ids) if not (i.isascii() and len(i) <= ID_BYTES))
         raise InputError(
             f"{wrong!r} is no sample id: take those of the image pool's manifest, of 32 lowercase hexadecimal digits"
         )
-    return np.ascontiguousarray(found, dtype=f"S{_ID_BYTES}")
+    return np.ascontiguousarray(found, dtype=f"S{ID_BYTES}")
+
+
+def keys_of(texts: pa.Array | pa.ChunkedArray) -> Ids:
+    """Return what `as_keys` does of Arrow's texts: of 32 letters each they are the same bytes, and no text is made."""
+    array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    try:
+        fixed = array.cast(pa.large_binary()).cast(pa.binary(ID_BYTES))
+    except pa.ArrowInvalid:
+        return as_keys(array.to_pylist())
+    if fixed.null_count:
+        return as_keys(array.to_pylist())
+    return np.frombuffer(fixed.buffers()[1], f"S{ID_BYTES}", len(fixed), fixed.offset * ID_BYTES)
+
+
+def texts_of(keys: Ids) -> pa.Array:
+    """Return ids as Arrow's texts."""
+    whole = np.ascontiguousarray(keys)
+    if len(whole) and not whole.view(np.uint8).reshape(-1, ID_BYTES)[:, -1].all():
+        # Shorter ones end with zeros.
+        return pa.array(whole.astype(str).tolist(), pa.large_string())
+    fixed = pa.Array.from_buffers(pa.binary(ID_BYTES), len(whole), [None, pa.py_buffer(whole)])
+    return fixed.cast(pa.large_binary()).cast(pa.large_string())

@@ -5,7 +5,9 @@ that the shard is the one that was looked at, and checks what is read each time.
 warning, and its samples count as not stored.
 
 Shards are read, not mapped: reading from a bad disk ends with an error that can be handled, not with the process, takes
-no longer, and is done alike wherever the folder is.
+no longer, and is done alike wherever the folder is. What this process has read and found right is not checked again
+while the file stays the same: of a million images, whose features have just gone by, the 20,000 rows that a choice
+looks at lie in most blocks, and take a tenth of the time by themselves.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -40,6 +43,10 @@ FILE, OLD = ".features", ".parquet"
 _SHARD = RowFile(b"al-emb\x00\x01", row_bytes=lambda width: 4 * width, block=64)
 # Read at once: a shard of the usual size.
 _MOST_BLOCKS = 64
+# A block of which a smaller share is asked for is not read whole if it was found right before.
+_FEW = 1 / 8
+# A file may change twice within what its time of change tells apart: only of older ones it is known.
+_SETTLED_NS = 10**9
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +65,17 @@ class Shards:
         # Passed over: damaged, or rewritten, and maybe still there because they cannot be renamed or deleted.
         self._passed_over: set[str] = set()
         self._index: tuple[dict[str, Table], RowIndex] = {}, RowIndex([])
+        # Which blocks of files, as these were, were found right.
+        self._right: dict[str, tuple[tuple[int, ...], Found]] = {}
         self._lock = threading.RLock()
         self._asked: tuple[Ids | None, RowIndex | None, Rows] = None, None, np.empty(0, dtype=np.int64)
 
     def stored(self, ids: Ids) -> Found:
         """Return which samples have a vector, as far as a look at the shards' tables tells."""
-        return self._rows(ids) >= 0
+        return self.rows(ids) >= 0
 
-    def order(self, ids: Ids) -> Rows:
-        """Return the order in which the vectors of samples are stored, int64, shape (n,)."""
-        return np.argsort(self._rows(ids), kind="stable")
-
-    def _rows(self, ids: Ids) -> Rows:
-        """Return the rows of samples; of the array that was asked about last, they are known."""
+    def rows(self, ids: Ids) -> Rows:
+        """Return in which row each sample is stored, numbered through, −1 for who is not; known of the last array."""
         index = self._look()[1]
         asked, known, rows = self._asked
         if asked is not ids or known is not index:
@@ -120,9 +125,33 @@ class Shards:
             if (part := order[begin:end]).size:
                 with self._lost_if_damaged(name), (self._folder / name).open("rb") as file:
                     _SHARD.check_same(file, table)
-                    _copy(file, table, rows[part] - first, scratch, vectors, places[part])
-                    done[part] = True
+                    wanted, theirs, right = rows[part] - first, places[part], self._known_right(name, file, table)
+                    blocks, counts = np.unique(wanted // _SHARD.block, return_counts=True)
+                    few = np.repeat(right[blocks] & (counts < _FEW * _SHARD.block), counts)
+                    if few.any():
+                        found = np.empty((np.count_nonzero(few), table.width), dtype="<f4")
+                        _SHARD.read_rows(file, table, wanted[few], found)
+                        vectors[theirs[few]] = found
+                    if not few.all():
+                        _copy(file, table, wanted[~few], scratch, vectors, theirs[~few])
+                    right[blocks] = done[part] = True
         return done
+
+    def _known_right(self, name: str, file: IO[bytes], table: Table) -> Found:
+        """Return which blocks of a file were found right before, to be added to."""
+        fresh = np.zeros(-(-len(table.ids) // _SHARD.block), dtype=np.bool_)
+        try:
+            status = os.fstat(file.fileno())
+        except (OSError, AttributeError):
+            # Of a place elsewhere nobody knows whether it has changed.
+            return fresh
+        stamp = status.st_ino, status.st_size, status.st_mtime_ns
+        with self._lock:
+            if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+                return fresh
+            if self._right.get(name, (None,))[0] != stamp:
+                self._right[name] = stamp, fresh
+            return self._right[name][1]
 
     def _look(self) -> tuple[dict[str, Table], RowIndex]:
         """Return the tables of the shards that are there now, and the index of their rows."""

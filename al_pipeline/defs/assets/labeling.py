@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.labels.consensus import Consensus, consensus, labels_hash
@@ -189,7 +190,7 @@ def _agree(
 
         samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
 
-        def weighed(there: list[str]) -> Consensus:
+        def weighed(there: Sequence[str]) -> Consensus:
             own, seed = agreed.only(there), round_config.seed
             return weigh_annotators(own, answers, names, samples.features, seed=seed, groups=samples.groups)
 
@@ -250,7 +251,7 @@ def check_labels(
 
     Without two classes the round goes on with an untrained checkpoint.
     """
-    holdout = set(manifest.loc[manifest["split"] == "holdout", "sample_id"])
+    holdout = set(manifest["sample_id"].iloc[known_pool(manifest).holdout_rows])
     holdout |= set(planned.loc[planned["purpose"] == "holdout", "sample_id"]) | set(drawn)
     leaked = sorted(holdout & set(labels["sample_id"]))
     seen = sorted(labels["label"].unique())

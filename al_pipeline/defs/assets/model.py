@@ -1,6 +1,7 @@
 """The model group: what was learned from the labels so far."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def checkpoint(
     if training.semi_supervised != "none":
         others = sorted(set(samples.pool) - set(labels.index) - held_back - deployment.ledger.holdout())
 
-    def learned(there: list[str]) -> "TrainingResult":
+    def learned(there: Sequence[str]) -> "TrainingResult":
         ids = [sample for sample in there if sample in labels.index]
         used = labeled_pool[labeled_pool["sample_id"].isin(ids)]
         result = learn(

@@ -17,7 +17,7 @@ from al_pipeline.defs.partitions import rounds
 from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import planned_before
-from al_pipeline.loop.choose import choose_batch, draw_candidates, fewer_than_asked, score_candidates
+from al_pipeline.loop.choose import choose_batch, covers, draw_candidates, fewer_than_asked, score_candidates
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.pace import answers_meanwhile, batch_in_step
 from al_pipeline.loop.samples import StoredSamples
@@ -57,16 +57,14 @@ def uncertainty_scores(
     key = context.partition_key
     samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, key=key)
     began = time.monotonic()
-    probabilities, found = samples.predict(samples.model(checkpoint), drawn["sample_id"].tolist())
+    probabilities, found = samples.predict(samples.model(checkpoint), drawn)
     seconds = time.monotonic() - began
     if found.absent:
         context.log.warning(found.sentence("candidates are left out,"))
     context.log.info("%d candidates predicted with %s", len(found.there), checkpoint.hash)
     scores = score_candidates(found.there, probabilities, checkpoint)
     finite = bool(np.isfinite(scores["certainty"].to_numpy(dtype=float)).all())
-    scored, candidates = {*found.there, *found.absent}, drawn["sample_id"].tolist()
-    once = len(scored) == len(found.there) + len(found.absent) == len(candidates)
-    covering = once and scored.issuperset(candidates)
+    covering = covers(scores, found.absent, drawn)
     metadata: dict[str, Any] = {
         "candidates": len(scores),
         "seconds": round(seconds, 2),

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from al_pipeline.core.data import known_pool as module
 from al_pipeline.core.data.holdout import groups_of
-from al_pipeline.core.data.known_pool import KnownPool, known_pool, read_pool
+from al_pipeline.core.data.known_pool import KnownPool, Subset, known_pool, read_pool
+from al_pipeline.core.data.row_file import as_keys, keys_of, texts_of
 
 ROWS = 7
 
@@ -43,6 +45,53 @@ def test_a_stored_manifest_is_read_once_until_its_file_is_another(manifest: pd.D
     manifest.head(5).to_parquet(path, index=False)
     os.utime(path, ns=(1, 1))
     assert len(known_pool(read_pool(path)).ids) == 4
+
+
+def test_processes_share_a_copy_that_is_made_of_this_very_manifest(manifest: pd.DataFrame, tmp_path: Path) -> None:
+    def another_process() -> pd.DataFrame:
+        module._read.cache_clear()
+        return read_pool(path)
+
+    path, copy = tmp_path / "image_pool.parquet", tmp_path / "image_pool.arrow"
+    manifest.to_parquet(path, index=False)
+    first = another_process()
+    written = copy.stat().st_mtime_ns
+    pd.testing.assert_frame_equal(another_process(), first)
+    assert copy.stat().st_mtime_ns == written
+    # Damaged or gone, it is made anew.
+    copy.write_bytes(copy.read_bytes()[:-20])
+    pd.testing.assert_frame_equal(another_process(), first)
+    manifest.head(4).to_parquet(path, index=False)
+    assert len(another_process()) == 4
+    assert len(another_process()) == 4
+    # Where nothing can be written.
+    copy.unlink()
+    copy.mkdir()
+    assert another_process()["uri"].tolist() == manifest["uri"].tolist()[:4]
+
+
+def test_samples_of_a_pool_are_texts_when_they_are_looked_at(manifest: pd.DataFrame) -> None:
+    known = KnownPool(manifest)
+    some = Subset(known, np.array([4, 0, 2]))
+    expected = known.ids[[4, 0, 2]].tolist()
+    assert list(some) == expected
+    assert (some[1], list(some[1:]), list(some[np.array([2, 0])])) == (expected[1], expected[1:], expected[::-2])
+    assert expected[2] in some
+    assert as_keys(some).tolist() == as_keys(expected).tolist()
+    assert known.places(some).tolist() == known.places(expected).tolist() == [4, 0, 2]
+    assert KnownPool(manifest).places(some).tolist() == [4, 0, 2], "of another table they are looked up"
+    found = known.some(pd.Series(expected))
+    assert isinstance(found, Subset)
+    assert list(found) == expected
+    assert known.some(pd.Series([*expected, "unknown"])) == [*expected, "unknown"]
+
+
+@pytest.mark.parametrize("ids", [["ab" * 16, "cd" * 16], ["ab" * 16, "short"], []])
+def test_ids_are_the_same_as_texts_and_as_bytes(ids: list[str]) -> None:
+    keys = as_keys(ids)
+    assert texts_of(keys).to_pylist() == ids
+    assert keys_of(texts_of(keys)).tolist() == keys.tolist()
+    assert keys_of(texts_of(keys)[1:]).tolist() == keys[1:].tolist()
 
 
 def test_samples_are_found_by_place_and_by_id(manifest: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,6 +116,24 @@ def test_a_shard_of_another_length_is_noticed(folder: Path, length: int, caplog:
     shard.write_bytes(shard.read_bytes()[:length] if length >= 0 else shard.read_bytes() + b"x")
     assert store.get(IDS, vectors_of)[1] == ROWS
     assert "are damaged" in caplog.text
+
+
+def test_what_was_found_right_is_not_read_whole_again_while_the_file_is_the_same(folder: Path) -> None:
+    store = EmbeddingStore(folder)
+    store.append(IDS, vectors_of(IDS))
+    [shard] = folder.iterdir()
+    os.utime(shard, ns=(1, 1))
+    few = [IDS[70], IDS[3], IDS[149]]
+    np.testing.assert_array_equal(store.load(IDS), vectors_of(IDS))
+    np.testing.assert_array_equal(store.load(few), vectors_of(few))
+    # The last row but one, which nobody asks for now.
+    data = bytearray(shard.read_bytes())
+    data[-13] ^= 1
+    shard.write_bytes(data)
+    os.utime(shard, ns=(1, 1))
+    np.testing.assert_array_equal(store.load(few), vectors_of(few))
+    os.utime(shard, ns=(2, 2))
+    assert store.read(few)[1].tolist() == [False] * 3, "a file that has changed is checked again"
 
 
 def test_only_the_blocks_asked_for_are_looked_at(folder: Path) -> None:
