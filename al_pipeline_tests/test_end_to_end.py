@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +18,11 @@ import psutil
 import pytest
 
 from al_pipeline.core.files import private_folder
+from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
 from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline.servers.observer import open_loop, truth
+from al_pipeline.settings import load_settings
 from al_pipeline_tests.browser import open_browser, press_until
 from al_pipeline_tests.labelstudio.databases import FreshDatabase
 
@@ -34,10 +37,30 @@ pytestmark = [pytest.mark.e2e, pytest.mark.labelstudio]
 class Demo:
     """A demo that has finished its rounds and keeps its servers running."""
 
-    process: subprocess.Popen[str]
     home: Path
-    output: str
     environment: dict[str, str]
+    process: subprocess.Popen[str] = field(init=False)
+    output: str = ""
+
+    def start(self, rounds: int) -> None:
+        """Run the demo until it says that it keeps running."""
+        log = self.home.with_suffix(".log")
+        command = [sys.executable, "-m", "al_pipeline.cli", "demo", "--home", str(self.home), "--keep"]
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [*command, "--rounds", str(rounds)],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                cwd=self.home.parent,
+                text=True,
+            )
+        deadline = time.monotonic() + DEMO_TIMEOUT
+        while "Ctrl-C ends everything" not in (output := log.read_text()):
+            assert self.process.poll() is None, f"the demo ended with {self.process.returncode}:\n{output}"
+            assert time.monotonic() < deadline, f"the demo took longer than {DEMO_TIMEOUT} s:\n{output}"
+            time.sleep(1)
+        self.output = output
 
     def al(self, *arguments: str) -> str:
         """Run another command on the same home and return what it prints."""
@@ -76,34 +99,20 @@ class Demo:
 def demo(
     server: LocalLabelStudio, fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Demo]:
-    """Run the demo until it says that it keeps running; a first start of Label Studio has been seen before."""
-    folder = tmp_path_factory.mktemp("demo")
-    home = folder / "home"
+    """Run the demo; a first start of Label Studio has been seen before."""
+    home = tmp_path_factory.mktemp("demo") / "home"
     private_folder(home)
     fresh_database.copy(home / "labelstudio")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AL_", "DAGSTER_"))}
     environment |= {"COLUMNS": "200", "PYTHONUNBUFFERED": "1", "AL_TRAINING__EPOCHS": str(EPOCHS)}
-    log = (folder / "demo.log").open("w+")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "al_pipeline.cli", "demo", "--home", str(home), "--keep", "--rounds", str(ROUNDS)],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        cwd=folder,
-        text=True,
-    )
-    deadline = time.monotonic() + DEMO_TIMEOUT
+    demo = Demo(home, environment)
     try:
-        while "Ctrl-C ends everything" not in (output := (folder / "demo.log").read_text()):
-            assert process.poll() is None, f"the demo ended with {process.returncode}:\n{output}"
-            assert time.monotonic() < deadline, f"the demo took longer than {DEMO_TIMEOUT} s:\n{output}"
-            time.sleep(1)
-        yield Demo(process, home, output, environment)
+        demo.start(ROUNDS)
+        yield demo
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
-        log.close()
+        if demo.process.poll() is None:
+            demo.process.send_signal(signal.SIGTERM)
+            demo.process.wait(timeout=60)
 
 
 def test_the_demo_runs_its_rounds_and_the_accuracy_rises(demo: Demo) -> None:
@@ -252,6 +261,27 @@ def test_who_follows_the_address_sees_the_image_labels_it_with_a_hotkey_and_subm
     assert "r0002: 1 of 40 answered, 39 to go" in demo.al("status")
 
 
+def test_a_demo_killed_in_the_middle_of_a_round_goes_on_where_it_was(demo: Demo) -> None:
+    answer_all(demo, f"r{ROUNDS - 1:04d}")
+    deadline = time.monotonic() + DEMO_TIMEOUT
+    while not demo.training(f"r{ROUNDS:04d}"):
+        assert demo.process.poll() is None, (
+            f"the demo ended with {demo.process.returncode} before the round was trained"
+        )
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    kill_family(demo.process)
+
+    demo.environment["AL_TRAINING__EPOCHS"] = "4"
+    demo.start(ROUNDS + 1)
+    assert "setup" not in demo.output
+    rows = re.findall(r"(r\d{4}) │ +(\d+) │", demo.output)
+    assert rows == [(f"r{i:04d}", str(40 * i)) for i in range(ROUNDS + 1)]
+    demo.al("export", str(demo.home / "after.csv"))
+    labels = pd.read_csv(demo.home / "after.csv")
+    assert len(labels) == labels["sample_id"].nunique() == labels["task_id"].nunique() == 40 * ROUNDS
+
+
 def test_ctrl_c_ends_everything_and_leaves_no_orphan(demo: Demo) -> None:
     family = psutil.Process(demo.process.pid).children(recursive=True)
     assert len(family) >= 4
@@ -266,33 +296,18 @@ def test_ctrl_c_ends_everything_and_leaves_no_orphan(demo: Demo) -> None:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)], file
 
 
-def test_a_demo_killed_in_the_middle_of_a_round_goes_on_where_it_was(demo: Demo) -> None:
-    assert demo.process.poll() is not None, "the demo was ended by the test before"
-    arguments = ["demo", "--home", str(demo.home), "--no-keep", "--rounds", str(ROUNDS + 1)]
-    (demo.home / "servers.json").unlink()
-    demo.environment["AL_TRAINING__EPOCHS"] = "4"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "al_pipeline.cli", *arguments], env=demo.environment, cwd=demo.home
-    )
-    try:
-        deadline = time.monotonic() + DEMO_TIMEOUT
-        while not (demo.home / "servers.json").exists() or not demo.training(f"r{ROUNDS:04d}"):
-            assert process.poll() is None, f"the demo ended with {process.returncode} before the round was trained"
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    finally:
-        kill_family(process)
-
-    again = demo.al(*arguments)
-    assert "setup" not in again
-    rows = re.findall(r"(r\d{4}) │ +(\d+) │", again)
-    assert rows == [(f"r{i:04d}", str(40 * i)) for i in range(ROUNDS + 1)]
-    demo.al("export", str(demo.home / "after.csv"))
-    labels = pd.read_csv(demo.home / "after.csv")
-    assert len(labels) == labels["sample_id"].nunique() == labels["task_id"].nunique() == 40 * ROUNDS
+def answer_all(demo: Demo, key: str) -> None:
+    """Have the simulated annotator answer what is left of a round."""
+    with open_loop(load_settings(home=demo.home, label_studio_timeout=60)) as loop:
+        classes = loop.classes()
+        project = loop.deployment.project_id()
+        robot = SimulatedAnnotator(
+            loop.deployment.label_studio, project, truth(loop.image_pool(), classes), classes.names, overlap=1
+        )
+        robot.answer_open_tasks(round_key=key)
 
 
-def kill_family(process: subprocess.Popen[bytes]) -> None:
+def kill_family(process: subprocess.Popen[str]) -> None:
     """Kill a process and all that it has started, as a power cut would: nobody gets to say anything."""
     try:
         family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]

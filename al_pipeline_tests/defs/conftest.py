@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from al_pipeline_tests.defs.worlds import USUAL, World, open_instance, open_world, write_usual_images
+from al_pipeline_tests.templates import pictures_drawn_once
 
 # Takes what writes the images, and settings.
 ScanOnce = Callable[..., Path]
@@ -50,6 +51,7 @@ def once_scanned(scan_once: ScanOnce) -> Path:
 def make_world(tmp_path: Path, empty_dagster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A factory of worlds in a folder of the test."""
     monkeypatch.chdir(tmp_path)
+    pictures_drawn_once(monkeypatch)
     opened: list[dg.DagsterInstance] = []
 
     def make(images: Path | None = None, *, dagster: Path = empty_dagster, **overrides: Any) -> World:

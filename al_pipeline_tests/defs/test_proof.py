@@ -8,12 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from al_pipeline.core.evaluation import figures
 from al_pipeline.core.evaluation.figures import COLORS
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.train import untrained
 from al_pipeline_tests.core.evaluation.test_figures import opened, share_of
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import World, write_images
+from al_pipeline_tests.templates import as_png
 
 EXPLORING = {"strategy": "low_certainty", "batch_size": 28, "sample_size": None, "explore": 0.25}
 
@@ -72,8 +74,9 @@ def picture_of(metadata: dict[str, Any]) -> bytes:
 
 
 def test_a_projection_by_the_loops_own_recipe_is_shown_once_the_strategy_chose_and_never_before(
-    explored: World,
+    explored: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(figures, "as_png", as_png)
     turn(explored, "r0000")
     turn(explored, "r0001")
     before = shown(explored)
