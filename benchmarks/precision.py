@@ -1,8 +1,8 @@
 """What the arithmetic of features costs: images per second of each, and what heads learn from each, paired seeds.
 
 `python -m benchmarks.precision FOLDER` reads the archives and the weights that `benchmarks.comparison` reads and runs
-all parts; `--only speed`, `cold` or `heads` one of them. `--px`, `--threads`, `--architecture` and `--repeats` bound
-`speed` and `cold`, `--images` and `--sets` bound `heads`, `--ways` all of them.
+all parts; `--only speed`, `cold` or `heads` one of them. `--px`, `--threads`, `--architecture`, `--photos` and
+`--repeats` bound `speed` and `cold`, `--images` and `--sets` bound `heads`, `--ways` all of them.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def speed(arguments: argparse.Namespace) -> None:
         cache = ImageCache(Path(place) / "cache", 1 << 30)
         for architecture in arguments.architecture:
             for size in arguments.px:
-                part = pool[: COUNTS[size]]
+                part = pool[: min(COUNTS[size], arguments.photos)]
                 images = CachedImages(cache, part["sample_id"].tolist(), part["uri"].tolist())
                 plain = computed_by(start(arguments.folder / WEIGHTS, size, "01", architecture), PLAIN)
                 expected = embed(plain, images)
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--architecture", nargs="+", choices=ARCHITECTURES, default=["resnet18"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--photos", type=int, default=COUNTS[64], help="to time, at most; whole batches of 64")
     parser.add_argument("--ways", type=Arithmetic.of, nargs="+", default=list(WAYS), help="openvino-int8, for example")
     parser.add_argument("--images", type=int, default=1500, help="of each image set and split, at most")
     parser.add_argument("--sets", nargs="+", choices=BUDGETS, default=list(BUDGETS))

@@ -11,6 +11,10 @@ import torch
 
 from al_pipeline.core.files import whole_file
 
+# Raise it whenever steps are made in another way. What the optimizer keeps lies in memory in the order of the weights:
+# of an older version it would take one number for another, without a word.
+VERSION = 2
+
 
 @dataclass
 class KeptTraining:
@@ -59,9 +63,9 @@ class KeptTraining:
 
 
 def key_of(*parts: object) -> str:
-    """Return the hash of what a run depends on; arrays by their bytes."""
+    """Return the hash of what a run depends on, this version of training included; arrays by their bytes."""
     digest = hashlib.sha256()
-    for part in parts:
+    for part in (VERSION, *parts):
         content = part if isinstance(part, bytes) else repr(part).encode()
         digest.update(f"{len(content)}\n".encode() + content)
     return digest.hexdigest()

@@ -224,9 +224,12 @@ def test_clipping_holds_the_weights_back(paths: list[str]) -> None:
     assert 0 < near < far / 10
 
 
-def test_the_processor_chooses_the_precision() -> None:
+@pytest.mark.parametrize(
+    ("has", "expected"), [("avx2", torch.float32), ("avx512_bf16", torch.bfloat16), ("amx_bf16", torch.bfloat16)]
+)
+def test_the_processor_chooses_the_precision(has: str, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {has: True})
     cpu = torch.device("cpu")
-    expected = torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
     assert compute_precision("auto", cpu) == expected
     assert compute_precision("bfloat16", cpu) == torch.bfloat16
 

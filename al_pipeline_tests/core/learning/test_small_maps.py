@@ -19,15 +19,16 @@ def test_outputs_and_gradients_are_those_of_the_plain_convolution(
     plain = nn.Conv2d(5, 7, kernel, stride=stride, padding=padding, bias=False)
     fast = nn.Conv2d(5, 7, kernel, stride=stride, padding=padding, bias=False)
     fast.load_state_dict(plain.state_dict())
-    use_small_maps(fast)
+    use_small_maps(fast.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
     assert type(fast) is SmallMapConv2d
     x = torch.randn(6, 5, side, side, requires_grad=True)
-    y = x.detach().clone().requires_grad_()
+    y = x.detach().to(memory_format=torch.channels_last).requires_grad_()
     expected, found = plain(x), fast(y)
     weights = torch.randn_like(expected)
     (expected * weights).sum().backward()
     (found * weights).sum().backward()
     torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(y.grad, x.grad)
     torch.testing.assert_close(fast.weight.grad, plain.weight.grad)
 
