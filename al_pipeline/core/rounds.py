@@ -299,19 +299,13 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
 
 
 def _awaits_nobody(status: RoundStatus, policy: RoundPolicy) -> bool:
-    """Say whether a batch is to be made ready at once: behind the first one, and behind one after a round without any.
-
-    A round that asked nobody is followed by another where images came since; without any left there is nothing to ask.
-    """
+    """Say whether a batch is made ready at once: behind the first one, or behind one after a round that asked nobody."""
     awaited = awaited_round(_number(status), policy)
     return awaited is None or (awaited < _number(status) and not status.ahead and status.unlabeled_left > 0)
 
 
 def answers_missing(status: RoundStatus, policy: RoundPolicy) -> int:
-    """Return how many samples have to be dealt with, at the least, until `decide` can open the next round.
-
-    0 where that depends on anything but answers to tasks that are there. Time alone may open it before.
-    """
+    """Return how many answers, at the least, `decide` waits for; 0 where it waits for anything else, but for time."""
     if status.run_state != "succeeded" or not status.open_tasks or _awaits_nobody(status, policy):
         return 0
     missing = max(0, _needed(status, policy) - status.early - status.answered)
@@ -342,11 +336,9 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
         return Done(f"{key} was the last of {policy.max_rounds} rounds (max_rounds){_untested(status)}")
     if not status.planned:
         # A round that asked nobody has trained on everything there is: the loop ends after it, not before.
-        if spent:
-            return Done(budget + _untested(status))
-        if status.unlabeled_left == 0:
-            trained = f"no image is left to ask about; {key} has trained on all {status.labels_total} labels"
-            return Done(trained + _untested(status))
+        trained = f"no image is left to ask about; {key} has trained on all {status.labels_total} labels"
+        if spent or status.unlabeled_left == 0:
+            return Done((budget if spent else trained) + _untested(status))
         return Stalled(
             f"{key} asked about no image, but {status.unlabeled_left} could be asked about now; "
             f"launch the job `round` for a new partition {round_key(_number(status) + 1)} to go on"
@@ -364,7 +356,6 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
             f"{key}: all of its {status.planned} tasks are missing in Label Studio; "
             "launch the job `setup`, which creates anew those that nobody has answered"
         )
-
     needed = _needed(status, policy)
     if status.answered >= needed:
         return _next(status, f"{key}: {_counts(status)}")
