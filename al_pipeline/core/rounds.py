@@ -299,7 +299,7 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
 
 
 def _awaits_nobody(status: RoundStatus, policy: RoundPolicy) -> bool:
-    """Say whether a batch is made ready at once: behind the first one, or behind one after a round that asked nobody."""
+    """Say whether a batch is made ready at once: behind the first one, or one after a round that asked nobody."""
     awaited = awaited_round(_number(status), policy)
     return awaited is None or (awaited < _number(status) and not status.ahead and status.unlabeled_left > 0)
 
