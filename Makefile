@@ -10,6 +10,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Threads that spin while they wait slow training five-fold when servers run on the same cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# What to do after `make setup`; other targets go on by themselves.
+NEXT = echo 'Ready. On your own images:  $(AL) up --images DIR'; \
+  echo 'Or see the loop turn first: make demo'
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test faults notebook lint types style lock bench clean
 
@@ -17,6 +21,7 @@ help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: .venv/.synced ## Create .venv from requirements.lock
+	@$(if $(filter setup,$(MAKECMDGOALS)),$(NEXT))
 
 demo: setup ## All set-up, then the loop on built-in images with a simulated annotator
 	$(AL) demo $(ARGS)

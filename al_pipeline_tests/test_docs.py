@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
@@ -126,6 +127,18 @@ def test_the_docs_name_every_command_and_only_options_that_exist() -> None:
         if re.fullmatch(r"--[\w-]+( \S+)?", code)
     }
     assert {code.split()[0] for code in alone} - OPTIONS == set()
+
+
+def test_make_setup_ends_with_what_to_do_next_and_no_other_target_does() -> None:
+    def recipe(target: str) -> str:
+        asked = ["make", "--dry-run", "--old-file", ".venv/.synced", target]
+        return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    said = recipe("setup")
+    assert said.count("echo") == 2
+    assert "al up --images DIR" in said
+    assert "make demo" in said
+    assert "echo" not in recipe("demo")
 
 
 def test_every_target_of_make_exists() -> None:

@@ -18,7 +18,8 @@ from al_pipeline.cli.presets import presets
 from al_pipeline.cli.scan import scan
 from al_pipeline.cli.session import told_plainly
 from al_pipeline.cli.simulate import simulate
-from al_pipeline.cli.up import annotate, status, up
+from al_pipeline.cli.status import status
+from al_pipeline.cli.up import annotate, up
 from al_pipeline.cli.web import ml_backend, webhook
 
 app = typer.Typer(

@@ -71,7 +71,7 @@ def demo(
                 if sys.stdout.isatty() if keep is None else keep:
                     stay_up(stack, loop, show=False, talk=talk)
                 else:
-                    closing_words(stack, loop)
+                    closing_words(stack, loop, ends=True)
 
 
 def _turn(stack: "Stack", loop: "Loop", rounds: int) -> Talk:

@@ -207,8 +207,8 @@ def _images(settings: "Settings") -> Iterator[Finding]:
     names = check_declared(settings, manifest)
     report = describe(manifest, settings.images)
     drawn = len(asked_blind(Ledger(settings.ledger_url)))
-    told = f"{report.holdout:,} holdout" + (f" and {drawn:,} drawn of those to label" if drawn else "")
-    text = f"{report.pool:,} to label, {told}, classes: {', '.join(names[:10])}"
+    told = f"{report.holdout:,} holdout" + (f" and {drawn:,} drawn of the pool" if drawn else "")
+    text = f"{report.pool:,} in the pool, {told}, classes: {', '.join(names[:10])}"
     yield Finding("images", True, text + (" …" if len(names) > 10 else ""))
     if report.set_aside:
         first = report.set_aside[0]

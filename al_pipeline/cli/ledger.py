@@ -71,7 +71,7 @@ def export(
         of_holdout = int((labels["split"] == "holdout").sum())
         write_data_set(labels, output, kind, classes or sorted(set(labels["label"])))
     say(f"{len(labels)} labels written to {escape(str(output))}")
-    if not is_table:
+    if of_holdout and not is_table:
         say(f"{of_holdout} of them are test labels (holdout), in a part of their own: never train on them")
     elif of_holdout:
         say(f"Left out are {of_holdout} test labels (holdout); a data set (--format folders) has them apart")

@@ -31,12 +31,17 @@ def page(
     """Show the rounds in the browser: what was asked and why, what came of it, which labels look wrong."""
     settings = configure(home)
     from al_pipeline.loop.local import page_address
+    from al_pipeline.servers.ports import kept_port
+    from al_pipeline.servers.processes import port_in_use
 
     if link:
         address = page_address(settings)
         if address is None:
             raise InputError(f"No page was ever served from {settings.home}: run `al up`, or `al page`")
         print(_link(settings, address))
+        if settings.page_url is None and not port_in_use(kept_port(address) or USUAL_PORT):
+            # What is printed is the link alone, for whoever hands it on.
+            typer.echo("Nobody serves it now: `al up` does, or `al page`", err=True)
         return
     begin(host, 0)
     with serving_pages(settings, host=host, port=port):

@@ -30,11 +30,14 @@ def ready_loop(stack: "Stack", settings: "Settings") -> "Iterator[Loop]":
         yield loop
 
 
-def closing_words(stack: "Stack", loop: "Loop") -> None:
-    """Say where everything is."""
+def closing_words(stack: "Stack", loop: "Loop", *, ends: bool = False) -> None:
+    """Say where everything is; not of servers that end now."""
     home = loop.settings.home
     if (curve := home / "learning_curve.png").exists():
         say(f"Learning curve  {curve}")
+    if ends:
+        say(f"Go on with      al up --home {home}")
+        return
     say(f"Dagster         {stack.dagster_url}")
     say(f"Label Studio    {loop.settings.label_studio_public_url or stack.label_studio_url}")
     if stack.label_studio:
@@ -100,11 +103,12 @@ def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
 
     None if Label Studio cannot be asked now.
     """
-    from al_pipeline.loop.waiting import asked_now
+    from al_pipeline.loop.waiting import left_now
 
     try:
         facts = loop.facts()
-        say(f"Asked           {escape(asked_now(loop.deployment.ledger, facts.status) or loop.decision(facts).reason)}")
+        left = left_now(loop.deployment.ledger, facts.status, loop.settings.policy)
+        say(f"Asked           {escape(left or loop.decision(facts).reason)}")
         target = f"{loop.deployment.project_url(loop.deployment.project_id())}?labeling=1"
     except ALError as error:
         say(f"[yellow]Note:[/yellow] {escape(str(error))}")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from al_pipeline.core.evaluation.metrics import METRICS, Difference, Interval
-from al_pipeline.loop.asked import to_label, what_for
-from al_pipeline.servers.watcher import Batch, Result, Run, Scene
+from al_pipeline.loop.asked import Batch, first_open, to_label, what_for
+from al_pipeline.servers.watcher import Result, Run, Scene
 
 OVER = {"Stalled", "Done"}
 
@@ -38,12 +38,16 @@ def now_line(scene: Scene, now: float) -> str:
     now : float
         Unix time.
     """
-    running, batch = scene.running, scene.batches[0] if scene.batches else None
+    running, batch = scene.running, first_open(scene.batches)
     if running is None and scene.decision in OVER and not (batch and batch.open and scene.decision == "Done"):
         return f"{scene.decision}: {scene.reason}"
-    ready = [f"{each.key} is ready behind it" for each in scene.batches[1:]]
     made = running is not None and not any(each.key == running.key for each in scene.batches)
-    parts = [_answered(batch), *ready] if batch and batch.open else []
+    # Where two are open, some may answer the first and others have begun the second.
+    parts = [
+        _answered(each) if each is batch or each.answered else f"{each.key} is ready behind it"
+        for each in scene.batches
+        if each.open
+    ]
     if running is not None:
         # What is only measured keeps nobody waiting.
         parts.append(_made(running, scene.usual, now) if made else f"{running.key} is being measured")
@@ -143,16 +147,11 @@ def _of_batches(before: Scene, after: Scene) -> Iterator[News]:
     known = {batch.key: batch for batch in before.batches}
     for batch in after.batches:
         was = known.get(batch.key)
-        if was is None and batch.asked:
-            yield News(batch.key, "asked", (_asked(batch),))
+        if was is None and (batch.open or (batch.asked and batch is after.batches[-1])):
+            yield News(batch.key, "asked", (to_label(batch.training[1], batch.test[1], left=batch.left),))
         if was is not None and was.open and not batch.open:
             skipped = f", {batch.skipped} of them skipped" if batch.skipped else ""
             yield News(batch.key, "answered", (f"all {batch.asked} tasks{skipped}",))
-
-
-def _asked(batch: Batch) -> str:
-    done = f"; {batch.answered} answered already" if batch.answered else ""
-    return to_label(batch.training[1], batch.test[1]) + done
 
 
 def _of_run(before: Scene, after: Scene) -> Iterator[News]:
@@ -182,7 +181,8 @@ def _of_words(before: Scene, after: Scene) -> Iterator[News]:
     if after.warning and after.warning != before.warning:
         yield News("loop", "warning", (after.warning,), alert=True)
     if after.remarks and _without_counts(after.remarks) != _without_counts(before.remarks or ""):
-        yield News(after.batches[0].key if after.batches else "loop", "note", (after.remarks,))
+        at = first_open(after.batches)
+        yield News(at.key if at else "loop", "note", (after.remarks,))
 
 
 def _without_counts(text: str) -> str:

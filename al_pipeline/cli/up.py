@@ -1,6 +1,5 @@
-"""`al up`, and what is asked in a second terminal: `al status` and `al annotate`."""
+"""`al up`, and the simulated annotator of a second terminal: `al annotate`."""
 
-import gc
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,11 +17,10 @@ from al_pipeline.cli.session import (
     console,
     end_on_signals,
     say,
-    stay,
     tell,
 )
 from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up, told_of_answers
-from al_pipeline.cli.terminal import Talk, wait_for
+from al_pipeline.cli.terminal import wait_for
 from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
 
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from al_pipeline.core.data.changes import Changes
     from al_pipeline.servers.observer import Loop
     from al_pipeline.servers.stack import Stack
-    from al_pipeline.settings import Settings
 
 
 def up(
@@ -74,100 +71,6 @@ def up(
             start_loop(stack, loop, changes)
             with told_of_answers(stack, settings):
                 stay_up(stack, loop, show=is_desktop() if show is None else show)
-
-
-def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Stay and tell what happens, as `al up` does.")] = False,
-    home: Home = None,
-) -> None:
-    """Show the rounds, the counts, and what the loop is waiting for."""
-    # What is imported stays: to look for garbage in it takes a fifth of the time of a command that ends at once.
-    gc.disable()
-    settings = configure(home)
-    from al_pipeline.loop.local import instance_folder
-
-    instance_folder(settings)
-    if watch:
-        _watch(settings)
-        return
-    from al_pipeline.cli.tables import print_rounds
-    from al_pipeline.core.rounds import Stalled
-    from al_pipeline.loop.refined import served
-    from al_pipeline.loop.together import labels_beside
-    from al_pipeline.loop.waiting import asked_now, coming
-    from al_pipeline.loop.weights import missing_weights
-    from al_pipeline.servers.observer import open_loop
-
-    with open_loop(settings) as loop:
-        rounds = loop.rounds()
-        print_rounds(console, rounds)
-        for note in rounds[-1].notes if rounds else ():
-            say(f"[yellow]Note:[/yellow] {rounds[-1].key}: {escape(note)}")
-        if rounds and (alike := rounds[-1].alike) is not None:
-            minded = ": what is measured on them flatters" * (alike > 0)
-            say(f"{alike:.1%} of the holdout images have a near-duplicate in training{minded}")
-        facts = loop.facts()
-        if facts.warning:
-            say(f"[yellow]Warning:[/yellow] {escape(facts.warning)}")
-        if (without := missing_weights(settings, settings.training)) is not None:
-            say(f"[yellow]Warning:[/yellow] {escape(without)}")
-        now = facts.status
-        if now.run_state == "succeeded":
-            beside = labels_beside(loop.deployment.ledger, settings.policy.min_votes)
-            more = f" (and {beside} of images that were shown beside others)" if beside else ""
-            which = "the round before the newest" if now.ahead else "newest round"
-            console.print(
-                f"{now.labels_total} labels{more}, {now.unlabeled_left} images nobody was asked about; {which}: "
-                f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
-                + (f", {now.again} to be asked again" if now.again else "")
-            )
-            if (asked := asked_now(loop.deployment.ledger, now)) is not None:
-                say(f"{asked}.")
-        for remark in facts.remarks:
-            say(f"[yellow]Note:[/yellow] {escape(remark)}")
-        if (problem := _problem_of_images(settings)) is not None:
-            say(f"[yellow]Note:[/yellow] {escape(problem)}")
-        if (seen := loop.how_seen()) is not None:
-            say(escape(seen))
-        if (serves := served(loop.deployment.artifacts)) is not None:
-            say(escape(f"{serves.sentence}."))
-        if loop.is_setting_up():
-            say("[bold]Wait[/bold]: `al up` is setting up: it scans the images and launches round r0000 by itself")
-            return
-        decision = loop.decision(facts)
-        console.print(f"[bold]{type(decision).__name__}[/bold]: {decision.reason}", soft_wrap=True)
-        if soon := coming(now, decision, loop.usual_seconds()):
-            say(soon)
-        if isinstance(decision, Stalled) and decision.run_id and (cause := loop.cause(decision.run_id)) is not None:
-            say(f"[bold]Cause[/bold]: {escape(cause)}")
-
-
-def _watch(settings: "Settings") -> None:
-    """Tell what happens until Ctrl-C."""
-    from al_pipeline.loop.local import Servers
-    from al_pipeline.servers.observer import open_loop
-
-    gc.enable()
-    end_on_signals()
-    servers = Servers.last(settings)
-    with open_loop(settings) as loop, Talk(loop, servers.dagster_url if servers else "Dagster").following() as look:
-        stay(look)
-
-
-def _problem_of_images(settings: "Settings") -> str | None:
-    """Return what a scan would refuse the folder of images for, as far as names tell; None if nothing."""
-    from al_pipeline.loop.changes import Watch
-
-    if settings.images is None:
-        return None
-    try:
-        # A share may hang.
-        Watch(lambda: check_images(settings)).result(5.0)
-    except TimeoutError as error:
-        return f"The folder of images {settings.images} has been read for {error} and is not yet through, or hangs"
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def annotate(

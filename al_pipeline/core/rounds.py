@@ -205,6 +205,11 @@ class RoundStatus:
         """Labeled + skipped: a person who skips a task has dealt with it."""
         return self.labeled + self.skipped
 
+    @property
+    def left(self) -> int:
+        """Tasks that people are still to deal with: those that Label Studio gives to nobody any more are none."""
+        return max(0, self.open_tasks - self.again - self.answered)
+
 
 def awaited_round(newest: int, policy: RoundPolicy) -> int | None:
     """Return the round whose answers open the next one: the newest, or with `prefetch` the one before.
@@ -276,7 +281,7 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
         return Wait("no round has been run yet: launch the job `round` for the partition r0000")
     key = round_key(status.round_number)
     if status.run_state == "succeeded":
-        if awaited_round(status.round_number, policy) is None and status.planned and status.obstacle is None:
+        if _awaits_nobody(status, policy) and status.planned and status.obstacle is None:
             return _next(status, f"{key} is with the annotators; the next batch is made ready (prefetch)")
         awaited = round_key(status.round_number - status.ahead)
         return _after_success(status, policy, now, awaited, deadline=deadline)
@@ -291,6 +296,15 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
     if status.round_number == 0:
         return Wait("r0000 has not been run yet: launch the job `round` for the partition r0000")
     return Open(status.round_number, status.attempts + 1, f"{key}: the partition exists but had no run")
+
+
+def _awaits_nobody(status: RoundStatus, policy: RoundPolicy) -> bool:
+    """Say whether a batch is to be made ready at once: behind the first one, and behind one after a round without any.
+
+    A round that asked nobody is followed by another where images came since; without any left there is nothing to ask.
+    """
+    awaited = awaited_round(_number(status), policy)
+    return awaited is None or (awaited < _number(status) and not status.ahead and status.unlabeled_left > 0)
 
 
 def _after_failure(status: RoundStatus, policy: RoundPolicy, key: str) -> Decision:

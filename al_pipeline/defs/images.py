@@ -57,7 +57,7 @@ def _look(
     context: dg.SensorEvaluationContext, look: Watch[Changes | None], settings: Settings
 ) -> dg.RunRequest | dg.SkipReason:
     if run := running_setup(context.instance):
-        return dg.SkipReason(f"The images are being scanned (run {run})")
+        return dg.SkipReason(f"The images were being scanned at this look (run {run}); the next one compares again")
     try:
         changes = look.result(PATIENCE)
     except TimeoutError as error:
@@ -103,7 +103,8 @@ def decide(
         These files were scanned and still differ, or could not be scanned in three runs.
     """
     if changes is None:
-        return dg.SkipReason("The images were never scanned: launch `setup`")
+        # Such a look is shown for minutes, until the next: long after `al up` has had them scanned.
+        return dg.SkipReason("The images were never scanned when this look was: `al up` does that, or launch `setup`")
     if not changes:
         return dg.SkipReason(f"The folder of images is {changes.sentence}")
     if 0 <= now - changes.touched < SETTLED:

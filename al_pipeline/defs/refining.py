@@ -1,5 +1,6 @@
 """When a network is refined while people label, and what it gives way to."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from dagster import DagsterRunStatus as Status
 
 from al_pipeline.core.learning.options import worth_refining
 from al_pipeline.core.learning.provenance import provenance
+from al_pipeline.core.rounds import is_round
 from al_pipeline.defs.closing import next_round_job
 from al_pipeline.defs.images import UNDER_WAY
 from al_pipeline.defs.jobs import ROUND_ASSETS, SETUP_ASSETS, refine_job, retrain_job, round_job, setup_job
@@ -24,11 +26,13 @@ ATTEMPTS = 3
 FIRST = (round_job.name, next_round_job.name, setup_job.name, retrain_job.name)
 BY_HAND = "__ASSET_JOB"
 PARTITION_TAG = "dagster/partition"
+# Minutes from which on people are told why a refinement takes long: 20 to 200 labels take a few on an idle core.
+LONG = 60
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """The newest round that is with the annotators.
+    """The newest round that is with the annotators, or that has asked nobody.
 
     Attributes
     ----------
@@ -78,16 +82,22 @@ def refine_while_labeling() -> dg.SensorDefinition:
         pushed = newest_pushed(deployment)
         if pushed is None:
             return dg.SkipReason("No round is with the annotators yet")
-        runs = context.instance.get_runs(dg.RunsFilter(job_name=refine_job.name), limit=50)
-        told = [(run.run_id, run.status, run.tags) for run in runs]
-        return decide(pushed, told)
+        records = context.instance.get_run_records(dg.RunsFilter(job_name=refine_job.name), limit=50)
+        runs = [(each.dagster_run.run_id, each.dagster_run.status, each.dagster_run.tags) for each in records]
+        begun = [each.start_time for each in records if each.start_time and each.dagster_run.status in UNDER_WAY]
+        return decide(pushed, runs, (time.time() - min(begun)) / 60 if begun else 0.0)
 
     return sensor(look)
 
 
 def newest_pushed(deployment: Deployment) -> Pushed | None:
-    """Return what is known of the newest round whose batch is in Label Studio; None before there is one."""
-    key, artifacts = deployment.ledger.newest_pushed(), deployment.artifacts
+    """Return what is known of the newest round whose batch is in Label Studio or is empty; None before there is one."""
+    ledger, artifacts = deployment.ledger, deployment.artifacts
+    key = ledger.newest_pushed()
+    # The last round has learned from all labels and asks nobody: what is refined on them is what people take home.
+    last = max((path.stem for path in artifacts.round_starts.glob("*.json") if is_round(path.stem)), default="")
+    if last > (key or "") and ledger.is_planned(last) and not ledger.count_planned(last):
+        key = last
     if key is None:
         return None
     own = provenance(artifacts.checkpoints / f"{key}.safetensors")
@@ -100,7 +110,9 @@ def newest_pushed(deployment: Deployment) -> Pushed | None:
     return Pushed(key, by_head, labels, refined_on, refined_network(artifacts, key) is not None)
 
 
-def decide(pushed: Pushed, runs: Sequence[tuple[str, Status, Mapping[str, str]]]) -> dg.RunRequest | dg.SkipReason:
+def decide(
+    pushed: Pushed, runs: Sequence[tuple[str, Status, Mapping[str, str]]], minutes: float = 0.0
+) -> dg.RunRequest | dg.SkipReason:
     """Return what follows from a look.
 
     Parameters
@@ -108,10 +120,18 @@ def decide(pushed: Pushed, runs: Sequence[tuple[str, Status, Mapping[str, str]]]
     pushed : Pushed
     runs : sequence of (id, status, tags)
         The last runs of `refine`, the newest first.
+    minutes : float
+        Since the one that is under way began.
     """
     key = pushed.key
     if under_way := next((tags.get(PARTITION_TAG) for _, status, tags in runs if status in UNDER_WAY), None):
-        return dg.SkipReason(f"A network is being refined on the labels of {under_way}")
+        long = ""
+        if minutes >= LONG:
+            long = (
+                f", for {minutes:.0f} minutes: it gets the computing time that others leave, and rounds go on without "
+                'it; where they leave none, training.refine = "off" does without'
+            )
+        return dg.SkipReason(f"A network is being refined on the labels of {under_way}{long}")
     if pushed.refined:
         return dg.SkipReason(f"{key} is refined; the next round with new labels will be")
     if not pushed.by_head:

@@ -44,6 +44,18 @@ def current_answers(
     return query if purpose is None else query.where(columns.c.purpose == purpose)
 
 
+def newest_answers(states: int) -> sa.Select[tuple]:
+    """Select the answers and skips to our tasks among the newest states, by people who saw the task; oldest last.
+
+    The columns are ``annotator, source, annotation_id, cell, created_at, lead_time``: of a grid a row per image.
+    """
+    event = annotation_events
+    newest = sa.select(event).order_by(event.c.id.desc()).limit(states).subquery().c
+    shown = [newest.lead_time > 0, newest.source != IMPORTED, newest.round.is_not(None)]
+    columns = (newest[name] for name in ("annotator", "source", "annotation_id", "cell", "created_at", "lead_time"))
+    return sa.select(*columns).where(*shown, newest.kind.not_in((*NO_ANSWERS, "hasty"))).order_by(newest.id.desc())
+
+
 def export(class_set: ClassSet | None) -> sa.Select[tuple]:
     """Select the labels that people gave, the latest per person and sample, with all that is known about them.
 

@@ -236,11 +236,9 @@ class Views:
         """Return the number of the newest annotation event, 0 before any: where it stays, nobody did anything."""
         return self._rows(sa.select(sa.func.coalesce(sa.func.max(annotation_events.c.id), 0)))[0][0]
 
-    def newest_answers(self, count: int) -> list[datetime]:
-        """Return when the newest answers were given by people who saw the task, at most so many; also skips."""
-        event = annotation_events.c
-        shown = sa.select(event.created_at).where(event.lead_time > 0, event.source != IMPORTED)
-        return [moment for (moment,) in self._rows(shown.order_by(event.id.desc()).limit(count))]
+    def newest_answers(self, states: int) -> list[tuple[Any, ...]]:
+        """Return what the newest states of annotations tell of people's pace: see `queries.newest_answers`."""
+        return self._rows(queries.newest_answers(states))
 
     def states(self, sample_ids: Iterable[str]) -> list[tuple[Annotation, str]]:
         """Return every state that every annotation of these samples ever had, oldest first, with its source."""

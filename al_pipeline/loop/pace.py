@@ -1,7 +1,9 @@
 """How fast people are and how long a round takes: where a batch ahead is too little, the next is sooner and larger."""
 
 import math
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
@@ -9,12 +11,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
 
-# Answers that tell how fast people are; of fewer than FEWEST pauses nothing is concluded.
-ANSWERS, FEWEST = 17, 4
+# Answers that tell how fast people are; of fewer than FEWEST pauses nothing is concluded. They are looked for among the
+# newest STATES of annotations: a program that has answered as often since has taken their place.
+ANSWERS, FEWEST, STATES = 17, 4, 400
+# Seconds from one answer of somebody to the next at the least: what the editor alone takes from key to key.
+FASTEST = 0.5
+# What an answer's own seconds may be more than those since its person's last answer: two clocks tell them.
+CLOCKS = 0.1
 # Seconds until the sensor looks, which Dagster's daemon has it do.
 LOOK = 5.0
 # How many times as long as the last rounds the next one may take: it has more labels to learn from.
 LONGER = 1.5
+
+
+@dataclass(frozen=True)
+class Given:
+    """One answer: whose, when, the seconds that the task was open, and about how many images it is."""
+
+    annotator: str
+    moment: datetime
+    seconds: float
+    images: int = 1
 
 
 def answers_meanwhile(ledger: "Ledger", seconds: float | None) -> float:
@@ -26,7 +43,7 @@ def answers_meanwhile(ledger: "Ledger", seconds: float | None) -> float:
     seconds : float, optional
         What a round takes from its request to its end, since no other begins before.
     """
-    pause = seconds_per_answer(ledger.newest_answers(ANSWERS))
+    pause = None if seconds is None else seconds_per_answer(_given(ledger))
     return 0.0 if pause is None or seconds is None else (LONGER * seconds + LOOK) / pause
 
 
@@ -69,7 +86,47 @@ def batch_in_step(batch_size: int, meanwhile: float, share: float, most: float) 
     return max(batch_size, min(math.ceil(meanwhile * (1 - share)), int(most * batch_size)))
 
 
-def seconds_per_answer(moments: list[datetime]) -> float | None:
-    """Return the median pause between answers of all people together; None if there are too few to tell."""
-    pauses = [(after - before).total_seconds() for before, after in pairwise(sorted(set(moments)))]
-    return median(pauses) if len(pauses) >= FEWEST else None
+def seconds_per_answer(given: Iterable[Given]) -> float | None:
+    """Return the median pause between answers about an image, of all people together; None if too few tell.
+
+    People who answer side by side are as fast as they are together, and each no faster than `FASTEST`.
+
+    Parameters
+    ----------
+    given : iterable of Given
+        In any order.
+    """
+    known = list(_one_after_the_other(given))[-ANSWERS:]
+    if len(known) <= FEWEST:
+        return None
+    pauses = [(after.moment - before.moment).total_seconds() / after.images for before, after in pairwise(known)]
+    most = max(each.images for each in known) * len({each.annotator for each in known})
+    return max(median(pauses), FASTEST / most)
+
+
+def _one_after_the_other(given: Iterable[Given]) -> Iterator[Given]:
+    """Yield in the order of time the answers that somebody can have given after their last one, and no program's burst.
+
+    Whoever answers has had the task open since their last answer at the soonest: one that says it was open for longer,
+    or that comes sooner than the editor has another task, tells nothing of how fast people are.
+    """
+    last: dict[str, datetime] = {}
+    for each in sorted(given, key=lambda each: each.moment):
+        before = last.get(each.annotator)
+        last[each.annotator] = each.moment
+        if before is None or (each.moment - before).total_seconds() >= max(FASTEST, each.seconds - CLOCKS):
+            yield each
+
+
+def _given(ledger: "Ledger") -> list[Given]:
+    """Return what the newest states of annotations tell: of each annotation once, as it was given first."""
+    found: dict[tuple[str, int, datetime], dict[int, tuple[str, float]]] = {}
+    for annotator, source, number, cell, created, seconds in ledger.newest_answers(STATES):
+        # A change leaves the moment of the making; those of a grid's images differ by microseconds.
+        place = cell or 1
+        made = created - timedelta(microseconds=place - 1)
+        found.setdefault((source, number, made), {})[place] = annotator, seconds
+    return [
+        Given(next(iter(images.values()))[0], moment, sum(took for _, took in images.values()), len(images))
+        for (_, _, moment), images in found.items()
+    ]

@@ -89,7 +89,9 @@ def last_network(artifacts: Artifacts) -> Network | None:
 
 
 def newest_network(artifacts: Artifacts, training: TrainingOptions, before: int = 10_000) -> Network | None:
-    """Return the newest refined network, of rounds before one's number, that is better than a head and fits; or None.
+    """Return the newest refined network that fits, of rounds before one's number, if it is better than a head.
+
+    The newest evidence decides: where the newest network is not better, an earlier one that was is None, too.
 
     Parameters
     ----------
@@ -102,8 +104,9 @@ def newest_network(artifacts: Artifacts, training: TrainingOptions, before: int 
     keys = (path.stem for path in artifacts.refined.glob("*.json") if is_round(path.stem))
     for key in sorted((key for key in keys if round_number(key) < before), reverse=True):
         network = refined_network(artifacts, key)
-        if network is not None and network.better and network.path.exists() and network.fits(training):
-            return network
+        if network is None or (network.path.exists() and not network.fits(training)):
+            continue
+        return network if network.better and network.path.exists() else None
     return None
 
 
@@ -169,10 +172,10 @@ def needed(artifacts: Artifacts) -> set[Path]:
     paths = {max(found)} if found else set[Path]()
     starts = [path for path in artifacts.round_starts.glob("*.json") if is_round(path.stem)]
     known = (_read(max(starts)) if starts else None) or {"round": None}
-    keys = sorted(path.stem for path in artifacts.refined.glob("*.json") if is_round(path.stem))
-    networks = [network for key in keys if (network := refined_network(artifacts, key)) is not None]
-    paths |= {network.path for network in networks if network.round == known["round"]}
-    return paths | {network.path for network in [each for each in networks if each.better][-1:]}
+    started = refined_network(artifacts, known["round"]) if known["round"] else None
+    newest = last_network(artifacts)
+    following = newest if newest is not None and newest.better else None
+    return paths | {network.path for network in (started, following) if network is not None}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import Decision, Done, RoundStatus, Stalled, round_key
-from al_pipeline.loop.asked import what_is_asked
+from al_pipeline.core.rounds import Decision, Done, RoundPolicy, RoundStatus, Stalled, round_key
+from al_pipeline.loop.asked import batches_now, first_open, what_is_asked
 
 if TYPE_CHECKING:
     from al_pipeline.ledger import Ledger
@@ -63,9 +63,28 @@ def tell_annotators(deployment: "Deployment", status: RoundStatus, decision: Dec
 
 
 def asked_now(ledger: "Ledger", status: RoundStatus) -> str | None:
-    """Say what the batch asks that people are at; while one is made they are at the newest there is."""
+    """Say what the batch asks that people are at; while one is made they are at the newest there is.
+
+    It stays true while they answer: Label Studio is not told anew at each answer.
+    """
     if status.round_number is None:
         return None
     known = status.run_state == "succeeded"
     key = round_key(status.round_number - status.ahead) if known else ledger.newest_pushed()
     return None if key is None else what_is_asked(ledger, key)
+
+
+def left_now(ledger: "Ledger", status: RoundStatus, policy: RoundPolicy) -> str | None:
+    """Say what is left to label of the batch that people are at, as far as it was pulled; None where none was asked.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    status : RoundStatus
+        Without counts, of a round whose run has not succeeded, they are the ledger's.
+    policy : RoundPolicy
+    """
+    if status.round_number is not None and status.run_state == "succeeded":
+        return what_is_asked(ledger, round_key(status.round_number - status.ahead), status.left)
+    batch = first_open(batches_now(ledger, ledger.newest_pushed(), policy))
+    return None if batch is None else what_is_asked(ledger, batch.key, batch.left)

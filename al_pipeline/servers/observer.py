@@ -11,7 +11,7 @@ import pandas as pd
 
 from al_pipeline.core.data.changes import Changes
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.evaluation.metrics import Interval, stored_scores
+from al_pipeline.core.evaluation.metrics import Interval, stored_notes, stored_scores
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.rounds import Decision, decide
 from al_pipeline.defs.observe import PARTITION_TAG, Facts, newest_round, observe
@@ -163,9 +163,7 @@ class Loop:
         def row(key: str, document: dict[str, Any]) -> RoundRow:
             measured = document["evaluation"]
             other = classes is not None and not classes.one_to_one(measured["class_names"])
-            notes = tuple(
-                note for note in (measured.get("note"), document.get("hint"), document.get("untrained")) if note
-            )
+            notes = stored_notes(document) + ((untrained,) if (untrained := document.get("untrained")) else ())
             scores, alike = stored_scores(measured), document.get("near_duplicates")
             # An untrained network has learned from none, however many there are.
             labels = document["n_labels"] or document.get("n_frozen", 0)

@@ -12,18 +12,17 @@ from itertools import takewhile
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 from dagster import DagsterRunStatus as Status
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
-from al_pipeline.core.evaluation.metrics import METRICS, Interval, stored_scores
+from al_pipeline.core.evaluation.metrics import METRICS, Interval, stored_notes, stored_scores
 from al_pipeline.core.rounds import is_round, round_key, round_number
 from al_pipeline.defs.jobs import refine_job
 from al_pipeline.defs.observe import PARTITION_TAG, REFUSED_TAG, ROUND_JOBS, attempts_of
 from al_pipeline.defs.partitions import INTERRUPTED_TAG
 from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, DECIDED, UNREAD
-from al_pipeline.loop.answers import answered_samples
+from al_pipeline.loop.asked import Batch, batches_now
 from al_pipeline.loop.kept_predictions import stored_rounds
 from al_pipeline.loop.refined import last_network
 from al_pipeline.servers.observer import Loop
@@ -34,34 +33,6 @@ ADVICE = "worth_going_on"
 EVERY = 5.0
 # Rounds that tell how long the next one takes.
 RECENT = 3
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A round whose tasks are in Label Studio: answered and asked of its test images, and of those to learn from.
-
-    `skipped` of the answered ones are no labels.
-    """
-
-    key: str
-    test: tuple[int, int]
-    training: tuple[int, int]
-    skipped: int = 0
-
-    @property
-    def answered(self) -> int:
-        """Tasks that people have dealt with."""
-        return self.test[0] + self.training[0]
-
-    @property
-    def asked(self) -> int:
-        """All tasks."""
-        return self.test[1] + self.training[1]
-
-    @property
-    def open(self) -> bool:
-        """Whether there is something to label."""
-        return self.answered < self.asked
 
 
 @dataclass(frozen=True)
@@ -114,7 +85,7 @@ class Scene:
     Attributes
     ----------
     batches : tuple of Batch
-        The batch that people are at, and the one that is ready behind it, if there is any.
+        As of `loop.asked.batches_now`.
     running : Run, optional
     usual : float, optional
         Seconds that a round needs until its batch is in Label Studio, as the last ones did.
@@ -189,7 +160,8 @@ class Watcher:
                 self._scene, anew = self._of_refining(self._of_runs(self._scene, records), beside), True
             self._asked, self._runs_seen = now, seen
         if anew:
-            self._scene = replace(self._scene, batches=self._batches(pushed))
+            policy = self._loop.settings.policy
+            self._scene = replace(self._scene, batches=batches_now(self._ledger, pushed, policy))
         self._pushed, self._done = pushed, done
         return self._scene
 
@@ -257,30 +229,6 @@ class Watcher:
         beside = [record for record in of_rounds if record.dagster_run.job_name == refine_job.name]
         return sorted([*turning, *scans], key=lambda record: record.create_timestamp, reverse=True), beside
 
-    def _batches(self, newest: str | None) -> tuple[Batch, ...]:
-        if newest is None:
-            return ()
-        last = self._batch(newest)
-        if self._loop.settings.policy.prefetch and round_number(newest) and not last.answered:
-            before = self._batch(round_key(round_number(newest) - 1))
-            if before.open:
-                return before, last
-        return (last,)
-
-    def _batch(self, key: str) -> Batch:
-        classes = self._ledger.class_set()
-        planned = self._ledger.planned(key, columns=("sample_id", "purpose", "withdrawn_at"))
-        planned = planned[planned["withdrawn_at"].isna()]
-        names = None if classes is None else classes.names
-        known = answered_samples(self._ledger, key, self._loop.settings.policy.min_votes, names)
-        dealt, test = planned["sample_id"].isin(known.keys()), planned["purpose"] == "holdout"
-
-        def count(rows: "pd.Series[bool]") -> tuple[int, int]:
-            return int((rows & dealt).sum()), int(rows.sum())
-
-        skipped = sum(not known[sample] for sample in planned.loc[dealt, "sample_id"])
-        return Batch(key, count(test), count(~test), skipped)
-
     def _usual(self, records: list[dg.RunRecord]) -> float | None:
         took: list[float] = []
         for record in records:
@@ -328,8 +276,7 @@ def result_of(key: str, document: dict[str, Any], saved: str | None = None, advi
     found = {each.name: compared.get(each.name) for each in METRICS}
     changes = {name: Interval(**each) for name, each in found.items() if each}
     test, scores = stored_scores(document["evaluation"])
-    notes = (document["evaluation"].get("note"), compared.get("note"), document.get("hint"))
-    told = tuple(dict.fromkeys(note for note in notes if note))
+    told = tuple(dict.fromkeys(note for note in (*stored_notes(document), compared.get("note")) if note))
     return Result(key, document["n_labels"], test, document["trained"], scores, changes, told, saved, advice)
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from al_pipeline.cli.app import app
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.local import Servers
 from al_pipeline.servers.processes import free_port
 from al_pipeline.settings import load_settings
 from al_pipeline.settings.presets import preset_values
@@ -149,7 +150,7 @@ def test_what_up_was_told_is_known_to_the_others_from_the_home_alone(
     assert code == 0, told
     assert "1 labels are new" in told
     code, told = run("doctor")
-    assert "images: 1 to label, 0 holdout, classes: cat, dog" in told
+    assert "images: 1 in the pool, 0 holdout, classes: cat, dog" in told
     assert f"settings: home {tmp_path / 'home'}, which keeps classes, images" in told
 
 
@@ -211,6 +212,32 @@ def test_status_while_a_round_runs_says_so_makes_no_counts_up_and_warns_of_other
     assert "r0000: its run is in progress" in told
     assert "0 labels" not in told
     assert "Warning: Ignored, because they are no rounds (r and four digits): the partitions 'foo'" in told
+    assert "The next batch comes soon" in told
+    # Nobody waits for what does not come.
+    urls = dict.fromkeys(("dagster_url", "label_studio_url"), "http://127.0.0.1:9")
+    Servers(pid=os.getpid(), started=0, **urls).write(load_settings(home=tmp_path / ".al"))
+    code, told = run("status")
+    assert told.endswith(f"have ended; `al up --home {tmp_path / '.al'}` goes on where they were")
+
+
+def test_status_without_servers_tells_what_is_known_and_then_what_is_not(tmp_path: Path) -> None:
+    home = tmp_path / ".al"
+    (home / "dagster").mkdir(parents=True)
+    (home / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        instance.add_dynamic_partitions("rounds", ["r0000"])
+        instance.report_runless_asset_event(dg.AssetMaterialization("labeling_tasks", partition="r0000"))
+    ledger = Ledger(f"sqlite:///{home / 'ledger.sqlite3'}")
+    ledger.register(manifest())
+    ledger.plan("r0000", plan_rows(0, 1, 2))
+    ledger.record_pushed("r0000", {sample(number): number for number in range(3)}, moment(0))
+    ledger.append([said(number, sample(number), "cat") for number in range(2)], moment(1))
+    (home / "artifacts" / "checkpoint").mkdir(parents=True)
+    (home / "artifacts" / "checkpoint" / "r0000.safetensors").touch()
+    code, told = run("status")
+    assert code == 1
+    left = "r0000 has 1 left of 3 to label: all to learn from; first model after 1"
+    assert f"When Label Studio was last read: 2 labels; {left}. The checkpoint of r0000 serves. Error: No Label" in told
 
 
 def test_a_port_in_use_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -371,7 +398,7 @@ def test_labels_go_out_are_corrected_and_come_back_as_tables_and_as_folders(tmp_
     code, told = run("export", "set", "--format", "folders")
     assert code == 0, told
     assert "3 labels written to set" in told
-    assert "0 of them are test labels" in told
+    assert "test labels" not in told
     assert len(list((tmp_path / "set" / "train" / "chihuahua").iterdir())) == 2
     muffin = next((tmp_path / "set" / "train" / "muffin").iterdir())
     muffin.rename(tmp_path / "set" / "train" / "chihuahua" / "mine.png")

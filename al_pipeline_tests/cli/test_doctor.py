@@ -109,7 +109,7 @@ def test_what_is_left_out_of_the_images_is_told_with_what_follows(make: Make, tm
         (None, "1 image left out (masks or annotations, beside the images they are of), in 'masks'"),
         (None, "1 image left out (unlabeled test image: in no class folder of the test folder), in 'test'"),
         (None, "No image of the test folder has a class, so that a holdout is drawn from the others"),
-        (True, "2 to label, 0 holdout, classes: cat, dog"),
+        (True, "2 in the pool, 0 holdout, classes: cat, dog"),
     ]
 
 
@@ -122,6 +122,6 @@ def test_folders_that_only_sort_the_images_are_asked_about_and_are_fine_with_cla
     assert "'Site_001', 'Site_002', 'daer' look like sites, cameras or patients, not like classes" in finding.text
     told = found(make(images=root, classes=["deer", "fox"]), "images")
     assert [finding.ok for finding in told] == [None, None, True]
-    assert told[-1].text == "4 to label, 0 holdout, classes: deer, fox"
+    assert told[-1].text == "4 in the pool, 0 holdout, classes: deer, fox"
     assert "in the folder 'daer' have no label" in told[0].text
     assert told[1].text.endswith("have no label: 'Site_001', 'Site_002'")

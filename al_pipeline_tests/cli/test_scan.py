@@ -178,5 +178,5 @@ def test_the_doctor_points_to_it(folder: Path, tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path / "home", images=folder)
     found = [finding for finding in examine(lambda: settings) if finding.subject == "images"]
     assert [finding.ok for finding in found] == [True, None]
-    assert "5 to label, 0 holdout, classes: cat, dog" in found[0].text
+    assert "5 in the pool, 0 holdout, classes: cat, dog" in found[0].text
     assert "1 files are set aside, for example cat/empty.jpg: empty file; `al scan` shows all reasons" in found[1].text

@@ -6,12 +6,14 @@ import pytest
 
 from al_pipeline.cli.telling import news, now_line
 from al_pipeline.core.evaluation.metrics import Interval
-from al_pipeline.servers.watcher import Batch, Failure, Result, Run, Scene
+from al_pipeline.loop.asked import Batch
+from al_pipeline.servers.watcher import Failure, Result, Run, Scene, result_of
 
 NOW = 1000.0
 OPEN = Batch("r0003", test=(1, 2), training=(3, 6))
 DONE = replace(OPEN, test=(2, 2), training=(6, 6), skipped=1)
 BEHIND = Batch("r0004", test=(0, 0), training=(0, 8))
+BEGUN = replace(BEHIND, training=(1, 8))
 MADE = Run("round", "r0004", began=NOW - 5)
 DAGSTER = "http://127.0.0.1:3000"
 
@@ -21,6 +23,9 @@ NOW_LINES: dict[str, Scene] = {
     # With one purpose alone nothing is told apart.
     "r0004: 0 of 8 answered": Scene((BEHIND,)),
     "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004 is ready behind it": Scene((OPEN, BEHIND)),
+    # Several people: one has come to the next batch.
+    "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004: 1 of 8 answered": Scene((OPEN, BEGUN)),
+    "r0004: 1 of 8 answered": Scene((DONE, BEGUN)),
     # The next round was opened early; there is something to label meanwhile.
     "r0003: 4 of 8 answered (2 test images, 6 to learn from) · r0004 is being made, its batch comes in "
     "about 15 s": Scene((OPEN,), running=MADE, usual=20),
@@ -59,7 +64,7 @@ FAILED = Failure("abc", "r0004", canceled=False, cause="The disk is full: make r
 STALLED = Scene((OPEN,), decision="Stalled", reason="r0004: 3 of 3 attempts failed")
 NEWS: list[tuple[Scene, Scene, list[str]]] = [
     (Scene(), Scene((BEHIND,)), ["r0004 asked: 8 to label: all to learn from"]),
-    (Scene(), Scene((OPEN,)), ["r0003 asked: 8 to label: 2 test images, 6 to learn from; 4 answered already"]),
+    (Scene(), Scene((OPEN,)), ["r0003 asked: 4 left of 8 to label: 2 test images, 6 to learn from"]),
     (Scene(), Scene((Batch("r0000", (0, 8), (0, 0)),)), ["r0000 asked: 8 to label: all test images"]),
     # That something was answered is what the line below is for.
     (Scene((replace(OPEN, training=(0, 6)),)), Scene((OPEN,)), []),
@@ -70,8 +75,12 @@ NEWS: list[tuple[Scene, Scene, list[str]]] = [
         Scene(result=Result("r0000", 0, 0, trained=False, scores={}, changes={}, saved="none yet", advice="Go on.")),
         ["r0000 measured: an untrained model, 0 images to test on"],
     ),
-    # Its batch has come, which was ready behind: it was told then.
-    (Scene((OPEN, BEHIND)), Scene((BEHIND,)), []),
+    # People have come to the batch that was ready behind: it was told then.
+    (Scene((OPEN, BEHIND)), Scene((DONE, BEGUN)), ["r0003 answered: all 8 tasks, 1 of them skipped"]),
+    (Scene((DONE, BEGUN)), Scene((BEGUN,)), []),
+    # To who comes later only what is left is of use.
+    (Scene(), Scene((DONE, BEGUN)), ["r0004 asked: 7 left of 8 to label: all to learn from"]),
+    (Scene(), Scene((DONE,)), ["r0003 asked: none left of 8 to label: 2 test images, 6 to learn from"]),
     (
         Scene((OPEN,)),
         Scene((OPEN,), refining="r0003"),
@@ -148,3 +157,9 @@ def test_what_has_happened_is_told_once_and_in_one_line_each(before: Scene, afte
 def test_who_has_to_do_something_is_told_so() -> None:
     told = news(Scene(), replace(STALLED, failures=(FAILED,), result=RESULT), DAGSTER)
     assert [each.what for each in told if each.alert] == ["failed", "advice", "stalled"]
+
+
+def test_a_class_that_is_not_found_is_no_remark_on_a_network_that_has_not_learned() -> None:
+    document = {"n_labels": 0, "hint": "label more dogs", "evaluation": {"n": 2, "note": "2 images are few"}}
+    assert result_of("r0000", document | {"trained": False}).notes == ("2 images are few",)
+    assert result_of("r0001", document | {"trained": True}).notes == ("2 images are few", "label more dogs")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from al_pipeline.core.rounds import Done, Open, RoundPolicy, RoundStatus, Wait, awaited_round, decide
+from al_pipeline.core.rounds import Done, Open, RoundPolicy, RoundStatus, Stalled, Wait, awaited_round, decide
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 AHEAD, WAITING = RoundPolicy(), RoundPolicy(prefetch=False)
@@ -38,6 +38,21 @@ def test_the_second_batch_is_made_ready_at_once_and_then_each_waits_for_the_one_
     assert decide(second, AHEAD, NOW) == Wait("r0000: 0 of 8 answered, 8 to go")
     assert decide(replace(second, labeled=8), AHEAD, NOW) == Open(2, 1, "r0000: 8 of 8 answered")
     assert isinstance(decide(replace(second, run_state="in_progress"), AHEAD, NOW), Wait)
+
+
+def test_behind_the_first_batch_after_a_round_that_asked_nobody_another_is_made_ready_at_once() -> None:
+    # Of round 3 there was nothing to ask; images came, and somebody launched round 4.
+    fourth = RoundStatus(round_number=4, run_state="succeeded", planned=8, unlabeled_left=80)
+    assert decide(fourth, AHEAD, NOW).reason == "r0004 is with the annotators; the next batch is made ready (prefetch)"
+    # Then each waits for the one before, whether there was anything left to ask or not.
+    for left in (72, 0):
+        fifth = replace(fourth, round_number=5, ahead=True, unlabeled_left=left)
+        assert decide(fifth, AHEAD, NOW) == Wait("r0004: 0 of 8 answered, 8 to go")
+    # Nothing is left to ask, or answers would be no labels, or it is the last but one: that waits for all answers.
+    assert isinstance(decide(replace(fourth, unlabeled_left=0), AHEAD, NOW), Wait)
+    assert isinstance(decide(replace(fourth, obstacle="it offers zebra"), AHEAD, NOW), Stalled)
+    assert isinstance(decide(fourth, AHEAD.but(max_rounds=6), NOW), Wait)
+    assert isinstance(decide(fourth, WAITING, NOW), Wait)
 
 
 def turn(policy: RoundPolicy, *, pool: int, batch: int, early: int = 0) -> tuple[list[int], list[int], str]:

@@ -13,12 +13,13 @@ from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.config import Interface, differences, payload
 from al_pipeline.ledger.verify import verify
+from al_pipeline.loop.asked import Batch
 from al_pipeline.loop.push import BatchError
 from al_pipeline.loop.withdrawals import withdraw_deleted
 from al_pipeline.servers import watcher
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import Loop, truth
-from al_pipeline.servers.watcher import Batch, Watcher
+from al_pipeline.servers.watcher import Watcher
 from al_pipeline_tests.defs.rounds import metadata_of
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 
@@ -98,7 +99,7 @@ def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: py
     waiting = reason(tick(world))
     assert waiting == metadata_of(pushed, "labeling_tasks")["state"] == "r0000: 0 of 4 answered, 4 to go"
     # In the same words as the terminal and the status; whoever opens the first task has it before any look.
-    said = "r0000 has 4 to label: all to learn from; first model after 4"
+    said = "r0000 asks about 4 images: all to learn from; then comes the first model"
     assert metadata_of(pushed, "labeling_tasks")["asked"] == said
     project = world.deployment.label_studio.connection.json(f"api/projects/{world.deployment.project_id()}/")
     assert project["expert_instruction"].startswith(f'<p class="notice"><b>{said}.</b></p>')

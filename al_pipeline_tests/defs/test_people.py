@@ -1,6 +1,7 @@
 """What people do to a loop: they disagree, skip, change their minds, lose a server, and wait for the next batch."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ from al_pipeline.web.serve import serving
 from al_pipeline_tests.defs.rounds import metadata_of
 from al_pipeline_tests.defs.test_labeling import reason, tick
 from al_pipeline_tests.defs.worlds import CLASSES, World
+from al_pipeline_tests.ledger.builders import START, said
 from al_pipeline_tests.web.test_page import pressed, whole
 
 pytestmark = pytest.mark.labelstudio
@@ -269,12 +271,15 @@ def test_with_prefetch_people_never_wait(make: MakeWorld) -> None:
     assert metadata_of(result, "query_batch")["prefetched"] is False
     assert asked_for(tick(world)) == ["r0003"]
 
-    # In a hurry: these are answered in far less time than a round takes.
+    # In a hurry: two a second, far sooner than a round is made. Five at once, as a program gives them, tell nothing.
     world.run("round", "r0003")
     ledger, client = world.deployment.ledger, world.deployment.label_studio
     tasks = [task for key in ("r0002", "r0003") for task in ledger.planned(key)["task_id"]]
     for task in tasks[:5]:
         client.annotate(int(task), CLASSES[0], lead_time=1.0)
+    known, pace = ledger.planned("r0000")["sample_id"].iloc[0], [START + timedelta(seconds=n / 2) for n in range(6)]
+    skips = [said(n, known, None, cancelled=True, lead_time=0.5, created_at=at) for n, at in enumerate(pace)]
+    ledger.append(skips, START, source="elsewhere")
     assert asked_for(tick(world)) == ["r0004"]
     world.run("round", "r0004")
     # All that are left of the pool, and not 4; and one answer to r0003 is enough for the next round.

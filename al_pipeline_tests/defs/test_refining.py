@@ -18,6 +18,7 @@ from dagster import DagsterRunStatus as Status
 import al_pipeline.core.learning.refine as core
 from al_pipeline.core.data import embeddings
 from al_pipeline.core.errors import CheckpointError, FileError, InputError
+from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.provenance import provenance
 from al_pipeline.core.rounds import round_key
 from al_pipeline.defs.partitions import INTERRUPTED_TAG
@@ -143,15 +144,19 @@ def test_a_round_starts_from_what_is_better_and_fits_and_then_always_from_that(w
         return start_of_round(artifacts, round_key(number), settled.but(**changes))
 
     assert start(2) is None
-    first, _ = refined(1, better=True), refined(2, better=False)
+    first = refined(1, better=True)
     assert start(2) is None, "it has begun before"
     assert start(1) is None, "a round cannot start from its own"
     assert start(3, image_size=64) is None
     assert start(4, refine="off") is None
     assert start(4) is None
     assert start(5) == first
-    last = refined(4, better=True)
-    assert (start(5), start(6)) == (first, last)
+    refined(2, better=False)
+    assert start(6) is None, "the newest evidence decides"
+    last, other = refined(4, better=True), refined(5, better=False)
+    found = Checkpoint.load(other.path)
+    Checkpoint(replace(found.info, image_size=64), found.state).save(other.path)
+    assert (start(5), start(6), start(7)) == (first, None, last), "of another size it tells nothing"
     assert start(5, refine="off") == first
     assert [start(5, **changes) for changes in ({"mode": "head"}, {"mode": "finetune"}, {"weights": "none"})] == [
         None
@@ -162,10 +167,12 @@ def test_a_round_starts_from_what_is_better_and_fits_and_then_always_from_that(w
             start(5)
         if wrong == "another":
             first.path.unlink()
-    assert start(6) == last
+    assert start(7) == last
+    last.path.unlink()
+    assert start(8) is None, "and none before it"
     (artifacts.refined / "r0004.json").write_text("{")
     with pytest.raises(FileError, match=r"r0004.json cannot be read .*delete it"):
-        start(6)
+        start(7)
 
 
 def test_what_was_stopped_goes_on_and_what_is_whole_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +297,12 @@ def test_what_is_refined_next(pushed: Pushed, runs: list[tuple[str, Status, str]
     assert str(told).startswith(said)
 
 
+def test_people_are_told_what_to_do_where_others_leave_a_refinement_no_time() -> None:
+    runs = [("a", Status.STARTED, {"dagster/partition": "r0003"})]
+    told = [str(decide(PUSHED, runs, minutes)) for minutes in (59, 61)]
+    assert [", for 61 minutes: " in each and 'training.refine = "off"' in each for each in told] == [False, True]
+
+
 def test_the_sensor_looks_at_the_newest_round_with_the_annotators(
     world: World, make_world: Callable[..., World]
 ) -> None:
@@ -311,7 +324,14 @@ def test_the_sensor_looks_at_the_newest_round_with_the_annotators(
     due = world.instance.create_run_for_job(world.defs.resolve_job_def("round"), status=Status.NOT_STARTED)
     assert look() == "Nothing is refined now: the job round goes first"
     world.instance.report_run_canceled(due)
-    shutil.rmtree(world.deployment.artifacts.round_starts)
+
+    artifacts = world.deployment.artifacts
+    for path in (artifacts.round_starts / "r0001.json", artifacts.checkpoints / "r0001.safetensors"):
+        shutil.copy(path, path.with_stem("r0002"))
+    assert look() == "r0001-refine-1", "it may still ask"
+    ledger.plan("r0002", pd.DataFrame([], columns=list(PLAN_COLUMNS)))
+    assert look() == "r0002-refine-1", "it asks nobody, and has learned from all"
+    shutil.rmtree(artifacts.round_starts)
     assert newest_pushed(world.deployment) == Pushed("r0001", by_head=False, labels=20)
 
     names = {sensor.name for sensor in world.defs.sensors or ()}

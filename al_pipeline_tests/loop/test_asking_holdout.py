@@ -8,7 +8,7 @@ import pytest
 
 from al_pipeline.core.data.holdout import draw_holdout
 from al_pipeline.core.labels.class_set import ClassSet
-from al_pipeline.core.rounds import RoundPolicy, round_key
+from al_pipeline.core.rounds import RoundPolicy, RoundStatus, round_key
 from al_pipeline.ledger.imports import IMPORTED
 from al_pipeline.ledger.verify import verify
 from al_pipeline.loop import choose
@@ -16,6 +16,7 @@ from al_pipeline.loop.answers import holdout_labels
 from al_pipeline.loop.asked import what_is_asked
 from al_pipeline.loop.holdout import how_many_blind, mixed
 from al_pipeline.loop.progress import pushed
+from al_pipeline.loop.waiting import left_now
 from al_pipeline_tests.faults.memory_studio import PROJECT
 from al_pipeline_tests.ledger.builders import moment, said, sample
 from al_pipeline_tests.loop.test_together import CLASSES, POLICY, Loop
@@ -52,10 +53,18 @@ def test_the_draw_is_that_of_all_at_once_and_only_the_asking_is_spread(loop: Spr
     assert set(loop.ledger.drawn()["propensity"]) == {SIZE / POOL}
     status = pushed(loop.deployment, POLICY, 0).status
     assert [len(loop.tests(0)), status.tests, status.planned] == [2, 2, 8]
+    later = "4 more test images will come with later rounds"
     assert what_is_asked(loop.ledger, round_key(0)) == (
-        "r0000 has 8 to label: 2 test images, 6 to learn from; first model after 8; "
-        "4 more test images will come with later rounds"
+        f"r0000 asks about 8 images: 2 test images, 6 to learn from; then comes the first model; {later}"
     )
+    whole = "8 to label: 2 test images, 6 to learn from"
+    assert left_now(loop.ledger, status, POLICY) == f"r0000 has {whole}; first model after 8; {later}"
+    # What is told is what is left, also where Label Studio does not answer; not which of the tests.
+    for task in loop.studio.tasks(PROJECT, unanswered=True)[:7]:
+        loop.answer(int(task.sample_id, 16), "cat")
+    status = pushed(loop.deployment, POLICY, 0).status
+    told = f"r0000 has 1 left of {whole}; first model after 1; {later}"
+    assert left_now(loop.ledger, status, POLICY) == left_now(loop.ledger, RoundStatus(), POLICY) == told
     for batch in (6, 6, 2):
         for task in loop.studio.tasks(PROJECT, unanswered=True):
             loop.answer(int(task.sample_id, 16), "cat")

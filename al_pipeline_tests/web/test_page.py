@@ -193,11 +193,14 @@ def test_the_link_is_shown_to_the_owner_and_the_token_stays_out_of_logs(
     with serving_pages(home.settings, port=0):
         logged = capsys.readouterr().out
         page(link=True, home=home.settings.home)
-        link = capsys.readouterr().out.strip()
+        link, remark = (each.strip() for each in capsys.readouterr())
+        assert remark == ""
         assert link.rpartition("=")[2] not in logged
         assert httpx.get(link).status_code == 303
         assert httpx.get(link.replace("token=", "token=x")).status_code == 401
     assert (home.settings.home / "page_token").stat().st_mode & 0o077 == 0
+    page(link=True, home=home.settings.home)
+    assert capsys.readouterr() == (f"{link}\n", "Nobody serves it now: `al up` does, or `al page`\n")
 
 
 def test_a_home_without_rounds_has_a_page_that_says_so(tmp_path: Path) -> None:

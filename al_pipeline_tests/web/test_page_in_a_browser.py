@@ -2,24 +2,37 @@
 
 from pathlib import Path
 
+import pytest
+
+from al_pipeline.loop.refined import Network
 from al_pipeline.loop.requests import Requests
 from al_pipeline.web.page.app import pages
 from al_pipeline.web.serve import serving
 from al_pipeline_tests.browser import open_browser
-from al_pipeline_tests.web.lived_in import lived_in
+from al_pipeline_tests.web.lived_in import CLASSES, lived_in
 
+LONG = "a_name_without_a_blank_" * 4
 LOADED = "[...document.images].filter(i => i.loading != 'lazy' || i.complete).every(i => i.naturalWidth > 0)"
 CHOSEN = "rgb(194, 74, 0)"
 TOO_WIDE = "document.documentElement.scrollWidth > innerWidth"
 
 
-def test_a_person_comes_by_the_link_looks_around_and_asks_again(tmp_path: Path) -> None:
+def test_a_person_comes_by_the_link_looks_around_and_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No line can break in them: they must not make a page wider than a telephone.
+    monkeypatch.setattr("al_pipeline_tests.web.lived_in.CLASSES", [f"{name}_{LONG}" for name in CLASSES])
     home = lived_in(tmp_path / "home", pool=40, batch=6, blind=8)
+    home.artifacts.checkpoints.mkdir()
+    (home.artifacts.checkpoints / "r0002.safetensors").touch()
+    home.artifacts.refined.mkdir()
+    Network("r0002", home.artifacts.refined / "r0002.safetensors", "0123456789abcdef", False, LONG).write({})
     with serving(pages(home.deployment, "token"), "127.0.0.1", 0) as port, open_browser(width=1280) as page:
         complaints = list[str]()
         page.on("console", lambda message: complaints.append(message.text))
         page.goto(f"http://127.0.0.1:{port}/?token=token")
         assert page.url == f"http://127.0.0.1:{port}/"
+        page.get_by_text(f"The checkpoint of r0002 serves: {LONG}.").wait_for()
         page.get_by_role("link", name="r0001").click()
         page.wait_for_load_state("networkidle")
         assert page.evaluate(LOADED)

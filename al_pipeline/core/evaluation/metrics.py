@@ -66,3 +66,12 @@ def stored_scores(document: dict[str, Any]) -> tuple[int, dict[str, Interval | N
         return document["n"], {name: score and Interval(**score) for name, score in found.items()}
     except (KeyError, TypeError) as error:
         raise InputError(f"this is no stored evaluation ({type(error).__name__}: {error})") from None
+
+
+def stored_notes(document: dict[str, Any]) -> tuple[str, ...]:
+    """Return what to mind about the figures of a round, as its evaluation was stored with what it was measured on.
+
+    Of a network that has not learned, classes that it does not find are no remark: it finds none but by chance.
+    """
+    hint = document.get("hint") if document.get("trained", True) else None
+    return tuple(note for note in (document["evaluation"].get("note"), hint) if note)

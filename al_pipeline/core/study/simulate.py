@@ -315,7 +315,7 @@ def _staged(given: World, own: World, plan: Plan, answered: Rows, number: int, n
     labeled = given.labeled(answered)
     if not (plan.staged and now.trained and worth_refining(len(labeled), own.refined_on)):
         return None
-    return staged(given, own, plan, labeled, number, last=not len(now.candidates))
+    return staged(given, plan, labeled, number, last=not len(now.candidates))
 
 
 def _row(

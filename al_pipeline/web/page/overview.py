@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from al_pipeline.core.evaluation.metrics import METRICS, Difference, Interval, stored_scores
+from al_pipeline.core.evaluation.metrics import METRICS, Difference, Interval, stored_notes, stored_scores
 from al_pipeline.core.rounds import round_number
 from al_pipeline.loop.kept_predictions import stored_rounds
 from al_pipeline.loop.refined import served
@@ -101,12 +101,11 @@ def round_lines(deployment: "Deployment") -> list[RoundLine]:
     return lines
 
 
-def _measured(line: RoundLine, document: Mapping[str, Any]) -> RoundLine:
+def _measured(line: RoundLine, document: dict[str, Any]) -> RoundLine:
     found = document["evaluation"]
     # Rounds of earlier versions lack some.
     labels, scores = document.get("n_answers", document["n_labels"]), stored_scores(found)[1]
-    notes = tuple(note for note in (found.get("note"), document.get("hint")) if note)
-    given = (line.key, line.asked, line.answered, labels, scores, line.spent, line.looked, notes)
+    given = (line.key, line.asked, line.answered, labels, scores, line.spent, line.looked, stored_notes(document))
     return RoundLine(*given, _changes(document.get("comparison")), bool(document.get("trained")))
 
 

@@ -454,7 +454,7 @@ def test_a_staged_study_measures_what_would_serve_and_goes_on_with_its_features(
     assert (found["refine_seconds"] > 0).tolist() == [False, True]
     paths, tests = (frame["uri"].tolist() for frame in (samples.pool, samples.holdout))
     given = world_of(samples, plan, 0, noise)
-    after = staged(given, given, plan, np.arange(20), 1, last=False).world
+    after = staged(given, plan, np.arange(20), 1, last=False).world
     assert after.network is not None
     right = np.array(NAMES)[predict(after.network, tests).argmax(axis=1)] == samples.holdout["label"]
     assert found["accuracy"][1] == pytest.approx(right.mean())
