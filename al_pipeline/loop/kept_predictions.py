@@ -163,8 +163,8 @@ class StopPredictions(_Kept):
         self,
         key: str,
         checkpoint: "Checkpoint",
-        ids: list[str],
-        predict: Callable[[list[str]], np.ndarray],
+        ids: Sequence[str],
+        predict: Callable[[Sequence[str]], np.ndarray],
         classes: ClassSet,
     ) -> float | None:
         """Keep a round's answers, and return their kappa with the round's before; None if either has none.

@@ -1,7 +1,7 @@
 """The live proof: the loop's newest model against what random labels would have given, from the ledger's own rows."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ def live_proof(
     samples, by_head = StoredSamples(manifest, deployment, training, seed, log), options.mode == "head"
     options = options.but(framing=samples.training.framing)
 
-    def saved(there: list[str]) -> "LabelsSaved | None":
+    def saved(there: Sequence[str]) -> "LabelsSaved | None":
         drawn, tests = arm[arm.index.isin(there)], holdout[holdout["sample_id"].isin(there)]
         if too_little(len(drawn), len(answered), len(names), len(tests)) is not None:
             return None

@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -147,7 +148,7 @@ class Refining:
             self.log.warning(present.sentence("labels are not trained on,"))
         return found
 
-    def _learned(self, ids: list[str]) -> "Refined":
+    def _learned(self, ids: Sequence[str]) -> "Refined":
         from al_pipeline.core.learning.refine import refine
         from al_pipeline.core.learning.train import class_numbers
 
@@ -185,7 +186,7 @@ class Refining:
     def _complete(self, samples: StoredSamples) -> int:
         """Compute the features of all samples whose image is there; return how many were missing."""
 
-        def features(there: list[str]) -> int:
+        def features(there: Sequence[str]) -> int:
             return samples.complete(there, self.give_way)
 
         computed, found = samples.using(list(samples.uris), features)

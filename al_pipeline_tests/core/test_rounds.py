@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -115,9 +116,9 @@ BASE = RoundStatus(
         ),
     ],
 )
-def test_the_decision_and_its_reason(status: RoundStatus, policy: dict, kind: type, reason: str) -> None:
+def test_the_decision_and_its_reason(status: RoundStatus, policy: dict[str, Any], kind: type, reason: str) -> None:
     # The counts are the newest round's own; of the batch ahead see `test_prefetch`.
-    decision = decide(status, RoundPolicy(**{"prefetch": False} | policy), NOW)
+    decision = decide(status, RoundPolicy(**({"prefetch": False} | policy)), NOW)
     assert type(decision) is kind, decision
     assert reason in decision.reason
 

@@ -85,7 +85,7 @@ class ChangingFolder(Interleavings):
         labels = self._look_at_labels()["sample_id"].tolist()
         files, left = Files(self.images, self.deployment), [at]
 
-        def read(there: list[str]) -> list[str]:
+        def read(there: Sequence[str]) -> Sequence[str]:
             for sample in there:
                 if left[0] == 0:
                     self.change_a_file(kind, number, 0)
@@ -214,7 +214,7 @@ class ChangingFolder(Interleavings):
     def _known(self) -> list[str]:
         return sorted(self.sample_of)
 
-    def _askable(self, sample_ids: Sequence[str]) -> list[str]:
+    def _askable(self, sample_ids: Sequence[str]) -> Sequence[str]:
         return Files(self.images, self.deployment).askable(sample_ids).there
 
     def _shows(self, sample: str) -> bool:

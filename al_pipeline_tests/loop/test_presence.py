@@ -153,9 +153,9 @@ def test_who_is_not_in_the_manifest_has_the_reason_of_the_scan(folder: Path, dep
 
 def test_a_file_that_vanishes_while_it_is_read_is_left_out_and_the_others_are_read_anew(folder: Path) -> None:
     manifest = scanned(folder)
-    ids, asked = manifest["sample_id"].tolist(), list[list[str]]()
+    ids, asked = manifest["sample_id"].tolist(), list[Sequence[str]]()
 
-    def work(there: list[str]) -> int:
+    def work(there: Sequence[str]) -> int:
         asked.append(there)
         if len(asked) == 1:
             (folder / "03.png").unlink()
@@ -174,7 +174,7 @@ def test_a_file_that_is_damaged_without_a_trace_is_found_by_reading_it(folder: P
     path.write_bytes(data[: len(data) // 2] + b"\0" * (len(data) - len(data) // 2))
     os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
-    def work(there: list[str]) -> list[str]:
+    def work(there: Sequence[str]) -> Sequence[str]:
         if ids[5] in there:
             raise ImageError("damaged")
         return there
@@ -185,7 +185,7 @@ def test_a_file_that_is_damaged_without_a_trace_is_found_by_reading_it(folder: P
 
 
 def test_an_error_that_no_file_explains_is_raised(folder: Path) -> None:
-    def work(there: list[str]) -> None:
+    def work(there: Sequence[str]) -> None:
         raise ImageError("the disk")
 
     with pytest.raises(ImageError, match="the disk"):

@@ -107,7 +107,7 @@ def evaluation(
     if untrained is not None:
         metadata["untrained"] = untrained
         context.log.warning(untrained)
-    missed = overlooked(result)
+    missed = overlooked(result) if checkpoint.info.trained else None
     hint = None if missed is None else _hint(missed, training)
     if hint is not None:
         metadata["overlooked"] = hint
