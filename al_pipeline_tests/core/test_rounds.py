@@ -118,7 +118,8 @@ BASE = RoundStatus(
 )
 def test_the_decision_and_its_reason(status: RoundStatus, policy: dict[str, Any], kind: type, reason: str) -> None:
     # The counts are the newest round's own; of the batch ahead see `test_prefetch`.
-    decision = decide(status, RoundPolicy(**({"prefetch": False} | policy)), NOW)
+    options: dict[str, Any] = {"prefetch": False} | policy
+    decision = decide(status, RoundPolicy(**options), NOW)
     assert type(decision) is kind, decision
     assert reason in decision.reason
 

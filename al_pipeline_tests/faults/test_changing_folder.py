@@ -214,8 +214,8 @@ class ChangingFolder(Interleavings):
     def _known(self) -> list[str]:
         return sorted(self.sample_of)
 
-    def _askable(self, sample_ids: Sequence[str]) -> Sequence[str]:
-        return Files(self.images, self.deployment).askable(sample_ids).there
+    def _askable(self, sample_ids: Sequence[str]) -> list[str]:
+        return list(Files(self.images, self.deployment).askable(sample_ids).there)
 
     def _shows(self, sample: str) -> bool:
         """Say whether the file that the last scan has found is that picture, whole."""
