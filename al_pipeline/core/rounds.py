@@ -300,8 +300,8 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
 
 def _awaits_nobody(status: RoundStatus, policy: RoundPolicy) -> bool:
     """Say whether a batch is made ready at once: behind the first one, or one after a round that asked nobody."""
-    awaited = awaited_round(_number(status), policy)
-    return awaited is None or (awaited < _number(status) and not status.ahead and status.unlabeled_left > 0)
+    awaited = awaited_round(newest := status.round_number or 0, policy)
+    return awaited is None or (awaited < newest and not status.ahead and status.unlabeled_left > 0)
 
 
 def answers_missing(status: RoundStatus, policy: RoundPolicy) -> int:

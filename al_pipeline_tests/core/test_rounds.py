@@ -165,12 +165,12 @@ def test_a_stalled_round_names_the_run_to_re_execute() -> None:
 
 @st.composite
 def statuses(draw: st.DrawFn) -> RoundStatus:
-    planned = draw(st.integers(0, 30))
+    number, planned = draw(st.none() | st.integers(0, 20)), draw(st.integers(0, 30))
     withdrawn = draw(st.integers(0, planned))
     labeled = draw(st.integers(0, planned - withdrawn))
     skipped = draw(st.integers(0, planned - withdrawn - labeled))
     return RoundStatus(
-        round_number=draw(st.none() | st.integers(0, 20)),
+        round_number=number,
         run_state=draw(st.sampled_from(RUN_STATES)),
         attempts=draw(st.integers(0, 6)),
         failed_run_id=draw(st.none() | st.just("run")),
@@ -183,7 +183,8 @@ def statuses(draw: st.DrawFn) -> RoundStatus:
         opened_at=draw(st.none() | st.just(NOW - HOUR)),
         unlabeled_left=draw(st.integers(0, 5)),
         labels_total=draw(st.integers(0, 50)),
-        ahead=draw(st.booleans()),
+        # Behind the first there is none.
+        ahead=bool(number) and draw(st.booleans()),
     )
 
 
