@@ -298,20 +298,8 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
     return Open(status.round_number, status.attempts + 1, f"{key}: the partition exists but had no run")
 
 
-def answers_missing(status: RoundStatus, policy: RoundPolicy) -> int:
-    """Return how many samples have to be dealt with, at the least, until `decide` can open the next round.
-
-    0 where that depends on anything but answers to tasks that are there. Time alone may open it before.
-    """
-    if status.run_state != "succeeded" or not status.open_tasks:
-        return 0
-    missing = max(0, _needed(status, policy) - status.early - status.answered)
-    # One answer may bring several labels, those of what is shown beside; and be the one that an overdue round lacks.
-    one_will_do = policy.label_budget is not None or (policy.timeout is not None and not status.answered)
-    return min(missing, 1) if one_will_do else missing
-
-
-def _needed(status: RoundStatus, policy: RoundPolicy) -> int:
+def answers_needed(status: RoundStatus, policy: RoundPolicy) -> int:
+    """Return how many of a round's samples have to be dealt with before the next is opened."""
     return math.ceil(policy.min_fraction * (status.open_tasks - status.again) - ROUNDING)
 
 
@@ -365,7 +353,7 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
             "launch the job `setup`, which creates anew those that nobody has answered"
         )
 
-    needed = _needed(status, policy)
+    needed = answers_needed(status, policy)
     if status.answered >= needed:
         return _next(status, f"{key}: {_counts(status)}")
     if status.answered and status.answered >= needed - status.early:
