@@ -298,24 +298,18 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
     return Open(status.round_number, status.attempts + 1, f"{key}: the partition exists but had no run")
 
 
-def _awaits_nobody(status: RoundStatus, policy: RoundPolicy) -> bool:
-    """Say whether a batch is made ready at once: behind the first one, or one after a round that asked nobody."""
-    awaited = awaited_round(newest := status.round_number or 0, policy)
-    return awaited is None or (awaited < newest and not status.ahead and status.unlabeled_left > 0)
-
-
-def answers_missing(status: RoundStatus, policy: RoundPolicy) -> int:
-    """Return how many answers, at the least, `decide` waits for; 0 where it waits for anything else, but for time."""
-    if status.run_state != "succeeded" or not status.open_tasks or _awaits_nobody(status, policy):
-        return 0
-    missing = max(0, _needed(status, policy) - status.early - status.answered)
-    # One answer may bring several labels, those of what is shown beside; and be the one that an overdue round lacks.
-    one_will_do = policy.label_budget is not None or (policy.timeout is not None and not status.answered)
-    return min(missing, 1) if one_will_do else missing
-
-
-def _needed(status: RoundStatus, policy: RoundPolicy) -> int:
+def answers_needed(status: RoundStatus, policy: RoundPolicy) -> int:
+    """Return how many of a round's samples have to be dealt with before the next is opened."""
     return math.ceil(policy.min_fraction * (status.open_tasks - status.again) - ROUNDING)
+
+
+def _awaits_nobody(status: RoundStatus, policy: RoundPolicy) -> bool:
+    """Say whether a batch is to be made ready at once: behind the first one, and behind one after a round without any.
+
+    A round that asked nobody is followed by another where images came since; without any left there is nothing to ask.
+    """
+    awaited = awaited_round(_number(status), policy)
+    return awaited is None or (awaited < _number(status) and not status.ahead and status.unlabeled_left > 0)
 
 
 def _after_failure(status: RoundStatus, policy: RoundPolicy, key: str) -> Decision:
@@ -336,9 +330,11 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
         return Done(f"{key} was the last of {policy.max_rounds} rounds (max_rounds){_untested(status)}")
     if not status.planned:
         # A round that asked nobody has trained on everything there is: the loop ends after it, not before.
-        trained = f"no image is left to ask about; {key} has trained on all {status.labels_total} labels"
-        if spent or status.unlabeled_left == 0:
-            return Done((budget if spent else trained) + _untested(status))
+        if spent:
+            return Done(budget + _untested(status))
+        if status.unlabeled_left == 0:
+            trained = f"no image is left to ask about; {key} has trained on all {status.labels_total} labels"
+            return Done(trained + _untested(status))
         return Stalled(
             f"{key} asked about no image, but {status.unlabeled_left} could be asked about now; "
             f"launch the job `round` for a new partition {round_key(_number(status) + 1)} to go on"
@@ -356,7 +352,8 @@ def _after_success(status: RoundStatus, policy: RoundPolicy, now: datetime, key:
             f"{key}: all of its {status.planned} tasks are missing in Label Studio; "
             "launch the job `setup`, which creates anew those that nobody has answered"
         )
-    needed = _needed(status, policy)
+
+    needed = answers_needed(status, policy)
     if status.answered >= needed:
         return _next(status, f"{key}: {_counts(status)}")
     if status.answered and status.answered >= needed - status.early:

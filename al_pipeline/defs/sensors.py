@@ -80,7 +80,8 @@ def _look(
         reason = f"{decision.reason}; not before {deployment.settings.images} is there again: is a share not mounted?"
         return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     key, run = round_key(decision.round_number), request(decision)
-    if Claims(deployment.artifacts.claims).take(str(run.run_key)) is None:
+    # It may have taken it before, in a look whose run was not created: Dagster knows the run key.
+    if Claims(deployment.artifacts.claims).take(str(run.run_key), ANNOTATIONS_LANDED) is None:
         reason = f"{decision.reason}; its run is being launched already"
         return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     context.log.info(decision.reason)

@@ -25,22 +25,25 @@ class Claims:
 
     folder: Path
 
-    def take(self, name: str) -> Path | None:
+    def take(self, name: str, holder: str) -> Path | None:
         """Return the claim on what has this name; None while somebody else has it.
 
         Parameters
         ----------
         name : str
             Of a file, without its ending.
+        holder : str
+            Whoever has it may take it again.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         made = {int(path.suffix[1:]): path for path in self.folder.glob(f"{name}.*")}
         newest = max(made, default=0)
         if made and time.time() - made[newest].stat().st_mtime < STALE:
-            return None
+            return made[newest] if made[newest].read_text() == holder else None
         claim = self.folder / f"{name}.{newest + 1}"
         try:
-            claim.touch(exist_ok=False)
+            with claim.open("x") as file:
+                file.write(holder)
         except FileExistsError:
             return None
         return claim

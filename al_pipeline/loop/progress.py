@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import RoundPolicy, RoundStatus, awaited_round, round_key
+from al_pipeline.core.rounds import RoundPolicy, RoundStatus, answers_needed, awaited_round, round_key
 from al_pipeline.loop.again import GUESSED, reasons
 from al_pipeline.loop.answers import answered_samples
 from al_pipeline.loop.classes import obstacle
@@ -126,6 +126,19 @@ def keep_up(deployment: Deployment, policy: RoundPolicy) -> None:
     with suppress(ALError):
         if deployment.ledger.newest_pushed() is not None:
             _pull(deployment, policy)
+
+
+def answers_missing(status: RoundStatus, policy: RoundPolicy) -> int:
+    """Return how many samples have to be dealt with, at the least, until `decide` can open the next round.
+
+    0 where that depends on anything but answers to tasks that are there. Time alone may open it before.
+    """
+    if status.run_state != "succeeded" or not status.open_tasks:
+        return 0
+    missing = max(0, answers_needed(status, policy) - status.early - status.answered)
+    # One answer may bring several labels, those of what is shown beside; and be the one that an overdue round lacks.
+    one_will_do = policy.label_budget is not None or (policy.timeout is not None and not status.answered)
+    return min(missing, 1) if one_will_do else missing
 
 
 def _progress(deployment: Deployment, policy: RoundPolicy, planned: int, key: str) -> _Progress:

@@ -2,13 +2,14 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Mapping
 
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
 from al_pipeline.core.errors import ALError
-from al_pipeline.core.rounds import Open, Wait, answers_missing, round_key
+from al_pipeline.core.rounds import Open, Wait, round_key
 from al_pipeline.defs.images import UNDER_WAY
 from al_pipeline.defs.jobs import round_job
 from al_pipeline.defs.observe import PARTITION_TAG
@@ -16,6 +17,7 @@ from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, request
 from al_pipeline.labelstudio.events import ProjectCounts
 from al_pipeline.loop.claims import Claims
+from al_pipeline.loop.progress import answers_missing
 from al_pipeline.servers.dagster_api import LOCATION, DagsterApi
 from al_pipeline.servers.observer import Loop
 
@@ -42,7 +44,7 @@ class Opener:
     """
 
     def __init__(self, loop: Loop, api: DagsterApi) -> None:
-        self._loop, self._api = loop, api
+        self._loop, self._api, self._name = loop, api, uuid.uuid4().hex
         # What was counted before the last look, and how many samples were left to deal with by it.
         self._last: tuple[int, ProjectCounts, int] | None = None
 
@@ -86,7 +88,7 @@ class Opener:
     def _launch(self, decision: Open) -> str | None:
         instance, run, key = self._loop.instance, request(decision), round_key(decision.round_number)
         claims = Claims(self._loop.deployment.artifacts.claims)
-        if sensor_is_stopped(instance) or (claim := claims.take(str(run.run_key))) is None:
+        if sensor_is_stopped(instance) or (claim := claims.take(str(run.run_key), self._name)) is None:
             return None
         tags = launch_tags(run)
         known = {name: tags[name] for name in (RUN_KEY_TAG, SENSOR_TAG)}

@@ -17,12 +17,12 @@ from al_pipeline.core.rounds import (
     RoundStatus,
     Stalled,
     Wait,
-    answers_missing,
     awaited_round,
     decide,
     round_key,
     round_number,
 )
+from al_pipeline.loop.progress import answers_missing
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

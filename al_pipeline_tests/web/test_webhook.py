@@ -270,26 +270,27 @@ def test_of_the_sensor_and_the_receiver_at_once_one_alone_requests_the_run(loop:
 
 
 def test_a_claim_is_anothers_until_it_is_given_back_or_its_holder_is_long_gone(tmp_path: Path) -> None:
-    ours, theirs = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
-    first = ours.take("r0001-attempt-1")
+    claims = Claims(tmp_path / "claims")
+    first = claims.take("r0001-attempt-1", "ours")
     assert first is not None
-    assert theirs.take("r0001-attempt-1") is None
-    assert theirs.take("r0001-attempt-11") is not None
-    ours.give_back(first)
-    second = theirs.take("r0001-attempt-1")
+    assert claims.take("r0001-attempt-1", "theirs") is None
+    assert claims.take("r0001-attempt-1", "ours") == first
+    assert claims.take("r0001-attempt-11", "theirs") is not None
+    claims.give_back(first)
+    second = claims.take("r0001-attempt-1", "theirs")
     assert second is not None
     # Late, by who had it before: nothing of the new holder's.
-    ours.give_back(first)
-    assert ours.take("r0001-attempt-1") is None
+    claims.give_back(first)
+    assert claims.take("r0001-attempt-1", "ours") is None
     os.utime(second, (then := time.time() - STALE - 1, then))
-    assert ours.take("r0001-attempt-1") is not None
-    assert theirs.take("r0001-attempt-1") is None
+    assert claims.take("r0001-attempt-1", "ours") is not None
+    assert claims.take("r0001-attempt-1", "theirs") is None
 
 
-def test_one_of_many_processes_has_the_claim_also_where_a_killed_one_has_left_it(tmp_path: Path) -> None:
+def test_one_of_many_has_the_claim_also_where_one_that_was_killed_has_left_it(tmp_path: Path) -> None:
     def takers() -> int:
         with ThreadPoolExecutor(16) as pool:
-            return sum(each is not None for each in pool.map(lambda _: Claims(tmp_path).take("run"), range(64)))
+            return sum(each is not None for each in pool.map(lambda i: Claims(tmp_path).take("run", str(i)), range(64)))
 
     assert takers() == 1
     for path in tmp_path.iterdir():
@@ -309,7 +310,7 @@ def test_a_launch_that_fails_gives_its_claim_back(loop: Loop) -> None:
 
 def test_a_round_whose_launch_was_cut_off_is_left_alone_for_as_long_as_it_may_take(loop: Loop) -> None:
     loop.instance.add_dynamic_partitions("rounds", ["r0001"])
-    claim = Claims(loop.deployment.artifacts.claims).take("r0001-attempt-1")
+    claim = Claims(loop.deployment.artifacts.claims).take("r0001-attempt-1", "one that was killed")
     assert claim is not None
     with dagster_double(loop.instance) as dagster:
         opener = Opener(loop, DagsterApi(dagster.url))
