@@ -82,6 +82,8 @@ def _look(
     key, run = round_key(decision.round_number), request(decision)
     # It may have taken it before, in a look whose run was not created: Dagster knows the run key.
     if Claims(deployment.artifacts.claims).take(str(run.run_key), ANNOTATIONS_LANDED) is None:
+        # Nothing hinders it: whoever watches is told to wait.
+        cursor = json.dumps(json.loads(cursor) | {DECIDED[0]: Wait.__name__}, sort_keys=True)
         reason = f"{decision.reason}; its run is being launched already"
         return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     context.log.info(decision.reason)

@@ -315,6 +315,11 @@ def test_a_round_whose_launch_was_cut_off_is_left_alone_for_as_long_as_it_may_ta
     with dagster_double(loop.instance) as dagster:
         opener = Opener(loop, DagsterApi(dagster.url))
         assert opener() is None
+        resources = {"deployment": loop.deployment, "policy": loop.settings.policy}
+        context = dg.build_sensor_context(instance=loop.instance, resources=resources)
+        told = cast(dg.SensorResult, annotations_landed(loop.settings)(context))
+        assert not told.run_requests
+        assert '"decision": "Wait"' in str(told.cursor)
         os.utime(claim, (then := time.time() - STALE - 1, then))
         assert opener() is not None
 
