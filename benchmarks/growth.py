@@ -1,9 +1,10 @@
-"""How seconds and memory grow with the number of images: scans, storing what was pulled, reading the labels.
+"""How seconds and memory grow with the number of images: scans, pulls, labels, rounds through Dagster, studies.
 
 `python -m benchmarks.growth [LARGEST]`: ten times as many images from size to size, from 1,000 to 100,000 unless said;
 each in a fresh process. The slope is how many times ten the processor seconds grow where the images grow tenfold, as an
-exponent: 1 is in proportion. Bar: nothing above n log n. `--picture FILE` draws it. A whole round is measured by
-`benchmarks.million`.
+exponent: 1 is in proportion. Bar: nothing above n log n. `--picture FILE` draws it. Rounds and studies go by features
+that are there, in 20 clusters, and choose 100 by `auto` among all, without Label Studio's own time: the round after the
+first answers, and four rounds of one seed.
 """
 
 import argparse
@@ -24,12 +25,18 @@ from PIL import Image
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.data.scan_cache import ScanCache
 from al_pipeline.core.labels.annotation import Annotation
+from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.study.plan import Plan
+from al_pipeline.core.study.simulate import Embedded, known, simulate_seed
 from al_pipeline.ledger import Ledger
+from al_pipeline_tests.faults.worker import write_weights
+from benchmarks.pools import embeddings
 from benchmarks.table import print_table
 
 SMALLEST, LARGEST = 1_000, 100_000
 # As Label Studio hands annotations over.
 PAGE = 250
+HOLDOUT, NAMES = 500, ("cat", "dog")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Done = dict[str, tuple[float, float]]
 
@@ -88,7 +95,33 @@ def answer(number: int, sample_id: str) -> Annotation:
     )  # fmt: skip
 
 
-WORK = {"scans": scans, "pulls": pulls}
+def rounds(folder: Path, n: int) -> Done:
+    """Run a round on n images, in a process of its own, as `benchmarks.million` does."""
+    command = [sys.executable, "-m", "benchmarks.million_round", str(folder / "home")]
+    subprocess.run([*command, str(n)], check=True, capture_output=True)
+    found = json.loads(subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).splitlines()[-1])
+    return {"a round through Dagster": (found["cpu"], found["peak"] / 2**20)}
+
+
+def studies(folder: Path, n: int) -> Done:
+    """Simulate four rounds of one seed on n images and 500 to test on, whose class is the side of a plane."""
+    features = embeddings(n + HOLDOUT)
+    side = features @ np.random.default_rng(1).standard_normal(features.shape[1], dtype=np.float32) > 0
+    ids = [f"{number:032x}" for number in range(n + HOLDOUT)]
+    split = ["pool"] * n + ["holdout"] * HOLDOUT
+    samples = known(
+        pd.DataFrame({"sample_id": ids, "uri": ids, "label": np.where(side, *NAMES), "split": split}), NAMES
+    )
+    write_weights(folder / "start.safetensors")
+    options = TrainingOptions(mode="head", weights=str(folder / "start.safetensors"), image_size=32)
+    chosen = {"strategies": ["auto"], "batch_size": 100, "budget": 300, "sample_size": None}
+    plan = Plan(**chosen, seeds=[0], options=options, stop_set=False)
+    done: Done = {}
+    measured(done, "a study", lambda: simulate_seed(samples, plan, 0, Embedded(features[:n], features[n:])))
+    return done
+
+
+WORK = {"scans": scans, "pulls": pulls, "rounds": rounds, "studies": studies}
 
 
 def slope(sizes: list[int], values: list[float]) -> float:
@@ -100,13 +133,13 @@ def draw(found: dict[str, dict[int, tuple[float, float]]], path: Path) -> None:
     """Draw seconds and memory against images, on logarithmic axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
     for panel, (axes, title) in enumerate(zip(figure.subplots(1, 2), ("processor seconds", "peak MB"), strict=True)):
         for name, by_size in found.items():
             axes.loglog(list(by_size), [each[panel] for each in by_size.values()], marker="o", label=name)
         axes.set(xlabel="images", title=title)
         axes.grid(visible=True, alpha=0.3)
-    figure.axes[0].legend(frameon=False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.savefig(path, dpi=100)
 
 
