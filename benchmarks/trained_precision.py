@@ -105,17 +105,19 @@ def networks(arguments: argparse.Namespace) -> None:
             cache = ImageCache(Path(place) / "cache", 4 << 30)
             weights = str(arguments.folder / WEIGHTS) if arguments.weights else "none"
             options = TrainingOptions(mode="finetune", weights=weights, image_size=arguments.px, precision="float32")
-            options = options.but(epochs=arguments.epochs)
-            kept = (arguments.out or Path(place)) / f"{name}-{arguments.px}{'' if arguments.weights else '-none'}.json"
+            options = options.but(epochs=arguments.epochs, learning_rate=arguments.learning_rate)
+            labels = arguments.labels or one.labels
+            start = "" if arguments.weights else "-none"
+            kept = (arguments.out or Path(place)) / f"{name}-{arguments.px}-{labels}{start}.json"
             found: dict[str, Scores] = json.loads(kept.read_text()) if kept.exists() else {}
             for seed in range(arguments.seeds):
-                images = Images(frame, one.labels, arguments.images, seed, cache)
+                images = Images(frame, labels, arguments.images, seed, cache)
                 scores = found.setdefault(str(seed), {})
                 for way in arguments.trained:
                     if f"{way}, features in float32" not in scores:
                         images.add_scores(scores, way, options, seed)
                         kept.write_text(json.dumps(found))
-            rows += [(name, arguments.px, one.labels, *row) for row in _compared(list(found.values()))]
+            rows += [(name, arguments.px, labels, *row) for row in _compared(list(found.values()))]
     columns = ("set", "px", "labels", "way", "seeds", "accuracy, and its change", "ROC-AUC, and its change")
     print_table(f"Networks trained for {arguments.epochs} epochs, paired seeds, points", columns, rows)
 
@@ -176,9 +178,11 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--trained", nargs="+", choices=TRAINED, default=list(TRAINED))
     parser.add_argument("--untrained", dest="weights", action="store_false", help="start from no weights")
+    parser.add_argument("--labels", type=int, help="of each set; by default a number for each")
     parser.add_argument("--px", type=int, default=64)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96, 128, 224], help="of steps, in pixels")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=TrainingOptions().learning_rate)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--images", type=int, default=1000, help="to test with, at most")
     parser.add_argument("--repeats", type=int, default=7)

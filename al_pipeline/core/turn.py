@@ -6,6 +6,7 @@ functions, with the same random generators: a study is the loop because there is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -31,6 +32,8 @@ Probabilities = npt.NDArray[np.float64]
 K = TypeVar("K", Rows, Sequence[str])
 Batch = TypeVar("Batch", bound=BatchOptions)
 Key = TypeVar("Key", Rows, Sequence[str], contravariant=True)
+# Samples whose features are looked at together.
+BLOCK = 8192
 
 
 class Samples(Protocol[Key]):
@@ -75,6 +78,11 @@ class Given:
         """Return the features of some rows, if there are any."""
         return None if self.all_features is None else self.all_features[rows]
 
+    def on_demand(self, rows: Rows) -> OnDemand | None:
+        """Return the features of some rows, to be copied where they are asked for, if there are any."""
+        every = self.all_features
+        return None if every is None else OnDemand(len(rows), lambda some: every[rows[some]])
+
     def groups(self, rows: Rows) -> Rows | None:
         """Return what some rows belong to, if that is known."""
         return None if self.all_groups is None else self.all_groups[rows]
@@ -104,11 +112,13 @@ class Model:
 
     def predict(self, samples: Samples[K], keys: K) -> Probabilities:
         """Return class probabilities, float64, shape (n, K)."""
-        features = samples.features(keys) if len(keys) and (self.head or self.by_features) else None
-        if features is not None:
-            return self.of_features(features)
-        assert self.checkpoint is not None
-        return predict(self.checkpoint, samples.images(keys))
+        features = samples.features(keys[:BLOCK]) if len(keys) and (self.head or self.by_features) else None
+        if features is None:
+            assert self.checkpoint is not None
+            return predict(self.checkpoint, samples.images(keys))
+        # The features of a million samples are never copied whole.
+        later = (_features(samples, keys[start : start + BLOCK]) for start in range(BLOCK, len(keys), BLOCK))
+        return np.concatenate([self.of_features(some) for some in chain([features], later)])
 
     def of_features(self, features: Features) -> Probabilities:
         """Return class probabilities, float64, shape (n, K), from features of the starting weights."""

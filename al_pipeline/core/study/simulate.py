@@ -301,7 +301,7 @@ def _ask(world: World, now: Turn, plan: Plan, strategy: str, size: int, number: 
         size,
         trained=now.trained,
         probabilities=now.passes if now.passes is not None and needs_ensemble(strategy) else now.probabilities,
-        embeddings=world.pool.features(now.candidates) if by_features else None,
+        embeddings=world.pool.on_demand(now.candidates) if by_features else None,
         asked=world.pool.features(asked) if by_features else None,
         seed=world.seed,
         number=number,

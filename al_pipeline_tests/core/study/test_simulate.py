@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from al_pipeline.core import turn as turns
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.kappa import cohens_kappa, stop_set
 from al_pipeline.core.learning.predict import embed, predict, predict_features
@@ -381,6 +382,23 @@ def test_a_budget_cuts_the_last_batch(manifest: pd.DataFrame, weights: str) -> N
     plan = PLAN | {"strategies": ["random"], "options": OPTIONS.but(weights=weights), "rounds": None}
     found = simulate(manifest, NAMES, Plan(**plan, budget=10))
     assert found["n_labels"].tolist() == found["n_asked"].tolist() == [0, 4, 8, 10]
+
+
+def test_the_features_of_all_candidates_are_never_copied_at_once(
+    manifest: pd.DataFrame, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million images they would take another 2 GB."""
+    plan = Plan(**PLAN | {"options": OPTIONS.but(weights=weights), "sample_size": None})
+    expected, copied, every = simulate(manifest, NAMES, plan), list[int](), Given.features
+
+    def features(self: Given, rows: np.ndarray) -> np.ndarray | None:
+        copied.append(len(rows))
+        return every(self, rows)
+
+    monkeypatch.setattr(turns, "BLOCK", 5)
+    monkeypatch.setattr(Given, "features", features)
+    pd.testing.assert_frame_equal(simulate(manifest, NAMES, plan), expected)
+    assert max(copied) == 8  # What is labeled in the end; there are 20 candidates at first.
 
 
 def test_skipped_samples_are_asked_once_and_cost_no_label(manifest: pd.DataFrame, weights: str) -> None:
