@@ -150,7 +150,7 @@ class Refining:
 
     def _learned(self, ids: Sequence[str]) -> "Refined":
         from al_pipeline.core.learning.refine import refine
-        from al_pipeline.core.learning.train import class_numbers
+        from al_pipeline.core.learning.targets import class_numbers
 
         labels = self._labels[ids]
         if len(labels) < FEWEST_LABELS or labels.nunique() < 2:
