@@ -126,8 +126,13 @@ def test_what_is_damaged_stays_and_keeps_no_other_from_going(loop: Deployment) -
 def test_of_refined_networks_the_newest_stay_and_what_somebody_needs(loop: Deployment, stored: Checkpoint) -> None:
     refined(loop, stored, *range(NEWEST))
     assert spare_networks(loop) == keys(0, 1, 2, 3, 4, 5)
-    started(loop, NEWEST, on=5)
+    started(loop, NEWEST + 1, on=5)
     assert spare_networks(loop) == keys(0, 1, 2, 3, 4), "the newest round goes by it"
+    (loop.artifacts.round_starts / f"{round_key(NEWEST + 1)}.json").rename(
+        loop.artifacts.round_starts / f"{round_key(NEWEST)}.json"
+    )
+    started(loop, NEWEST + 1, on=8)
+    assert spare_networks(loop) == keys(0, 1, 2, 3, 4), "one before it has a checkpoint that stays"
     measured(loop, 1, roc_auc=0.9)
     Checkpoint(replace(stored.info, refined="r0000"), stored.state).save(
         loop.artifacts.checkpoints / "r0001.safetensors"
