@@ -75,14 +75,15 @@ def simulate(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Processes, one seed and one thread each; as many as cores.")
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Report, results, and what a killed study goes on from.")
+    output: Annotated[
+        Path, typer.Option("--output", metavar="DIR", help="Report, results, and what a killed study goes on from.")
     ] = Path("simulation"),
+    out: Annotated[Path | None, typer.Option("--out", hidden=True, help="Its name before.")] = None,
     home: Home = None,
     **given: str | bool | None,
 ) -> None:
     """Compare query strategies on images in class folders; what is not said here is as in the loop's settings."""
-    settings = configure(home, images)
+    settings, output = configure(home, images), out or output
     if settings.images is None:
         raise InputError(
             "No folder of images is set: add --images DIR, with a folder for each class, or pool/<class>/… and "
@@ -147,7 +148,7 @@ def simulate(
             manifest,
             names,
             plan,
-            out,
+            output,
             jobs=jobs or os.cpu_count() or 1,
             progress=seeds_done,
             rounds=rounds_done,
@@ -156,7 +157,7 @@ def simulate(
         )
     for sentence in (start.said, framing, *reading):
         say(escape(sentence))
-    with whole_file(out / "results.parquet", "The results") as file:
+    with whole_file(output / "results.parquet", "The results") as file:
         study.results.to_parquet(file, index=False)
     metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"
     # With skips, runs that asked about as many have different numbers of labels.
@@ -170,12 +171,12 @@ def simulate(
     console.print(*score_tables(results), sep="\n")
     for said in report.findings:
         say(said)
-    page, text = report.write(out)
+    page, text = report.write(output)
     found = len(plan.seeds) - len(study.computed)
     say(f"The report is {escape(str(page))}, and as Markdown {escape(str(text))}")
     say(
         f"{len(study.computed)} seeds computed, {found} found in {escape(str(study.folder))}; "
-        f"{len(study.results)} rows written to {escape(str(out / 'results.parquet'))}"
+        f"{len(study.results)} rows written to {escape(str(output / 'results.parquet'))}"
     )
 
 

@@ -54,7 +54,7 @@ OPTIONS = {
     "--image-size": "16",
     "--mode": "head",
     "--jobs": "1",
-    "--out": "studies",
+    "--output": "studies",
 }
 ARGUMENTS = ["simulate", *(word for option in OPTIONS.items() for word in option)]
 
@@ -130,7 +130,10 @@ def test_where_nothing_can_be_said_of_savings_it_says_why(
 
 
 def test_images_can_be_seen_mirrored_too(tmp_path: Path) -> None:
-    assert run(*ARGUMENTS)[0] == 0
+    # By the name that the option had before, which the help no longer has.
+    assert run(*(argument.replace("--output", "--out") for argument in ARGUMENTS))[0] == 0
+    told = run("simulate", "--help")[1]
+    assert ("--output" in told, "--out " in told) == (True, False)
     plain = pd.read_parquet(tmp_path / "studies" / "results.parquet")
     code, told = run(*ARGUMENTS, "--test-time-flip")
     assert (code, "2 seeds computed" in told) == (0, True), told
