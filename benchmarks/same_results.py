@@ -25,7 +25,8 @@ import torch
 from al_pipeline.core.learning.head import head_passes
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import embed, predict
-from al_pipeline.core.learning.train import class_numbers, train, untrained
+from al_pipeline.core.learning.targets import class_numbers
+from al_pipeline.core.learning.train import train, untrained
 from al_pipeline.core.strategies import available, select
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.run import one_thread

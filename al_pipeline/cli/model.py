@@ -99,7 +99,8 @@ def export_model(
     model = Checkpoint.load(stored)
     key = round_key(model.info.round)
     exported = export.export_model(model, output or Path(key + export.SUFFIXES[kind]), kind)
-    if stored.parent == Artifacts(settings.artifacts).checkpoints:
+    artifacts = Artifacts(settings.artifacts)
+    if stored.parent in (artifacts.checkpoints, artifacts.refined):
         pin(stored, f"exported to {exported.path.absolute()}")
     say(
         f"Checkpoint {model.hash} of round {key} written as {kind} to {escape(str(exported.path))}, "

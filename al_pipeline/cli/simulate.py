@@ -27,6 +27,8 @@ Group = type[Options]
 USUAL_BUDGET = 500
 # Seconds between two lines of progress off a terminal, unless a seed is done.
 EVERY = 30.0
+# Seconds after which it is worth a line how long the rest takes.
+SOON = 3.0
 
 
 def _flag(group: Group, name: str) -> str:
@@ -73,14 +75,15 @@ def simulate(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Processes, one seed and one thread each; as many as cores.")
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Report, results, and what a killed study goes on from.")
+    output: Annotated[
+        Path, typer.Option("--output", metavar="DIR", help="Report, results, and what a killed study goes on from.")
     ] = Path("simulation"),
+    out: Annotated[Path | None, typer.Option("--out", hidden=True, help="Its name before.")] = None,
     home: Home = None,
     **given: str | bool | None,
 ) -> None:
     """Compare query strategies on images in class folders; what is not said here is as in the loop's settings."""
-    settings = configure(home, images)
+    settings, output = configure(home, images), out or output
     if settings.images is None:
         raise InputError(
             "No folder of images is set: add --images DIR, with a folder for each class, or pool/<class>/… and "
@@ -123,11 +126,11 @@ def simulate(
     from al_pipeline.core.study.results import Results
     from al_pipeline.core.study.run import run_study, versions
 
-    counted = TextColumn("{task.fields[rounds]} rounds")
-    columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), counted, TimeElapsedColumn()
-    lines = _Lines(len(plan.seeds))
+    counted, coming = TextColumn("{task.fields[rounds]} rounds"), TextColumn("{task.fields[left]}")
+    columns = SpinnerColumn(), TextColumn("Seeds"), MofNCompleteColumn(), counted, TimeElapsedColumn(), coming
+    lines = _Lines(len(plan.seeds), _to_do(plan, len(select_split(manifest, "pool"))))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Seeds", total=len(plan.seeds), rounds=0)
+        task = bar.add_task("Seeds", total=len(plan.seeds), rounds=0, left="")
 
         def seeds_done(done: int, _: int) -> None:
             bar.update(task, completed=done)
@@ -137,19 +140,24 @@ def simulate(
             bar.update(task, rounds=computed)
             lines.update(rounds=computed)
 
+        def seconds_left(seconds: float) -> None:
+            bar.update(task, left=_about(seconds))
+            lines.update(left=seconds)
+
         study = run_study(
             manifest,
             names,
             plan,
-            out,
+            output,
             jobs=jobs or os.cpu_count() or 1,
             progress=seeds_done,
             rounds=rounds_done,
+            left=seconds_left,
             how=kept.how,
         )
     for sentence in (start.said, framing, *reading):
         say(escape(sentence))
-    with whole_file(out / "results.parquet", "The results") as file:
+    with whole_file(output / "results.parquet", "The results") as file:
         study.results.to_parquet(file, index=False)
     metric = "roc_auc" if study.results["roc_auc"].notna().any() else "accuracy"
     # With skips, runs that asked about as many have different numbers of labels.
@@ -163,32 +171,65 @@ def simulate(
     console.print(*score_tables(results), sep="\n")
     for said in report.findings:
         say(said)
-    page, text = report.write(out)
+    page, text = report.write(output)
     found = len(plan.seeds) - len(study.computed)
     say(f"The report is {escape(str(page))}, and as Markdown {escape(str(text))}")
     say(
         f"{len(study.computed)} seeds computed, {found} found in {escape(str(study.folder))}; "
-        f"{len(study.results)} rows written to {escape(str(out / 'results.parquet'))}"
+        f"{len(study.results)} rows written to {escape(str(output / 'results.parquet'))}"
     )
 
 
+def _to_do(plan: Plan, n_pool: int) -> str:
+    """Say what a study has to do for each seed."""
+    from al_pipeline.core.study.forecast import Schedule
+
+    schedule = Schedule.of(plan, n_pool)
+    said = f"in each {len(schedule.labels)} rounds of {', '.join(plan.strategies)}"
+    learned = [n for n, refined in zip(schedule.labels, schedule.refined, strict=True) if refined]
+    if not learned:
+        return said
+    return (
+        f"{said}. {len(learned)} of them refine the network, on {min(learned)} labels at first and {max(learned)} at "
+        "last: the more labels, the longer"
+    )
+
+
+def _about(seconds: float) -> str:
+    """Say how long something is likely to take yet, as exactly as it is known."""
+    for unit, of_it in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * of_it:
+            return f"about {seconds / of_it:.0f} {unit} left"
+    return f"about {max(seconds, 1.0):.0f} s left"
+
+
 class _Lines:
-    """Progress where there is no terminal: a line when a seed is done, and one now and then while one takes long."""
+    """Progress where there is no terminal: a line when a seed is done, and one now and then while one takes long.
 
-    def __init__(self, seeds: int) -> None:
-        self._seeds, self._began = seeds, time.monotonic()
-        self._told, self._done, self._rounds = self._began, 0, 0
+    So is the first that is known of the time that it takes. At the start what is to be done is said, everywhere.
+    """
 
-    def update(self, completed: int | None = None, rounds: int | None = None) -> None:
+    def __init__(self, seeds: int, to_do: str) -> None:
+        self._seeds, self._to_do, self._began = seeds, to_do, time.monotonic()
+        self._told, self._done, self._rounds, self._left = self._began, 0, 0, ""
+
+    def update(self, completed: int | None = None, rounds: int | None = None, left: float | None = None) -> None:
         """Take in how far the study is; say it if it is time to."""
         now = time.monotonic()
+        if self._to_do and completed is not None and completed < self._seeds:
+            say(f"{completed} of {self._seeds} seeds done; {self._to_do}")
+            self._to_do, self._done = "", completed
         self._rounds = self._rounds if rounds is None else rounds
         news = completed is not None and completed != self._done
         self._done = self._done if completed is None else completed
+        if left is not None and self._done < self._seeds:
+            news = news or (not self._left and now - self._began >= SOON)
+            self._left = f", {_about(left)}"
         if not console.is_terminal and (news or now - self._told >= EVERY):
             self._told = now
             computed = f", {self._rounds} rounds computed in {now - self._began:.0f} s" if self._rounds else ""
-            say(f"{self._done} of {self._seeds} seeds done{computed}")
+            coming = self._left if self._done < self._seeds else ""
+            say(f"{self._done} of {self._seeds} seeds done{computed}{coming}")
 
 
 def _plan(settings: "Settings", strategies: list[str], n_seeds: int, given: dict[str, str | bool | None]) -> Plan:

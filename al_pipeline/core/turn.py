@@ -157,6 +157,7 @@ def learn(
     previous: Checkpoint | None = None,
     network: bool = True,
     refined: Checkpoint | None = None,
+    start: TrainingResult | None = None,
 ) -> Model:
     """Train on the labels of a round, or take the untrained network while they are of one class.
 
@@ -182,6 +183,8 @@ def learn(
     refined : Checkpoint, optional
         The refined network whose features `samples` have, if they are not those of the given weights: its own
         classifier has a say in a head on them.
+    start : TrainingResult, optional
+        See `train`.
 
     Raises
     ------
@@ -191,9 +194,9 @@ def learn(
     counts = np.bincount(targets, minlength=len(class_names))
     if np.count_nonzero(counts) < 2:
         how = how_of(samples.images(labeled))
-        start = untrained(class_names, options, seed=seed, round_number=number, how=how)
+        fresh = untrained(class_names, options, seed=seed, round_number=number, how=how)
         # Given weights are the backbone of every round; new ones are drawn anew in each.
-        return Model(False, start.checkpoint, by_features=options.settled_weights != "none", result=start)
+        return Model(False, fresh.checkpoint, by_features=options.settled_weights != "none", result=fresh)
     mode = options.resolve_mode(counts, device().type)
     by_features = mode == "head" or options.semi_supervised == "label_propagation"
     features = samples.features(labeled) if by_features else None
@@ -228,6 +231,7 @@ def learn(
         previous=previous,
         groups=samples.groups(labeled),
         refined=refined,
+        start=start if mode == "head" else None,
     )
     return Model(True, result.checkpoint, by_features=mode == "head", result=result)
 

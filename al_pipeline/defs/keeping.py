@@ -28,13 +28,16 @@ def used_by_runs(instance: dg.DagsterInstance) -> set[str]:
     monitored_jobs=[round_job],
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="After each round deletes old checkpoints: the newest five stay (keep_checkpoints), the best, exported "
-    "ones, and those of rounds with unanswered tasks or a run under way. Switch it off to keep all of them.",
+    "ones, and those of rounds with unanswered tasks or a run under way. Of refined networks the newest five, what "
+    "serves, exported ones, and what rounds stand on whose checkpoint stays. Switch it off to keep all of them.",
 )
 def old_checkpoints_deleted(
     context: dg.RunStatusSensorContext, deployment: dg.ResourceParam[Deployment]
 ) -> dg.SkipReason:
-    """Delete the checkpoints that nobody needs any more; what each of them was stays readable."""
-    from al_pipeline.loop.keeping import delete_spare
+    """Delete the checkpoints and refined networks that nobody needs any more; what each was stays readable."""
+    from al_pipeline.loop.keeping import delete_spare, delete_spare_networks
 
-    deleted = delete_spare(deployment, used_by_runs(context.instance))
-    return dg.SkipReason(f"Deleted the checkpoints of {', '.join(deleted)}" if deleted else "All checkpoints are kept")
+    used = used_by_runs(context.instance)
+    deleted, networks = delete_spare(deployment, used), delete_spare_networks(deployment, used)
+    said = f"Deleted the checkpoints of {', '.join(deleted)}" if deleted else "All checkpoints are kept"
+    return dg.SkipReason(said + (f"; deleted the networks refined in {', '.join(networks)}" if networks else ""))

@@ -103,7 +103,8 @@ def newest_pushed(deployment: Deployment) -> Pushed | None:
     own = provenance(artifacts.checkpoints / f"{key}.safetensors")
     # Written by rounds that can be refined; a GPU is nothing that a sensor knows of.
     can_be = (artifacts.round_starts / f"{key}.json").exists()
-    earlier = max((path for path in artifacts.refined.glob("r*.json") if path.stem < key), default=None)
+    found = (path for path in artifacts.refined.glob("*.json") if is_round(path.stem))
+    earlier = max((path for path in found if path.stem < key), default=None)
     before = {} if earlier is None else provenance(earlier.with_suffix(".safetensors"))
     by_head = can_be and own.get("mode") == "head"
     labels, refined_on = (int(found.get("n_labels", 0)) for found in (own, before))

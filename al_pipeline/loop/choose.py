@@ -210,7 +210,7 @@ def _query_rows(
 ) -> list[dict[str, Any]]:
     """Return the plan rows of the query batch: at most `size` of the scored candidates."""
     from al_pipeline.core import turn
-    from al_pipeline.core.learning.train import class_numbers
+    from al_pipeline.core.learning.targets import class_numbers
 
     if min(size, len(scores)) < 1:
         return []

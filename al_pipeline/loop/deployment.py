@@ -40,8 +40,9 @@ class Artifacts:
     checkpoints, evaluations, uncertainty_scores : Path
         A .safetensors, .json or .parquet file per round.
     refined, refining, round_starts : Path
-        Networks that were refined while people labeled, a .safetensors and a .json file each (`loop.refined`); the
-        state of one that is being trained; a .json file per round, of the network that it has started from.
+        Networks that were refined while people labeled, a .safetensors and a .json file each (`loop.refined`), which
+        stay as checkpoints do (`loop.keeping`); the state of one that is being trained; a .json file per round, of the
+        network that it has started from.
     holdout_predictions, stop_predictions : Path
         What each round's checkpoint answers on the holdout, and on the stop set.
     study_cells, comparison_page : Path
@@ -56,7 +57,7 @@ class Artifacts:
         A file for each run of a round that the loop has requested (`loop.claims`).
     """
 
-    # Beside a round's checkpoint, or where it was: why it is kept, and what it was.
+    # Beside a round's checkpoint or refined network, or where it was: why it is kept, and what it was.
     PINNED, DELETED = ".pinned", ".deleted.json"
 
     def __init__(self, folder: Path) -> None:
@@ -97,9 +98,13 @@ class Artifacts:
         if (self.checkpoints / f"{key}.safetensors").exists() or not left.exists():
             return None
         was = json.loads(left.read_text(encoding="utf-8"))
+        start = was.get("refined")
+        again = ""
+        if start and not (self.refined / f"{start}.safetensors").exists():
+            again = f"the job `refine` for {start}, whose network it stands on, and then "
         return (
             f"The checkpoint of {key} ({was['weights_hash'][:16]}, learned from {was['n_labels']} labels) was deleted: "
-            "AL_KEEP_CHECKPOINTS says how many stay. To get it back launch the job `retrain` for "
+            f"AL_KEEP_CHECKPOINTS says how many stay. To get it back launch {again}the job `retrain` for "
             f"{key}: from its frozen labels the same settings give the same weights"
         )
 

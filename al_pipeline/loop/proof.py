@@ -52,7 +52,7 @@ def live_proof(
 
     The random labels are trained on as the round was, and tested on the same holdout.
     """
-    from al_pipeline.core.learning.train import class_numbers
+    from al_pipeline.core.learning.targets import class_numbers
     from al_pipeline.core.outlook.random_arm import labels_saved, measure, sentence, too_little
 
     if training.semi_supervised != "none":
@@ -150,7 +150,7 @@ def _learner(
     number: int,
 ) -> Learn:
     """Return a function that trains on rows of the arm and tells which holdout samples the model is right about."""
-    from al_pipeline.core.learning.train import class_numbers
+    from al_pipeline.core.learning.targets import class_numbers
     from al_pipeline.core.turn import Given, learn
 
     def given(ids: list[str]) -> Given:

@@ -60,10 +60,16 @@ class Network:
         with whole_file(self.path.with_suffix(".json"), "What is known of the refined network") as file:
             file.write_text(json.dumps(document, indent=1, allow_nan=False))
 
+    @property
+    def kind(self) -> dict[str, Any] | None:
+        """What rounds that start from it have in common with it, also of one that was deleted; None if it is gone."""
+        left = self.path.with_suffix(Artifacts.DELETED)
+        found = provenance(self.path) if self.path.exists() else _read(left)
+        return None if found is None else {name: found.get(name) for name in ALIKE}
+
     def fits(self, training: TrainingOptions) -> bool:
         """Say whether rounds that are set so may start from it: all but its weights are as they would have them."""
-        found, wanted = provenance(self.path), _wanted(training)
-        return {name: found.get(name) for name in ALIKE} == wanted
+        return self.kind == _wanted(training)
 
 
 def refined_network(artifacts: Artifacts, key: str) -> Network | None:
@@ -104,7 +110,7 @@ def newest_network(artifacts: Artifacts, training: TrainingOptions, before: int 
     keys = (path.stem for path in artifacts.refined.glob("*.json") if is_round(path.stem))
     for key in sorted((key for key in keys if round_number(key) < before), reverse=True):
         network = refined_network(artifacts, key)
-        if network is None or (network.path.exists() and not network.fits(training)):
+        if network is None or (network.kind is not None and not network.fits(training)):
             continue
         return network if network.better and network.path.exists() else None
     return None
@@ -152,17 +158,34 @@ def start_of_round(artifacts: Artifacts, key: str, training: TrainingOptions) ->
     if network is None or not network.path.exists() or network.checkpoint != known["checkpoint"]:
         raise CheckpointError(
             f"Round {key} has started from the network {known['checkpoint']}, refined in {known['round']}, and "
-            f"{artifacts.refined / known['round']}.safetensors is gone or another one: put it back, or delete {path} "
-            "to train the round from the given weights"
+            f"{artifacts.refined / known['round']}.safetensors is gone or another one: put it back, launch the job "
+            f"`refine` for {known['round']} to have it made again (AL_KEEP_CHECKPOINTS says how many stay), or delete "
+            f"{path} to train the round from the given weights"
         )
     return network if network.fits(training) else None
 
 
+def begun(artifacts: Artifacts) -> list[str]:
+    """Return the rounds of which it is written down what they have started from, oldest first."""
+    return sorted(path.stem for path in artifacts.round_starts.glob("*.json") if is_round(path.stem))
+
+
+def started_from(artifacts: Artifacts, key: str) -> Network | None:
+    """Return the refined network that a round has started from, its file there or not; None: it has from none.
+
+    Raises
+    ------
+    FileError
+        What was written down is damaged.
+    """
+    known = _read(artifacts.round_starts / f"{key}.json")
+    return refined_network(artifacts, known["round"]) if known is not None and known["round"] else None
+
+
 def features_of_newest_round(artifacts: Artifacts) -> str | None:
     """Return the folder of the refined features that the newest round has started from; None: it has from none."""
-    starts = sorted(path for path in artifacts.round_starts.glob("*.json") if is_round(path.stem))
-    known = _read(starts[-1]) if starts else None
-    network = refined_network(artifacts, known["round"]) if known is not None and known["round"] else None
+    keys = begun(artifacts)
+    network = started_from(artifacts, keys[-1]) if keys else None
     return network.features if network is not None and network.features else None
 
 
@@ -170,9 +193,8 @@ def needed(artifacts: Artifacts) -> set[Path]:
     """Return the files of networks that the newest round and the next one need, whatever they are set to."""
     found = [path for path in artifacts.checkpoints.glob("*.safetensors") if is_round(path.stem)]
     paths = {max(found)} if found else set[Path]()
-    starts = [path for path in artifacts.round_starts.glob("*.json") if is_round(path.stem)]
-    known = (_read(max(starts)) if starts else None) or {"round": None}
-    started = refined_network(artifacts, known["round"]) if known["round"] else None
+    keys = begun(artifacts)
+    started = started_from(artifacts, keys[-1]) if keys else None
     newest = last_network(artifacts)
     following = newest if newest is not None and newest.better else None
     return paths | {network.path for network in (started, following) if network is not None}

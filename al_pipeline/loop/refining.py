@@ -22,7 +22,7 @@ from al_pipeline.loop.answers import holdout_labels, trainable
 from al_pipeline.loop.beside import GiveWay
 from al_pipeline.loop.classes import classes_of_round
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.refined import REFINED, Network, newest_network, refined_network
+from al_pipeline.loop.refined import REFINED, Network, begun, newest_network, refined_network, started_from
 from al_pipeline.loop.samples import StoredSamples
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Refining:
 
     def _learned(self, ids: Sequence[str]) -> "Refined":
         from al_pipeline.core.learning.refine import refine
-        from al_pipeline.core.learning.train import class_numbers
+        from al_pipeline.core.learning.targets import class_numbers
 
         labels = self._labels[ids]
         if len(labels) < FEWEST_LABELS or labels.nunique() < 2:
@@ -198,7 +198,9 @@ class Refining:
         """Compare with the round's own checkpoint on the holdout, which is told and plays no part in any choice."""
         from al_pipeline.core.evaluation.compare import compare
 
-        own = self.deployment.artifacts.stored_checkpoint(round_number(self.key))
+        # A network that is made again for a later round may be all that is left of its own.
+        gone = self.deployment.artifacts.deleted(self.key) is not None
+        own = None if gone else self.deployment.artifacts.stored_checkpoint(round_number(self.key))
         names = list(checkpoint.info.class_names)
         if own is None or list(own.info.class_names) != names:
             return None
@@ -226,7 +228,9 @@ class Refining:
         following, artifacts = round_number(self.key) + 1, self.deployment.artifacts
         recent = range(following - ROUNDS_WITH_FEATURES + 1, following + 1)
         starts = [newest_network(artifacts, self.given.training, number) for number in recent]
-        kept = {network.features for network in starts if network is not None}
+        # Where a network of old was made again, the newest rounds are others, and its own features are wanted.
+        starts += [started_from(artifacts, key) for key in begun(artifacts)[-ROUNDS_WITH_FEATURES:]]
+        kept = {network.features for network in [*starts, refined_network(artifacts, self.key)] if network is not None}
         place = self.given.store.folder.parent
         for folder in [each for each in place.iterdir() if each.name.endswith(REFINED) and each.name not in kept]:
             with suppress(OSError):

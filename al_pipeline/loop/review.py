@@ -62,7 +62,7 @@ def review_rows(
 
 def _suspects(samples: "StoredSamples", labels: pd.DataFrame, names: list[str], seed: int) -> list[str]:
     from al_pipeline.core.labels.label_quality import out_of_sample, suspected_errors
-    from al_pipeline.core.learning.train import class_numbers
+    from al_pipeline.core.learning.targets import class_numbers
 
     # A network that has learned from a label believes it.
     samples = samples.unrefined

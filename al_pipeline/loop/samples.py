@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from al_pipeline.core.data.how_read import HowRead
     from al_pipeline.core.data.image_cache import CachedImages
     from al_pipeline.core.learning.checkpoint import Checkpoint
+    from al_pipeline.core.learning.train import TrainingResult
     from al_pipeline.core.strategies.on_demand import OnDemand
     from al_pipeline.core.turn import Model
 
@@ -96,7 +97,9 @@ class StoredSamples:
         self.how = how_of_home(deployment.artifacts)
         # What is frozen can be hashed, which pyright does not know of pydantic.
         written = _written(self.training.weights)
-        self.start: Checkpoint = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
+        #: The network that training starts from, as it was made; `start` is the same, and ready to compute features.
+        self.untrained: TrainingResult = _start(self.training, seed, written, self.how)  # pyright: ignore[reportArgumentType]
+        self.start: Checkpoint = self.untrained.checkpoint
         info = self.start.info
         square = f"{seen_as(info.image_size, info.framing, info.how)}{'-flip' if info.test_time_flip else ''}"
         self._cache = ImageCache(settings.image_cache, int(settings.cache_gb * 1e9))
@@ -256,11 +259,11 @@ class StoredSamples:
 
 
 @lru_cache(maxsize=2)
-def _start(training: TrainingOptions, seed: int, written: int, how: "HowRead") -> "Checkpoint":
+def _start(training: TrainingOptions, seed: int, written: int, how: "HowRead") -> "TrainingResult":
     """Return what a round starts from. Kept, because several assets of a round ask for it and each hashes 45 MB."""
     from al_pipeline.core.learning.train import untrained
 
-    return untrained(ANY_CLASSES, training, seed=seed, round_number=0, how=how).checkpoint
+    return untrained(ANY_CLASSES, training, seed=seed, round_number=0, how=how)
 
 
 def _written(weights: str) -> int:

@@ -127,7 +127,9 @@ class Settings(BaseSettings):
         default=4.0, ge=0, description="Bound on the cache of decoded images in AL_HOME/cache; 0 decodes every time."
     )
     keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
-        default=5, description="Newest rounds whose checkpoints are kept, the best one besides; all keeps all of them."
+        default=5,
+        description="Newest rounds whose checkpoints are kept, and as many refined networks, besides the best one and "
+        "what is still needed; all keeps all of them.",
     )
     embeddings: str | None = Field(
         default=None,

@@ -24,6 +24,7 @@ from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline.loop import offline
 from al_pipeline.loop.offline import find_checkpoint, predict_folder
+from al_pipeline.loop.refined import Network
 from al_pipeline_tests.core.data.pictures import draw
 from al_pipeline_tests.core.learning.test_checkpoint import file_size_limit
 
@@ -327,6 +328,19 @@ def test_a_model_is_exported_as_torchscript_by_name_or_on_demand(
     path = folder / "a" / "2-0001.png"
     theirs = torch.jit.load(arguments[0])(torch.tensor(decode(path, 16))[None]).numpy()
     np.testing.assert_allclose(theirs, predict(checkpoints["r0003"], [path]), atol=1e-4)
+
+
+@pytest.mark.filterwarnings(r"ignore:`torch\.jit\.load` is deprecated:FutureWarning")
+def test_what_was_exported_is_kept_a_refined_network_too(home: Path, checkpoints: dict[str, Checkpoint]) -> None:
+    network = home / "artifacts" / "refined_checkpoint" / "r0012.safetensors"
+    checkpoints["r0003"].save(network)
+    Network("r0012", network, checkpoints["r0003"].hash, better=True, sentence="it is").write({})
+    code, told = run("export-model", "model.pt")
+    assert code == 0, told
+    assert f"{checkpoints['r0003'].hash} of round" in told
+    why = f"exported to {Path.cwd() / 'model.pt'}\n"
+    assert {path.name: path.read_text() for path in (home / "artifacts").rglob("*.pinned")} == {"r0012.pinned": why}
+    assert network.with_suffix(".pinned").exists()
 
 
 def test_a_model_of_an_unknown_kind_is_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from al_pipeline.cli import simulate
 from al_pipeline.cli.app import app
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.train import untrained
@@ -53,7 +54,7 @@ OPTIONS = {
     "--image-size": "16",
     "--mode": "head",
     "--jobs": "1",
-    "--out": "studies",
+    "--output": "studies",
 }
 ARGUMENTS = ["simulate", *(word for option in OPTIONS.items() for word in option)]
 
@@ -75,6 +76,7 @@ def test_a_study_is_run_once_told_in_a_table_and_read_from_then_on(tmp_path: Pat
         r"2 of 2 seeds done, \d+ rounds computed in \d+ s",
     ):
         assert re.search(line, told)
+    assert "0 of 2 seeds done; in each 3 rounds of random, margin" in told
     assert "2 seeds computed, 0 found in" in told
     assert "random's ROC-AUC at 8 labels" in told
     results = pd.read_parquet(tmp_path / "studies" / "results.parquet")
@@ -128,7 +130,10 @@ def test_where_nothing_can_be_said_of_savings_it_says_why(
 
 
 def test_images_can_be_seen_mirrored_too(tmp_path: Path) -> None:
-    assert run(*ARGUMENTS)[0] == 0
+    # By the name that the option had before, which the help no longer has.
+    assert run(*(argument.replace("--output", "--out") for argument in ARGUMENTS))[0] == 0
+    told = run("simulate", "--help")[1]
+    assert ("--output" in told, "--out " in told) == (True, False)
     plain = pd.read_parquet(tmp_path / "studies" / "results.parquet")
     code, told = run(*ARGUMENTS, "--test-time-flip")
     assert (code, "2 seeds computed" in told) == (0, True), told
@@ -172,6 +177,25 @@ def test_what_cannot_be_simulated_is_told_in_a_sentence(change: tuple[str, ...],
     assert code == 1
     assert message in told
     assert told.startswith("Error:")
+
+
+def test_a_staged_study_tells_what_it_does_and_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate, "SOON", 0.0)
+    staged = ("--staged", "--strategies", "margin", "--seeds", "1", "--mode", "auto", "--epochs", "1")
+    code, told = run(*ARGUMENTS, *staged)
+    assert code == 0, told
+    assert "0 of 1 seeds done; in each 3 rounds of margin. 2 of them refine the network, on 4 labels at first" in told
+    # After the first round that refines, and none before.
+    assert re.search(
+        r"0 of 1 seeds done, 2 rounds computed in \d+ s, about \d+ s left 1 of 1 seeds done, 3 rounds", told
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "1 s"), (89, "89 s"), (91, "2 min"), (5000, "83 min"), (5400, "2 h")]
+)
+def test_what_is_left_is_said_as_exactly_as_it_is_known(seconds: float, said: str) -> None:
+    assert simulate._about(seconds) == f"about {said} left"
 
 
 def test_without_a_test_split_a_quarter_is_held_out() -> None:

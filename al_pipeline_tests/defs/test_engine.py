@@ -16,13 +16,15 @@ from upath import UPath
 
 from al_pipeline.core.data import image_cache, images
 from al_pipeline.core.errors import CheckpointError
+from al_pipeline.core.learning import checkpoint as checkpoints
+from al_pipeline.core.learning import train
 from al_pipeline.core.learning.arithmetic import PLAIN, multiplies_int8
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
 from al_pipeline.defs.io import CheckpointIOManager
-from al_pipeline.loop.samples import StoredSamples
+from al_pipeline.loop.samples import StoredSamples, _start
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images, write_usual_images
 from al_pipeline_tests.ledger.builders import said
@@ -112,11 +114,30 @@ def uris(world: World, scores: pd.DataFrame) -> list[str]:
 def test_with_given_weights_a_round_learns_a_head_and_runs_no_network(
     given: World, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does it build one twice, or hash its weights more often than there is something new in them."""
+
     def never(*_: Any) -> None:
         raise AssertionError("a round on features that are there needs no convolution")
 
+    calls: list[str] = []
+
+    def counted(name: str) -> None:
+        own = getattr(train, name)
+
+        def noted(*args: Any, **options: Any) -> Any:
+            calls.append(name)
+            return own(*args, **options)
+
+        for module in (checkpoints, train):
+            monkeypatch.setattr(module, name, noted)
+
     monkeypatch.setattr(torch.nn.Conv2d, "forward", never)
+    for name in ("build", "state_hash"):
+        counted(name)
+    _start.cache_clear()
     shown = done(given, "r0001", per_class=1)
+    # Of what training starts from the weights and the backbone are hashed, then the weights with the head.
+    assert sorted(calls) == ["build", *["state_hash"] * 3]
     assert shown["checkpoint"]["mode"] == "head"
     assert "too few labels" in shown["checkpoint"]["regularization"]
     assert not decoded

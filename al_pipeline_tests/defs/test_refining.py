@@ -29,6 +29,7 @@ from al_pipeline.loop.offline import find_checkpoint
 from al_pipeline.loop.refined import Network, needed, refined_network, served, start_of_round
 from al_pipeline.loop.samples import stored_features
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
+from al_pipeline_tests.defs.test_keeping import told
 from al_pipeline_tests.defs.worlds import USUAL, World, open_world, write_usual_images
 from al_pipeline_tests.faults.worker import LABELS, MODEL, write_weights
 
@@ -125,6 +126,41 @@ def test_rounds_learn_on_what_was_refined_before_them_and_always_on_the_same(
     assert serves is not None
     assert serves.sentence == "The checkpoint of r0003 serves, a head on the network refined in r0002"
     assert round_of(world, 3, refine="off") == third, "a round that has begun stays the same"
+
+
+def test_a_network_that_no_kept_checkpoint_stands_on_goes_and_comes_back_to_the_bit(
+    go_on: Callable[..., World], with_round: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, training = with_round
+    world = go_on(folder, training=training, keep_checkpoints=1)
+    artifacts = world.deployment.artifacts
+    judge(monkeypatch, better=True)
+    for number in (1, 2):
+        done = world.run("refine", round_key(number))
+        assert done.success
+        assert round_of(world, number + 1)["refined"] == round_key(number)
+    networks = {path.stem: provenance(path)["weights_hash"] for path in artifacts.refined.glob("*.safetensors")}
+    second = provenance(artifacts.checkpoints / "r0002.safetensors")["weights_hash"]
+
+    running = dg.DagsterRun(job_name="retrain", status=Status.STARTED, tags={"dagster/partition": "r0002"})
+    world.instance.add_run(running)
+    assert told(world, done) == "All checkpoints are kept"
+    world.instance.delete_run(running.run_id)
+    said = "Deleted the checkpoints of r0001, r0002; deleted the networks refined in r0001"
+    assert told(world, done) == said
+    assert {path.stem for path in artifacts.refined.glob("*.safetensors")} == {"r0002"}
+
+    with pytest.raises(
+        CheckpointError, match=r"launch the job `refine` for r0001, whose network .* then the job `retr"
+    ):
+        artifacts.stored_checkpoint(2)
+    said = errors_of(run_round(world, "r0002", ["checkpoint"]))
+    assert "launch the job `refine` for r0001 to have it made again (AL_KEEP_CHECKPOINTS says" in said
+    stores = {folder.name for folder in samples._place(world.settings.embedding_store).iterdir()}
+    assert world.run("refine", "r0001").success
+    assert provenance(artifacts.refined / "r0001.safetensors")["weights_hash"] == networks["r0001"]
+    assert stores <= {folder.name for folder in samples._place(world.settings.embedding_store).iterdir()}
+    assert round_of(world, 2)["weights_hash"] == second
 
 
 def test_a_round_starts_from_what_is_better_and_fits_and_then_always_from_that(world: World) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.learning.checkpoint import Checkpoint, state_hash
+from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import round_key
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.keeping import best, delete_spare, pin, spare
+from al_pipeline.loop.keeping import best, delete_spare, delete_spare_networks, pin, spare, spare_networks
 from al_pipeline.loop.offline import find_checkpoint
+from al_pipeline.loop.refined import Network, newest_network, served
 from al_pipeline.settings import load_settings
 from al_pipeline_tests.ledger.builders import manifest, plan_rows
 from al_pipeline_tests.web.checkpoints import checkpoint
@@ -42,6 +44,21 @@ def measured(loop: Deployment, number: int, *, trained: bool = True, **scores: f
     document = {"trained": trained, "evaluation": {"n": 100, **found}}
     loop.artifacts.evaluations.mkdir(exist_ok=True)
     (loop.artifacts.evaluations / f"{round_key(number)}.json").write_text(json.dumps(document))
+
+
+def refined(loop: Deployment, stored: Checkpoint, *numbers: int, better: bool = True, image_size: int = 32) -> None:
+    """Store networks that were refined on the labels of these rounds."""
+    for number in numbers:
+        path = loop.artifacts.refined / f"{round_key(number)}.safetensors"
+        Checkpoint(replace(stored.info, image_size=image_size), stored.state).save(path)
+        Network(round_key(number), path, stored.hash, better, "why").write({})
+
+
+def started(loop: Deployment, number: int, on: int) -> None:
+    """Store which refined network a round has started from."""
+    loop.artifacts.round_starts.mkdir(exist_ok=True)
+    known = {"round": round_key(on), "checkpoint": "x"}
+    (loop.artifacts.round_starts / f"{round_key(number)}.json").write_text(json.dumps(known))
 
 
 def keys(*numbers: int) -> list[str]:
@@ -104,3 +121,78 @@ def test_what_is_damaged_stays_and_keeps_no_other_from_going(loop: Deployment) -
     damaged.write_bytes(b"damaged")
     assert delete_spare(loop) == keys(0, 2, 3, 4, 5, 6)
     assert damaged.exists()
+
+
+def test_of_refined_networks_the_newest_stay_and_what_somebody_needs(loop: Deployment, stored: Checkpoint) -> None:
+    refined(loop, stored, *range(NEWEST))
+    assert spare_networks(loop) == keys(0, 1, 2, 3, 4, 5)
+    started(loop, NEWEST + 1, on=5)
+    assert spare_networks(loop) == keys(0, 1, 2, 3, 4), "the newest round goes by it"
+    (loop.artifacts.round_starts / f"{round_key(NEWEST + 1)}.json").rename(
+        loop.artifacts.round_starts / f"{round_key(NEWEST)}.json"
+    )
+    started(loop, NEWEST + 1, on=8)
+    assert spare_networks(loop) == keys(0, 1, 2, 3, 4), "one before it has a checkpoint that stays"
+    measured(loop, 1, roc_auc=0.9)
+    Checkpoint(replace(stored.info, refined="r0000"), stored.state).save(
+        loop.artifacts.checkpoints / "r0001.safetensors"
+    )
+    assert spare_networks(loop) == keys(1, 2, 3, 4), "the best one stands on it"
+    loop.ledger.register(manifest())
+    loop.ledger.plan("r0003", plan_rows(0))
+    started(loop, 3, on=1)
+    assert spare_networks(loop) == keys(2, 4), "people are at a round that goes by it"
+    assert spare_networks(loop, used={"r0004"}) == keys(2), "a run is under way"
+    (loop.artifacts.checkpoints / "r0004.safetensors").unlink()
+    started(loop, 4, on=2)
+    assert spare_networks(loop, used={"r0004"}) == [], "it trains again on this one"
+    pin(loop.artifacts.refined / "r0004.safetensors", "exported to /models/best.onnx")
+    assert delete_spare_networks(loop) == keys(2)
+    assert delete_spare_networks(loop) == []
+    left = {path.stem for path in loop.artifacts.refined.glob("*.safetensors")}
+    assert left == set(keys(0, 1, 3, 4, 5, 6, 7, 8))
+    assert loop.artifacts.stored_checkpoint(2) is not None, "of another kind"
+    everything = load_settings(home=loop.settings.home, keep_checkpoints="all")
+    assert spare_networks(Deployment(everything)) == []
+
+
+def test_what_serves_and_what_training_is_set_to_start_from_stays_whatever_is_newer(
+    loop: Deployment, stored: Checkpoint
+) -> None:
+    one = load_settings(home=loop.settings.home, keep_checkpoints=1)
+    refined(loop, stored, 1, 2, NEWEST)
+    refined(loop, stored, NEWEST + 1, better=False)
+    assert served(loop.artifacts).path.parent == loop.artifacts.refined  # type: ignore[union-attr]
+    assert spare_networks(Deployment(one)) == keys(1, 2)
+    weights = loop.artifacts.refined / "r0001.safetensors"
+    assert spare_networks(Deployment(one.model_copy(update={"training": TrainingOptions(weights=str(weights))}))) == [
+        "r0002"
+    ]
+
+
+def test_what_the_next_round_starts_from_is_the_same_before_and_after_however_it_is_set(
+    loop: Deployment, stored: Checkpoint
+) -> None:
+    refined(loop, stored, 0, 1, image_size=16)
+    refined(loop, stored, 2, image_size=48)
+    refined(loop, stored, 3, image_size=48, better=False)
+    refined(loop, stored, 4, 5, 6, 7, 8)
+
+    def starts() -> list[str | None]:
+        common = {"weights": stored.info.weights, "framing": stored.info.framing}
+        options = [TrainingOptions(image_size=size, **common) for size in (16, 32, 48)]  # type: ignore[arg-type]
+        found = [newest_network(loop.artifacts, each) for each in options]
+        return [None if network is None else network.round for network in found]
+
+    before = starts()
+    assert before == ["r0001", "r0008", None]
+    assert delete_spare_networks(loop) == keys(0, 2, 3, 4, 5)
+    assert starts() == before
+
+
+def test_a_refinement_that_is_not_through_keeps_its_network(loop: Deployment, stored: Checkpoint) -> None:
+    refined(loop, stored, *range(6))
+    (loop.artifacts.refined / "r0001.json").unlink()
+    assert spare_networks(loop) == keys(0, 1, 2), "nothing goes on with it"
+    (loop.artifacts.refining / "r0001").mkdir(parents=True)
+    assert spare_networks(loop) == keys(0, 2)

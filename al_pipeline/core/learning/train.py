@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 
 import numpy as np
@@ -20,6 +21,7 @@ from al_pipeline.core.learning.arithmetic import chosen_arithmetic
 from al_pipeline.core.learning.checkpoint import Checkpoint, CheckpointInfo, backbone_hash, build, device, state_hash
 from al_pipeline.core.learning.finetune import Examples, Fit, finetune, take_over
 from al_pipeline.core.learning.folds import joined
+from al_pipeline.core.learning.given_weights import HEAD
 from al_pipeline.core.learning.head import Integers, Vectors
 from al_pipeline.core.learning.head_training import (
     Others,
@@ -32,6 +34,7 @@ from al_pipeline.core.learning.head_training import (
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import Images, embed, predict
 from al_pipeline.core.learning.semi_supervised import MOST_IMAGES, Guesses, confident, propagated
+from al_pipeline.core.learning.targets import targets_of
 from al_pipeline.core.learning.threads import computing_on
 from al_pipeline.core.rng import generator, torch_seed
 
@@ -103,6 +106,7 @@ def train(
     progress: Callable[[int, float], None] | None = None,
     groups: Integers | None = None,
     refined: Checkpoint | None = None,
+    start: TrainingResult | None = None,
 ) -> TrainingResult:
     """Train on labeled images with cross-entropy, from the configured weights anew.
 
@@ -135,11 +139,15 @@ def train(
         C and of the epoch.
     refined : Checkpoint, optional
         The refined network whose features were given: its own classifier has a say in a head on them.
+    start : TrainingResult, optional
+        What `untrained` gave for the same given weights, of any classes, round and seed: a head takes its network from
+        there, and none is built. The result is the same, bit for bit.
 
     Raises
     ------
     InputError
-        Labels outside of the classes, fewer than two classes among them, or lengths that differ.
+        Labels outside of the classes, fewer than two classes among them, lengths that differ, or a start from other
+        weights.
     ImageError
         An image cannot be decoded.
     TrainingError
@@ -147,7 +155,7 @@ def train(
     OutOfMemoryError
         Not even two images fit into memory.
     """
-    targets = _targets(len(images), labels, class_names)
+    targets = targets_of(len(images), labels, class_names)
     task = _Task(
         class_names,
         options,
@@ -161,6 +169,7 @@ def train(
         groups,
         how_of(images),
         refined,
+        start,
     )
     check_unlabeled(options, 0 if unlabeled is None else len(unlabeled.images))
     mode = options.resolve_mode(np.bincount(targets), device().type)
@@ -204,12 +213,16 @@ class _Task:
     groups: Integers | None = None
     how: HowRead = AS_EVER
     refined: Checkpoint | None = None
+    known: TrainingResult | None = None
 
     def __post_init__(self) -> None:
         self.began = time.perf_counter()
-        self.model = self.start()
+        if self.known is not None:
+            _check_start(self.known.checkpoint.info, self.options)
 
-    def start(self) -> nn.Module:
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network to be trained, as it starts."""
         first = torch_seed(self.seed, self.round_number, "init")
         wanted = self.options
         size, weights = wanted.settled_image_size, wanted.settled_weights
@@ -233,10 +246,10 @@ class _Task:
             groups=self.groups,
         )
         head = with_classifier_of(self.refined, head, self.class_names)
-        with torch.no_grad():
-            self.model.fc.weight.copy_(torch.from_numpy(head.weight))  # type: ignore[union-attr, operator]
-            self.model.fc.bias.copy_(torch.from_numpy(head.bias))  # type: ignore[union-attr, operator]
-        result = self.result(head.temperature, head.thresholds)
+        own = self.state() if self.known is None else self.known.checkpoint.state
+        layer = (torch.tensor(part, dtype=torch.float32) for part in (head.weight, head.bias))
+        state = own | dict(zip(HEAD, layer, strict=True))
+        result = self.result(head.temperature, head.thresholds, state)
         return replace(result, regularization=head.regularization, folds=head.folds, n_guessed=head.n_guessed)
 
     def finetune(self, previous: Checkpoint | None) -> TrainingResult:
@@ -258,7 +271,7 @@ class _Task:
                     guesses = propagated(features, targets, self.others(rows), classes, self.options.confidence)
                 else:
                     first = self.result(self.fit(examples, None).temperature).checkpoint
-                    self.model = self.start()
+                    del self.model
                     guesses = confident(predict(first, images), self.options.confidence)
                 n_guessed = len(guesses)
                 theirs = None if self.unlabeled.groups is None else self.unlabeled.groups[rows[guesses.rows]]
@@ -295,10 +308,18 @@ class _Task:
         )
 
     def features(self, images: Images, given: Vectors | None) -> Vectors:
-        return given if given is not None else embed(self.result().checkpoint, images)
+        return given if given is not None else embed((self.known or self.result()).checkpoint, images)
 
-    def result(self, temperature: float = 1.0, thresholds: tuple[float, ...] = ()) -> TrainingResult:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+    def state(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+
+    def result(
+        self, temperature: float = 1.0, thresholds: tuple[float, ...] = (), of_head: dict[str, Tensor] | None = None
+    ) -> TrainingResult:
+        """Return the network as it is now, or with this state: that of a head, which has left all else as it was."""
+        state = self.state() if of_head is None else of_head
+        # Each hash goes over all of the weights.
+        start = None if of_head is None else self.known
         prepared, size = self.options.network, self.options.settled_image_size
         versions = {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
         network = ""
@@ -323,30 +344,17 @@ class _Task:
             n_labels=0,
             temperature=temperature,
             thresholds=thresholds,
-            backbone_hash=backbone_hash(state, network),
+            backbone_hash=backbone_hash(state, network) if start is None else start.checkpoint.info.backbone_hash,
             test_time_flip=self.options.test_time_flip,
             arithmetic=chosen_arithmetic(self.options, device()).key,
             versions=versions,
         )
-        n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        if start is None:
+            n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        else:
+            before = start.checkpoint.state
+            n_parameters = start.n_parameters + sum(state[name].numel() - before[name].numel() for name in HEAD)
         return TrainingResult(Checkpoint(info, state), [], time.perf_counter() - self.began, n_parameters)
-
-
-def class_numbers(labels: Sequence[str], class_names: Sequence[str]) -> Integers:
-    """Return the class number of each label, int64, shape (n,).
-
-    Raises
-    ------
-    InputError
-        A label is none of the classes.
-    """
-    number = {name: i for i, name in enumerate(class_names)}
-    if outside := sorted({str(label) for label in labels if label not in number}):
-        raise InputError(
-            f"labels outside of the classes: {', '.join(map(repr, outside[:5]))}; the classes are "
-            f"{', '.join(class_names[:20])}{' …' if len(class_names) > 20 else ''}"
-        )
-    return np.array([number[label] for label in labels], dtype=np.int64)
 
 
 def weighed(images: Tensor, targets: Integers, options: TrainingOptions) -> Examples:
@@ -374,14 +382,11 @@ def chosen(images: Images, rows: Integers) -> Images:
     return [images[i] for i in rows]
 
 
-def _targets(n_images: int, labels: Sequence[str], class_names: Sequence[str]) -> Integers:
-    if n_images != len(labels):
-        raise InputError(f"there are {n_images} images but {len(labels)} labels: training needs one label per image")
-    targets = class_numbers(labels, class_names)
-    present = sorted(set(labels))
-    if len(present) < 2:
+def _check_start(info: CheckpointInfo, options: TrainingOptions) -> None:
+    found = info.architecture, info.weights, info.image_size
+    wanted = options.architecture, options.settled_weights, options.settled_image_size
+    if found != wanted or info.weights == "none":
         raise InputError(
-            f"training needs labels of at least 2 classes; {len(labels)} labels name {', '.join(present) or 'none'}: "
-            "label more"
+            "a head takes its network from a start of {} with the weights {} at {} px, and the options say {}, {} and "
+            "{} px: give what `untrained` returns for the same options".format(*found, *wanted)
         )
-    return targets

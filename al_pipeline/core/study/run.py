@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
@@ -32,12 +33,13 @@ from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.arithmetic import chosen_arithmetic
 from al_pipeline.core.learning.checkpoint import device
+from al_pipeline.core.study.forecast import Forecast, Schedule
 from al_pipeline.core.study.plan import Plan
 from al_pipeline.core.study.simulate import Embedded, KnownSamples, embedded, known, shares_features, simulate_seed
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
-    from multiprocessing.sharedctypes import Synchronized
+    from multiprocessing.sharedctypes import Synchronized, SynchronizedArray
 
 # What the numbers come from, beside our own code.
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "torchvision", "pillow")
@@ -94,6 +96,7 @@ def run_study(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
     rounds: Callable[[int], None] | None = None,
+    left: Callable[[float], None] | None = None,
     how: HowRead = AS_EVER,
 ) -> Study:
     """Run a plan seed by seed, or read what an earlier run has left.
@@ -116,6 +119,8 @@ def run_study(
     rounds : callable, optional
         Called now and then with the number of rounds that have been computed, of all strategies and seeds: seeds may
         take hours.
+    left : callable, optional
+        Called now and then with the seconds that the rest is likely to take, once a round tells (`forecast.Forecast`).
     how : HowRead
         How images are read.
 
@@ -142,7 +147,8 @@ def run_study(
             file.write_text(json.dumps(description(samples, plan), indent=1, sort_keys=True, ensure_ascii=False))
         features = _features(samples, plan, out) if shares_features(plan) else None
         cells = [_Cell(samples, plan, seed, features, paths[seed]) for seed in missing]
-        with closing(_run_all(cells, jobs, rounds or (lambda _: None))) as seeds:
+        schedule = Schedule.of(plan, len(samples.pool))
+        with closing(_run_all(cells, jobs, schedule, rounds or _nobody, left or _nobody)) as seeds:
             for number, _ in enumerate(seeds, start=done + 1):
                 if progress is not None:
                     progress(number, len(paths))
@@ -235,17 +241,30 @@ def _loaded(path: Path, samples: KnownSamples, plan: Plan) -> Embedded:
     return Embedded(features[:n], features[n:] if plan.by_head else None)
 
 
-def _run_all(cells: Sequence[_Cell], jobs: int, rounds: Callable[[int], None]) -> Generator[int]:
+def _nobody(_: float) -> None:
+    pass
+
+
+def _run_all(
+    cells: Sequence[_Cell], jobs: int, schedule: Schedule, rounds: Callable[[int], None], left: Callable[[float], None]
+) -> Generator[int]:
     """Compute cells, and yield the seed of each as soon as it is kept."""
     if jobs == 1:
-        computed = count(1)
-        for cell in cells:
-            yield _run(cell, lambda: rounds(next(computed)))
+        computed, forecast = count(1), Forecast(schedule, len(cells), 1)
+        for done, cell in enumerate(cells):
+
+            def finished(number: int, seconds: float, done: int = done) -> None:
+                forecast.note(number, seconds)
+                forecast.tell(done, left)
+
+            yield _run(cell, lambda: rounds(next(computed)), finished)
         return
     others = set(multiprocessing.active_children())
     context = _context()
-    counter = context.Value("q")
-    start = partial(ProcessPoolExecutor, mp_context=context, initializer=_begin, initargs=(counter,))
+    counter, times = context.Value("q"), context.Array("d", 2 * len(schedule.work))
+    forecast, kept = Forecast(schedule, len(cells), jobs, times.get_obj()), 0
+    shared = _Shared(counter, times, schedule)
+    start = partial(ProcessPoolExecutor, mp_context=context, initializer=_begin, initargs=(shared,))
     with start(min(jobs, len(cells))) as workers:
         running = {workers.submit(_run_in_process, cell) for cell in cells}
         try:
@@ -253,6 +272,8 @@ def _run_all(cells: Sequence[_Cell], jobs: int, rounds: Callable[[int], None]) -
                 done, running = futures.wait(running, timeout=LOOK, return_when=futures.FIRST_COMPLETED)
                 # Without its lock, which a process that was killed may hold for ever.
                 rounds(counter.get_obj().value)
+                kept += len(done)
+                forecast.tell(kept, left)
                 for future in done:
                     yield future.result()
         except BrokenProcessPool as error:
@@ -282,14 +303,23 @@ def _context() -> "ForkServerContext | SpawnContext":
     return context
 
 
-# In a process of a study: the rounds that all of them have computed.
-_counter: "Synchronized[int] | None" = None
+@dataclass(frozen=True)
+class _Shared:
+    """What the processes of a study write: the rounds that all have computed, and a `Forecast`'s table."""
+
+    counter: "Synchronized[int]"
+    times: "SynchronizedArray[float]"
+    schedule: Schedule
 
 
-def _begin(counter: "Synchronized[int]") -> None:
+# In a process of a study.
+_shared: _Shared | None = None
+
+
+def _begin(shared: _Shared) -> None:
     """Run in each new process: Ctrl-C ends it without a traceback, and it does not outlive its parent."""
-    global _counter
-    _counter = counter
+    global _shared
+    _shared = shared
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -303,20 +333,32 @@ def _begin(counter: "Synchronized[int]") -> None:
 
 
 def _run_in_process(cell: _Cell) -> int:
-    counter = _counter
-    assert counter is not None
+    shared = _shared
+    assert shared is not None
+    forecast = Forecast(shared.schedule, 1, 1, shared.times.get_obj())
 
     def told() -> None:
-        with counter.get_lock():
-            counter.value += 1
+        with shared.counter.get_lock():
+            shared.counter.value += 1
 
-    return _run(cell, told)
+    def finished(number: int, seconds: float) -> None:
+        with shared.times.get_lock():
+            forecast.note(number, seconds)
+
+    return _run(cell, told, finished)
 
 
-def _run(cell: _Cell, told: Callable[[], None]) -> int:
+def _run(cell: _Cell, told: Callable[[], None], finished: Callable[[int, float], None]) -> int:
+    last = time.monotonic()
+
+    def timed(number: int) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        finished(number, last - before)
+
     with one_thread():
         features = None if cell.features is None else _loaded(cell.features, cell.samples, cell.plan)
-        results = simulate_seed(cell.samples, cell.plan, cell.seed, features, lambda _: told())
+        results = simulate_seed(cell.samples, cell.plan, cell.seed, features, lambda _: told(), timed)
     with whole_file(cell.path, "The results of a seed") as temporary:
         results.to_parquet(temporary, index=False)
     return cell.seed

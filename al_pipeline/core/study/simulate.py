@@ -178,9 +178,17 @@ def turn(
 
 
 def simulate_seed(
-    samples: KnownSamples, plan: Plan, seed: int, features: Embedded | None = None, progress: Progress | None = None
+    samples: KnownSamples,
+    plan: Plan,
+    seed: int,
+    features: Embedded | None = None,
+    progress: Progress | None = None,
+    finished: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Run one seed of a plan, every strategy; `features` are those of `embedded`, computed here if none are given."""
+    """Run one seed of a plan, every strategy; `features` are those of `embedded`, computed here if none are given.
+
+    `finished` is called with the number of each round once all strategies are through with it.
+    """
     if features is None:
         features = embedded(samples, plan, seed)
     world = world_of(samples, plan, seed, features)
@@ -223,6 +231,8 @@ def simulate_seed(
                 del asked[strategy]
             if stage is not None:
                 worlds[strategy] = stage.world
+        if finished is not None:
+            finished(number)
         number += 1
     return pd.DataFrame([row for run in rows.values() for row in run])
 

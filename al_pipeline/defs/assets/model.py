@@ -66,7 +66,7 @@ def checkpoint(
     began = time.monotonic()
     from al_pipeline.core.learning.checkpoint import device
     from al_pipeline.core.learning.given_weights import finite
-    from al_pipeline.core.learning.train import class_numbers
+    from al_pipeline.core.learning.targets import class_numbers
     from al_pipeline.core.turn import learn
 
     import_seconds = time.monotonic() - began
@@ -101,6 +101,7 @@ def checkpoint(
             labels_hash=labels_hash(used),
             previous=deployment.artifacts.stored_checkpoint(number - 1) if training.warm_start else None,
             refined=None if samples.network is None else samples.network.load(),
+            start=samples.untrained,
         ).result
         assert result is not None
         return replace(result, checkpoint=samples.from_start(result.checkpoint))

@@ -13,6 +13,9 @@ from PIL import Image
 
 from al_pipeline.core.data.framing import BORDER
 from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.learning import checkpoint as checkpoint_module
+from al_pipeline.core.learning import train as train_module
+from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.finetune import OPTIMIZERS, TrainingError, batches
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
@@ -111,6 +114,42 @@ def test_an_untrained_checkpoint_is_where_training_starts_and_says_so() -> None:
     info = result.checkpoint.info
     assert (info.trained, info.n_labels, info.labels_hash, result.losses) == (False, 0, "", [])
     assert result.checkpoint.hash == untrained(NAMES, QUICK, seed=3, round_number=1).checkpoint.hash
+
+
+@pytest.mark.parametrize("names", [NAMES, ("black", "gray", "white")])
+def test_a_head_on_a_start_that_is_there_is_the_same_to_the_bit_and_builds_and_hashes_no_network_again(
+    names: tuple[str, ...], paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "start.safetensors"
+    untrained(NAMES, QUICK, seed=5, round_number=0).checkpoint.save(weights)
+    options = QUICK.but(weights=str(weights), mode="head")
+    features = np.random.default_rng(0).normal(size=(len(LABELS), 512)).astype(np.float32)
+    given: dict[str, Any] = {"seed": 3, "round_number": 4, "labels_hash": "x", "features": features}
+    anew = train(paths, LABELS, names, options, **given)
+    start = untrained(("0", "1"), options, seed=3, round_number=0)
+    hashed: list[int] = []
+    state_hash = checkpoint_module.state_hash
+
+    def noted(state: Any) -> str:
+        hashed.append(len(state))
+        return state_hash(state)
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network is there already")
+
+    monkeypatch.setattr(checkpoint_module, "state_hash", noted)
+    monkeypatch.setattr(train_module, "state_hash", noted)
+    monkeypatch.setattr(train_module, "build", never)
+    found = train(paths, LABELS, names, options, **given, start=start)
+    assert len(hashed) == 1
+    assert found.checkpoint.info == anew.checkpoint.info
+    assert list(found.checkpoint.state) == list(anew.checkpoint.state)
+    assert state_hash(found.checkpoint.state) == found.checkpoint.info.weights_hash, "what it says of itself is so"
+    found.checkpoint.save(tmp_path / "found.safetensors")
+    assert Checkpoint.load(tmp_path / "found.safetensors").hash == anew.checkpoint.hash
+    assert found.n_parameters == anew.n_parameters
+    with pytest.raises(InputError, match=r"at 16 px, and the options say .* 32 px: give what `untrained` returns"):
+        train(paths, LABELS, names, options.but(image_size=32), **given, start=start)
 
 
 def test_a_last_single_image_does_not_break_batch_normalisation(paths: list[str]) -> None:

@@ -67,6 +67,7 @@ def test_a_study_is_its_simulation_in_the_plans_order(manifest: pd.DataFrame, pl
 def test_processes_change_no_byte(manifest: pd.DataFrame, plan: Plan, whole: Study, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     rounds: list[int] = []
+    left: list[float] = []
     study = run_study(
         manifest.sample(frac=1, random_state=1),
         NAMES,
@@ -75,10 +76,13 @@ def test_processes_change_no_byte(manifest: pd.DataFrame, plan: Plan, whole: Stu
         jobs=2,
         progress=lambda *n: told.append(n),
         rounds=rounds.append,
+        left=left.append,
     )
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert rounds == sorted(rounds)
     assert rounds[-1] == len(whole.results)
+    assert left[-1] == 0
+    assert max(left) > 0
     assert cells(study) == cells(whole)
     pd.testing.assert_frame_equal(study.results, whole.results, check_exact=True)
 
