@@ -21,7 +21,7 @@ from al_pipeline.cli.session import told_plainly
 from al_pipeline.cli.simulate import simulate
 from al_pipeline.cli.status import status
 from al_pipeline.cli.up import annotate, up
-from al_pipeline.cli.web import ml_backend, webhook
+from al_pipeline.cli.web import metrics, ml_backend, webhook
 
 app = typer.Typer(
     help="Image active learning with people in the loop.",
@@ -34,5 +34,5 @@ for command in (demo, scan, up, presets, status, annotate, export):
 app.add_typer(ledger_commands, name="ledger")
 app.add_typer(classes_commands, name="classes")
 app.add_typer(home_commands, name="home")
-for command in (backup, restore, page, predict, export_model, simulate, webhook, ml_backend, doctor, migrate):
+for command in (backup, restore, page, predict, export_model, simulate, webhook, ml_backend, metrics, doctor, migrate):
     app.command()(told_plainly()(command))

@@ -206,6 +206,7 @@ class Settings(BaseSettings):
     ml_backend_url: str | None = Field(
         default=None, description="Where Label Studio reaches `al ml-backend`; its port on this machine by default."
     )
+    metrics_port: int = Field(default=9464, ge=0, le=65535, description="Port of `al metrics`; 0 takes a free one.")
 
     weights_url: str | None = Field(
         default=None,
