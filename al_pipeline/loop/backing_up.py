@@ -31,7 +31,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class File:
-    """A file of a backup; `tool` is the least version of PostgreSQL's tools that read it, 0 if none is needed."""
+    """A file of a backup; `tool` is the version of pg_dump that wrote it, and of pg_restore that it needs, or 0."""
 
     sha256: str
     bytes: int
@@ -105,8 +105,7 @@ def backup(
         raise InputError(f"{folder} (DIR) is not empty: name a folder that is not there yet, one for each backup")
     if folder.is_relative_to(settings.home.resolve()):
         raise InputError(f"{folder} (DIR) lies in the home {settings.home}, which it is to outlive: name another place")
-    for database in databases:
-        database.check_tool("pg_dump")
+    tools = {database.name: database.check_tool("pg_dump") for database in databases}
     _check_room(settings, folder, databases)
     with _new_folder(folder) as part:
         made = Backup(datetime.now(UTC).isoformat(timespec="seconds"))
@@ -115,7 +114,7 @@ def backup(
         made.remarks = packed.remarks
         made.files[HOME] = _described(part / HOME)
         for file, database in beside.items():
-            made.files[file.name] = _described(file, 0 if database.is_sqlite else database.server())
+            made.files[file.name] = _described(file, tools[database.name])
             made.databases[database.name] = file.name
         report = _checked(part)
         made.ledger, made.problems = dict(report.counts), list(report.problems)
@@ -153,7 +152,7 @@ def restore(settings: "Settings", folder: Path, databases: Sequence[Database], *
     check_new_home(home)
     _check_empty(settings, targets)
     for name, file in made.databases.items():
-        targets[name].check_tool("pg_restore", max(made.files[file].tool, targets[name].server()))
+        targets[name].check_tool("pg_restore", made.files[file].tool)
     _check_space(home, made.files[HOME].bytes, "the home")
     _check_hashes(folder, made)
 

@@ -122,8 +122,15 @@ class Database:
         with self._connection() as connection:
             return int(connection.execute(sa.text("SHOW server_version_num")).scalar_one()) // 10_000
 
-    def check_tool(self, tool: str, least: int | None = None) -> None:
-        """Check that PostgreSQL's tool is there, and no older than the server or `least`, its first number.
+    def check_tool(self, tool: str, least: int | None = None) -> int:
+        """Return the first number of the version of PostgreSQL's tool, 0 where SQLite needs none.
+
+        Parameters
+        ----------
+        tool : str
+            ``pg_dump`` or ``pg_restore``.
+        least : int, optional
+            The oldest that will do; by default the server's own version.
 
         Raises
         ------
@@ -131,7 +138,7 @@ class Database:
             It is missing or too old, or the server cannot be reached.
         """
         if self.is_sqlite:
-            return
+            return 0
         least = self.server() if least is None else least
         install = f"install PostgreSQL's client of version {least} or newer (Debian: postgresql-client-{least})"
         if shutil.which(tool) is None:
@@ -143,6 +150,7 @@ class Database:
                 f"{told or tool} is older than what {self.name} needs, PostgreSQL {least} ({self.origin}): {install}, "
                 "and put it first on the PATH"
             )
+        return int(found[0])
 
     def dump(self, file: Path) -> None:
         """Write all of it as of one moment into a file, readable by its owner alone; it may be written to meanwhile.
