@@ -129,6 +129,9 @@ def lived_in(settings: Settings) -> Home:
         (settings.dagster_home / "history" / "note").write_text("r0000")
     (settings.artifacts / "checkpoint").mkdir(parents=True)
     (settings.artifacts / "checkpoint" / "r0000.safetensors").write_bytes(b"weights")
+    if settings.label_studio_url is None:
+        (settings.home / "labelstudio").mkdir()
+        return home
     save(studio_url(settings), home.studio)
     return home
 
@@ -268,6 +271,22 @@ def test_a_volume_is_restored_into_that_has_others_in_it(
     assert (empty.artifacts / "checkpoint" / "r0000.safetensors").read_bytes() == b"weights"
     assert not [path for path in (*empty.home.iterdir(), *empty.home.parent.iterdir()) if path.name.endswith(".part")]
     assert verify(empty.ledger_url).problems == []
+
+
+def test_a_home_with_its_own_label_studio_needs_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    settings, empty = load_settings(home=tmp_path / "old"), load_settings(home=tmp_path / "new")
+    old = lived_in(settings)
+    save(f"sqlite:///{settings.home / 'labelstudio' / 'own.sqlite3'}", old.studio)
+    old.ledger.close()
+    assert databases_of(settings) == []
+    made = backup(settings, tmp_path / "backup", [])
+    assert made.files.keys() == {"home.tar"}
+    assert not [remark for remark in made.remarks if "by hand" in remark]
+    restore(empty, tmp_path / "backup", [])
+    new = Home(empty.home, None, load(f"sqlite:///{empty.home / 'labelstudio' / 'own.sqlite3'}"))
+    assert new.asked() == {"r0000": [1, 2]}
+    new.ledger.close()
 
 
 def test_a_backup_is_whole_or_not_at_all(deployments: Deployments, tmp_path: Path) -> None:
