@@ -6,7 +6,6 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from al_pipeline.core.files import private_folder
 from al_pipeline.ledger.database import PATIENCE, LedgerError, connect, migrate, parse_url, transaction
 from al_pipeline.ledger.schema import (
     annotation_events,
@@ -70,7 +69,8 @@ def fill_ledger(source: Path, url: str) -> None:
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
-        private_folder(Path(str(parsed.database)).parent)
+        # Makes its folder.
+        connect(url).dispose()
         copy_sqlite(source, Path(str(parsed.database)))
     else:
         _copy_rows(f"sqlite:///{source}", url)

@@ -100,7 +100,7 @@ def contents(settings: "Settings") -> list[Part]:
     names = {path.name: list(_files(path)) for path in home.iterdir()}
     known = {*PARTS, LEDGER}
     parts = [
-        Part(name, len(files), sum(file.lstat().st_size for file in files), name in known)
+        Part(name, len(files), sum(map(_bytes, files)), name in known)
         for name, files in names.items()
         if not name.endswith(THEIR_FILES)
     ]
@@ -222,6 +222,14 @@ def _copy_databases(
     raise InputError(
         f"Rounds go on in {home} faster than its databases can be copied ({TRIES} tries): pack it between two rounds"
     )
+
+
+def _bytes(path: Path) -> int:
+    """Return the size of a file, 0 where the loop has taken it away since it was listed."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _is_database(path: Path) -> bool:

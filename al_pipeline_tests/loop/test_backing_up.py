@@ -273,6 +273,22 @@ def test_a_volume_is_restored_into_that_has_others_in_it(
     assert verify(empty.ledger_url).problems == []
 
 
+def test_what_a_restore_that_failed_has_filled_is_told(saved: tuple[Settings, Path], deployments: Deployments) -> None:
+    empty = deployments.new("new")
+    (empty.home.parent / "file").touch()
+    nowhere = SecretStr(f"sqlite:///{empty.home.parent / 'file' / 'ledger.sqlite3'}")
+    databases = databases_of(empty)
+    with pytest.raises(
+        BackupError, match=r"folder .* cannot be created.* Filled already: labelstudio: drop and create"
+    ):
+        restore(empty.model_copy(update={"database_url": nowhere}), saved[1], databases)
+    assert not empty.home.exists()
+    with pytest.raises(InputError, match=r"labelstudio .* holds 1 tables"):
+        restore(empty, saved[1], databases)
+    Path(str(databases[0].parsed.database)).unlink()
+    restore(empty, saved[1], databases)
+
+
 def test_a_home_with_its_own_label_studio_needs_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     settings, empty = load_settings(home=tmp_path / "old"), load_settings(home=tmp_path / "new")
