@@ -379,9 +379,9 @@ def test_the_commands_tell_what_they_did_and_what_is_left_to_do(
         assert part in told
 
 
-def put_on_path(folder: Path, tool: str, told: str, patch: pytest.MonkeyPatch) -> None:
+def put_on_path(folder: Path, tool: str, does: str, patch: pytest.MonkeyPatch) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / tool).write_text(f"#!/bin/sh\necho '{told}'\n")
+    (folder / tool).write_text(f"#!/bin/sh\n{does}\n")
     (folder / tool).chmod(0o755)
     patch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
@@ -392,8 +392,8 @@ def test_tools_that_are_missing_or_too_old_are_told(
 ) -> None:
     settings, folder = saved
     empty = deployments.new("new")
-    put_on_path(tmp_path / "bin", "pg_dump", "pg_dump (PostgreSQL) 9.6.24", monkeypatch)
-    put_on_path(tmp_path / "bin", "pg_restore", "pg_restore (PostgreSQL) 9.6.24", monkeypatch)
+    put_on_path(tmp_path / "bin", "pg_dump", "echo 'pg_dump (PostgreSQL) 9.6.24'", monkeypatch)
+    put_on_path(tmp_path / "bin", "pg_restore", "echo 'pg_restore (PostgreSQL) 9.6.24'", monkeypatch)
     needed = r"\(PostgreSQL\) 9\.6\.24 is older than what labelstudio needs, PostgreSQL \d+"
     with pytest.raises(BackupError, match=f"pg_dump {needed}"):
         backup(settings, tmp_path / "second", databases_of(settings))
@@ -418,6 +418,52 @@ def test_no_password_is_told_where_a_database_does_not_answer(deployments: Deplo
         with pytest.raises(BackupError, match="pg_dump failed for labelstudio") as told:
             database.dump(tmp_path / "file")
         assert PASSWORD not in str(told.value)
+
+
+@on_postgresql
+def test_a_password_is_in_no_command_line_and_may_come_from_the_environment(
+    deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = sa.make_url(studio_url(deployments.new("old")))
+    save(url.render_as_string(hide_password=False), MemoryStudio(Clock()))
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    bare = f"postgresql+psycopg2://al@127.0.0.1:{url.port}/{url.database}"
+    database = Database("labelstudio", bare, "here")
+    database.dump(tmp_path / "file")
+    assert (database.tables(), (tmp_path / "file").stat().st_size > 0) == (1, True)
+    # What every user of the machine can read.
+    monkeypatch.delenv("PGPASSWORD")
+    told = f'echo "$@" > {tmp_path}/said; echo "$PGPASSWORD" > {tmp_path}/kept'
+    put_on_path(tmp_path / "bin", "pg_dump", told, monkeypatch)
+    for given in (url, url.set(query={"password": PASSWORD, "sslmode": "prefer"})):
+        Database("labelstudio", given.render_as_string(hide_password=False), "here").dump(tmp_path / "file")
+        assert (tmp_path / "kept").read_text().strip() == PASSWORD
+        said = (tmp_path / "said").read_text()
+        assert f"postgresql://al@127.0.0.1:{url.port}/{url.database}" in said
+        assert not [part for part in (PASSWORD, "p%40ss", "password=") if part in said]
+    assert "sslmode=prefer" in said
+
+
+def test_dagsters_database_is_the_one_that_its_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    settings, file = load_settings(home=tmp_path / "home"), tmp_path / "dagster.yaml"
+    assert databases_of(settings) == []
+    file.write_text("telemetry: {enabled: false}")
+    assert databases_of(settings) == []
+    file.write_text(STORAGE.read_text())
+    for part in ("HOST", "USER", "PASSWORD", "DB"):
+        monkeypatch.delenv(f"DAGSTER_POSTGRES_{part}", raising=False)
+    with pytest.raises(InputError, match=r"DAGSTER_POSTGRES_HOST is not set, and .*dagster\.yaml takes Dagster's"):
+        databases_of(settings)
+    for part in ("HOST", "USER", "PASSWORD", "DB"):
+        monkeypatch.setenv(f"DAGSTER_POSTGRES_{part}", f"a@{part.lower()}")
+    [found] = databases_of(settings)
+    assert (found.parsed.host, found.parsed.password, found.parsed.port) == ("a@host", "a@password", 5432)
+    assert (found.name, found.file, found.parsed.database) == ("dagster", "dagster.dump", "a@db")
+    assert "a@password" not in repr(found)
+    file.write_text("storage: {postgres: {postgres_url: {env: DAGSTER_URL}}}")
+    monkeypatch.setenv("DAGSTER_URL", "postgresql://al:secret@server/history")
+    assert databases_of(settings)[0].parsed.database == "history"
 
 
 @pytest.mark.parametrize("url", ["mysql://al@localhost/x", "nonsense"])
