@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
 from starlette.testclient import TestClient
 
+from al_pipeline.core.errors import InputError
 from al_pipeline.core.evaluation.metrics import stored_scores
 from al_pipeline.defs.observe import PARTITION_TAG
 from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, UNREAD
@@ -172,6 +174,14 @@ def test_a_home_before_its_first_round_has_no_made_up_numbers(tmp_path: Path, in
         ("al_open_tasks", "al_answers", "al_labels"), 0
     )
     assert told.keys().isdisjoint({"al_accuracy", "al_round", "al_round_seconds", "al_seconds_since_last_answer"})
+
+
+def test_without_the_extra_it_is_told_what_to_install(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(InputError, match=r"uv pip install 'al_pipeline\[metrics\]'"):
+        metrics(Loop(load_settings(home=tmp_path / "home"), instance))
 
 
 def test_the_command_serves_them_on_loopback_at_the_port_that_was_set(home: LivedIn, tmp_path: Path) -> None:
