@@ -7,6 +7,7 @@ told at once.
 
 import typer
 
+from al_pipeline.cli.backup import backup, restore
 from al_pipeline.cli.classes import classes_commands
 from al_pipeline.cli.demo import demo
 from al_pipeline.cli.doctor import doctor
@@ -20,7 +21,7 @@ from al_pipeline.cli.session import told_plainly
 from al_pipeline.cli.simulate import simulate
 from al_pipeline.cli.status import status
 from al_pipeline.cli.up import annotate, up
-from al_pipeline.cli.web import ml_backend, webhook
+from al_pipeline.cli.web import metrics, ml_backend, webhook
 
 app = typer.Typer(
     help="Image active learning with people in the loop.",
@@ -33,5 +34,5 @@ for command in (demo, scan, up, presets, status, annotate, export):
 app.add_typer(ledger_commands, name="ledger")
 app.add_typer(classes_commands, name="classes")
 app.add_typer(home_commands, name="home")
-for command in (page, predict, export_model, simulate, webhook, ml_backend, doctor, migrate):
+for command in (backup, restore, page, predict, export_model, simulate, webhook, ml_backend, metrics, doctor, migrate):
     app.command()(told_plainly()(command))

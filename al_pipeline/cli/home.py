@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from al_pipeline.cli.ledger import print_check
-from al_pipeline.cli.session import Home, Images, check_output, configure, console, say, told_plainly
+from al_pipeline.cli.session import Home, Images, check_output, configure, console, say, size, told_plainly
 
 home_commands = typer.Typer(
     help="The home, the folder of everything that is written: what is in it, pack it, move it.", no_args_is_help=True
@@ -28,7 +28,7 @@ def show(home: Home = None) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("packed", no_wrap=True)
     for part in contents(settings):
-        table.add_row(escape(part.name), f"{part.files:,}", _size(part.bytes), "yes" if part.packed else "no")
+        table.add_row(escape(part.name), f"{part.files:,}", size(part.bytes), "yes" if part.packed else "no")
     console.print(table)
 
 
@@ -48,8 +48,8 @@ def pack(
     from al_pipeline.loop.packing import pack as write
 
     packed = write(settings, file, images=with_images, newest_checkpoint=newest_checkpoint)
-    size = _size(file.stat().st_size)
-    say(f"{len(packed.files):,} files, {_size(packed.bytes)}, packed into {escape(str(file))} ({size})")
+    whole = size(file.stat().st_size)
+    say(f"{len(packed.files):,} files, {size(packed.bytes)}, packed into {escape(str(file))} ({whole})")
     for remark in packed.remarks:
         say(f"• {escape(remark)}")
     say(f"Elsewhere  al home unpack {escape(file.name)} --home DIR")
@@ -87,10 +87,3 @@ def move(
     say(f"The home {escape(str(settings.home))} is {escape(str(target))} now")
     print_check(configure(target).ledger_url)
     say(f"Go on with  al up --home {escape(str(target))}")
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

@@ -47,6 +47,14 @@ def tell(line: str) -> None:
     console.print(line, soft_wrap=True, markup=False)
 
 
+def size(count: int) -> str:
+    """Return a number of bytes as people say it."""
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= least:
+            return f"{count / least:.1f} {unit}"
+    return f"{count} bytes"
+
+
 def configure(home: Path | None, images: Path | None = None, **others: Any) -> "Settings":
     """Read the settings, with what the command line says above everything.
 

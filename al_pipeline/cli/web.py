@@ -1,4 +1,4 @@
-"""`al webhook` and `al ml-backend`: the two servers that Label Studio talks to."""
+"""`al webhook` and `al ml-backend`, the two servers that Label Studio talks to, and `al metrics` for Prometheus."""
 
 import logging
 from typing import Annotated
@@ -79,6 +79,26 @@ def ml_backend(
             client = deployment.label_studio
             register_backend(client, project_id, url, password)
             say(f"{escape(client.project_url(project_id))} asks it for a guess whenever somebody opens a task.")
+        stay()
+
+
+def metrics(
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="Port; AL_METRICS_PORT by default, 0: any.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Tell Prometheus how the loop stands: open tasks, answers, seconds by part, failures, accuracy, free disk."""
+    settings = configure(home)
+    port = settings.metrics_port if port is None else port
+    begin(host, port)
+    from al_pipeline.servers.observer import open_loop
+    from al_pipeline.web.metrics import metrics as application
+    from al_pipeline.web.serve import serving
+
+    with open_loop(settings) as loop, serving(application(loop), host, port) as bound:
+        say(f"Metrics         http://{escape(host)}:{bound}/metrics")
         stay()
 
 

@@ -8,7 +8,7 @@ import os
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import TEMPORARY, whole_file
 from al_pipeline.ledger.copies import copy_ledger, copy_sqlite, how_far
 from al_pipeline.ledger.schema import REVISION
+from al_pipeline.loop.databases import DAGSTER, LABEL_STUDIO, Database
 from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.loop.refined import needed
 from al_pipeline.settings.origins import variable_of
@@ -99,14 +100,21 @@ def contents(settings: "Settings") -> list[Part]:
     names = {path.name: list(_files(path)) for path in home.iterdir()}
     known = {*PARTS, LEDGER}
     parts = [
-        Part(name, len(files), sum(file.lstat().st_size for file in files), name in known)
+        Part(name, len(files), sum(map(_bytes, files)), name in known)
         for name, files in names.items()
         if not name.endswith(THEIR_FILES)
     ]
     return sorted(parts, key=lambda part: (-part.bytes, part.name))
 
 
-def pack(settings: "Settings", file: Path, *, images: bool = False, newest_checkpoint: bool = False) -> Packed:
+def pack(
+    settings: "Settings",
+    file: Path,
+    *,
+    images: bool = False,
+    newest_checkpoint: bool = False,
+    beside: "Mapping[Path, Database] | None" = None,
+) -> Packed:
     """Write a home into a tar file, compressed if its name ends with .gz or .tgz, readable by its owner alone.
 
     Databases are copied by their own backup, so the loop may go on; the copies are made again if a round went on
@@ -120,21 +128,24 @@ def pack(settings: "Settings", file: Path, *, images: bool = False, newest_check
         Take along the images, too.
     newest_checkpoint : bool
         Leave out all checkpoints but the newest, and the refined network that rounds start from.
+    beside : mapping of Path to Database, optional
+        Files beside the archive, and the databases out of the home that are dumped into them, with the others.
 
     Raises
     ------
     InputError
         There is no home or ledger, Dagster keeps its history elsewhere, or the file cannot be used.
-    LedgerError, FileError
+    LedgerError, BackupError, FileError
         A database cannot be copied, the file cannot be written.
     """
-    home, packed = _home(settings), Packed()
-    _check(settings, home, file, images=images)
+    home, packed, beside = _home(settings), Packed(), beside or {}
+    names = {database.name for database in beside.values()}
+    _check(settings, home, file, images=images, history=DAGSTER not in names)
     kind = _kind(file)
     with ExitStack() as stack:
         whole = stack.enter_context(whole_file(file, "The archive", mode=0o600))
         temporary = tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.", suffix=TEMPORARY)
-        copies = _copy_databases(settings, home, Path(stack.enter_context(temporary)))
+        copies = _copy_databases(settings, home, Path(stack.enter_context(temporary)), beside)
         raw = stack.enter_context(whole.open("wb"))
         # Pictures and networks are as small as they get: little is tried.
         out = stack.enter_context(gzip.GzipFile("", "wb", 1, raw)) if kind == "gz" else raw
@@ -145,7 +156,7 @@ def pack(settings: "Settings", file: Path, *, images: bool = False, newest_check
         info = tarfile.TarInfo(INDEX)
         info.size = len(index)
         tar.addfile(info, io.BytesIO(index))
-    packed.remarks += _remarks(settings, home, images=images, newest_checkpoint=newest_checkpoint)
+    packed.remarks += _remarks(settings, home, names, images=images, newest_checkpoint=newest_checkpoint)
     return packed
 
 
@@ -155,7 +166,7 @@ def _home(settings: "Settings") -> Path:
     return settings.home
 
 
-def _check(settings: "Settings", home: Path, file: Path, *, images: bool) -> None:
+def _check(settings: "Settings", home: Path, file: Path, *, images: bool, history: bool) -> None:
     _kind(file)
     if file.resolve().is_relative_to(home):
         raise InputError(f"{file} (FILE) lies in the home {home} that is to be packed: name a file elsewhere")
@@ -164,11 +175,13 @@ def _check(settings: "Settings", home: Path, file: Path, *, images: bool) -> Non
     if images and (settings.images is None or not settings.images.is_dir()):
         raise InputError(f"The folder of images {settings.images} (AL_IMAGES) is not there: pack without --images")
     elsewhere = os.environ.get("DAGSTER_HOME")
+    if not history:
+        return
     if not (home / "dagster" / "history").exists() or (elsewhere and Path(elsewhere).resolve() != home / "dagster"):
         raise InputError(
             f"Dagster's history is not in {home / 'dagster'} (DAGSTER_HOME {elsewhere or 'is not set'}), so a home of "
-            "this archive would not know its rounds. If `al up` never ran here, it has to first; of a deployment, back "
-            "up the databases by their own means"
+            "this archive would not know its rounds. If `al up` never ran here, it has to first; of a deployment on "
+            "PostgreSQL `al backup` takes all databases"
         )
 
 
@@ -180,15 +193,26 @@ def _kind(file: Path) -> str:
     raise InputError(f"{file} (FILE): name a file that ends with .tar or .tar.gz")
 
 
-def _copy_databases(settings: "Settings", home: Path, folder: Path) -> dict[str, Path]:
-    """Return a consistent copy of each database by its name in the archive."""
-    found = [path for part in ("dagster", "labelstudio") for path in _files(home / part) if _is_database(path)]
+def _copy_databases(
+    settings: "Settings", home: Path, folder: Path, beside: "Mapping[Path, Database]"
+) -> dict[str, Path]:
+    """Return a consistent copy of each database by its name in the archive; those beside it are in their files.
+
+    The ledger goes first, then Label Studio, then Dagster. An answer that is given meanwhile is in Label Studio's copy
+    and not in the ledger's, and the next pull brings it, as it does after any minute without a look. The other way
+    round the ledger would know answers whose tasks Label Studio shows as open: people would be asked again. A round
+    that is planned or pushed meanwhile would be in Label Studio's copy alone, and be planned a second time: then all is
+    copied anew. Dagster's history is never older than the ledger, so no round that was planned lacks its run.
+    """
+    found = [path for part in ("labelstudio", "dagster") for path in _files(home / part) if _is_database(path)]
     for _ in range(TRIES):
-        # The ledger goes first: answers that it has not pulled yet are pulled once more, lost ones would be missed.
         mark, copies = how_far(settings.ledger_url), {LEDGER: folder / LEDGER}
         for old in folder.iterdir():
             old.unlink()
         copy_ledger(settings.ledger_url, copies[LEDGER])
+        for file, database in beside.items():
+            file.unlink(missing_ok=True)
+            database.dump(file)
         for number, path in enumerate(found):
             name = path.relative_to(home).as_posix()
             copies[name] = folder / f"{number}.db"
@@ -198,6 +222,14 @@ def _copy_databases(settings: "Settings", home: Path, folder: Path) -> dict[str,
     raise InputError(
         f"Rounds go on in {home} faster than its databases can be copied ({TRIES} tries): pack it between two rounds"
     )
+
+
+def _bytes(path: Path) -> int:
+    """Return the size of a file, 0 where the loop has taken it away since it was listed."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _is_database(path: Path) -> bool:
@@ -285,8 +317,10 @@ def _index(settings: "Settings", home: Path, packed: Packed, *, images: bool) ->
     }
 
 
-def _remarks(settings: "Settings", home: Path, *, images: bool, newest_checkpoint: bool) -> Iterator[str]:
-    """Yield what is not in the archive, and has to be there all the same."""
+def _remarks(
+    settings: "Settings", home: Path, beside: set[str], *, images: bool, newest_checkpoint: bool
+) -> Iterator[str]:
+    """Yield what is not in the archive nor `beside` it, and has to be there all the same."""
     given = settings.given()
     if not settings.ledger_url.startswith("sqlite"):
         yield "The PostgreSQL ledger is a SQLite file in it: take AL_DATABASE_URL back where it is unpacked"
@@ -295,7 +329,7 @@ def _remarks(settings: "Settings", home: Path, *, images: bool, newest_checkpoin
         yield f"Secrets that were given are not in it: set {', '.join(secrets)} where it is unpacked"
     if (home / "labelstudio").exists():
         yield "It holds the login of the home's own Label Studio and what people did there: keep it as you keep those"
-    if settings.label_studio_url:
+    if settings.label_studio_url and LABEL_STUDIO not in beside:
         yield f"The Label Studio at {settings.label_studio_url} is not in it, and stays where it is"
     if not images and settings.images is not None:
         yield f"The images are not in it: copy {settings.images}, and name its new place with --images"

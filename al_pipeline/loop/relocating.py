@@ -8,7 +8,7 @@ import shutil
 import tarfile
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,7 +57,9 @@ def move(settings: Settings, target: Path) -> None:
     shutil.rmtree(left, ignore_errors=True)
 
 
-def unpack(file: Path, target: Path, *, images: Path | None = None) -> dict[str, Any]:
+def unpack(
+    file: Path, target: Path, *, images: Path | None = None, before: Callable[[Path], object] | None = None
+) -> dict[str, Any]:
     """Make a home of an archive, and return what the archive says about itself.
 
     Parameters
@@ -68,6 +70,8 @@ def unpack(file: Path, target: Path, *, images: Path | None = None) -> dict[str,
         The new home: not there yet, or empty.
     images : Path, optional
         Where the images lie here; by default those of the archive, or where they were.
+    before : callable, optional
+        Gets the folder with all that was unpacked before it becomes the home, and may raise.
 
     Raises
     ------
@@ -85,26 +89,60 @@ def unpack(file: Path, target: Path, *, images: Path | None = None) -> dict[str,
         if chosen is None and index["images_packed"]:
             chosen = target / IMAGES
         _mend(folder, Path(index["home"]), target, images=chosen, ledger_inside=True)
+        if before is not None:
+            before(folder)
     return index
+
+
+def check_new_home(target: Path) -> None:
+    """Check that a folder may become a home: it is not there, or holds no file; a volume may have folders in it.
+
+    Raises
+    ------
+    InputError
+        It holds something, or is none.
+    """
+    if target.exists() and (not target.is_dir() or any(not path.is_dir() for path in target.rglob("*"))):
+        raise InputError(f"{target} is not empty: name a folder that is not there yet, so that nothing is overwritten")
 
 
 @contextlib.contextmanager
 def _new_home(target: Path) -> Iterator[Path]:
     """Give a folder that gets the name `target` if all goes well, and goes if not."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target} is not empty: name a folder that is not there yet, so that nothing is overwritten")
-    folder = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    check_new_home(target)
+    # A volume cannot be renamed to, and what is beside it is another disk: there all is put together within.
+    inside = target.exists() and (
+        any(target.iterdir()) or target.is_mount() or not os.access(target.parent, os.W_OK | os.X_OK)
+    )
+    name = f".{target.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
+    folder = target / name if inside else target.with_name(name)
     try:
         private_folder(folder)
         yield folder
-        if target.exists():
-            target.rmdir()
-        folder.rename(target)
+        if inside:
+            _put_into(folder, target)
+        else:
+            if target.exists():
+                target.rmdir()
+            folder.rename(target)
     except (OSError, shutil.Error) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise FileError(f"The home {target} could not be written: {why}. Make room, or name another place") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_into(folder: Path, target: Path) -> None:
+    """Move what lies in a folder into another, into the folders that are there, which may be of other disks.
+
+    The settings that a home keeps go last: without them it is none.
+    """
+    for path in sorted(folder.iterdir(), key=lambda each: (each.name == "settings.toml", each.name)):
+        place = target / path.name
+        if path.is_dir() and place.is_dir():
+            _put_into(path, place)
+        else:
+            shutil.move(path, place)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -141,6 +141,10 @@ class Settings(BaseSettings):
     )
 
     label_studio_url: str | None = Field(default=None, description="Where this machine reaches Label Studio.")
+    label_studio_database_url: SecretStr | None = Field(
+        default=None,
+        description="Database of a Label Studio elsewhere, for `al backup` and `al restore` alone: SQLAlchemy's URL.",
+    )
     label_studio_public_url: str | None = Field(default=None, description="Where people reach it, if that differs.")
     label_studio_token: SecretStr | None = Field(default=None, description="Access token (personal or legacy).")
     label_studio_project: str = Field(default="al_pipeline", min_length=1, description="Title of the project.")
@@ -204,6 +208,7 @@ class Settings(BaseSettings):
     ml_backend_url: str | None = Field(
         default=None, description="Where Label Studio reaches `al ml-backend`; its port on this machine by default."
     )
+    metrics_port: int = Field(default=9464, ge=0, le=65535, description="Port of `al metrics`; 0 takes a free one.")
 
     weights_url: str | None = Field(
         default=None,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.ledger import Ledger
-from al_pipeline.ledger.copies import copy_ledger, copy_sqlite, how_far
+from al_pipeline.ledger.copies import copy_ledger, copy_sqlite, count_rows, fill_ledger, how_far
 from al_pipeline.ledger.database import LedgerError, connect
 from al_pipeline.ledger.schema import metadata
 from al_pipeline.ledger.verify import verify
@@ -57,6 +57,22 @@ def test_every_row_is_in_the_copy(url: str, tmp_path: Path) -> None:
     assert how_far(copied) != before
     again.close()
     ledger.close()
+
+
+def test_a_ledger_is_filled_from_a_copy_and_forgets_no_event_that_comes(url: str, tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'first.sqlite3'}")
+    fill(ledger)
+    ledger.close()
+    copy_ledger(f"sqlite:///{tmp_path / 'first.sqlite3'}", tmp_path / "copy.sqlite3")
+    assert sum(count_rows(url).values()) == 0
+    fill_ledger(tmp_path / "copy.sqlite3", url)
+    assert rows(url) == rows(f"sqlite:///{tmp_path / 'first.sqlite3'}")
+    assert count_rows(url)["annotation_events"] == 3
+    # An event whose number was given out before would be taken for a known one.
+    again = Ledger(url)
+    assert again.append([said(i, sample(i), "dog") for i in range(3, 7)], moment(3)) == 4
+    assert verify(url).counts["annotation events"] == 7
+    again.close()
 
 
 def test_the_mark_moves_with_each_step_of_a_round(url: str) -> None:

@@ -30,10 +30,11 @@ LOG = logging.getLogger(__name__)
 class Home:
     """A ledger, a Label Studio in memory, and the parts of a round that speak to both."""
 
-    def __init__(self, folder: Path) -> None:
-        self.ledger, self.clock = Ledger(f"sqlite:///{folder / 'ledger.sqlite3'}"), Clock()
-        self.studio = MemoryStudio(self.clock)
-        self.studio.delete_project()
+    def __init__(self, folder: Path, url: str | None = None, studio: MemoryStudio | None = None) -> None:
+        self.ledger, self.clock = Ledger(url or f"sqlite:///{folder / 'ledger.sqlite3'}"), Clock()
+        self.studio = studio or MemoryStudio(self.clock)
+        if studio is None:
+            self.studio.delete_project()
         Image.new("RGB", (4, 4)).save(folder / "image.png")
         self.images = manifest(pool=20).assign(uri=str(folder / "image.png"))
         self.ledger.register(self.images)
