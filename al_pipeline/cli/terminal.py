@@ -2,6 +2,7 @@
 per event.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from al_pipeline.core.errors import ALError
 
 if TYPE_CHECKING:
     from al_pipeline.cli.telling import News
+    from al_pipeline.servers.dagster_api import DagsterApi
     from al_pipeline.servers.observer import Loop
-    from al_pipeline.servers.stack import Stack
 
 Show = Callable[[str], None]
 # Seconds between two words about a run that lasts, where nobody sees a line that changes.
@@ -96,8 +97,8 @@ def tell_news(news: "News") -> None:
     console.print(Group(head, *(Padding(Text(part, style=style), (0, 0, 0, INDENT)) for part in others)))
 
 
-def wait_for(stack: "Stack", loop: "Loop", run_id: str, what: str) -> None:
-    """Wait until a run has succeeded, and show what it is about.
+def wait_for(api: "DagsterApi", loop: "Loop", run_id: str, what: str) -> None:
+    """Wait until a run has succeeded, however long it takes, and show what it is about.
 
     Raises
     ------
@@ -118,4 +119,4 @@ def wait_for(stack: "Stack", loop: "Loop", run_id: str, what: str) -> None:
                 told = seconds, newest
                 console.print(Text(f"{what} has run for {seconds:.0f} s: {newest}"), soft_wrap=True)
 
-        stack.api.wait(run_id, look=look)
+        api.wait(run_id, timeout=math.inf, look=look)

@@ -34,8 +34,12 @@ query($id: ID!) {{ logsForRun(runId: $id) {{ ... on EventConnection {{ events {{
   ... on EngineEvent {{ {_ERROR} }}
   ... on RunFailureEvent {{ {_ERROR} }} }} }} }} }}"""
 _LOCATIONS = """
-query { workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {
+query { workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
   __typename ... on PythonError { message } } } } } }"""
+_RELOAD = f'mutation {{ reloadRepositoryLocation(repositoryLocationName: "{LOCATION}") {{ __typename }} }}'
+_QUEUE = """
+query { instance { daemonHealth { daemonStatus(daemonType: "QUEUED_RUN_COORDINATOR") { required healthy } } } }"""
+_NEWEST = "query { runsOrError(limit: 1) { ... on Runs { results { runId } } } }"
 
 
 class DagsterError(ALError):
@@ -78,6 +82,36 @@ class DagsterApi:
             if result and result["__typename"] == "PythonError":
                 raise DagsterError(f"Dagster could not load the code location: {result['message']}")
         return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+
+    def obstacle(self) -> str | None:
+        """Say in a sentence why nothing can be launched now, None if it can.
+
+        A server that began before its code server does not look again by itself: it is told to.
+        """
+        try:
+            entries = self.query(_LOCATIONS)["workspaceOrError"].get("locationEntries", [])
+            entry = next((entry for entry in entries if entry["name"] == LOCATION), None)
+            if entry is None:
+                others = ", ".join(sorted(entry["name"] for entry in entries)) or "none"
+                return f"Dagster at {self.url} has no code location {LOCATION}; it has: {others}"
+            result = entry["locationOrLoadError"]
+            if result and result["__typename"] == "PythonError":
+                self.query(_RELOAD)
+                why = without_class(result["message"]).splitlines()[0]
+                return f"Dagster at {self.url} could not load the code location {LOCATION}: {why}"
+            if entry["loadStatus"] != "LOADED":
+                return f"Dagster at {self.url} is loading the code location {LOCATION}"
+            queue = self.query(_QUEUE)["instance"]["daemonHealth"]["daemonStatus"]
+        except DagsterError as error:
+            return str(error)
+        if queue["required"] and not queue["healthy"]:
+            return f"the daemon of Dagster at {self.url} does not run: what is launched would stay in the queue"
+        return None
+
+    def newest_run(self) -> str | None:
+        """Return the id of the run that was launched last, None if there is none."""
+        found = self.query(_NEWEST)["runsOrError"].get("results", [])
+        return found[0]["runId"] if found else None
 
     def launch(self, job: str, *, partition: str | None = None, tags: Mapping[str, str] | None = None) -> str:
         """Launch a job, for one partition if it has any, with further tags, and return the run's id."""

@@ -138,6 +138,13 @@ class Settings(BaseSettings):
         default=None, description="SQLAlchemy URL of the ledger; SQLite in AL_HOME by default."
     )
 
+    dagster_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Dagster's web server, where `al open` and `al webhook` launch runs; by default that of `al up`, "
+        "or port 3000 of this machine.",
+    )
+
     label_studio_url: str | None = Field(default=None, description="Where this machine reaches Label Studio.")
     label_studio_public_url: str | None = Field(default=None, description="Where people reach it, if that differs.")
     label_studio_token: SecretStr | None = Field(default=None, description="Access token (personal or legacy).")
@@ -234,7 +241,7 @@ class Settings(BaseSettings):
     def _absolute_if_a_file(cls, value: str | None) -> str | None:
         return str(Path(value).expanduser().resolve()) if value is not None and value.endswith(".md") else value
 
-    @field_validator("embeddings", "weights_url")
+    @field_validator("dagster_url", "embeddings", "weights_url")
     @classmethod
     def _without_secrets(cls, value: str | None) -> str | None:
         # It is shown in the UI and in errors.
