@@ -107,11 +107,14 @@ def wait_for(api: "DagsterApi", loop: "Loop", run_id: str, what: str) -> None:
     """
     from al_pipeline.servers.run_words import RunWords
 
-    words, began, told = RunWords(loop.instance, run_id), time.monotonic(), (0.0, "")
+    of, words, began, told = run_id, RunWords(loop.instance, run_id), time.monotonic(), (0.0, "")
     with bottom_line() as show:
 
-        def look() -> None:
-            nonlocal told
+        def look(run_id: str) -> None:
+            nonlocal of, words, told
+            if run_id != of:
+                of, words = run_id, RunWords(loop.instance, run_id)
+                console.print(Text(f"{what}: its process was lost, Dagster has launched it again"), soft_wrap=True)
             newest, seconds = words.newest() or "its process starts", time.monotonic() - began
             if show is not None:
                 show(f"{what}, {seconds:.0f} s: {newest}")

@@ -15,7 +15,12 @@ LOCATION = "al_pipeline"
 # In DAGSTER_HOME: the servers were told to end, and what ran then has not failed.
 STOPPED = "stopped"
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
-ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+# A run that is not found was deleted.
+ENDED = {"SUCCESS", "FAILURE", "CANCELED", "NOT_FOUND"}
+# On a run that has crashed: Dagster will launch it again, and did as this one.
+WILL_RETRY_TAG, RETRY_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
+# Seconds in which its daemon does so.
+RETRY_COMES = 120.0
 
 _LAUNCH = """
 mutation($params: ExecutionParams!) {
@@ -26,7 +31,7 @@ mutation($params: ExecutionParams!) {
     ... on RunConfigValidationInvalid { errors { message } }
   }
 }"""
-_STATUS = "query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
+_RUN = "query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status tags { key value } } } }"
 _ERROR = "error { message errorChain { error { message } } }"
 _ERRORS = f"""
 query($id: ID!) {{ logsForRun(runId: $id) {{ ... on EventConnection {{ events {{
@@ -129,10 +134,17 @@ class DagsterApi:
 
     def status(self, run_id: str) -> str:
         """Return the status of a run, for example ``"STARTED"``."""
-        return self.query(_STATUS, id=run_id)["runOrError"].get("status", "NOT_FOUND")
+        return self._run(run_id)[0]
 
-    def wait(self, run_id: str, *, timeout: float = 1800, look: Callable[[], object] = lambda: None) -> None:
-        """Wait until a run has succeeded; `look` is called twice a second meanwhile.
+    def _run(self, run_id: str) -> tuple[str, dict[str, str]]:
+        """Return status and tags of a run."""
+        found = self.query(_RUN, id=run_id)["runOrError"]
+        return found.get("status", "NOT_FOUND"), {tag["key"]: tag["value"] for tag in found.get("tags", [])}
+
+    def wait(self, run_id: str, *, timeout: float = 1800, look: Callable[[str], object] = lambda run_id: None) -> None:
+        """Wait until a run has succeeded, or the one by which Dagster retries it after a crash.
+
+        `look` is called twice a second meanwhile, with the id of the run that is waited for.
 
         Raises
         ------
@@ -140,11 +152,25 @@ class DagsterApi:
             It failed, was canceled or took longer than `timeout` seconds. The message has the run's id and not its
             address: whoever waits may well be about to stop the server.
         """
-        deadline = time.monotonic() + timeout
-        while (status := self.status(run_id)) not in ENDED:
+        deadline, promised = time.monotonic() + timeout, None
+        while True:
+            status, tags = self._run(run_id)
+            if status == "FAILURE" and WILL_RETRY_TAG not in tags:
+                # Dagster writes it a moment after the status, where it retries at all.
+                time.sleep(0.5)
+                status, tags = self._run(run_id)
+            if status in ENDED:
+                if status != "FAILURE" or tags.get(WILL_RETRY_TAG) != "true":
+                    break
+                if (retry := tags.get(RETRY_TAG)) is not None:
+                    run_id, promised = retry, None
+                    continue
+                promised = promised or time.monotonic()
+                if time.monotonic() > promised + RETRY_COMES:
+                    break
             if time.monotonic() > deadline:
                 raise DagsterError(f"The run {run_id} is still {status} after {timeout:.0f} s")
-            look()
+            look(run_id)
             time.sleep(0.5)
         if status != "SUCCESS":
             raise DagsterError(f"The run {run_id} ended with {status}: {self.first_error(run_id)}")

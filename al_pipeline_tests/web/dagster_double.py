@@ -51,7 +51,10 @@ def dagster_double(instance: dg.DagsterInstance) -> Iterator[DagsterDouble]:
 
     def status(run_id: str) -> dict[str, Any]:
         run = instance.get_run_by_id(run_id)
-        return {"__typename": "Run", "status": run.status.value} if run else {"__typename": "RunNotFoundError"}
+        if run is None:
+            return {"__typename": "RunNotFoundError"}
+        tags = [{"key": key, "value": value} for key, value in run.tags.items()]
+        return {"__typename": "Run", "status": run.status.value, "tags": tags}
 
     def answer(request: Request) -> Answer:
         body = json.loads(request.body)
