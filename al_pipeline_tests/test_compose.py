@@ -5,6 +5,7 @@ here: its hundred migrations take half a minute of a processor.
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -43,6 +44,22 @@ def test_variables_are_put_in_as_compose_does() -> None:
     assert interpolated("a$$b ${X:-usual} ${Y:?set it}", {"Y": "given"}) == "a$b usual given"
     with pytest.raises(AssertionError, match="Y is not set: set it"):
         interpolated("${Y:?set it}", {})
+
+
+def test_every_service_has_a_limit_of_memory_and_of_logs() -> None:
+    for name, service in Compose(ROOT, {}, NETWORK, {}).services.items():
+        assert re.fullmatch(r"\d+g|\$\{\w+:-\d+g\}", service["mem_limit"]), name
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}, name
+
+
+def test_label_studio_runs_under_uwsgi_where_it_is_looked_for() -> None:
+    services = Compose(ROOT, {}, NETWORK, {}).services
+    studio = services["label-studio"]
+    assert studio["command"] == ["label-studio-uwsgi"]
+    # uWSGI's port in the image.
+    assert studio["ports"] == ["127.0.0.1:${LABEL_STUDIO_PORT:-8080}:8000"]
+    assert "http://127.0.0.1:8000/health" in studio["healthcheck"]["test"][-1]
+    assert services["code-server"]["environment"]["AL_LABEL_STUDIO_URL"] == "http://label-studio:8000"
 
 
 @pytest.fixture(scope="module")

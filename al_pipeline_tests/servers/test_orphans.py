@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dagster as dg
 import pytest
@@ -27,6 +28,7 @@ from dagster._core.workspace.load_target import GrpcServerTarget
 from al_pipeline.defs.observe import PARTITION_TAG, attempts_of
 from al_pipeline.servers.orphans import MESSAGE, ON_PURPOSE, end_orphaned_runs, excuse_stopped_runs, is_this_machine
 from al_pipeline.servers.processes import HOST, free_port, port_in_use
+from al_pipeline_tests.labelstudio.servers import answering
 from al_pipeline_tests.servers.launchers import ProcessLauncher, launcher_of
 
 ROUND = dg.GraphDefinition(name="round").to_job()
@@ -109,6 +111,25 @@ def test_what_no_code_server_of_this_machine_has_started_is_left_alone_and_told(
     [sentence] = said
     assert sentence.startswith(f"The run {run.run_id} is left alone: ")
     assert told in sentence
+
+
+def test_a_socket_that_is_gone_and_a_port_that_others_have_now_are_no_code_servers(tmp_path: Path) -> None:
+    with answering(lambda _: None) as other, instance_in(tmp_path) as instance:
+        socket_gone = {"host": "localhost", "socket": str(tmp_path / "gone")}
+        addresses = [socket_gone, {"host": HOST, "port": urlsplit(other.url).port}]
+        runs = [new_run(instance, tags={GRPC_INFO_TAG: json.dumps(address)}) for address in addresses]
+        assert set(end_orphaned_runs(instance, "al_pipeline")) == {run.run_id for run in runs}
+
+
+def test_a_code_server_too_busy_to_answer_may_have_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("al_pipeline.servers.orphans.PATIENCE", 1.0)
+    said: list[str] = []
+    with socket.create_server((HOST, 0)) as busy, instance_in(tmp_path) as instance:
+        address = {"host": HOST, "port": busy.getsockname()[1]}
+        run = new_run(instance, tags={GRPC_INFO_TAG: json.dumps(address)})
+        assert end_orphaned_runs(instance, "al_pipeline", say=said.append) == []
+        assert status_of(instance, run) == Status.STARTED
+    assert "does not answer (DEADLINE_EXCEEDED)" in said[0]
 
 
 @pytest.mark.parametrize(("launcher", "becomes"), [(None, Status.FAILURE), (ProcessLauncher, Status.STARTED)])
