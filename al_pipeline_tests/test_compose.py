@@ -56,6 +56,8 @@ def test_label_studio_runs_under_uwsgi_where_it_is_looked_for() -> None:
     services = Compose(ROOT, {}, NETWORK, {}).services
     studio = services["label-studio"]
     assert studio["command"] == ["label-studio-uwsgi"]
+    # Without it the tests of `labelstudio/test_client.py` that follow a redirect fail under uWSGI.
+    assert studio["environment"]["UWSGI_ADD_HEADER"] == "Connection: close"
     # uWSGI's port in the image.
     assert studio["ports"] == ["127.0.0.1:${LABEL_STUDIO_PORT:-8080}:8000"]
     assert "http://127.0.0.1:8000/health" in studio["healthcheck"]["test"][-1]
