@@ -31,6 +31,7 @@ ORDER = (
     files("core/learning/test_finetune.py"),
     FAULTS,
     PEOPLE,
+    files("test_compose.py"),
     files(
         "test_notebook.py",
         "core/learning/test_export.py",

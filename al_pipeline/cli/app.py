@@ -1,4 +1,4 @@
-"""The command `al`: demo · scan · up · presets · annotate · status · export · ledger · classes · home · page ·
+"""The command `al`: demo · scan · up · open · presets · status · annotate · export · ledger · classes · home · page ·
 predict · export-model · simulate · webhook · ml-backend · doctor · migrate.
 
 Each command's module imports what it works with inside of the command, after its arguments are checked: a wrong one is
@@ -14,6 +14,7 @@ from al_pipeline.cli.doctor import doctor
 from al_pipeline.cli.home import home_commands
 from al_pipeline.cli.ledger import export, ledger_commands, migrate
 from al_pipeline.cli.model import export_model, predict
+from al_pipeline.cli.opening import open_rounds
 from al_pipeline.cli.page import page
 from al_pipeline.cli.presets import presets
 from al_pipeline.cli.scan import scan
@@ -29,7 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (demo, scan, up, presets, status, annotate, export):
+for command in (demo, scan, up):
+    app.command()(told_plainly()(command))
+app.command(name="open")(told_plainly()(open_rounds))
+for command in (presets, status, annotate, export):
     app.command()(told_plainly()(command))
 app.add_typer(ledger_commands, name="ledger")
 app.add_typer(classes_commands, name="classes")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from al_pipeline.cli.opening import start_loop
 from al_pipeline.cli.page import serving_pages
 from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, tell
 from al_pipeline.cli.staying import closing_words, ready_loop, stay_up, told_of_answers
 from al_pipeline.cli.terminal import Talk
-from al_pipeline.cli.up import start_loop
 from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
 
@@ -64,7 +64,7 @@ def demo(
             write_digits(settings.home / DIGITS)
         ready_weights(settings)
         with serving_pages(settings), ready_loop(stack, settings) as loop:
-            start_loop(stack, loop)
+            start_loop(stack.api, loop)
             with told_of_answers(stack, settings):
                 talk = _turn(stack, loop, rounds)
                 console.print(f"The demo took {time.monotonic() - began:.0f} s.")

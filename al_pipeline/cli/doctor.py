@@ -1,10 +1,12 @@
 """`al doctor`: look at everything that can keep the loop from running, and say what to do about it."""
 
+import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 # A checkpoint is 45 MB (ResNet-18) and each round keeps one; the first start of Label Studio installs about 1 GB.
 ENOUGH_DISK_GB = 5
+# Seconds by which clocks may differ: pulls look further back than that.
+SKEW = 5.0
+# CI has it; docker-compose.yml has a newer one.
+OLDEST_POSTGRESQL = 15
 # In AL_HOME.
 SECRETS = ("labelstudio/credentials.json", "webhook_secret")
 KNOWN_PASSWORDS = {"", "postgres", "password", "secret", "admin", "changeme", "dagster", "labelstudio"}
@@ -40,7 +46,7 @@ class Finding:
 
 
 def doctor(home: Home = None, images: Images = None) -> None:
-    """Check settings, versions, ports, disk, Label Studio's token and image access, and say what to fix."""
+    """Check settings, disk, ports, clocks, Dagster, the database, Label Studio and its images, and say what to fix."""
     signs = {True: "[green]ok[/green]  ", None: "[yellow]note[/yellow]", False: "[red]fix[/red] "}
     well = True
     for finding in examine(lambda: configure(home, images)):
@@ -60,7 +66,7 @@ def examine(load: Callable[[], "Settings"]) -> Iterator[Finding]:
     kept = ", ".join(".".join(name) for name in settings.kept())
     yield Finding("settings", True, f"home {settings.home}" + (f", which keeps {kept}" if kept else ""))
     looks = {"versions": _versions, "disk": _disk, "privacy": _privacy, "ports": _ports}
-    looks |= {"ledger": _ledger, "Label Studio": _label_studio, "images": _images}
+    looks |= {"Dagster": _dagster, "ledger": _ledger, "Label Studio": _label_studio, "images": _images}
     looks["last scan"] = _changes
     for subject, look in looks.items():
         try:
@@ -79,17 +85,28 @@ def _versions(settings: "Settings") -> Iterator[Finding]:
 
 
 def _disk(settings: "Settings") -> Iterator[Finding]:
-    home = settings.home
-    try:
-        private_folder(home)
-        with tempfile.TemporaryFile(dir=home):
-            free = shutil.disk_usage(home).free / 1e9
-    except OSError as error:
-        yield Finding("disk", False, f"{home} cannot be written: {error.strerror}; set AL_HOME to another folder")
-        return
-    enough = free >= ENOUGH_DISK_GB
-    remedy = "" if enough else f"; {ENOUGH_DISK_GB} GB are needed: make room, or set AL_HOME elsewhere"
-    yield Finding("disk", enough, f"{free:.0f} GB free in {home}{remedy}")
+    """Look at each disk that is written to: in containers volumes of their own may lie below the home."""
+    home, seen = settings.home, set()
+    places = {home: "AL_HOME", settings.published_images: "AL_HOME"}
+    if dagster := os.environ.get("DAGSTER_HOME"):
+        places[Path(dagster) / "storage"] = "DAGSTER_HOME"
+    for place, variable in places.items():
+        try:
+            if place == home:
+                private_folder(home)
+            folder = next(each for each in (place, *place.parents) if each.exists())
+            with tempfile.TemporaryFile(dir=folder):
+                free, device = shutil.disk_usage(folder).free / 1e9, folder.stat().st_dev
+        except OSError as error:
+            text = f"{place} cannot be written: {error.strerror}; set {variable} to another folder"
+            yield Finding("disk", False, text)
+            return
+        if device in seen:
+            continue
+        seen.add(device)
+        enough = free >= ENOUGH_DISK_GB
+        remedy = "" if enough else f"; {ENOUGH_DISK_GB} GB are needed: make room, or set {variable} elsewhere"
+        yield Finding("disk", enough, f"{free:.0f} GB free in {folder}{remedy}")
 
 
 def _privacy(settings: "Settings") -> Iterator[Finding]:
@@ -105,14 +122,20 @@ def _privacy(settings: "Settings") -> Iterator[Finding]:
             )
             return
     database = sa.make_url(settings.ledger_url)
-    if database.get_backend_name() != "sqlite" and (database.password or "") in {*KNOWN_PASSWORDS, database.username}:
-        yield Finding("privacy", False, "the password in AL_DATABASE_URL is one that everybody tries first: change it")
+    # Where the URL has none, libpq takes one from elsewhere.
+    password, where = database.password, "AL_DATABASE_URL"
+    if not password and (password := os.environ.get("PGPASSWORD", "")):
+        where = "PGPASSWORD"
+    kept = Path(os.environ.get("PGPASSFILE") or Path.home() / ".pgpass")
+    known = password in {*KNOWN_PASSWORDS, database.username} and not (password == "" and kept.exists())
+    if database.get_backend_name() != "sqlite" and known:
+        yield Finding("privacy", False, f"the password in {where} is one that everybody tries first: change it")
         return
     yield Finding("privacy", True, "nobody else may read the labels and secrets")
 
 
 def _ports(settings: "Settings") -> Iterator[Finding]:
-    """Look whether there are ports for our servers; once they run, whether other machines can reach them."""
+    """Look whether there are ports for the servers of `al up`; once they run, whether other machines can reach them."""
     import psutil
 
     from al_pipeline.loop.local import Servers
@@ -122,7 +145,10 @@ def _ports(settings: "Settings") -> Iterator[Finding]:
     servers = Servers.last(settings)
     if servers is None or not servers.running:
         last = {"Dagster": servers.dagster_url, "Label Studio": servers.label_studio_url} if servers else {}
+        elsewhere = {"Dagster": settings.dagster_url, "Label Studio": settings.label_studio_url}
         for name, usual in USUAL_PORTS.items():
+            if elsewhere[name]:
+                continue
             kept = kept_port(last.get(name))
             port = kept or usual
             if not port_in_use(port):
@@ -151,14 +177,47 @@ def _ports(settings: "Settings") -> Iterator[Finding]:
             )
 
 
+def _dagster(settings: "Settings") -> Iterator[Finding]:
+    """Look whether a Dagster that runs elsewhere can launch runs."""
+    from al_pipeline.cli.opening import dagster_of
+
+    if settings.dagster_url is None:
+        return
+    api, origin = dagster_of(settings, None)
+    if obstacle := api.obstacle():
+        yield Finding("Dagster", False, f"{obstacle}. The address is {origin}")
+    else:
+        yield Finding("Dagster", True, f"{api.url} has the code location and launches runs")
+
+
+def _clock(of: str, theirs: datetime, before: datetime) -> Finding:
+    """Compare a server's time, which it told between `before` and now, with ours."""
+    now = datetime.now(UTC)
+    seconds = max((before - theirs).total_seconds(), (theirs - now).total_seconds(), 0)
+    text = f"that of {of} and ours differ by {seconds:.0f} s"
+    remedy = (
+        ": let both machines take their time from the network (NTP), or answers seem to come before their questions"
+    )
+    return Finding("clock", seconds <= SKEW, text + (remedy if seconds > SKEW else ""))
+
+
 def _ledger(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.ledger import Ledger
+    from al_pipeline.ledger.database import server_of
 
+    before = datetime.now(UTC)
+    if (server := server_of(settings.ledger_url)) is not None:
+        number, now = server
+        old = int(number.split(".")[0]) < OLDEST_POSTGRESQL
+        told = f"; {OLDEST_POSTGRESQL} is the oldest that this is tested with" if old else ""
+        yield Finding("database", None if old else True, f"PostgreSQL {number}{told}")
+        yield _clock("PostgreSQL", now, before)
     planned = Ledger(settings.ledger_url).planned()
     yield Finding("ledger", True, f"{planned['round'].nunique()} rounds, {len(planned)} samples asked about")
 
 
 def _label_studio(settings: "Settings") -> Iterator[Finding]:
+    from al_pipeline.labelstudio.connection import time_of
     from al_pipeline.ledger import Ledger
     from al_pipeline.loop import local
     from al_pipeline.loop.classes import obstacle
@@ -171,6 +230,11 @@ def _label_studio(settings: "Settings") -> Iterator[Finding]:
     client = local.label_studio(settings)
     server = client.check()
     yield Finding("Label Studio", True, f"{client.url} version {server.version}, token of {server.username}")
+    before = datetime.now(UTC)
+    answer = client.connection.read("ask for the time", lambda: client.connection.request("api/version"))
+    if (now := time_of(answer)) is not None:
+        # It tells no more than the second.
+        yield _clock("Label Studio", now + timedelta(seconds=0.5), before)
     title = settings.label_studio_project
     project = client.find_project(title)
     if project is None:

@@ -43,7 +43,7 @@ def status(
         _tell_counts(loop, facts)
         _tell_images_and_network(loop)
         if loop.is_setting_up():
-            say("[bold]Wait[/bold]: `al up` is setting up: it scans the images and launches round r0000 by itself")
+            say("[bold]Wait[/bold]: the images are scanned; `al up` or `al open` launches round r0000 after that")
         elif facts is not None:
             _tell_decision(loop, facts)
         elif unread is not None:

@@ -103,19 +103,8 @@ def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
 
     None if Label Studio cannot be asked now.
     """
-    from al_pipeline.loop.waiting import left_now
-
-    try:
-        facts = loop.facts()
-        left = left_now(loop.deployment.ledger, facts.status, loop.settings.policy)
-        say(f"Asked           {escape(left or loop.decision(facts).reason)}")
-        target = f"{loop.deployment.project_url(loop.deployment.project_id())}?labeling=1"
-    except ALError as error:
-        say(f"[yellow]Note:[/yellow] {escape(str(error))}")
-        yield None
-        return
-    studio = stack.label_studio
-    if studio is None or loop.settings.label_studio_public_url:
+    target, studio = told_what_is_asked(loop), stack.label_studio
+    if target is None or studio is None or loop.settings.label_studio_public_url:
         yield target
         return
     from al_pipeline.web.door import door
@@ -124,6 +113,20 @@ def opened_door(stack: "Stack", loop: "Loop") -> Iterator[str | None]:
     application, path = door(studio.url, studio.credentials, target)
     with serving(application, HOST, 0) as port:
         yield f"http://{HOST}:{port}{path}"
+
+
+def told_what_is_asked(loop: "Loop") -> str | None:
+    """Say what people are asked, and return the address of the first task; None if Label Studio cannot be asked now."""
+    from al_pipeline.loop.waiting import left_now
+
+    try:
+        facts = loop.facts()
+        left = left_now(loop.deployment.ledger, facts.status, loop.settings.policy)
+        say(f"Asked           {escape(left or loop.decision(facts).reason)}")
+        return f"{loop.deployment.project_url(loop.deployment.project_id())}?labeling=1"
+    except ALError as error:
+        say(f"[yellow]Note:[/yellow] {escape(str(error))}")
+        return None
 
 
 def is_desktop() -> bool:

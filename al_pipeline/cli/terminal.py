@@ -2,6 +2,7 @@
 per event.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from al_pipeline.core.errors import ALError
 
 if TYPE_CHECKING:
     from al_pipeline.cli.telling import News
+    from al_pipeline.servers.dagster_api import DagsterApi
     from al_pipeline.servers.observer import Loop
-    from al_pipeline.servers.stack import Stack
 
 Show = Callable[[str], None]
 # Seconds between two words about a run that lasts, where nobody sees a line that changes.
@@ -96,8 +97,8 @@ def tell_news(news: "News") -> None:
     console.print(Group(head, *(Padding(Text(part, style=style), (0, 0, 0, INDENT)) for part in others)))
 
 
-def wait_for(stack: "Stack", loop: "Loop", run_id: str, what: str) -> None:
-    """Wait until a run has succeeded, and show what it is about.
+def wait_for(api: "DagsterApi", loop: "Loop", run_id: str, what: str) -> None:
+    """Wait until a run has succeeded, however long it takes, and show what it is about.
 
     Raises
     ------
@@ -106,11 +107,14 @@ def wait_for(stack: "Stack", loop: "Loop", run_id: str, what: str) -> None:
     """
     from al_pipeline.servers.run_words import RunWords
 
-    words, began, told = RunWords(loop.instance, run_id), time.monotonic(), (0.0, "")
+    of, words, began, told = run_id, RunWords(loop.instance, run_id), time.monotonic(), (0.0, "")
     with bottom_line() as show:
 
-        def look() -> None:
-            nonlocal told
+        def look(run_id: str) -> None:
+            nonlocal of, words, told
+            if run_id != of:
+                of, words = run_id, RunWords(loop.instance, run_id)
+                console.print(Text(f"{what}: its process was lost, Dagster has launched it again"), soft_wrap=True)
             newest, seconds = words.newest() or "its process starts", time.monotonic() - began
             if show is not None:
                 show(f"{what}, {seconds:.0f} s: {newest}")
@@ -118,4 +122,4 @@ def wait_for(stack: "Stack", loop: "Loop", run_id: str, what: str) -> None:
                 told = seconds, newest
                 console.print(Text(f"{what} has run for {seconds:.0f} s: {newest}"), soft_wrap=True)
 
-        stack.api.wait(run_id, look=look)
+        api.wait(run_id, timeout=math.inf, look=look)

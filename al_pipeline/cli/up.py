@@ -1,11 +1,12 @@
 """`al up`, and the simulated annotator of a second terminal: `al annotate`."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from al_pipeline.cli.opening import start_loop
 from al_pipeline.cli.page import serving_pages
 from al_pipeline.cli.session import (
     DagsterPort,
@@ -20,14 +21,8 @@ from al_pipeline.cli.session import (
     tell,
 )
 from al_pipeline.cli.staying import is_desktop, ready_loop, stay_up, told_of_answers
-from al_pipeline.cli.terminal import wait_for
 from al_pipeline.cli.weights import ready_weights
 from al_pipeline.core.errors import InputError
-
-if TYPE_CHECKING:
-    from al_pipeline.core.data.changes import Changes
-    from al_pipeline.servers.observer import Loop
-    from al_pipeline.servers.stack import Stack
 
 
 def up(
@@ -68,7 +63,7 @@ def up(
         # While the servers start.
         say(escape(ready_weights(settings).said))
         with serving_pages(settings), ready_loop(stack, settings) as loop:
-            start_loop(stack, loop, changes)
+            start_loop(stack.api, loop, changes)
             with told_of_answers(stack, settings):
                 stay_up(stack, loop, show=is_desktop() if show is None else show)
 
@@ -120,38 +115,3 @@ def annotate(
             if once:
                 return
             time.sleep(1)
-
-
-def start_loop(stack: "Stack", loop: "Loop", changes: "Changes | None" = None) -> None:
-    """Launch `setup` and round 0 through Dagster where they have not succeeded yet; `setup` also if images changed."""
-    from al_pipeline.core.rounds import round_key
-    from al_pipeline.defs.images import running_setup
-
-    if why := loop.why_set_up(changes):
-        say(f"Launching the job [bold]setup[/bold]: {escape(why)} …")
-        # The sensor may have been faster.
-        wait_for(stack, loop, running_setup(loop.instance) or stack.api.launch("setup"), "setup")
-        show_scan(loop)
-    if loop.newest() is None:
-        say("Launching [bold]round r0000[/bold]: it chooses the first batch by what the images look like …")
-        loop.instance.add_dynamic_partitions("rounds", [round_key(0)])
-        wait_for(stack, loop, stack.api.launch("round", partition=round_key(0)), round_key(0))
-
-
-def show_scan(loop: "Loop") -> None:
-    """Say what `setup` found in the folder of images."""
-    from al_pipeline.cli.tables import print_scan
-    from al_pipeline.core.data.folder import list_files
-    from al_pipeline.core.data.report import describe
-    from al_pipeline.loop.classes import listing_options
-    from al_pipeline.loop.deployment import Artifacts
-    from al_pipeline.loop.how_read import how_of_home
-
-    settings = loop.settings
-    if settings.images is not None:
-        listing = list_files(settings.images, **listing_options(settings))
-        how = how_of_home(Artifacts(settings.artifacts))
-        report = describe(loop.image_pool(), settings.images, listing, rule=settings.group, how=how)
-        print_scan(console, report)
-        for remark in (*loop.told_of_reading(), *report.remarks):
-            say(f"[yellow]Note:[/yellow] {escape(remark)}")

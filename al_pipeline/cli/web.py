@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from al_pipeline.cli.opening import REMEDY, DagsterUrl, dagster_of
 from al_pipeline.cli.session import Home, configure, end_on_signals, say, stay
 from al_pipeline.core.errors import InputError
 
@@ -13,27 +14,17 @@ Host = Annotated[str, typer.Option("--host", help="Address to listen on; others 
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")]
 
 
-def webhook(
-    host: Host = "127.0.0.1",
-    port: Port = 9191,
-    dagster_url: Annotated[
-        str | None,
-        typer.Option("--dagster-url", help="Dagster's web server; by default that of `al up`, or port 3000."),
-    ] = None,
-    home: Home = None,
-) -> None:
+def webhook(host: Host = "127.0.0.1", port: Port = 9191, dagster_url: DagsterUrl = None, home: Home = None) -> None:
     """Be told of answers by a Label Studio elsewhere, and open the next round at once; `al up` does so by itself."""
     settings = configure(home)
     begin(host, port)
-    from al_pipeline.loop.local import Servers, instance_folder
-    from al_pipeline.servers.dagster_api import DagsterApi
+    from al_pipeline.loop.local import instance_folder
     from al_pipeline.servers.processes import answers
 
     instance_folder(settings)
-    last = Servers.last(settings)
-    api = DagsterApi(dagster_url or (last.dagster_url if last and last.running else "http://127.0.0.1:3000"))
+    api, origin = dagster_of(settings, dagster_url)
     if not answers(f"{api.url}/server_info"):
-        raise InputError(f"No Dagster answers at {api.url}: run `al up` first, or say where it is (--dagster-url)")
+        raise InputError(f"No Dagster answers at {api.url} ({origin}): {REMEDY}")
     from al_pipeline.web.listening import listening
 
     with listening(settings, api, host, port) as (project, url):

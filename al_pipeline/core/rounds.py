@@ -278,7 +278,7 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
         Each with a `reason`, one sentence for the people who look at the sensor.
     """
     if status.round_number is None:
-        return Wait("no round has been run yet: launch the job `round` for the partition r0000")
+        return Wait("no round has been run yet: `al open` begins, or launch the jobs `setup` and, for r0000, `round`")
     key = round_key(status.round_number)
     if status.run_state == "succeeded":
         if _awaits_nobody(status, policy) and status.planned and status.obstacle is None:
@@ -294,7 +294,7 @@ def decide(status: RoundStatus, policy: RoundPolicy, now: datetime, *, deadline:
     if status.run_state == "failed":
         return _after_failure(status, policy, key)
     if status.round_number == 0:
-        return Wait("r0000 has not been run yet: launch the job `round` for the partition r0000")
+        return Wait("r0000 has not been run yet: `al open` does it, or launch the job `round` for the partition r0000")
     return Open(status.round_number, status.attempts + 1, f"{key}: the partition exists but had no run")
 
 

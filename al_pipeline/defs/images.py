@@ -104,7 +104,7 @@ def decide(
     """
     if changes is None:
         # Such a look is shown for minutes, until the next: long after `al up` has had them scanned.
-        return dg.SkipReason("The images were never scanned when this look was: `al up` does that, or launch `setup`")
+        return dg.SkipReason("The images were never scanned when this look was: `al up` and `al open` have it done")
     if not changes:
         return dg.SkipReason(f"The folder of images is {changes.sentence}")
     if 0 <= now - changes.touched < SETTLED:

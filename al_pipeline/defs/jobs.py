@@ -16,7 +16,7 @@ setup_job = dg.define_asset_job(
     "setup",
     selection=sorted(SETUP_ASSETS),
     description="New images or classes: scan the images, compute features, create or update the Label Studio project. "
-    "`al up` launches it first, and the sensor images_changed when files have changed.",
+    "`al up` and `al open` launch it first, and the sensor images_changed when files have changed.",
 )
 
 round_job = dg.define_asset_job(
@@ -24,8 +24,9 @@ round_job = dg.define_asset_job(
     selection=[*sorted(ROUND_ASSETS), "learning_curve"],
     tags=TRAINS,
     description="One turn of the loop: pull labels, train, evaluate, score, choose a batch, hand it to people. "
-    "Launch it for r0000 yourself; the sensor annotations_landed opens the rounds after it. To go on before a batch is "
-    "answered, launch next_round instead. A round that has failed: launch it again for the same partition.",
+    "`al up` and `al open` launch it for r0000; the sensor annotations_landed opens the rounds after it. To go on "
+    "before a batch is answered, launch next_round instead. A round that has failed: launch it again for the same "
+    "partition.",
 )
 
 retrain_job = dg.define_asset_job(

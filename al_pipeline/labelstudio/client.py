@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from al_pipeline.core.errors import InputError
@@ -19,7 +18,7 @@ from al_pipeline.labelstudio.config import (
     label_config,
     shows_guesses,
 )
-from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError
+from al_pipeline.labelstudio.connection import Connection, LabelStudioError, LabelStudioNotFoundError, time_of
 from al_pipeline.labelstudio.events import ProjectCounts, ServerInfo, TaskAnswers, TaskStatus, parse_answers, parse_task
 from al_pipeline.labelstudio.filters import condition, of_round, unanswered_ones
 from al_pipeline.labelstudio.identity import Project, marks, signed
@@ -204,7 +203,7 @@ class LabelStudio:
             connection.send(connect, lambda: connection.sdk.import_storage.local.create(project=project_id, **new))
 
     def project_counts(self, project_id: int) -> ProjectCounts:
-        """Return the project's counters, its label config, and the server's time."""
+        """Return the project's counters, its label config, and the server's time, or ours where it tells none."""
 
         def count() -> ProjectCounts:
             answer = self.connection.request(f"api/projects/{project_id}/", {"include": COUNTERS})
@@ -213,7 +212,7 @@ class LabelStudio:
                 tasks=int(found["task_number"]),
                 annotations=int(found["total_annotations_number"]),
                 skipped=int(found["skipped_annotations_number"]),
-                at=parsedate_to_datetime(answer.headers["date"]),
+                at=time_of(answer) or datetime.now(UTC),
                 label_config=str(found["label_config"]),
             )
 

@@ -21,7 +21,7 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class ProjectCounts:
-    """A project's own counters, and its label config; `at` is the server's time."""
+    """A project's own counters, and its label config; `at` is the server's time, where it tells it."""
 
     tasks: int
     annotations: int

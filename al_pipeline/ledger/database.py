@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,6 +115,26 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     """Take the write lock at once where a transaction will write: taking it later can fail whatever the patience."""
     writes = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def server_of(url: str) -> tuple[str, datetime] | None:
+    """Return version and time of the PostgreSQL server of a ledger; None for a file.
+
+    Raises
+    ------
+    InputError, LedgerError
+        The URL cannot be used, or the server not be reached.
+    """
+    engine = connect(url)
+    if engine.dialect.name != "postgresql":
+        return None
+    try:
+        with transaction(engine, write=False) as connection:
+            asked = "SELECT current_setting('server_version'), clock_timestamp()"
+            version, now = connection.execute(sa.text(asked)).one()
+    finally:
+        engine.dispose()
+    return str(version), now
 
 
 @contextmanager

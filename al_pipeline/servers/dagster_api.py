@@ -15,7 +15,12 @@ LOCATION = "al_pipeline"
 # In DAGSTER_HOME: the servers were told to end, and what ran then has not failed.
 STOPPED = "stopped"
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
-ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+# A run that is not found was deleted.
+ENDED = {"SUCCESS", "FAILURE", "CANCELED", "NOT_FOUND"}
+# On a run that has crashed: Dagster will launch it again, and did as this one.
+WILL_RETRY_TAG, RETRY_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
+# Seconds in which its daemon does so.
+RETRY_COMES = 120.0
 
 _LAUNCH = """
 mutation($params: ExecutionParams!) {
@@ -26,7 +31,7 @@ mutation($params: ExecutionParams!) {
     ... on RunConfigValidationInvalid { errors { message } }
   }
 }"""
-_STATUS = "query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status } } }"
+_RUN = "query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { status tags { key value } } } }"
 _ERROR = "error { message errorChain { error { message } } }"
 _ERRORS = f"""
 query($id: ID!) {{ logsForRun(runId: $id) {{ ... on EventConnection {{ events {{
@@ -34,8 +39,12 @@ query($id: ID!) {{ logsForRun(runId: $id) {{ ... on EventConnection {{ events {{
   ... on EngineEvent {{ {_ERROR} }}
   ... on RunFailureEvent {{ {_ERROR} }} }} }} }} }}"""
 _LOCATIONS = """
-query { workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {
+query { workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
   __typename ... on PythonError { message } } } } } }"""
+_RELOAD = f'mutation {{ reloadRepositoryLocation(repositoryLocationName: "{LOCATION}") {{ __typename }} }}'
+_QUEUE = """
+query { instance { daemonHealth { daemonStatus(daemonType: "QUEUED_RUN_COORDINATOR") { required healthy } } } }"""
+_NEWEST = "query { runsOrError(limit: 1) { ... on Runs { results { runId } } } }"
 
 
 class DagsterError(ALError):
@@ -79,6 +88,36 @@ class DagsterApi:
                 raise DagsterError(f"Dagster could not load the code location: {result['message']}")
         return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
 
+    def obstacle(self) -> str | None:
+        """Say in a sentence why nothing can be launched now, None if it can.
+
+        A server that began before its code server does not look again by itself: it is told to.
+        """
+        try:
+            entries = self.query(_LOCATIONS)["workspaceOrError"].get("locationEntries", [])
+            entry = next((entry for entry in entries if entry["name"] == LOCATION), None)
+            if entry is None:
+                others = ", ".join(sorted(entry["name"] for entry in entries)) or "none"
+                return f"Dagster at {self.url} has no code location {LOCATION}; it has: {others}"
+            result = entry["locationOrLoadError"]
+            if result and result["__typename"] == "PythonError":
+                self.query(_RELOAD)
+                why = without_class(result["message"]).splitlines()[0]
+                return f"Dagster at {self.url} could not load the code location {LOCATION}: {why}"
+            if entry["loadStatus"] != "LOADED":
+                return f"Dagster at {self.url} is loading the code location {LOCATION}"
+            queue = self.query(_QUEUE)["instance"]["daemonHealth"]["daemonStatus"]
+        except DagsterError as error:
+            return str(error)
+        if queue["required"] and not queue["healthy"]:
+            return f"the daemon of Dagster at {self.url} does not run: what is launched would stay in the queue"
+        return None
+
+    def newest_run(self) -> str | None:
+        """Return the id of the run that was launched last, None if there is none."""
+        found = self.query(_NEWEST)["runsOrError"].get("results", [])
+        return found[0]["runId"] if found else None
+
     def launch(self, job: str, *, partition: str | None = None, tags: Mapping[str, str] | None = None) -> str:
         """Launch a job, for one partition if it has any, with further tags, and return the run's id."""
         all_tags = dict(tags or {}) | ({"dagster/partition": partition} if partition else {})
@@ -95,10 +134,17 @@ class DagsterApi:
 
     def status(self, run_id: str) -> str:
         """Return the status of a run, for example ``"STARTED"``."""
-        return self.query(_STATUS, id=run_id)["runOrError"].get("status", "NOT_FOUND")
+        return self._run(run_id)[0]
 
-    def wait(self, run_id: str, *, timeout: float = 1800, look: Callable[[], object] = lambda: None) -> None:
-        """Wait until a run has succeeded; `look` is called twice a second meanwhile.
+    def _run(self, run_id: str) -> tuple[str, dict[str, str]]:
+        """Return status and tags of a run."""
+        found = self.query(_RUN, id=run_id)["runOrError"]
+        return found.get("status", "NOT_FOUND"), {tag["key"]: tag["value"] for tag in found.get("tags", [])}
+
+    def wait(self, run_id: str, *, timeout: float = 1800, look: Callable[[str], object] = lambda run_id: None) -> None:
+        """Wait until a run has succeeded, or the one by which Dagster retries it after a crash.
+
+        `look` is called twice a second meanwhile, with the id of the run that is waited for.
 
         Raises
         ------
@@ -106,11 +152,25 @@ class DagsterApi:
             It failed, was canceled or took longer than `timeout` seconds. The message has the run's id and not its
             address: whoever waits may well be about to stop the server.
         """
-        deadline = time.monotonic() + timeout
-        while (status := self.status(run_id)) not in ENDED:
+        deadline, promised = time.monotonic() + timeout, None
+        while True:
+            status, tags = self._run(run_id)
+            if status == "FAILURE" and WILL_RETRY_TAG not in tags:
+                # Dagster writes it a moment after the status, where it retries at all.
+                time.sleep(0.5)
+                status, tags = self._run(run_id)
+            if status in ENDED:
+                if status != "FAILURE" or tags.get(WILL_RETRY_TAG) != "true":
+                    break
+                if (retry := tags.get(RETRY_TAG)) is not None:
+                    run_id, promised = retry, None
+                    continue
+                promised = promised or time.monotonic()
+                if time.monotonic() > promised + RETRY_COMES:
+                    break
             if time.monotonic() > deadline:
                 raise DagsterError(f"The run {run_id} is still {status} after {timeout:.0f} s")
-            look()
+            look(run_id)
             time.sleep(0.5)
         if status != "SUCCESS":
             raise DagsterError(f"The run {run_id} ended with {status}: {self.first_error(run_id)}")

@@ -1,18 +1,27 @@
 """The doctor looks for what others could read, guess or reach."""
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import psutil
 import pytest
 from PIL import Image
 
+from al_pipeline.cli import doctor
 from al_pipeline.cli.doctor import Finding, examine
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop import local
 from al_pipeline.settings import Settings, load_settings
+from al_pipeline_tests.ledger.conftest import postgresql
+from al_pipeline_tests.ledger.postgresql import PostgreSQL
+from al_pipeline_tests.web.dagster_double import dagster_double
+
+__all__ = ["postgresql"]
 
 Make = Callable[..., Settings]
 
@@ -63,6 +72,74 @@ def test_a_password_that_everybody_tries_first_is_to_be_changed(make: Make, pass
 def test_a_password_of_ones_own_is_fine(make: Make) -> None:
     settings = make(database_url="postgresql://al:Zk3-xq9_vv@127.0.0.1:9/ledger")
     assert [finding.ok for finding in found(settings, "privacy")] == [True]
+
+
+def test_a_password_may_come_from_where_libpq_looks_too(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
+    settings = make(database_url="postgresql://al@127.0.0.1:9/ledger")
+
+    def told() -> tuple[bool | None, bool]:
+        [finding] = found(settings, "privacy")
+        return finding.ok, "PGPASSWORD" in finding.text
+
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    assert told() == (False, False)
+    monkeypatch.setenv("PGPASSWORD", "al")
+    assert told() == (False, True)
+    monkeypatch.setenv("PGPASSWORD", "Zk3-xq9_vv")
+    assert told() == (True, False)
+    monkeypatch.delenv("PGPASSWORD")
+    (tmp_path / "pgpass").touch()
+    assert told() == (True, False)
+
+
+def test_a_database_server_is_told_with_its_clock(make: Make, postgresql: PostgreSQL) -> None:
+    settings = make(database_url=postgresql.new_database())
+    [database], [clock] = found(settings, "database"), found(settings, "clock")
+    assert re.fullmatch(r"PostgreSQL \d+\..*", database.text)
+    assert database.ok is True
+    assert clock == Finding("clock", True, "that of PostgreSQL and ours differ by 0 s")
+    assert found(make(), "database") == []
+
+
+@pytest.mark.parametrize(("ahead", "seconds"), [(0.2, None), (90, 90), (-90, 90)])
+def test_a_clock_that_is_wrong_is_to_be_mended(ahead: float, seconds: int | None) -> None:
+    before = datetime.now(UTC)
+    finding = doctor._clock("Label Studio", before + timedelta(seconds=ahead), before)
+    assert finding.ok is (seconds is None)
+    assert ("NTP" in finding.text) is (seconds is not None)
+    assert f"that of Label Studio and ours differ by {seconds or 0} s" in finding.text
+
+
+def test_a_database_older_than_any_that_is_tested_is_noted(
+    make: Make, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "OLDEST_POSTGRESQL", 99)
+    [database] = found(make(database_url=postgresql.new_database()), "database")
+    assert database.ok is None
+    assert database.text.endswith("; 99 is the oldest that this is tested with")
+
+
+def test_a_dagster_elsewhere_is_asked_and_no_port_is_wanted_for_it(make: Make) -> None:
+    with dg.DagsterInstance.ephemeral() as instance, dagster_double(instance) as double:
+        settings = make(dagster_url=double.url, label_studio_url="http://127.0.0.1:9")
+        assert found(settings, "ports") == []
+        assert [finding.ok for finding in found(settings, "Dagster")] == [True]
+        double.healthy = False
+        [finding] = found(settings, "Dagster")
+    assert finding.ok is False
+    assert "the daemon of Dagster at" in finding.text
+    assert found(make(), "Dagster") == []
+
+
+def test_a_folder_of_dagster_that_cannot_be_written_is_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "dagster").touch()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    assert "set DAGSTER_HOME to another folder" in found(make(), "disk")[-1].text
 
 
 @pytest.mark.parametrize(("host", "open_to_all"), [("0.0.0.0", True), ("127.0.0.1", False)])

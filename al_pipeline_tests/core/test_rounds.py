@@ -36,7 +36,7 @@ BASE = RoundStatus(
     ("status", "policy", "kind", "reason"),
     [
         # before and during a run
-        (RoundStatus(), {}, Wait, "no round has been run yet: launch the job `round` for the partition r0000"),
+        (RoundStatus(), {}, Wait, "no round has been run yet: `al open` begins"),
         (RoundStatus(round_number=0), {}, Wait, "r0000 has not been run yet"),
         (RoundStatus(round_number=4), {}, Open, "r0004: the partition exists but had no run"),
         (replace(BASE, run_state="in_progress"), {}, Wait, "r0003: its run is in progress"),

@@ -254,3 +254,15 @@ def test_a_connection_without_tls_is_not_used_again() -> None:
         thread.join()
         server.server_close()
     assert len(set(ports)) == 3
+
+
+@pytest.mark.parametrize("told", ["Sun, 29 Nov 2026 12:00:00 GMT", ""])
+def test_where_the_server_tells_no_time_ours_stands_for_it(told: str) -> None:
+    # uWSGI sends no Date, and every look read it.
+    counters = {"task_number": 3, "total_annotations_number": 2, "skipped_annotations_number": 1, "label_config": "x"}
+    with answering(lambda _: Answer(body=counters, headers={"Date": told})) as server:
+        before = datetime.now(UTC)
+        counts = LabelStudio(server.url, TOKEN).project_counts(7)
+        after = datetime.now(UTC)
+    assert (counts.tasks, counts.annotations, counts.skipped) == (3, 2, 1)
+    assert counts.at == datetime(2026, 11, 29, 12, tzinfo=UTC) if told else before <= counts.at <= after

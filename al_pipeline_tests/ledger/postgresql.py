@@ -12,18 +12,21 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from al_pipeline.servers.processes import free_port
+from al_pipeline.servers.processes import HOST, free_port
 
 # Every character that a URL must escape: a password like this is where naive URLs break.
 PASSWORD = "p@ss/w:rd#1"
 
 
 class PostgreSQL:
-    """A PostgreSQL server on a free loopback port; as root it runs as `postgres` or `nobody`, since it refuses root."""
+    """A PostgreSQL server on loopback, by default on a free port of 127.0.0.1.
 
-    def __init__(self) -> None:
+    As root it runs as `postgres` or `nobody`, since it refuses root.
+    """
+
+    def __init__(self, host: str = HOST, port: int | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="al-postgres-"))
-        self.port = free_port()
+        self.host, self.port = host, port or free_port()
         self.identity: dict[str, Any] = {}
         if os.geteuid() == 0:
             users = {entry.pw_name: entry for entry in pwd.getpwall()}
@@ -38,7 +41,7 @@ class PostgreSQL:
         self.start()
 
     def start(self) -> None:
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses={self.host} -c fsync=off"
         data, log = str(self.folder / "data"), str(self.folder / "log")
         self._run("pg_ctl", "start", "-w", "-D", data, "-l", log, "-o", options)
 
@@ -47,7 +50,7 @@ class PostgreSQL:
         self._run("pg_ctl", "stop", "-m", "immediate", "-D", str(self.folder / "data"))
 
     def url(self, database: str) -> str:
-        parts = sa.URL.create("postgresql", "al", PASSWORD, "127.0.0.1", self.port, database)
+        parts = sa.URL.create("postgresql", "al", PASSWORD, self.host, self.port, database)
         return parts.render_as_string(hide_password=False)
 
     def new_database(self, like: str | None = None) -> str:
@@ -73,10 +76,10 @@ class PostgreSQL:
         assert done.returncode == 0, (self.folder / "output").read_text()
 
 
-def run_postgresql() -> Iterator[PostgreSQL]:
+def run_postgresql(host: str = HOST, port: int | None = None) -> Iterator[PostgreSQL]:
     if not (shutil.which("initdb") and shutil.which("pg_ctl")):
         pytest.skip("initdb and pg_ctl are not on the PATH (Debian: apt-get install postgresql, and add its bin)")
     pytest.importorskip("psycopg2", reason="the PostgreSQL driver is not installed (the extra `postgres`)")
-    server = PostgreSQL()
+    server = PostgreSQL(host, port)
     yield server
     server.stop()
