@@ -2,11 +2,16 @@
 
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from al_pipeline.core import object_store, places
+from al_pipeline.core.data.embeddings import EmbeddingStore
+from al_pipeline.core.data.shards import shards_of
 from al_pipeline.core.errors import PlaceError
 from al_pipeline.core.places import Place, entries_of
 from al_pipeline_tests.buckets import KEY, SECRET, BucketServer, bucket_server
@@ -63,26 +68,53 @@ def test_parts_are_read_of_one_version_alone(place: Place, monkeypatch: pytest.M
             file.read(10)
 
 
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Have stores made anew of another environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        object_store.store_of.cache_clear()
+        yield
+    object_store.store_of.cache_clear()
+
+
+AWAY = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wr0ngSecret"}, "SignatureDoesNotMatch"),
         ({"AWS_ACCESS_KEY_ID": "AKIAWRONG"}, "InvalidAccessKeyId"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "Connection refused"),
+        (AWAY, "Connection refused"),
         ({}, "NoSuchBucket"),
     ],
 )
-def test_a_bucket_that_cannot_be_listed_is_no_empty_one(
-    server: BucketServer, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str], told: str
-) -> None:
-    for name, value in wrong.items():
-        monkeypatch.setenv(name, value)
-    object_store.store_of.cache_clear()
-    try:
+def test_a_bucket_that_cannot_be_listed_is_no_empty_one(server: BucketServer, wrong: dict[str, str], told: str) -> None:
+    with environment(**wrong):
         with pytest.raises(
             PlaceError, match=f"s3://nobody/photos cannot be listed: .*{told}.*AWS_ENDPOINT_URL"
         ) as error:
             Place("s3://nobody/photos").entries()
         assert not [secret for secret in (KEY, SECRET, "AKIAWRONG", "wr0ngSecret") if secret in str(error.value)]
-    finally:
-        object_store.store_of.cache_clear()
+
+
+def test_features_in_a_bucket_that_is_away_are_neither_lost_nor_computed_again(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids, store = [f"{i:032x}" for i in range(300)], EmbeddingStore(place)
+
+    def vectors(some: Sequence[str]) -> npt.NDArray[np.float32]:
+        return np.array([[int(i, 16), 1] for i in some], dtype=np.float32)
+
+    assert store.get(ids, vectors)[1] == 300
+    shards_of.cache_clear()
+    with environment(**AWAY):
+        for use in (lambda: store.missing(ids), lambda: store.append(ids[:1], vectors(ids[:1]))):
+            with pytest.raises(PlaceError, match=f"embeddings cannot be kept in {place}.*Connection refused"):
+                use()
+    found, computed = store.get(ids[::-1], vectors)
+    assert computed == 0
+    np.testing.assert_array_equal(found, vectors(ids[::-1]))
+    assert not caplog.text

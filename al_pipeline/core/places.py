@@ -131,7 +131,7 @@ class Place:
 
         Whoever writes another one meanwhile is noticed: that is a FileNotFoundError.
         """
-        return io.BufferedReader(_Parts(self, key), AHEAD_BYTES)
+        return io.BufferedReader(Parts(self, key), AHEAD_BYTES)
 
     def put(self, key: str, data: bytes, *, create: bool = False) -> bool:
         """Write an object, whole or not at all; with `create` only if there is none, and say whether it was written.
@@ -171,13 +171,7 @@ class Place:
             raise of_object(self.url, "written", key, error) from None
 
     def delete(self, key: str) -> None:
-        """Delete an object; one that there is not is none.
-
-        Raises
-        ------
-        PlaceError
-            It cannot be deleted.
-        """
+        """Delete an object, whether there is one or not; errors as of `read`."""
         import obstore
 
         store, path = store_and_key(f"{self.url}/{key}")
@@ -186,10 +180,10 @@ class Place:
         except FileNotFoundError:
             pass
         except failures() as error:
-            raise of_place(self.url, "written", error) from None
+            raise of_object(self.url, "written", key, error) from None
 
 
-class _Parts(io.RawIOBase):
+class Parts(io.RawIOBase):
     """An object that is read in parts, all of the version that was there at first."""
 
     def __init__(self, place: Place, key: str) -> None:

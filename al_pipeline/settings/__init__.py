@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     )
     embeddings: str | None = Field(
         default=None,
-        description="Where features are kept: a folder, or any of fsspec's URLs (s3://…); in AL_HOME by default.",
+        description="Where features are kept: a folder, or a bucket (s3://…, gs://…, az://…); in AL_HOME by default.",
     )
 
     database_url: SecretStr | None = Field(
