@@ -1,6 +1,7 @@
 """A real S3 server on loopback, SeaweedFS, of which a test may take everything away and bring it back."""
 
 import os
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,18 @@ import pytest
 from al_pipeline.core.errors import PlaceError
 from al_pipeline.core.object_store import store_of
 from al_pipeline.core.places import Place
-from al_pipeline.servers.processes import HOST, Service, free_port
+from al_pipeline.servers.processes import HOST, Service, port_in_use
 
 # What may never be told to anybody.
 KEY, SECRET = "AKIATESTKEYOFTHEBUCKET", "s3cretOfTheBucketServer"
 WEED = Path(sys.executable).with_name("weed")
 # A filer that has just started has nowhere to write for a second or two.
 READY = 60.0
+
+
+def unused() -> int:
+    """Return a port that nobody listens on, and that no connection is given while the server is away."""
+    return next(port for port in iter(lambda: random.randrange(12_000, 32_000), None) if not port_in_use(port))
 
 
 class BucketServer:
@@ -30,12 +36,13 @@ class BucketServer:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.url = f"http://{HOST}:{(port := free_port())}"
+        self._stored = False
+        self.url = f"http://{HOST}:{(s3 := unused())}"
         folder.mkdir(parents=True, exist_ok=True)
-        flags = {"master.volumeSizeLimitMB": 64, "volume.max": 200, "master.electionTimeout": "1s", "s3.port": port}
+        flags = {"master.volumeSizeLimitMB": 64, "volume.max": 200, "master.electionTimeout": "1s", "s3.port": s3}
         for name in ("master", "volume", "filer"):
-            flags |= {f"{name}.port": free_port(), f"{name}.port.grpc": free_port()}
-        flags |= {"s3.port.grpc": free_port(), "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.iam": "false"}
+            flags |= {f"{name}.port": unused(), f"{name}.port.grpc": unused()}
+        flags |= {"s3.port.grpc": unused(), "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.iam": "false"}
         flags |= {"ip": HOST, "ip.bind": HOST, "dir": folder, "master.telemetry": "false"}
         flags |= {"s3.localSocket": folder / "s3.sock", "filer.localSocket": folder / "filer.sock"}
         self._service = Service(
@@ -44,7 +51,7 @@ class BucketServer:
             log=folder / "weed.log",
             health=self._ready,
             env=dict(os.environ) | {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET},
-            port=port,
+            port=s3,
         )
 
     @property
@@ -77,9 +84,13 @@ class BucketServer:
 
     def _ready(self) -> bool:
         try:
-            return Place("s3://ready").put("ready", b"")
-        except PlaceError:
+            # What an earlier start has stored is there later than the server itself.
+            if self._stored:
+                Place("s3://ready").read("ready")
+            self._stored = Place("s3://ready").put("ready", b"to be read at the next start")
+        except (PlaceError, OSError):
             return False
+        return True
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 from al_pipeline.core.places import AT_A_TIME, Loaded, is_address, load
@@ -22,14 +23,13 @@ class Ahead:
     def __init__(self, paths: Sequence[Any], at_a_time: int = AT_A_TIME) -> None:
         self._paths, self._next, self._ahead = paths, 0, at_a_time
         self._read: dict[int, Future[Loaded]] = {}
-        self._lock, self._pool = threading.Lock(), None
-        if any(map(is_address, paths)):
-            self._pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="objects")
+        self._lock, self._any = threading.Lock(), any(map(is_address, paths))
+        if self._any:
             self._begin(at_a_time)
 
     def take(self, row: int) -> Any:
         """Return a file as it was given, an object as a `Loaded`; errors are those of `load`."""
-        if self._pool is None:
+        if not self._any:
             return self._paths[row]
         with self._lock:
             self._begin(row + self._ahead)
@@ -40,12 +40,20 @@ class Ahead:
 
     def close(self) -> None:
         """Read no more."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._next = len(self._paths)
+            for read in self._read.values():
+                read.cancel()
+            self._read.clear()
 
     def _begin(self, stop: int) -> None:
-        assert self._pool is not None
         for row in range(self._next, min(stop, len(self._paths))):
             if is_address(self._paths[row]):
-                self._read[row] = self._pool.submit(load, self._paths[row])
+                self._read[row] = _threads().submit(load, self._paths[row])
         self._next = max(self._next, stop)
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    """Return the threads that read, of all who ask in this process: they wait for a service most of the time."""
+    return ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="objects")

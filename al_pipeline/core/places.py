@@ -29,19 +29,18 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL | re.IGN
 
 
 class Loaded(io.BytesIO):
-    """What an object holds, to be read where a file is; as a path it is the object's address.
+    """What an object holds, to be read where a file is: no path, because libraries would open that.
 
     Attributes
     ----------
+    uri : str
+        Its address.
     entry : Entry
     """
 
     def __init__(self, uri: str, data: bytes, entry: Entry) -> None:
         super().__init__(data)
-        self._uri, self.entry = uri, entry
-
-    def __fspath__(self) -> str:
-        return self._uri
+        self.uri, self.entry = uri, entry
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,12 @@ class Place:
     def name(self) -> str:
         """The last part of the address."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Place":
+        """The place that this one lies in; of a bucket itself."""
+        above, _, _ = self.url.rpartition("/")
+        return self if above.endswith("/") else Place(above)
 
     def entries(self) -> list[Entry]:
         """Return all objects below, however deep.
@@ -301,6 +306,15 @@ def place_of(value: str) -> "Place | Path":
     return Path(found.url.removeprefix("file://")) if found.url.startswith("file://") else found
 
 
+def below(uri: str, root: "Path | Place") -> str:
+    """Return a path or address as it lies below a folder."""
+    return uri.removeprefix(start_of(root))
+
+
 def start_of(root: "Path | Place") -> str:
     """Return what the address or path of everything below a folder begins with."""
     return f"{root.url}/" if isinstance(root, Place) else f"{root.resolve()}{os.sep}".replace(os.sep * 2, os.sep)
+
+
+#: A folder of files, or a place in a bucket.
+Root = Path | Place

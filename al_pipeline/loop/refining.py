@@ -17,6 +17,7 @@ from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.places import Place
 from al_pipeline.core.rounds import round_number
 from al_pipeline.loop.answers import holdout_labels, trainable
 from al_pipeline.loop.beside import GiveWay
@@ -228,6 +229,12 @@ class Refining:
         starts = [newest_network(artifacts, self.given.training, number) for number in recent]
         kept = {network.features for network in starts if network is not None}
         place = self.given.store.folder.parent
+        if isinstance(place, Place):
+            for key in (entry.key for entry in place.entries()):
+                if (name := key.partition("/")[0]).endswith(REFINED) and name not in kept:
+                    with suppress(OSError):
+                        place.delete(key)
+            return
         for folder in [each for each in place.iterdir() if each.name.endswith(REFINED) and each.name not in kept]:
             with suppress(OSError):
                 for file in folder.iterdir():

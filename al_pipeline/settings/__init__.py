@@ -23,9 +23,11 @@ from pydantic_settings import (
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.places import Place
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.labelstudio.submitting import Submit
+from al_pipeline.settings.addresses import Address, as_place, no_address
 from al_pipeline.settings.conflicts import conflict
 from al_pipeline.settings.kept import keep
 from al_pipeline.settings.origins import (
@@ -49,7 +51,11 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default=USUAL_HOME, description="Folder of everything that is written: ledger, models, logs.")
-    images: Path | None = Field(default=None, description="Folder of images, flat or in class folders.")
+    images: Address | Path | None = Field(
+        default=None,
+        union_mode="left_to_right",
+        description="Folder of images, flat or in class folders; or its address in a bucket (s3://…, gs://…, az://…).",
+    )
     classes: Annotated[list[str] | None, NoDecode] = Field(
         default=None, description="Class names, comma separated or a JSON list; the folder names by default."
     )
@@ -224,10 +230,13 @@ class Settings(BaseSettings):
         usual = cls.model_fields[str(info.field_name)].default
         return usual if value == "" and isinstance(usual, Path | None) else value
 
+    _place = field_validator("images", mode="before")(as_place)
+    _no_address = field_validator("home", "examples", mode="before")(no_address)
+
     @field_validator("home", "images", "examples")
     @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return value and value.expanduser().resolve()
+    def _absolute(cls, value: Path | Place | None) -> Path | Place | None:
+        return value.expanduser().resolve() if isinstance(value, Path) else value
 
     @field_validator("instructions")
     @classmethod

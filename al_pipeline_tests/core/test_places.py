@@ -33,6 +33,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def test_an_address_keeps_its_scheme_and_its_letters(given: str, url: str) -> None:
     assert str(Place(given)) == url
     assert str(Place(given) / "cat") == f"{url}/cat"
+    assert (Place(given) / "cat").parent == Place(given)
 
 
 @pytest.mark.parametrize("secret", ["s3://key:s3cret@bucket/photos", "s3://bucket/photos?sig=s3cret"])
@@ -49,6 +50,7 @@ def test_what_is_no_address_is_named(wrong: str) -> None:
 
 
 def test_paths_and_addresses_are_told_apart(tmp_path: Path) -> None:
+    assert Place("s3://bucket").parent == Place("s3://bucket")
     assert place_of("s3://bucket/photos") == Place("s3://bucket/photos")
     assert place_of(f"file://{tmp_path}") == tmp_path
     assert place_of("photos/s3:") == Path("photos/s3:")
@@ -227,3 +229,13 @@ def test_a_server_that_is_away_is_told_and_nothing_is_missing(
         assert "s3cret" not in str(told.value)
     finally:
         object_store.store_of.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("AccessDenied", PermissionError), ("InvalidObjectState", PermissionError), ("ExpiredToken", PlaceError)],
+)
+def test_what_is_wrong_with_one_object_is_told_from_what_is_wrong_with_all(code: str, kind: type[Exception]) -> None:
+    """Keys that end in the middle of a scan must not set aside what is left of it."""
+    error = GenericError(f"Generic S3 error: 403 Forbidden: <Error><Code>{code}</Code></Error>")
+    assert isinstance(object_store.of_object("s3://bucket", "read", "1.jpg", error), kind)

@@ -15,13 +15,16 @@ from PIL import Image
 from upath import UPath
 
 from al_pipeline.core.data import image_cache, images
-from al_pipeline.core.errors import ALError, CheckpointError
+from al_pipeline.core.errors import ALError, CheckpointError, InputError
 from al_pipeline.core.learning.arithmetic import PLAIN, multiplies_int8
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
-from al_pipeline.defs.io import CheckpointIOManager
+from al_pipeline.core.places import Place
+from al_pipeline.defs.io import CheckpointIOManager, local
+from al_pipeline.loop.presence import Files
+from al_pipeline.loop.push import _published
 from al_pipeline.loop.samples import StoredSamples
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images, write_usual_images
@@ -335,3 +338,23 @@ def test_a_pool_of_wide_images_is_padded_and_each_framing_has_features_of_its_ow
     way = checkpoint(world, "r0002").info.arithmetic
     suffix = "" if way == PLAIN.key else f"-{way}"
     assert stores == {f"32-pad-v3{suffix}", f"32-squeeze-v3{suffix}"}
+
+
+def test_a_round_on_images_of_a_bucket(make_world: Callable[..., World], tmp_path: Path) -> None:
+    """Its batch is published by sample id on this machine; its artifacts can lie in no bucket."""
+    write_usual_images(tmp_path / "photos")
+    place = Place(f"memory://{tmp_path.name}/photos")
+    for path in (tmp_path / "photos").rglob("*.png"):
+        place.put(path.relative_to(tmp_path / "photos").as_posix(), path.read_bytes())
+    world = make_world(str(place))
+    assert world.materialize("image_pool").success
+    pool = world.value("image_pool")
+    assert pool["uri"].str.startswith(f"{place}/").all()
+    done(world, "r0001")
+    batch = world.deployment.ledger.planned("r0001")["sample_id"].tolist()
+    assert len(batch) == 4
+    names, absent = _published(world.deployment, Files(pool, world.deployment), batch, {})
+    assert (names, absent) == ({sample: f"{sample}.png" for sample in batch}, {})
+    assert {path.stem for path in world.settings.published_images.iterdir()} == set(batch)
+    with pytest.raises(InputError, match=r"s3://bucket/home.* cannot hold what a round writes"):
+        local(UPath("s3://bucket/home/checkpoint/r0001.safetensors"))
