@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from al_pipeline.core.data.object_store import store_of
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import PlaceError
-from al_pipeline.core.object_store import store_of
-from al_pipeline.core.places import Place
 from al_pipeline.servers.processes import HOST, Service, port_in_use
 
 # What may never be told to anybody.

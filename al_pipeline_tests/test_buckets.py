@@ -17,19 +17,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from al_pipeline.cli.app import app
-from al_pipeline.core import ahead, object_store, places
-from al_pipeline.core.data import many_readings
+from al_pipeline.core.data import ahead, many_readings, object_store, places
 from al_pipeline.core.data.contact_sheet import contact_sheet
 from al_pipeline.core.data.embeddings import EmbeddingStore
 from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.image_cache import CachedImages, ImageCache
+from al_pipeline.core.data.places import Loaded, Place, below, entries_of, load
 from al_pipeline.core.data.pool import scan, select_split
 from al_pipeline.core.data.report import describe
 from al_pipeline.core.data.scan_cache import ScanCache
 from al_pipeline.core.data.shards import shards_of
 from al_pipeline.core.errors import ImageError, InputError, PlaceError
 from al_pipeline.core.labels.formats.images import check_images, place_image
-from al_pipeline.core.places import Loaded, Place, below, entries_of, load
 from al_pipeline.labelstudio.images import publish
 from al_pipeline.loop.changes import AwayError, look
 from al_pipeline.loop.deployment import Deployment

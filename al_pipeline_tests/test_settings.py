@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.places import Place
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.settings import load_settings
 from al_pipeline.settings.presets import PRESETS, preset_values

@@ -18,10 +18,10 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from al_pipeline.core import ahead
+from al_pipeline.core.data import ahead
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.data.scan_cache import ScanCache
-from al_pipeline.core.places import Place
 from al_pipeline_tests.buckets import bucket_server
 from benchmarks.table import print_table
 

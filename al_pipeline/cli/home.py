@@ -63,7 +63,7 @@ def unpack(
     images: Images = None,
 ) -> None:
     """Make a home of an archive, with its rounds, answers and Label Studio project; nothing is asked again."""
-    from al_pipeline.core.places import place_of
+    from al_pipeline.core.data.places import place_of
     from al_pipeline.loop.packing import LEDGER
     from al_pipeline.loop.relocating import unpack as restore
 

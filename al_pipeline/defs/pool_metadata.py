@@ -7,9 +7,9 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
+from al_pipeline.core.data.places import start_of
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.data.report import Report
-from al_pipeline.core.places import start_of
 from al_pipeline.core.study.page import escaped
 from al_pipeline.defs.metadata import picture, table
 

@@ -12,10 +12,10 @@ from PIL import Image
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.montage import QUALITY, montage
+from al_pipeline.core.data.places import Loaded, is_address, load
 from al_pipeline.core.data.plain import LARGEST, plain_suffix
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.files import whole_file
-from al_pipeline.core.places import Loaded, is_address, load
 
 SUFFIXES = (".bmp", ".gif", ".jpg", ".png", ".webp")
 # A third of the time of Pillow's own choice, and photos become as small.

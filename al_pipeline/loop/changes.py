@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from al_pipeline.core.data.changes import Changes, Stamp, compare, stamps, stamps_of_objects
 from al_pipeline.core.data.folder import list_files
+from al_pipeline.core.data.places import Place, Root
 from al_pipeline.core.errors import ALError, InputError, PlaceError
-from al_pipeline.core.places import Place, Root
 from al_pipeline.loop.classes import listing_options
 from al_pipeline.loop.deployment import Artifacts
 

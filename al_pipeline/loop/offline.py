@@ -18,10 +18,10 @@ import pandas as pd
 from al_pipeline.core.data.folder import walk
 from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.data.kinds import NAMED
+from al_pipeline.core.data.places import SCHEMES
 from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.thresholds import decided
-from al_pipeline.core.places import SCHEMES
 from al_pipeline.core.rounds import is_round
 from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.loop.refined import served

@@ -19,9 +19,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import pandas as pd
 from pydantic import SecretStr
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import TEMPORARY, whole_file
-from al_pipeline.core.places import Place
 from al_pipeline.ledger.copies import copy_ledger, copy_sqlite, how_far
 from al_pipeline.ledger.schema import REVISION
 from al_pipeline.loop.deployment import Artifacts

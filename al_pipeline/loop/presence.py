@@ -17,10 +17,10 @@ import pandas as pd
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.known_pool import Subset, known_pool
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Place, entries_of, is_address
 from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import ALError, ImageError, PlaceError
-from al_pipeline.core.object_store import Entry
-from al_pipeline.core.places import Place, entries_of, is_address
 from al_pipeline.loop.how_read import how_of_home
 
 if TYPE_CHECKING:

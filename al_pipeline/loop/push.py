@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from al_pipeline.core.ahead import Ahead
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.errors import ALError, ImageError
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.ledger.schema import REVIEW

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from al_pipeline.core.data.holdout import groups_of
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.places import Place
 from al_pipeline.core.rounds import round_number
 from al_pipeline.loop.answers import holdout_labels, trainable
 from al_pipeline.loop.beside import GiveWay

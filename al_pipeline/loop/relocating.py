@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from al_pipeline.core.data.places import Root
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import TEMPORARY, FileError, private_folder
-from al_pipeline.core.places import Root
 from al_pipeline.loop.local import Servers
 from al_pipeline.loop.packing import FORMAT, IMAGES, INDEX, LEDGER, PARTS, PUBLISHED
 from al_pipeline.settings import Settings

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.data.known_pool import Subset, known_pool
+from al_pipeline.core.data.places import Place, place_of
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.places import Place, place_of
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.framing import settle_framing
 from al_pipeline.loop.how_read import how_of_home

@@ -12,10 +12,10 @@ from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.groups import check_rule
 from al_pipeline.core.data.how_read import HowRead
 from al_pipeline.core.data.layout import Listing
+from al_pipeline.core.data.places import Place, Root
 from al_pipeline.core.data.pool import Progress, scan_listed
 from al_pipeline.core.data.scan_cache import ScanCache
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.places import Place, Root
 from al_pipeline.loop.classes import declare, listing_options
 from al_pipeline.loop.grouping import group_images, keep_rule
 from al_pipeline.loop.how_read import asked_for, keep, settle

@@ -21,9 +21,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.options import TrainingOptions
-from al_pipeline.core.places import Place
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.labelstudio.submitting import Submit

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from al_pipeline.core.places import Place, is_address, place_of
+from al_pipeline.core.data.places import Place, is_address, place_of
 
 
 def _is_place(value: Any) -> Place:

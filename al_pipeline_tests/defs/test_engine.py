@@ -15,13 +15,13 @@ from PIL import Image
 from upath import UPath
 
 from al_pipeline.core.data import image_cache, images
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import ALError, CheckpointError, InputError
 from al_pipeline.core.learning.arithmetic import PLAIN, multiplies_int8
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
-from al_pipeline.core.places import Place
 from al_pipeline.defs.io import CheckpointIOManager, local
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.push import _published

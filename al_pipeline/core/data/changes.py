@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from al_pipeline.core.object_store import Entry
-from al_pipeline.core.places import Root, start_of
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Root, start_of
 
 
 class Stamp(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from al_pipeline.core.ahead import Ahead
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import ImagePath, open_known
 from al_pipeline.core.errors import ImageError, InputError, PlaceError

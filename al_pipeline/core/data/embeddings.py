@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.data.known_pool import Subset
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.row_file import Ids, as_keys
 from al_pipeline.core.data.shards import Found, Vectors, shards_of
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.places import Place
 
 # A shard is closed after so many images or seconds: what a process that dies loses at most. A slow machine writes
 # small shards then, but not many: 100,000 images at 25 per second make 130.

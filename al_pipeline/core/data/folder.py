@@ -7,9 +7,9 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from al_pipeline.core.data.kinds import NAMED
 from al_pipeline.core.data.layout import Listing, arrange, is_image, is_unread
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Place, Root
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.object_store import Entry
-from al_pipeline.core.places import Place, Root
 
 LEADS_OUT = "a link that leads out of the images' folder: copy its target there, or set AL_FOLLOW_LINKS=true"
 

@@ -11,8 +11,8 @@ from al_pipeline.core.data.folder_names import HOLDOUT_FOLDERS, PLACES, POOL_FOL
 from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.data.known_pool import THUMBNAIL, known_pool
 from al_pipeline.core.data.near_duplicates import SIDE, Looks
+from al_pipeline.core.data.places import Place, Root, below, start_of
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.places import Place, Root, below, start_of
 
 NEAR_DUPLICATES, FOLDER, PARENT, NONE = "near_duplicates", "folder", "parent", "none"
 RULES = (NEAR_DUPLICATES, FOLDER, PARENT, NONE)

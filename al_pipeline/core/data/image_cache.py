@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from al_pipeline.core.ahead import Ahead
 from al_pipeline.core.data import block_file
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.data.block_file import FILE, DamagedError, Pixels
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import ImagePath, decode, decode_next, iter_blocks, read_ahead

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from al_pipeline.core.ahead import Ahead
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
 from al_pipeline.core.data.framing import frame
@@ -21,11 +21,11 @@ from al_pipeline.core.data.hdr import HDR
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
 from al_pipeline.core.data.limits import refuse_large
+from al_pipeline.core.data.places import Loaded, is_address, load
 from al_pipeline.core.data.png_depth import deep_png, is_deep_with_opacity, significant_white
 from al_pipeline.core.data.readers import read, reader_of
 from al_pipeline.core.data.truncated import complete, ends, reason_truncated
 from al_pipeline.core.errors import ImageError, PlaceError
-from al_pipeline.core.places import Loaded, is_address, load
 
 ImagePath = str | os.PathLike[str] | Loaded
 Made = TypeVar("Made")

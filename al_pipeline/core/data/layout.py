@@ -12,9 +12,9 @@ from typing import NamedTuple
 from al_pipeline.core.data.folder_names import counted, is_system, normal, quoted
 from al_pipeline.core.data.folder_tree import Folder, Layout, Names, Place
 from al_pipeline.core.data.kinds import INSTALL_RAW, RAW_SUFFIXES, SUFFIXES
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Root
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.object_store import Entry
-from al_pipeline.core.places import Root
 
 # What may hold pictures and is not read; what it is, and what to do.
 _OTHERS = (

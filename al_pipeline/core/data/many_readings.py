@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-from al_pipeline.core.ahead import Ahead
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.reading import Gray, Reading, decode_file, see
 

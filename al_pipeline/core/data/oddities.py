@@ -9,9 +9,9 @@ import pandas as pd
 
 from al_pipeline.core.data.folder_names import counted
 from al_pipeline.core.data.levels import FEW_LEVELS, Levels
+from al_pipeline.core.data.places import Root, below, start_of
 from al_pipeline.core.data.report import SEVERAL_LABELS
 from al_pipeline.core.data.scan_remarks import few_levels
-from al_pipeline.core.places import Root, below, start_of
 
 # Of each kind; a page shows them as thumbnails.
 MOST_ROWS, MOST_IN_GROUP = 8, 6

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.folder_names import counted
-from al_pipeline.core.places import is_address, load
+from al_pipeline.core.data.places import is_address, load
 
 # Files that are asked, evenly spread: some milliseconds each.
 MOST_ASKED = 200

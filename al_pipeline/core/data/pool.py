@@ -20,12 +20,12 @@ from al_pipeline.core.data.identity import KnownPictures, exclude_copies, name_s
 from al_pipeline.core.data.images import default_workers
 from al_pipeline.core.data.layout import Listing
 from al_pipeline.core.data.many_readings import read_files
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Root, load, start_of
 from al_pipeline.core.data.reading import Reading, file_stamp
 from al_pipeline.core.data.scan_cache import COLUMNS as READ
 from al_pipeline.core.data.scan_cache import ScanCache
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.object_store import Entry
-from al_pipeline.core.places import Root, load, start_of
 
 COLUMNS = (
     *("sample_id", "uri", "split", "reason", "label", "width", "height", "format", "bytes", "phash", "thumbnail"),

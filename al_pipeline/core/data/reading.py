@@ -20,9 +20,9 @@ from al_pipeline.core.data.conversions import conversions
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import opened, to_rgb, upright
 from al_pipeline.core.data.levels import HIGH, LOW, SHARES, Note, note
+from al_pipeline.core.data.places import Loaded, is_address, load
 from al_pipeline.core.data.raster import Raster, to_image
 from al_pipeline.core.errors import ImageError
-from al_pipeline.core.places import Loaded, is_address, load
 
 Gray = npt.NDArray[np.uint8]
 

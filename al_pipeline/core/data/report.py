@@ -11,9 +11,9 @@ from al_pipeline.core.data.conversions import IGNORED
 from al_pipeline.core.data.folder_names import counted
 from al_pipeline.core.data.groups import NEAR_DUPLICATES
 from al_pipeline.core.data.how_read import HowRead
+from al_pipeline.core.data.places import Root, below, start_of
 from al_pipeline.core.data.scan_remarks import remarks
 from al_pipeline.core.data.shown import Shown, how_shown
-from al_pipeline.core.places import Root, below, start_of
 
 UNLABELED = "no class"
 # Names of a kind that are told; how many more there are follows.

@@ -13,9 +13,9 @@ from al_pipeline.core.data.kinds import HEAD, READ, kind_of
 from al_pipeline.core.data.layout import MOST_UNKNOWN
 from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
 from al_pipeline.core.data.patients import about_patients
+from al_pipeline.core.data.places import Place, Root, below
 from al_pipeline.core.data.reading import TO_READ
 from al_pipeline.core.data.shown import Shown
-from al_pipeline.core.places import Place, Root, below
 
 # Pixels of a side below which nobody sees anything.
 SMALL = 8

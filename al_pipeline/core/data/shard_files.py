@@ -10,9 +10,9 @@ from typing import IO
 
 import numpy.typing as npt
 
+from al_pipeline.core.data.places import Parts, Place
 from al_pipeline.core.data.row_file import Ids, RowFile
 from al_pipeline.core.errors import InputError, PlaceError
-from al_pipeline.core.places import Parts, Place
 
 WHAT = "The embeddings (AL_EMBEDDINGS)"
 # A file may change twice within what its time of change tells apart: only of older ones it is known.

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.data.parquet_shard import read_parquet_shard
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.row_file import ChangedError, DamagedError, Ids, RowFile, Table
 from al_pipeline.core.data.row_index import RowIndex, Rows
 from al_pipeline.core.data.shard_files import InBucket, InFolder
-from al_pipeline.core.places import Place
 
 Vectors = npt.NDArray[np.float32]
 Found = npt.NDArray[np.bool_]

@@ -11,8 +11,8 @@ import pytest
 
 from al_pipeline.core.data import embeddings
 from al_pipeline.core.data.embeddings import STEP, EmbeddingStore
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.places import Place
 
 
 class Computer:

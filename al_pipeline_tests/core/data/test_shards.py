@@ -17,9 +17,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from al_pipeline.core.data.embeddings import EmbeddingStore
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.shards import shards_of
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.places import Place
 
 # More than two blocks of 64 rows.
 ROWS = 150

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from al_pipeline.core.data.places import AT_A_TIME, is_address, load
 from al_pipeline.core.data.pool import content_id
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import TEMPORARY
-from al_pipeline.core.places import AT_A_TIME, is_address, load
 
 
 def place_image(uri: str, folder: Path, sample_id: str) -> str:

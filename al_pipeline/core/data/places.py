@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from al_pipeline.core.data.object_store import Entry, entry_of, failures, of_object, of_place, store_and_key
 from al_pipeline.core.errors import InputError, PlaceError
-from al_pipeline.core.object_store import Entry, entry_of, failures, of_object, of_place, store_and_key
 
 SCHEMES = ("s3", "gs", "az", "memory", "file")
 # Requests at a time. One costs a millisecond or 50, and of 16 KB each a thread spends 0.2 ms on.

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from obstore.exceptions import GenericError
 
-from al_pipeline.core import object_store, places
-from al_pipeline.core.ahead import Ahead
+from al_pipeline.core.data import object_store, places
+from al_pipeline.core.data.ahead import Ahead
+from al_pipeline.core.data.object_store import Entry, reason_of
+from al_pipeline.core.data.places import Loaded, Place, entries_of, is_address, load, place_of, start_of
 from al_pipeline.core.errors import InputError, PlaceError
-from al_pipeline.core.object_store import Entry, reason_of
-from al_pipeline.core.places import Loaded, Place, entries_of, is_address, load, place_of, start_of
 
 
 @pytest.fixture(params=["memory", "file"])

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
-from al_pipeline.core.places import AT_A_TIME, Loaded, is_address, load
+from al_pipeline.core.data.places import AT_A_TIME, Loaded, is_address, load
 
 
 class Ahead:
