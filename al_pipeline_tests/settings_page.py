@@ -58,7 +58,7 @@ NOTES = {
     "`price_per_label` and `value_per_point` only advise: [when to stop](stopping.md#when-to-stop).",
 }
 WORDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "array": "list", "null": "`none`"}
-FORMATS = {"path": "path", "password": "secret"}
+FORMATS = {"path": "path", "password": "secret", "uri": "address"}
 LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.settings import load_settings
@@ -69,6 +70,11 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
     [
         ("AL_ROUND__STRATEGY", "entropie", "low_certainty"),
         ("AL_EMBEDDINGS", "s3://key:secret@bucket/features", "an address with a key in it"),
+        ("AL_IMAGES", "s3://key:secret@bucket/photos", r"images \(AL_IMAGES in .*an address of a bucket with a key"),
+        ("AL_IMAGES", "s3:///photos", r"AL_IMAGES in the environment\): s3:///photos names no bucket"),
+        ("AL_IMAGES", "ftp://host/photos", r"AL_IMAGES in the environment\): ftp://host/photos is no address of a"),
+        ("AL_HOME", "s3://bucket/home", r"AL_HOME in the environment\): an address, where a folder of this machine"),
+        ("AL_EXAMPLES", "gs://bucket/x", "AL_EXAMPLES in the environment.: an address, where a folder"),
         ("AL_TRAINING__MODE", "head", "mode head learns from the features of given weights, and weights are none"),
         ("AL_TRAINING__PRECISION", "int8", "unknown precision 'int8'; choose one of auto, float32"),
         ("AL_TRAINING__FRAMING", "letterbox", "unknown framing 'letterbox'; choose one of auto, crop, squeeze, pad"),
@@ -284,6 +290,21 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
     assert "AL_EMBEDDINGS" in str(refused.value)
     assert "s3cret" not in str(refused.value)
+
+
+def test_images_may_be_in_a_bucket_and_their_address_keeps_its_scheme(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it goes: into the environment of children, and into what the home keeps."""
+    monkeypatch.setenv("AL_IMAGES", "s3://bucket/photos/")
+    settings = load_settings(home=empty_folder / "home")
+    assert settings.images == Place("s3://bucket/photos")
+    assert settings.environment()["AL_IMAGES"] == "s3://bucket/photos"
+    settings.keep()
+    monkeypatch.delenv("AL_IMAGES")
+    assert load_settings(home=empty_folder / "home") == settings
+    assert load_settings(images=f"file://{empty_folder}").images == empty_folder
+    assert load_settings(images="photos").images == empty_folder / "photos"
 
 
 def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

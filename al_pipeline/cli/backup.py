@@ -44,10 +44,11 @@ def restore(
 ) -> None:
     """Fill an empty deployment from a backup, its servers stopped; the next round goes on, nobody is asked twice."""
     settings = configure(home)
+    from al_pipeline.core.data.places import place_of
     from al_pipeline.loop.backing_up import restore as fill
     from al_pipeline.loop.databases import databases_of
 
-    made = fill(settings, folder, databases_of(settings), images=images)
+    made = fill(settings, folder, databases_of(settings), images=None if images is None else place_of(images))
     filled = ", ".join(["ledger", *made.databases, f"home {settings.home}"])
     say(f"The backup of {made.made_at} is restored: {escape(filled)}")
     print_check(settings.ledger_url)

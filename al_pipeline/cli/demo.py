@@ -90,7 +90,7 @@ def _turn(stack: "Stack", loop: "Loop", rounds: int) -> Talk:
     return talk
 
 
-def prepare(home: Path, images: Path | None, *, fresh: bool) -> "Settings":
+def prepare(home: Path, images: str | None, *, fresh: bool) -> "Settings":
     """Return the settings of the demo, which lives in a home of its own and never touches configured servers.
 
     Raises
@@ -116,7 +116,7 @@ def prepare(home: Path, images: Path | None, *, fresh: bool) -> "Settings":
     return _settings(home, images)
 
 
-def _settings(home: Path, images: Path | None) -> "Settings":
+def _settings(home: Path, images: str | None) -> "Settings":
     from al_pipeline.settings import load_settings
     from al_pipeline.settings.origins import flat, kept_file, read_toml, variable_of
 

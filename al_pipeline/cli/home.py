@@ -63,10 +63,11 @@ def unpack(
     images: Images = None,
 ) -> None:
     """Make a home of an archive, with its rounds, answers and Label Studio project; nothing is asked again."""
+    from al_pipeline.core.data.places import place_of
     from al_pipeline.loop.packing import LEDGER
     from al_pipeline.loop.relocating import unpack as restore
 
-    index = restore(file, home, images=images)
+    index = restore(file, home, images=None if images is None else place_of(images))
     counts = ", ".join(f"{count:,} in {name}" for name, count in index["counts"].items())
     say(f"The home {escape(index['home'])} of {index['made_at']} is unpacked in {escape(str(home))}: {escape(counts)}")
     print_check(f"sqlite:///{home.expanduser().resolve() / LEDGER}")

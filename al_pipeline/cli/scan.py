@@ -22,7 +22,8 @@ PAGE_OPTION = "--html"
 
 def scan(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Folder of images; that of the settings by default.")
+        str | None,
+        typer.Argument(metavar="[DIR]", help="Folder of images, or its address (s3://…); the settings' by default."),
     ] = None,
     classes: Annotated[
         str | None, typer.Option("--classes", help="Names of the classes, with commas; other folders are no classes.")

@@ -20,7 +20,13 @@ console = Console(highlight=False)
 
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of images, flat or in class folders.")]
+# Taken as text: a path would lose the // of an address.
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images", metavar="DIR", help="Folder of images, flat or in class folders; or its address (s3://…)."
+    ),
+]
 DagsterPort = Annotated[int | None, typer.Option("--dagster-port", help="Port of the Dagster UI, kept from then on.")]
 StudioPort = Annotated[int | None, typer.Option("--label-studio-port", help="Port of Label Studio, kept from then on.")]
 
@@ -55,7 +61,7 @@ def size(count: int) -> str:
     return f"{count} bytes"
 
 
-def configure(home: Path | None, images: Path | None = None, **others: Any) -> "Settings":
+def configure(home: Path | None, images: str | Path | None = None, **others: Any) -> "Settings":
     """Read the settings, with what the command line says above everything.
 
     Raises

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from al_pipeline.cli.session import Home, check_images, configure, console, end_on_signals, say, stay
 from al_pipeline.cli.terminal import Talk
-from al_pipeline.core.errors import ALError, InputError
+from al_pipeline.core.errors import ALError, InputError, PlaceError
 
 if TYPE_CHECKING:
     from al_pipeline.core.rounds import RoundStatus
@@ -152,6 +152,6 @@ def _problem_of_images(settings: "Settings") -> str | None:
         Watch(lambda: check_images(settings)).result(5.0)
     except TimeoutError as error:
         return f"The folder of images {settings.images} has been read for {error} and is not yet through, or hangs"
-    except InputError as error:
+    except (InputError, PlaceError) as error:
         return str(error)
     return None

@@ -27,6 +27,10 @@ class FileError(ALError):
     """A file that cannot be written, for example because the disk is full."""
 
 
+class PlaceError(ALError):
+    """A bucket that cannot be reached or used now; nothing is said by it of what is in the bucket."""
+
+
 def whole(name: str, value: int, least: int) -> int:
     """Return a whole number of at least `least`."""
     try:

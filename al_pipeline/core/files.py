@@ -6,14 +6,8 @@ import secrets
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from al_pipeline.core.errors import ALError, FileError
-
-if TYPE_CHECKING:
-    from upath import UPath
-
-Place = TypeVar("Place", bound="Path | UPath")
 
 # Ends the names of files that are being written; what a killed process leaves is told from everything else by it.
 TEMPORARY = ".part"
@@ -21,8 +15,8 @@ TEMPORARY = ".part"
 
 @contextlib.contextmanager
 def whole_file(
-    path: Place, what: str, *, error: type[ALError] = FileError, mode: int = 0o666, sync: bool = True
-) -> Iterator[Place]:
+    path: Path, what: str, *, error: type[ALError] = FileError, mode: int = 0o666, sync: bool = True
+) -> Iterator[Path]:
     """Give a temporary file beside `path`, and rename it there if all went well; else it goes and an old one stays.
 
     What cannot be written is known at the start, before any work that the file is to hold. Readers see the old file or
@@ -30,7 +24,7 @@ def whole_file(
 
     Parameters
     ----------
-    path : Path or UPath
+    path : Path
         Its folder is made if there is none.
     what : str
         Begins the sentence of an error: "The model".
@@ -39,16 +33,14 @@ def whole_file(
     mode : int
         Permissions that the file has from its first byte on, less what the umask takes away.
     sync : bool
-        Have the file on the disk before it gets its name: then it is whole after a power failure too. Not for places
-        beyond the local disk.
+        Have the file on the disk before it gets its name: then it is whole after a power failure too.
 
     Raises
     ------
     FileError, or `error`
         The operating system refuses, for example because the disk is full.
     """
-    # The types know of a target in the same place only for each kind by itself.
-    temporary: Any = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")

@@ -9,7 +9,7 @@ import pandas as pd
 from upath import UPath
 
 from al_pipeline.core.data.known_pool import read_pool
-from al_pipeline.core.errors import CheckpointError
+from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.loop.choose import PART, read_scores, write_scores
 from al_pipeline.loop.deployment import Artifacts
@@ -90,5 +90,16 @@ def _stamp(path: Path) -> tuple[str, int, int, int] | None:
 
 
 def local(path: UPath) -> Path:
-    """Return the path of a local file; artifacts lie in AL_HOME."""
+    """Return the path of a local file; artifacts lie in AL_HOME.
+
+    Raises
+    ------
+    InputError
+        It is in no local folder: without its scheme it would become one.
+    """
+    if path.protocol not in ("", "file"):
+        raise InputError(
+            f"{path} cannot hold what a round writes: artifacts lie in a folder of this machine, in AL_HOME. Name a "
+            "folder; images and embeddings alone can lie in a bucket"
+        )
     return Path(path.path)

@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
+from al_pipeline.core.data.places import start_of
 from al_pipeline.core.data.pool import select_split
 from al_pipeline.core.data.report import Report
 from al_pipeline.core.study.page import escaped
@@ -40,7 +41,7 @@ def pool_metadata(
         "holdout": report.holdout,
         "excluded": report.excluded,
         "classes": dg.MetadataValue.json({"names": list(names[:100]), "count": len(names)}),
-        "images": dg.MetadataValue.path(str(report.root.resolve())),
+        "images": dg.MetadataValue.path(start_of(report.root).rstrip("/")),
         "found": table(pd.DataFrame(report.facts(), columns=["subject", "found"])),
         "images_by_class": table(report.counts.rename_axis("class").reset_index(), rows=100),
         "sizes": picture(size_histogram(usable["width"], usable["height"]), "sizes"),

@@ -12,6 +12,7 @@ from PIL import Image
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.montage import QUALITY, montage
+from al_pipeline.core.data.places import Loaded, is_address, load
 from al_pipeline.core.data.plain import LARGEST, plain_suffix
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.files import whole_file
@@ -24,7 +25,7 @@ REDUCED_QUALITY = 90
 
 
 def publish(
-    uri: str | Path,
+    uri: str | Path | Loaded,
     sample_id: str,
     folder: Path,
     how: HowRead = AS_EVER,
@@ -42,7 +43,7 @@ def publish(
     Parameters
     ----------
     uri : path-like
-        The original; it may be gone if the image is published already.
+        The original, also an object's address or what was read of one; it may be gone if it is published already.
     sample_id : str
     folder : Path
     how : HowRead
@@ -55,13 +56,17 @@ def publish(
     ------
     ImageError
         The image cannot be decoded, or the file cannot be written.
+    PlaceError
+        The bucket of the original is away.
     """
-    source, kept = Path(uri), published(sample_id, folder)
+    source, kept = (uri if isinstance(uri, Loaded) or is_address(uri) else Path(uri)), published(sample_id, folder)
     if kept is not None and not anew:
         if _suffix_if_plain(folder / kept) is not None:
             return kept
         # It has the content of the original, which may have left the pool.
-        source = source if source.is_file() else folder / kept
+        source = _there(source) or folder / kept
+    if not isinstance(source, Path | Loaded):
+        source = _loaded(source)
     suffix = None if shown_px else _suffix_if_plain(source)
     target = folder / (kept or f"{sample_id}{suffix or ('.jpg' if shown_px else '.png')}")
     with whole_file(target, "The image", error=ImageError, sync=False) as temporary:
@@ -147,8 +152,27 @@ def _can_be_shown(place: str | None, how: HowRead) -> bool:
         return False
 
 
-def _suffix_if_plain(path: Path) -> str | None:
+def _there(source: str | Path | Loaded) -> Path | Loaded | None:
+    """Return an original if there is one."""
+    if isinstance(source, Path):
+        return source if source.is_file() else None
+    try:
+        return source if isinstance(source, Loaded) else load(source)
+    except OSError:
+        return None
+
+
+def _loaded(uri: str) -> Loaded:
+    try:
+        return load(uri)
+    except OSError as error:
+        raise ImageError(f"{uri} cannot be read: {error.strerror}; put it back, or scan the images again") from None
+
+
+def _suffix_if_plain(path: Path | Loaded) -> str | None:
     """Return the suffix under which browsers show the file as it is decoded, None if it must be converted."""
+    if isinstance(path, Loaded):
+        return plain_suffix(path.getvalue()) if path.entry.size <= LARGEST else None
     try:
         return plain_suffix(path.read_bytes()) if path.stat().st_size <= LARGEST else None
     except OSError as error:
@@ -156,11 +180,12 @@ def _suffix_if_plain(path: Path) -> str | None:
         raise ImageError(f"{path} cannot be read: {reason}; put it back, or scan the images again") from None
 
 
-def _convert(source: Path, target: Path, how: HowRead, shown_px: int | None) -> None:
+def _convert(source: Path | Loaded, target: Path, how: HowRead, shown_px: int | None) -> None:
     try:
         pixels = open_rgb(source, at_least=shown_px, how=how)
     except ImageError as error:
-        raise ImageError(f"{source} cannot be shown: {error}. If it has changed, scan the images again") from None
+        name = source.uri if isinstance(source, Loaded) else source
+        raise ImageError(f"{name} cannot be shown: {error}. If it has changed, scan the images again") from None
     # Pillow would write what the original's profile and transparency were.
     pixels.info = {}
     if shown_px is None:
@@ -170,7 +195,10 @@ def _convert(source: Path, target: Path, how: HowRead, shown_px: int | None) -> 
     pixels.save(target, format="JPEG", quality=REDUCED_QUALITY, subsampling=0)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path | Loaded, target: Path) -> None:
+    if isinstance(source, Loaded):
+        target.write_bytes(source.getvalue())
+        return
     target.unlink()
     try:
         os.link(source.resolve(), target)

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from al_pipeline.core.data.places import Root
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.files import TEMPORARY, FileError, private_folder, write_private
 from al_pipeline.ledger.copies import count_rows, fill_ledger
@@ -123,7 +124,7 @@ def backup(
     return made
 
 
-def restore(settings: "Settings", folder: Path, databases: Sequence[Database], *, images: Path | None = None) -> Backup:
+def restore(settings: "Settings", folder: Path, databases: Sequence[Database], *, images: Root | None = None) -> Backup:
     """Fill an empty deployment from a backup: its databases, its ledger wherever the settings have it, and its home.
 
     Nothing is written before all files have their hashes and all places are empty. The home comes last: a deployment
@@ -137,7 +138,7 @@ def restore(settings: "Settings", folder: Path, databases: Sequence[Database], *
         As `backup` writes it.
     databases : sequence of Database
         Those of Label Studio and Dagster here.
-    images : Path, optional
+    images : Path or Place, optional
         Where the images lie here; by default those of the backup, or where they were.
 
     Raises

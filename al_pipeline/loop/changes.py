@@ -4,13 +4,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from al_pipeline.core.data.changes import Changes, compare, stamps
+from al_pipeline.core.data.changes import Changes, Stamp, compare, stamps, stamps_of_objects
 from al_pipeline.core.data.folder import list_files
-from al_pipeline.core.errors import ALError, InputError
+from al_pipeline.core.data.places import Place, Root
+from al_pipeline.core.errors import ALError, InputError, PlaceError
 from al_pipeline.loop.classes import listing_options
 from al_pipeline.loop.deployment import Artifacts
 
@@ -42,15 +44,13 @@ def look(settings: "Settings") -> Changes | None:
     import pandas as pd
 
     try:
-        # A share that is away is not an empty one.
-        with os.scandir(settings.images):
-            pass
-    except OSError as error:
+        found = _stamps(settings.images, settings)
+    except PlaceError as error:
         raise AwayError(
-            f"The folder of images {settings.images} (AL_IMAGES) cannot be listed: {error.strerror}. Mount it again, "
-            "or name its new place with `al up --images DIR`"
+            f"The folder of images {settings.images} (AL_IMAGES) is away: {error} Or name its new place with "
+            "`al up --images DIR`"
         ) from error
-    changes = compare(pd.read_parquet(stored), settings.images, stamps(settings.images, files_of(settings)))
+    changes = compare(pd.read_parquet(stored), settings.images, found)
     # Files that only have other places now went and came.
     missing = changes.went - changes.came
     if not changes.elsewhere and missing > max(settings.max_gone_share * changes.known, 10):
@@ -62,17 +62,23 @@ def look(settings: "Settings") -> Changes | None:
     return changes
 
 
-def files_of(settings: "Settings") -> Iterator[tuple[str, str | None]]:
-    """Yield what a scan would look at: paths below the folder of images, and why one is not to be read, if so.
-
-    Raises
-    ------
-    InputError
-        It holds none.
-    """
-    assert settings.images is not None
-    for each in list_files(settings.images, **listing_options(settings)).files:
-        yield each.path, each.problem
+def _stamps(images: Root, settings: "Settings") -> Mapping[str, Stamp]:
+    """Return what is told of each file that a scan would look at."""
+    if not isinstance(images, Place):
+        try:
+            # A share that is away is not an empty one.
+            with os.scandir(images):
+                pass
+        except OSError as error:
+            raise AwayError(
+                f"The folder of images {images} (AL_IMAGES) cannot be listed: {error.strerror}. Mount it again, or "
+                "name its new place with `al up --images DIR`"
+            ) from error
+    listing = list_files(images, **listing_options(settings))
+    if listing.objects is not None:
+        return stamps_of_objects(listing.objects, (each.path for each in listing.files))
+    assert isinstance(images, Path)
+    return stamps(images, ((each.path, each.problem) for each in listing.files))
 
 
 def published_folder(settings: "Settings") -> str:

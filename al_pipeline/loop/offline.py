@@ -18,6 +18,7 @@ import pandas as pd
 from al_pipeline.core.data.folder import walk
 from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.data.kinds import NAMED
+from al_pipeline.core.data.places import SCHEMES
 from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.thresholds import decided
@@ -167,6 +168,12 @@ def check_table(output: Path) -> None:
 
 def check_folder(root: Path) -> None:
     """Raise InputError if there is no such folder of images, or image, without looking through it."""
+    # A path has lost one / of an address already.
+    if not root.exists() and root.parts and root.parts[0].lower() in {f"{scheme}:" for scheme in SCHEMES}:
+        raise InputError(
+            f"{root.parts[0]}//{'/'.join(root.parts[1:])} is an address, and predictions are made of a folder of this "
+            "machine: copy the images into one"
+        )
     if not root.exists():
         raise InputError(f"There is no folder or image {root}: check the path")
 

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import pandas as pd
 from pydantic import SecretStr
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import TEMPORARY, whole_file
 from al_pipeline.ledger.copies import copy_ledger, copy_sqlite, how_far
@@ -172,7 +173,11 @@ def _check(settings: "Settings", home: Path, file: Path, *, images: bool, histor
         raise InputError(f"{file} (FILE) lies in the home {home} that is to be packed: name a file elsewhere")
     if settings.database_url is None and not (home / LEDGER).exists():
         raise InputError(f"There is no ledger in {home}: run `al up`, or name another home (--home, AL_HOME)")
-    if images and (settings.images is None or not settings.images.is_dir()):
+    if images and isinstance(settings.images, Place):
+        raise InputError(
+            f"The images lie in the bucket {settings.images} (AL_IMAGES), and stay there: pack without --images"
+        )
+    if images and (not isinstance(settings.images, Path) or not settings.images.is_dir()):
         raise InputError(f"The folder of images {settings.images} (AL_IMAGES) is not there: pack without --images")
     elsewhere = os.environ.get("DAGSTER_HOME")
     if not history:
@@ -265,7 +270,7 @@ def _members(
         # The others are published again from the images; of one that has left their folder this is all there is.
         if path.stem not in usable:
             yield f"{PUBLISHED}/{path.name}", path
-    if images and manifest is not None and settings.images is not None:
+    if images and manifest is not None and isinstance(settings.images, Path):
         for uri in map(Path, manifest["uri"]):
             if (
                 uri.is_relative_to(settings.images)
@@ -331,7 +336,9 @@ def _remarks(
         yield "It holds the login of the home's own Label Studio and what people did there: keep it as you keep those"
     if settings.label_studio_url and LABEL_STUDIO not in beside:
         yield f"The Label Studio at {settings.label_studio_url} is not in it, and stays where it is"
-    if not images and settings.images is not None:
+    if isinstance(settings.images, Place):
+        yield f"The images stay in {settings.images}: set its endpoint and keys in the environment where it is unpacked"
+    elif not images and settings.images is not None:
         yield f"The images are not in it: copy {settings.images}, and name its new place with --images"
     if newest_checkpoint:
         yield "Of the checkpoints the newest alone is in it"

@@ -17,8 +17,10 @@ import pandas as pd
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.data.known_pool import Subset, known_pool
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Place, entries_of, is_address
 from al_pipeline.core.data.reading import read_file
-from al_pipeline.core.errors import ALError, ImageError
+from al_pipeline.core.errors import ALError, ImageError, PlaceError
 from al_pipeline.loop.how_read import how_of_home
 
 if TYPE_CHECKING:
@@ -111,7 +113,8 @@ class Files:
         """
         found, stored = self.known(sample_ids), readable if isinstance(readable, Set) else set(readable)
         asked = [i for i in found.there if i not in stored]
-        wrong, looked_at = {i: why for i in asked if (why := self._wrong(i)) is not None}, len(asked)
+        objects = self._objects(asked)
+        wrong, looked_at = {i: why for i in asked if (why := self._wrong(i, objects)) is not None}, len(asked)
         if wrong and self._deployment is not None and self._away(len(wrong), looked_at, self._deployment.settings):
             raise ImagesAwayError(
                 f"{len(wrong)} of {looked_at} images cannot be read, the first is {next(iter(wrong.values()))}: is "
@@ -168,16 +171,30 @@ class Files:
         """Say whether it is the folder that is away: a share that is not mounted is none, or an empty one."""
         return (looked_at >= FEW and wrong > settings.max_gone_share * looked_at) or is_away(settings)
 
-    def _wrong(self, sample: str) -> str | None:
-        """Return what is wrong with a sample's file, as far as its size and time tell; None if nothing is."""
-        path = Path(self.uris[sample])
+    def _objects(self, samples: Sequence[str]) -> Mapping[str, Entry]:
+        """Return what buckets tell of those samples that lie in one, by their addresses."""
+        uris = [uri for uri in map(self.uris.__getitem__, samples) if is_address(uri)]
         try:
-            status = path.stat()
-            size, mtime = self._stored["bytes"].get(sample), self._stored["mtime_ns"].get(sample)
-            if mtime is None or (status.st_size == size and status.st_mtime_ns == mtime):
+            return entries_of(uris) if uris else {}
+        except PlaceError as error:
+            raise ImagesAwayError(f"The images are away: {error} Nothing is stored; run this again then") from error
+
+    def _wrong(self, sample: str, objects: Mapping[str, Entry] | None = None) -> str | None:
+        """Return what is wrong with a sample's file, as far as its size and time tell; None if nothing is."""
+        path = self.uris[sample]
+        try:
+            known = self._stored["bytes"].get(sample), self._stored["mtime_ns"].get(sample)
+            if is_address(path):
+                if (entry := (self._objects([sample]) if objects is None else objects).get(path)) is None:
+                    return f"{path}: {DELETED}; {SCAN}"
+                now = entry.size, entry.stamp
+            else:
+                status = Path(path).stat()
+                now = status.st_size, status.st_mtime_ns
+            if known[1] is None or now == known:
                 return None
             # Touched, copied back, or with a tag written into it: only the bytes tell, or the pixels.
-            found = read_file(str(path), time.time_ns(), self._how)
+            found = read_file(path, time.time_ns(), self._how)
             same = found.file_id == self._stored["file_id"].get(sample, sample)
             same = same or (found.pixels is not None and found.pixels == self._stored["pixels"].get(sample))
             why = REPLACED if found.problem is None else found.problem
@@ -221,15 +238,18 @@ class Files:
 
 def is_away(settings: "Settings") -> bool:
     """Say whether the folder of images is not there, or empty as the place where a share is not mounted."""
+    images = settings.images
     try:
-        return settings.images is not None and next(settings.images.iterdir(), None) is None
-    except OSError:
+        if isinstance(images, Place):
+            return not images.entries()
+        return images is not None and next(images.iterdir(), None) is None
+    except (OSError, PlaceError):
         return True
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Say whether there is such a file, also where its folder cannot be read."""
+    """Say whether there is such a file or object, also where its folder cannot be read."""
     try:
-        return Path(path).is_file()
-    except OSError:
+        return bool(entries_of([str(path)])) if is_address(path) else Path(path).is_file()
+    except (OSError, PlaceError):
         return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.errors import ALError, ImageError
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.ledger.schema import REVIEW
@@ -84,14 +85,18 @@ def _published(
 
     What is there already needs no original. `sides` are those of what is shown reduced.
     """
-    from al_pipeline.labelstudio.images import publish
+    from al_pipeline.labelstudio.images import publish, published
 
     found, names = files.askable(sample_ids), dict[str, str]()
     absent, folder, how = dict(found.absent), deployment.settings.published_images, how_of_home(deployment.artifacts)
-    for sample in found.there:
+    # What is published already needs no original; objects of a bucket are read while others are made.
+    places = [files.uris[i] if i in files.uris and published(i, folder) is None else "" for i in found.there]
+    ahead = Ahead(places)
+    for row, sample in enumerate(found.there):
         try:
-            names[sample] = publish(files.uris.get(sample, ""), sample, folder, how, shown_px=sides.get(sample))
-        except ImageError as error:
+            source = ahead.take(row) or files.uris.get(sample, "")
+            names[sample] = publish(source, sample, folder, how, shown_px=sides.get(sample))
+        except (ImageError, FileNotFoundError, PermissionError) as error:
             # It vanished just now; whatever else is wrong, such as a full disk, is no fault of the image.
             if sample in files.uris and exists(files.uris[sample]) and files.damage(sample) is None:
                 raise

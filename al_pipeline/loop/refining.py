@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from al_pipeline.core.data.holdout import groups_of
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
@@ -232,6 +233,12 @@ class Refining:
         starts += [started_from(artifacts, key) for key in begun(artifacts)[-ROUNDS_WITH_FEATURES:]]
         kept = {network.features for network in [*starts, refined_network(artifacts, self.key)] if network is not None}
         place = self.given.store.folder.parent
+        if isinstance(place, Place):
+            for key in (entry.key for entry in place.entries()):
+                if (name := key.partition("/")[0]).endswith(REFINED) and name not in kept:
+                    with suppress(OSError):
+                        place.delete(key)
+            return
         for folder in [each for each in place.iterdir() if each.name.endswith(REFINED) and each.name not in kept]:
             with suppress(OSError):
                 for file in folder.iterdir():

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from al_pipeline.core.data.places import Root
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import TEMPORARY, FileError, private_folder
 from al_pipeline.loop.local import Servers
@@ -58,7 +59,7 @@ def move(settings: Settings, target: Path) -> None:
 
 
 def unpack(
-    file: Path, target: Path, *, images: Path | None = None, before: Callable[[Path], object] | None = None
+    file: Path, target: Path, *, images: Root | None = None, before: Callable[[Path], object] | None = None
 ) -> dict[str, Any]:
     """Make a home of an archive, and return what the archive says about itself.
 
@@ -68,7 +69,7 @@ def unpack(
         As `loop.packing.pack` writes it.
     target : Path
         The new home: not there yet, or empty.
-    images : Path, optional
+    images : Path or Place, optional
         Where the images lie here; by default those of the archive, or where they were.
     before : callable, optional
         Gets the folder with all that was unpacked before it becomes the home, and may raise.
@@ -81,11 +82,11 @@ def unpack(
         The operating system refuses. No home is left then.
     """
     target = target.expanduser().resolve()
-    if images is not None and not images.is_dir():
+    if isinstance(images, Path) and not images.is_dir():
         raise InputError(f"{images} (--images) is no folder: name the one that the images lie in here")
     with _new_home(target) as folder:
         index = _extract(file, folder)
-        chosen = images and images.expanduser().resolve()
+        chosen = images.expanduser().resolve() if isinstance(images, Path) else images
         if chosen is None and index["images_packed"]:
             chosen = target / IMAGES
         _mend(folder, Path(index["home"]), target, images=chosen, ledger_inside=True)
@@ -153,7 +154,7 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _mend(folder: Path, old: Path, new: Path, *, images: Path | None = None, ledger_inside: bool = False) -> None:
+def _mend(folder: Path, old: Path, new: Path, *, images: Root | None = None, ledger_inside: bool = False) -> None:
     """Let the files in `folder`, which was the home `old`, speak of the home `new`."""
 
     def change(name: Name, value: Any) -> Any:

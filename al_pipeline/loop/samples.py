@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from al_pipeline.core.data.known_pool import Subset, known_pool
+from al_pipeline.core.data.places import Place, place_of
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.options import TrainingOptions
@@ -25,8 +26,6 @@ from al_pipeline.loop.refined import REFINED, Network, features_of_newest_round,
 from al_pipeline.loop.weights import settle_weights
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from al_pipeline.core.data.embeddings import EmbeddingStore
     from al_pipeline.core.data.how_read import HowRead
     from al_pipeline.core.data.image_cache import CachedImages
@@ -284,27 +283,35 @@ def stored_features(deployment: Deployment, *, refined: bool = True) -> "Embeddi
     from al_pipeline.core.data.embeddings import EmbeddingStore
 
     place = _place(deployment.settings.embedding_store)
+    written = _last_written(place)
     newest = features_of_newest_round(deployment.artifacts) if refined else None
-    if newest is not None and (place / newest).is_dir():
+    if newest is not None and newest in written:
         return EmbeddingStore(place / newest)
+    folders = [name for name in written if not name.endswith(REFINED)]
+    return EmbeddingStore(place / max(folders, key=lambda name: written[name])) if folders else None
+
+
+def _last_written(place: Path | Place) -> dict[str, float]:
+    """Return the folders of features, and when something was written into each last."""
+    written = dict[str, float]()
+    if isinstance(place, Place):
+        for entry in place.entries():
+            folder, inside, _ = entry.key.partition("/")
+            if inside:
+                written[folder] = max(written.get(folder, 0.0), entry.modified_ns)
+        return written
     try:
-        folders = [folder for folder in place.iterdir() if folder.is_dir() and not folder.name.endswith(REFINED)]
-        written = {folder: max((file.stat().st_mtime for file in folder.iterdir()), default=0.0) for folder in folders}
+        for folder in place.iterdir():
+            if folder.is_dir():
+                written[folder.name] = max((file.stat().st_mtime for file in folder.iterdir()), default=0.0)
     except (FileNotFoundError, NotADirectoryError):
-        return None
-    return EmbeddingStore(max(folders, key=lambda folder: written[folder])) if folders else None
+        return {}
+    return written
 
 
-def _place(url: str) -> "UPath":
-    """Return a folder of any kind, or say what is needed to use it."""
-    from upath import UPath
-
+def _place(where: str) -> Path | Place:
+    """Return a folder or a place in a bucket, or say what is wrong with its address."""
     try:
-        path = UPath(url)
-        _ = path.fs
-    except (ImportError, ValueError) as error:
-        raise InputError(
-            f"embeddings cannot be kept in {url} ({error}): install the package that fsspec needs for it (s3fs for "
-            "s3, gcsfs for gcs), or set AL_EMBEDDINGS to a folder"
-        ) from error
-    return path
+        return place_of(where)
+    except InputError as error:
+        raise InputError(f"embeddings cannot be kept in {where} ({error}): set AL_EMBEDDINGS to a folder") from None

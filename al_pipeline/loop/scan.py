@@ -12,6 +12,7 @@ from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.groups import check_rule
 from al_pipeline.core.data.how_read import HowRead
 from al_pipeline.core.data.layout import Listing
+from al_pipeline.core.data.places import Place, Root
 from al_pipeline.core.data.pool import Progress, scan_listed
 from al_pipeline.core.data.scan_cache import ScanCache
 from al_pipeline.core.errors import InputError
@@ -40,8 +41,8 @@ class Scanned:
 
     Attributes
     ----------
-    root : Path
-        The folder of images, resolved.
+    root : Path or Place
+        The folder of images, resolved, or the place in a bucket.
     manifest : DataFrame
         As `core.data.pool.scan` returns it.
     registered : Registered
@@ -58,7 +59,7 @@ class Scanned:
         What is to be said of that, in sentences.
     """
 
-    root: Path
+    root: Root
     manifest: pd.DataFrame
     registered: "Registered"
     listing: Listing
@@ -132,7 +133,8 @@ def scan_images(deployment: "Deployment", *, full: bool = False, progress: Progr
     keep(deployment.artifacts, kept)
     reading += show_as_read(deployment, manifest, shown, kept.how)
     places = {sample: gone.uri for sample, gone in ledger.gone(registered.gone).items()}
-    return Scanned(settings.images.resolve(), manifest, registered, listing, classes, places, kept.how, reading)
+    root = settings.images if isinstance(settings.images, Place) else settings.images.resolve()
+    return Scanned(root, manifest, registered, listing, classes, places, kept.how, reading)
 
 
 def refuse_many_gone(deployment: "Deployment", manifest: pd.DataFrame) -> None:

@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
+from al_pipeline.settings.addresses import Address, as_place, no_address
 from al_pipeline.settings.origins import USUAL_HOME
 
 
@@ -21,7 +23,11 @@ class Fields(BaseSettings):
     )
 
     home: Path = Field(default=USUAL_HOME, description="Folder of everything that is written: ledger, models, logs.")
-    images: Path | None = Field(default=None, description="Folder of images, flat or in class folders.")
+    images: Address | Path | None = Field(
+        default=None,
+        union_mode="left_to_right",
+        description="Folder of images, flat or in class folders; or its address in a bucket (s3://…, gs://…, az://…).",
+    )
     classes: Annotated[list[str] | None, NoDecode] = Field(
         default=None, description="Class names, comma separated or a JSON list; the folder names by default."
     )
@@ -105,7 +111,7 @@ class Fields(BaseSettings):
     )
     embeddings: str | None = Field(
         default=None,
-        description="Where features are kept: a folder, or any of fsspec's URLs (s3://…); in AL_HOME by default.",
+        description="Where features are kept: a folder, or a bucket (s3://…, gs://…, az://…); in AL_HOME by default.",
     )
 
     database_url: SecretStr | None = Field(
@@ -210,10 +216,13 @@ class Fields(BaseSettings):
         usual = cls.model_fields[str(info.field_name)].default
         return usual if value == "" and isinstance(usual, Path | None) else value
 
+    _place = field_validator("images", mode="before")(as_place)
+    _no_address = field_validator("home", "examples", mode="before")(no_address)
+
     @field_validator("home", "images", "examples")
     @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        return value and value.expanduser().resolve()
+    def _absolute(cls, value: Path | Place | None) -> Path | Place | None:
+        return value.expanduser().resolve() if isinstance(value, Path) else value
 
     @field_validator("instructions")
     @classmethod

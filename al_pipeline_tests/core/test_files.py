@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from upath import UPath
 
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import TEMPORARY, kept_secret, whole_file, write_private
@@ -81,12 +80,3 @@ def test_the_caller_names_the_error(tmp_path: Path) -> None:
         whole_file(tmp_path / "file/x", "The features", error=InputError),
     ):
         pass
-
-
-def test_a_place_beyond_the_local_disk_gets_whole_files_too(tmp_path: Path) -> None:
-    path = UPath(f"memory://{tmp_path.name}/folder/whole")
-    for content in ("older", "newer"):
-        with whole_file(path, "The file", sync=False) as temporary:
-            temporary.write_text(content)
-        assert path.read_text() == content
-        assert [each.name for each in path.parent.iterdir()] == ["whole"]

@@ -15,7 +15,8 @@ from PIL import Image
 from upath import UPath
 
 from al_pipeline.core.data import image_cache, images
-from al_pipeline.core.errors import CheckpointError
+from al_pipeline.core.data.places import Place
+from al_pipeline.core.errors import ALError, CheckpointError, InputError
 from al_pipeline.core.learning import checkpoint as checkpoints
 from al_pipeline.core.learning import train
 from al_pipeline.core.learning.arithmetic import PLAIN, multiplies_int8
@@ -23,7 +24,9 @@ from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
-from al_pipeline.defs.io import CheckpointIOManager
+from al_pipeline.defs.io import CheckpointIOManager, local
+from al_pipeline.loop.presence import Files
+from al_pipeline.loop.push import _published
 from al_pipeline.loop.samples import StoredSamples, _start
 from al_pipeline_tests.defs.rounds import errors_of, freeze, metadata_of, run_round
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images, write_usual_images
@@ -253,13 +256,14 @@ def test_a_class_that_nobody_has_labeled_yet_is_reported(changing: World, tmp_pa
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/features", "nowhere://bucket/features"])
-def test_a_place_for_features_that_cannot_be_used_is_named(make_world: Callable[..., World], url: str) -> None:
-    world = make_world(embeddings=url)
-    world.materialize("image_pool")
-    freeze(world, "r0001", per_class=1)
-    told = errors_of(run_round(world, "r0001"))
-    assert f"embeddings cannot be kept in {url}" in told
-    assert "AL_EMBEDDINGS" in told
+def test_a_place_for_features_that_cannot_be_used_is_named(
+    make_world: Callable[..., World], url: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:1", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    world = make_world(embeddings=url, training={"image_size": 32, "weights": weights})
+    with pytest.raises(ALError, match=f"embeddings cannot be kept in {url}.*AL_EMBEDDINGS"):
+        world.materialize("image_pool", "embeddings")
 
 
 def test_features_can_be_kept_elsewhere(make_world: Callable[..., World], tmp_path: Path, weights: str) -> None:
@@ -355,3 +359,23 @@ def test_a_pool_of_wide_images_is_padded_and_each_framing_has_features_of_its_ow
     way = checkpoint(world, "r0002").info.arithmetic
     suffix = "" if way == PLAIN.key else f"-{way}"
     assert stores == {f"32-pad-v3{suffix}", f"32-squeeze-v3{suffix}"}
+
+
+def test_a_round_on_images_of_a_bucket(make_world: Callable[..., World], tmp_path: Path) -> None:
+    """Its batch is published by sample id on this machine; its artifacts can lie in no bucket."""
+    write_usual_images(tmp_path / "photos")
+    place = Place(f"memory://{tmp_path.name}/photos")
+    for path in (tmp_path / "photos").rglob("*.png"):
+        place.put(path.relative_to(tmp_path / "photos").as_posix(), path.read_bytes())
+    world = make_world(str(place))
+    assert world.materialize("image_pool").success
+    pool = world.value("image_pool")
+    assert pool["uri"].str.startswith(f"{place}/").all()
+    done(world, "r0001")
+    batch = world.deployment.ledger.planned("r0001")["sample_id"].tolist()
+    assert len(batch) == 4
+    names, absent = _published(world.deployment, Files(pool, world.deployment), batch, {})
+    assert (names, absent) == ({sample: f"{sample}.png" for sample in batch}, {})
+    assert {path.stem for path in world.settings.published_images.iterdir()} == set(batch)
+    with pytest.raises(InputError, match=r"s3://bucket/home.* cannot hold what a round writes"):
+        local(UPath("s3://bucket/home/checkpoint/r0001.safetensors"))

@@ -46,7 +46,7 @@ def test_the_intervals_of_a_round_and_of_its_comparison_are_by_groups(bursts: Wo
     pool = bursts.value("image_pool").set_index("sample_id").loc[kept["sample_id"]]
     table = pd.read_csv(bursts.settings.group.rpartition(":")[0]).set_index("path")["burst"]
     folder = bursts.settings.images
-    assert folder is not None
+    assert isinstance(folder, Path)
     own = [table[str(Path(uri).relative_to(folder.resolve()))] for uri in pool["uri"]]
     names = document["evaluation"]["class_names"]
     p = kept[[f"p_{name}" for name in names]].to_numpy()

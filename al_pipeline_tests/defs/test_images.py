@@ -78,7 +78,7 @@ def test_what_a_scan_does_not_settle_is_not_scanned_for_ever() -> None:
 
 def test_a_look_at_a_real_folder_and_real_runs(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = world.settings.images
-    assert images is not None
+    assert isinstance(images, Path)
 
     def look(sensor: dg.SensorDefinition) -> dg.RunRequest | dg.SkipReason:
         answer = sensor(dg.build_sensor_context(instance=world.instance))

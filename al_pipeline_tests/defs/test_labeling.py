@@ -344,7 +344,7 @@ def test_a_failing_round_is_tried_again_and_then_stalled_naming_the_run(world: W
         if attempt == 1:
             # A share that is not mounted uses no attempt up.
             images = world.settings.images
-            assert images is not None
+            assert isinstance(images, Path)
             away = images.rename(images.parent / "away")
             waiting = tick(world)
             away.rename(images)

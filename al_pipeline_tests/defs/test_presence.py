@@ -63,7 +63,7 @@ def test_a_folder_that_is_not_mounted_is_a_plain_error_and_the_same_round_works_
     before: dict[str, Any] = {}
     freeze(own, "r0000", 4)
     images = own.settings.images
-    assert images is not None
+    assert isinstance(images, Path)
     away = images.rename(images.parent / "away")
     result = run_round(own, "r0000")
     assert "is their folder mounted?" in errors_of(result)

@@ -156,10 +156,10 @@ def test_a_network_that_no_kept_checkpoint_stands_on_goes_and_comes_back_to_the_
         artifacts.stored_checkpoint(2)
     said = errors_of(run_round(world, "r0002", ["checkpoint"]))
     assert "launch the job `refine` for r0001 to have it made again (AL_KEEP_CHECKPOINTS says" in said
-    stores = {folder.name for folder in samples._place(world.settings.embedding_store).iterdir()}
+    stores = {folder.name for folder in Path(world.settings.embedding_store).iterdir()}
     assert world.run("refine", "r0001").success
     assert provenance(artifacts.refined / "r0001.safetensors")["weights_hash"] == networks["r0001"]
-    assert stores <= {folder.name for folder in samples._place(world.settings.embedding_store).iterdir()}
+    assert stores <= {folder.name for folder in Path(world.settings.embedding_store).iterdir()}
     assert round_of(world, 2)["weights_hash"] == second
 
 

@@ -118,7 +118,7 @@ def test_a_fine_tuned_cell_is_its_part_of_the_whole_simulation_to_the_last_bit(s
 
 
 def test_with_features_in_the_store_no_image_is_looked_at(heads: World) -> None:
-    assert heads.settings.images is not None
+    assert isinstance(heads.settings.images, Path)
     elsewhere = heads.settings.images.rename(heads.settings.images.with_name("elsewhere"))
     result = run_cell(heads, "auto", 0, start="own")
     elsewhere.rename(heads.settings.images)

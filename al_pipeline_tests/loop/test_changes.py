@@ -44,7 +44,7 @@ def test_before_the_first_scan_there_is_nothing_to_compare_with(settings: Settin
 
 @pytest.mark.parametrize(("gone", "away"), [(12, False), (13, True), (23, True)])
 def test_an_empty_place_where_a_share_was_is_refused(settings: Settings, gone: int, away: bool) -> None:
-    assert settings.images is not None
+    assert isinstance(settings.images, Path)
     remove(settings.images, gone)
     if away:
         with pytest.raises(AwayError, match=rf"{gone} of the 24 files .*AL_MAX_GONE_SHARE"):
@@ -56,14 +56,14 @@ def test_an_empty_place_where_a_share_was_is_refused(settings: Settings, gone: i
 
 
 def test_a_place_without_any_image_is_refused_too(settings: Settings) -> None:
-    assert settings.images is not None
+    assert isinstance(settings.images, Path)
     remove(settings.images, 24)
     with pytest.raises(InputError, match="holds no images"):
         look(settings)
 
 
 def test_files_that_lie_in_other_folders_now_are_not_away(settings: Settings) -> None:
-    assert settings.images is not None
+    assert isinstance(settings.images, Path)
     (settings.images / "2023").mkdir()
     for name in ("class0", "class1"):
         (settings.images / name).rename(settings.images / "2023" / name)
@@ -73,7 +73,7 @@ def test_files_that_lie_in_other_folders_now_are_not_away(settings: Settings) ->
 
 
 def test_a_folder_that_is_not_there_is_named_with_the_remedy(settings: Settings) -> None:
-    assert settings.images is not None
+    assert isinstance(settings.images, Path)
     settings.images.rename(settings.images.with_name("moved"))
     with pytest.raises(AwayError, match=r"photos .*al up --images"):
         look(settings)
@@ -135,7 +135,7 @@ def test_a_scan_by_an_older_version_is_known_by_what_it_lacks(settings: Settings
     path = settings.artifacts / "image_pool.parquet"
     # What `scan` returns has no groups yet.
     assert is_older(settings)
-    assert settings.images is not None
+    assert isinstance(settings.images, Path)
     scan(settings.images).assign(group=None).to_parquet(path)
     assert not is_older(settings)
     path.unlink()

@@ -113,7 +113,7 @@ def test_the_new_home_speaks_of_its_own_place(settings: Settings, tmp_path: Path
     pack(settings, tmp_path / "a.tar", images=True)
     unpack(tmp_path / "a.tar", tmp_path / "new")
     loaded = load_settings(home=tmp_path / "new")
-    assert loaded.images is not None
+    assert isinstance(loaded.images, Path)
     assert loaded.images == tmp_path / "new" / "images"
     assert files(loaded.images) == files(settings.home / "photos")
     assert loaded.overlap == 2

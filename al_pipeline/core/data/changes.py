@@ -9,9 +9,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Root, start_of
+
 
 class Stamp(NamedTuple):
-    """What the folder itself tells of a file; all 0 of one that is not to be read."""
+    """What the folder itself tells of a file; all 0 of one that is not to be read.
+
+    Of an object `mtime_ns` is the stamp of its etag, as the manifest has it, and `ctime_ns` when it was written.
+    """
 
     size: int = 0
     mtime_ns: int = 0
@@ -84,18 +90,23 @@ def stamps(root: Path, files: Iterable[tuple[str, str | None]]) -> dict[str, Sta
     return found
 
 
-def compare(manifest: pd.DataFrame, root: Path, found: Mapping[str, Stamp]) -> Changes:
+def stamps_of_objects(objects: Mapping[str, Entry], paths: Iterable[str]) -> dict[str, Stamp]:
+    """Return the stamp of each of these objects by its path."""
+    return {path: Stamp((one := objects[path]).size, one.stamp, one.modified_ns) for path in paths}
+
+
+def compare(manifest: pd.DataFrame, root: Root, found: Mapping[str, Stamp]) -> Changes:
     """Return what differs between a stored manifest and the files that are there now.
 
     Parameters
     ----------
     manifest : DataFrame
         As `scan` has returned it, also an older version, which knew no moments.
-    root : Path
+    root : Path or Place
     found : mapping of str to Stamp
         As `stamps` returns them.
     """
-    base = f"{root.resolve()}{os.sep}"
+    base = start_of(root)
     moments = manifest["mtime_ns"] if "mtime_ns" in manifest else pd.Series(0, index=manifest.index)
     stored = {
         uri.removeprefix(base): (size, moment)

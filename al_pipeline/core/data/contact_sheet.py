@@ -6,9 +6,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import ImagePath, open_known
-from al_pipeline.core.errors import ImageError, InputError
+from al_pipeline.core.errors import ImageError, InputError, PlaceError
 
 # Pixels between tiles, and the height of one line of caption.
 GAP, LINE, FONT_SIZE = 4, 14, 10
@@ -45,7 +46,8 @@ def contact_sheet(
     """
     if captions is not None and len(captions) != len(paths):
         raise InputError(f"contact_sheet got {len(captions)} captions for {len(paths)} images: give one per image")
-    thumbnails = [_thumbnail(path, tile, how) for path in paths[:max_images]]
+    ahead = Ahead(paths[:max_images])
+    thumbnails = [_thumbnail(ahead, row, tile, how) for row in range(len(paths[:max_images]))]
     lines = [caption.splitlines() for caption in (captions or [])[:max_images]]
     while True:
         sheet = _sheet(thumbnails, lines, columns, tile)
@@ -64,10 +66,10 @@ def contact_sheet(
             raise InputError(f"a contact sheet of one {tile} px tile is larger than max_bytes = {max_bytes}: raise it")
 
 
-def _thumbnail(path: ImagePath, tile: int, how: HowRead) -> Image.Image:
+def _thumbnail(ahead: Ahead, row: int, tile: int, how: HowRead) -> Image.Image:
     try:
-        return ImageOps.contain(open_known(path, tile, how=how), (tile, tile))
-    except ImageError:
+        return ImageOps.contain(open_known(ahead.take(row), tile, how=how), (tile, tile))
+    except (ImageError, PlaceError, OSError):
         # Files vanish while rounds run, and a picture for people is no reason to end one.
         return Image.new("RGB", (tile, tile), "#999999")
 

@@ -6,18 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.data.known_pool import Subset
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.row_file import Ids, as_keys
 from al_pipeline.core.data.shards import Found, Vectors, shards_of
 from al_pipeline.core.errors import InputError
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 # A shard is closed after so many images or seconds: what a process that dies loses at most. A slow machine writes
 # small shards then, but not many: 100,000 images at 25 per second make 130.
@@ -38,12 +36,11 @@ class EmbeddingStore:
 
     Parameters
     ----------
-    folder : Path or UPath
-        One folder per (weights, preprocessing): vectors of different networks never meet. Local, or any of fsspec's
-        places (``UPath("s3://bucket/embeddings")``).
+    folder : Path or Place
+        One folder per (weights, preprocessing): vectors of different networks never meet. Local, or in a bucket.
     """
 
-    folder: "Path | UPath"
+    folder: Path | Place
 
     def stored(self, sample_ids: Sequence[str] | Ids) -> Found:
         """Return which of the samples have a vector, bool, shape (n,)."""

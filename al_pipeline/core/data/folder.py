@@ -1,24 +1,27 @@
-"""Which files a folder of images holds, without opening any."""
+"""Which files a folder of images, or a bucket, holds, without opening any."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
-from pathlib import Path, PurePath
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath, PurePosixPath
 
 from al_pipeline.core.data.kinds import NAMED
 from al_pipeline.core.data.layout import Listing, arrange, is_image, is_unread
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Place, Root
 from al_pipeline.core.errors import InputError
 
 LEADS_OUT = "a link that leads out of the images' folder: copy its target there, or set AL_FOLLOW_LINKS=true"
 
 
 def list_files(
-    root: Path, *, follow_links: bool = False, classes: Collection[str] | None = None, known: Collection[str] = ()
+    root: Root, *, follow_links: bool = False, classes: Collection[str] | None = None, known: Collection[str] = ()
 ) -> Listing:
     """Return which images a folder holds, of which split and class, and what is left out.
 
     Parameters
     ----------
-    root : Path
+    root : Path or Place
     follow_links : bool
         Look also into what symbolic links to places outside of `root` lead to. `root` itself may be a link.
     classes, known
@@ -28,22 +31,20 @@ def list_files(
     ------
     InputError
         The folder is missing, is a file, or holds no images.
+    PlaceError
+        The bucket is away.
     """
-    if not root.exists():
-        raise InputError(f"The folder of images {root} (AL_IMAGES) does not exist: check the path")
-    if not root.is_dir():
-        raise InputError(f"{root} (AL_IMAGES) is a file: give the folder that holds the images")
-    root, problems = root.resolve(), dict[str, str]()
-    names = [*(classes or ()), *known]
+    problems, names = dict[str, str](), [*(classes or ()), *known]
 
-    def paths() -> Iterator[str]:
-        for path, problem in _entries(root, follow_links, lambda name: is_unread(name, names)):
-            if problem is None:
-                yield path
-            else:
-                problems[path] = problem
+    def unread(name: str) -> bool:
+        return is_unread(name, names)
 
-    found = arrange(paths(), problems=problems, classes=classes, known=known)
+    if isinstance(root, Place):
+        objects = _files_of(root.entries())
+        found = replace(arrange(_keys(objects, unread), classes=classes, known=known), objects=objects)
+    else:
+        root = _folder(root)
+        found = arrange(_paths(root, follow_links, unread, problems), problems=problems, classes=classes, known=known)
     if not found.files:
         others = ", ".join(f"{number:,} {suffix}" for suffix, number in found.sidecars.most_common(5))
         told = [f"other files ({others})"] if others else []
@@ -53,6 +54,50 @@ def list_files(
             f"path{'. There are ' * bool(told)}{'; '.join(told)}"
         )
     return found
+
+
+def _folder(root: Path) -> Path:
+    if not root.exists():
+        raise InputError(f"The folder of images {root} (AL_IMAGES) does not exist: check the path")
+    if not root.is_dir():
+        raise InputError(f"{root} (AL_IMAGES) is a file: give the folder that holds the images")
+    return root.resolve()
+
+
+def _paths(root: Path, follow_links: bool, unread: Callable[[str], bool], problems: dict[str, str]) -> Iterator[str]:
+    """Yield what is to be arranged of a folder, and write down what cannot be read, with why."""
+    for path, problem in _entries(root, follow_links, unread):
+        if problem is None:
+            yield path
+        else:
+            problems[path] = problem
+
+
+def _files_of(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """Return objects by their keys, without what consoles make of a folder: ``photos/cat/``, of no bytes."""
+    folders = {entry.key.rpartition("/")[0] for entry in entries}
+    folders |= {str(above) for folder in folders for above in PurePosixPath(folder).parents}
+
+    def stands_for_a_folder(key: str) -> bool:
+        return key in folders or "." not in key.rpartition("/")[2]
+
+    return {entry.key: entry for entry in entries if entry.size or not stands_for_a_folder(entry.key)}
+
+
+def _keys(keys: Iterable[str], unread: Callable[[str], bool]) -> Iterator[str]:
+    """Yield keys as paths of a folder are, and of what lies in a folder that is not looked into that folder, once."""
+    known, told = dict[str, str | None](), set[str]()
+    for key in keys:
+        folder = key.rpartition("/")[0]
+        if folder not in known:
+            parts = folder.split("/") if folder else []
+            depth = next((depth for depth, part in enumerate(parts, 1) if unread(part)), None)
+            known[folder] = None if depth is None else f"{'/'.join(parts[:depth])}/"
+        if (outside := known[folder]) is None:
+            yield key
+        elif outside not in told:
+            told.add(outside)
+            yield outside
 
 
 def walk(root: Path, *, follow_links: bool = True) -> Iterator[tuple[PurePath, str | None]]:

@@ -11,6 +11,7 @@ from al_pipeline.core.data.folder_names import HOLDOUT_FOLDERS, PLACES, POOL_FOL
 from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.data.known_pool import THUMBNAIL, known_pool
 from al_pipeline.core.data.near_duplicates import SIDE, Looks
+from al_pipeline.core.data.places import Place, Root, below, start_of
 from al_pipeline.core.errors import InputError
 
 NEAR_DUPLICATES, FOLDER, PARENT, NONE = "near_duplicates", "folder", "parent", "none"
@@ -37,7 +38,7 @@ def check_rule(rule: str) -> None:
         _expression(rule)
 
 
-def assign(manifest: pd.DataFrame, root: Path, rule: str, known: Mapping[str, str] | None = None) -> pd.Series:
+def assign(manifest: pd.DataFrame, root: Root, rule: str, known: Mapping[str, str] | None = None) -> pd.Series:
     """Return the group of each row of a manifest: the id of its first sample; None where the row is excluded.
 
     A sample that is alone is its own group. A group that is known keeps its name when images join it, and groups that
@@ -48,7 +49,7 @@ def assign(manifest: pd.DataFrame, root: Path, rule: str, known: Mapping[str, st
     manifest : DataFrame
         As `pool.scan` returns it; for look-alikes ``phash`` and ``thumbnail``, for bursts ``taken``, ``width`` and
         ``height`` as well. Where they are missing a picture looks like no other.
-    root : Path
+    root : Path or Place
         The scanned folder.
     rule : str
         As the setting `group` has it: ``near_duplicates``, ``folder``, ``parent``, ``none``, a regular expression or
@@ -67,7 +68,7 @@ def assign(manifest: pd.DataFrame, root: Path, rule: str, known: Mapping[str, st
     if rule == NEAR_DUPLICATES:
         numbers = _look_alikes(usable, [known.get(sample) for sample in ids])
     else:
-        keys = _keys(usable, Path(root).resolve(), rule)
+        keys = _keys(usable, root, rule)
         seen: dict[object, int] = {}
         # A sample without a key is alone.
         each = [(sample,) if key is None else key for key, sample in zip(keys, ids, strict=True)]
@@ -101,7 +102,7 @@ def with_twins(manifest: pd.DataFrame, holdout: Collection[str], training: Colle
     return found | set(one[new[pairs[:, 0]] & ~new[pairs[:, 1]]]) | set(other[new[pairs[:, 1]] & ~new[pairs[:, 0]]])
 
 
-def without_group(manifest: pd.DataFrame, root: Path, rule: str) -> list[str]:
+def without_group(manifest: pd.DataFrame, root: Root, rule: str) -> list[str]:
     """Return the files that a table or an expression puts into no group, in their order: each is one of its own.
 
     Parameters
@@ -112,11 +113,11 @@ def without_group(manifest: pd.DataFrame, root: Path, rule: str) -> list[str]:
     if rule in RULES:
         return []
     usable = manifest[manifest["split"] != "excluded"]
-    keys = _keys(usable, Path(root).resolve(), rule)
+    keys = _keys(usable, root, rule)
     return [uri for uri, key in zip(usable["uri"], keys, strict=True) if key is None]
 
 
-def places(usable: pd.DataFrame, root: Path) -> tuple[str, list[str]] | None:
+def places(usable: pd.DataFrame, root: Root) -> tuple[str, list[str]] | None:
     """Return the rule that makes a group of each site, camera or patient that folders are named after, and their names.
 
     None if the folders' names tell of none.
@@ -125,16 +126,17 @@ def places(usable: pd.DataFrame, root: Path) -> tuple[str, list[str]] | None:
     ----------
     usable : DataFrame
         With ``uri`` and ``label``.
-    root : Path
+    root : Path or Place
         The scanned folder.
     """
-    root, found = root.resolve(), dict[str, set[str]]()
+    start, found = start_of(root), dict[str, set[str]]()
     where = {(uri.rpartition("/")[0], label) for uri, label in zip(usable["uri"], usable["label"], strict=True)}
     for folder, label in where:
-        parts = PurePath(folder).relative_to(root).parts
+        path = PurePath(f"{folder}/x".removeprefix(start))
+        parts = path.parts[:-1]
         first = int(bool(parts) and parts[0].lower() in POOL_FOLDERS | HOLDOUT_FOLDERS)
-        if below := _below_class(PurePath(folder, "x").relative_to(root), label):
-            found.setdefault("folder", set()).add(below[0])
+        if inside := _below_class(path, label):
+            found.setdefault("folder", set()).add(inside[0])
         if parts[first:] and normal(parts[first]) != label:
             found.setdefault(f"^{'[^/]+/' * first}([^/]+)/", set()).add(parts[first])
     for rule, names in found.items():
@@ -162,14 +164,15 @@ def _names(numbers: np.ndarray, ids: np.ndarray, known: Mapping[str, str]) -> np
     return pd.Series(numbers).map(names.where(names.notna(), own)).to_numpy(dtype=object)
 
 
-def _keys(usable: pd.DataFrame, root: Path, rule: str) -> list[str | None]:
+def _keys(usable: pd.DataFrame, root: Root, rule: str) -> list[str | None]:
     """Return what a sample shares with the others of its group, None where it is alone."""
-    paths = [PurePath(uri).relative_to(root) for uri in usable["uri"]]
+    start = start_of(root)
+    paths = [PurePath(uri.removeprefix(start)) for uri in usable["uri"]]
     if rule == NONE:
         return [None] * len(paths)
     if rule in (FOLDER, PARENT):
-        below = [_below_class(path, label) for path, label in zip(paths, usable["label"], strict=True)]
-        return [("/".join(parts) if rule == PARENT else parts[0]) if parts else None for parts in below]
+        inside = [_below_class(path, label) for path, label in zip(paths, usable["label"], strict=True)]
+        return [("/".join(parts) if rule == PARENT else parts[0]) if parts else None for parts in inside]
     if table := _table(rule):
         return _of_table(rule, _read_table(rule, *table), paths, root)
     expression = _expression(rule)
@@ -225,7 +228,7 @@ def _read_table(rule: str, file: Path, column: str) -> pd.DataFrame:
     return pd.DataFrame({"path": table["path"], "group": table[column].str.strip().replace("", None)})
 
 
-def _of_table(rule: str, table: pd.DataFrame, paths: list[PurePath], root: Path) -> list[str | None]:
+def _of_table(rule: str, table: pd.DataFrame, paths: list[PurePath], root: Root) -> list[str | None]:
     groups: dict[str, str | None] = {}
     lines: dict[str, int] = {}
     # The heading is line 1.
@@ -247,8 +250,10 @@ def _of_table(rule: str, table: pd.DataFrame, paths: list[PurePath], root: Path)
     return found
 
 
-def _below(name: str, root: Path) -> str:
-    path = PurePath(name.strip())
+def _below(name: str, root: Root) -> str:
+    if isinstance(root, Place):
+        return PurePath(below(name.strip(), root)).as_posix()
+    path, root = PurePath(name.strip()), root.resolve()
     if path.is_absolute() and path.is_relative_to(root):
         path = path.relative_to(root)
     return path.as_posix()

@@ -29,9 +29,10 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.data import block_file
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.data.block_file import FILE, DamagedError, Pixels
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
-from al_pipeline.core.data.images import ImagePath, decode, iter_blocks, read_ahead
+from al_pipeline.core.data.images import ImagePath, decode, decode_next, iter_blocks, read_ahead
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import TEMPORARY
 
@@ -310,6 +311,12 @@ class _Shelf:
         ids, paths = all_ids[rows], all_paths[rows]
         pixels = np.empty((len(ids), self.size, self.size, 3), dtype=np.uint8)
         places = self._find(ids)
+        absent = [i for i in range(len(ids)) if i not in places]
+        ahead = Ahead([paths[i] for i in absent])
+
+        def decode_absent(row: int) -> Sequence[int]:
+            pixels[absent[row]] = decode_next(ahead, row, self.size, self.framing, self.how)
+            return [absent[row]]
 
         def decode_all(positions: Sequence[int]) -> Sequence[int]:
             for i in positions:
@@ -325,7 +332,7 @@ class _Shelf:
         by_file: dict[str, list[tuple[int, int]]] = {}
         for i, (name, row) in places.items():
             by_file.setdefault(name, []).append((row, i))
-        tasks = [pool.submit(decode_all, [i]) for i in range(len(ids)) if i not in places]
+        tasks = [pool.submit(decode_absent, row) for row in range(len(absent))]
         for name, wanted in by_file.items():
             wanted.sort()
             starts = range(0, len(wanted), _IMAGES_PER_READ)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from al_pipeline.core.data.ahead import Ahead
 from al_pipeline.core.data.colour import converts, note_cicp, to_srgb
 from al_pipeline.core.data.frames import on_its_canvas
 from al_pipeline.core.data.framing import frame
@@ -20,12 +21,13 @@ from al_pipeline.core.data.hdr import HDR
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.kinds import HEAD, READ, kind_of, reason_not_read
 from al_pipeline.core.data.limits import refuse_large
+from al_pipeline.core.data.places import Loaded, is_address, load
 from al_pipeline.core.data.png_depth import deep_png, is_deep_with_opacity, significant_white
 from al_pipeline.core.data.readers import read, reader_of
 from al_pipeline.core.data.truncated import complete, ends, reason_truncated
-from al_pipeline.core.errors import ImageError
+from al_pipeline.core.errors import ImageError, PlaceError
 
-ImagePath = str | os.PathLike[str]
+ImagePath = str | os.PathLike[str] | Loaded
 Made = TypeVar("Made")
 Result = TypeVar("Result")
 
@@ -110,9 +112,13 @@ def opened(
     ------
     ImageError
         The message is a short reason without the path.
+    PlaceError
+        It is an object of a bucket that is away.
     """
     head = b""
     try:
+        if is_address(source):
+            source = load(str(source))
         # Not by pathlib: of 100,000 small files it takes a tenth longer.
         with contextlib.nullcontext(source) if isinstance(source, io.BytesIO) else open(source, "rb") as file:  # noqa: PTH123
             head = file.read(HEAD)
@@ -129,7 +135,7 @@ def opened(
                 if deep is None and image.mode == "I;16":
                     _note_limits(image, how)
                 yield deep or image
-    except (ImageError, MemoryError):
+    except (ImageError, PlaceError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"too large: the limit is {max_pixels / 1e6:g} megapixels") from error
@@ -274,9 +280,17 @@ def open_known(path: ImagePath, size: int, *, square: int | None = None, how: Ho
     try:
         return open_rgb(path, at_least=2 * size, square=square, how=how)
     except ImageError as error:
-        raise ImageError(
-            f"{os.fspath(path)}: {error}. If it has changed or moved, scan the image pool again"
-        ) from error
+        name = path.uri if isinstance(path, Loaded) else os.fspath(path)
+        raise ImageError(f"{name}: {error}. If it has changed or moved, scan the image pool again") from error
+
+
+def decode_next(ahead: Ahead, row: int, size: int, framing: str, how: HowRead) -> npt.NDArray[np.uint8]:
+    """Decode as `decode` does what is being read ahead, where it is an object of a bucket."""
+    try:
+        source = ahead.take(row)
+    except OSError as error:
+        raise ImageError(f"{error.filename}: unreadable: {error.strerror}. Scan the image pool again") from None
+    return decode(source, size, framing, how)
 
 
 def iter_blocks(
@@ -315,10 +329,10 @@ def iter_blocks(
 
     def begin(pool: ThreadPoolExecutor, rows: slice) -> tuple[npt.NDArray[np.uint8], list[Future[None]]]:
         chosen = paths[rows]
-        pixels = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
+        pixels, ahead = np.empty((len(chosen), size, size, 3), dtype=np.uint8), Ahead(chosen)
 
         def fill(i: int) -> None:
-            pixels[i] = decode(chosen[i], size, framing, how)
+            pixels[i] = decode_next(ahead, i, size, framing, how)
 
         return pixels, [pool.submit(fill, i) for i in range(len(chosen))]
 

@@ -7,12 +7,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from al_pipeline.core.data.folder_names import counted, is_system, normal, quoted
 from al_pipeline.core.data.folder_tree import Folder, Layout, Names, Place
 from al_pipeline.core.data.kinds import INSTALL_RAW, RAW_SUFFIXES, SUFFIXES
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Root
 from al_pipeline.core.errors import InputError
 
 # What may hold pictures and is not read; what it is, and what to do.
@@ -108,6 +109,8 @@ class Listing:
         The first files, at most `MOST_UNKNOWN`, of whose kind the name tells nothing.
     question : str or None
         What only a person can tell, with the remedies; until then no class should be made of the folders.
+    objects : mapping, optional
+        Of a bucket what it tells of each object, by the path.
     """
 
     files: list[Found]
@@ -116,8 +119,9 @@ class Listing:
     remarks: list[str]
     question: str | None = None
     unknown: list[str] = field(default_factory=list)
+    objects: Mapping[str, Entry] | None = None
 
-    def settle(self, root: Path) -> None:
+    def settle(self, root: Root) -> None:
         """Raise InputError if there is a question, with its remedies."""
         if self.question is not None:
             raise InputError(f"{root} (AL_IMAGES): {self.question}")

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from al_pipeline.core.data.folder_names import counted
 from al_pipeline.core.data.levels import FEW_LEVELS, Levels
+from al_pipeline.core.data.places import Root, below, start_of
 from al_pipeline.core.data.report import SEVERAL_LABELS
-from al_pipeline.core.data.scan_remarks import below, few_levels
+from al_pipeline.core.data.scan_remarks import few_levels
 
 # Of each kind; a page shows them as thumbnails.
 MOST_ROWS, MOST_IN_GROUP = 8, 6
@@ -48,14 +48,14 @@ class Oddity:
     rows: list[Odd]
 
 
-def oddities(manifest: pd.DataFrame, root: Path, levels: Levels | None = None) -> Iterator[Oddity]:
+def oddities(manifest: pd.DataFrame, root: Root, levels: Levels | None = None) -> Iterator[Oddity]:
     """Yield the kinds that a manifest has, with the images that show them best.
 
     Parameters
     ----------
     manifest : DataFrame
         As `pool.scan` returns it.
-    root : Path
+    root : Path or Place
         The scanned folder.
     levels : Levels, optional
         Of the pool; what `pool_levels` finds by default.
@@ -74,7 +74,7 @@ def oddities(manifest: pd.DataFrame, root: Path, levels: Levels | None = None) -
     yield from (oddity for oddity in found if oddity.rows)
 
 
-def _under_several_labels(excluded: pd.DataFrame, root: Path) -> Oddity:
+def _under_several_labels(excluded: pd.DataFrame, root: Root) -> Oddity:
     rows = excluded[excluded["reason"].str.startswith(SEVERAL_LABELS)]
     return Oddity(
         "The same image under several labels",
@@ -86,7 +86,7 @@ def _under_several_labels(excluded: pd.DataFrame, root: Path) -> Oddity:
     )
 
 
-def _look_alikes(usable: pd.DataFrame, root: Path) -> Oddity:
+def _look_alikes(usable: pd.DataFrame, root: Root) -> Oddity:
     by = "group" if "group" in usable and usable["group"].notna().any() else "phash"
     known = usable[usable[by].notna() & (usable[by] != "")]
     sizes = known[by].value_counts()
@@ -106,18 +106,18 @@ def _look_alikes(usable: pd.DataFrame, root: Path) -> Oddity:
     )
 
 
-def _set_aside(excluded: pd.DataFrame, root: Path) -> Oddity:
+def _set_aside(excluded: pd.DataFrame, root: Root) -> Oddity:
     shown = excluded[(excluded["width"] > 0) & ~excluded["reason"].str.startswith(SEVERAL_LABELS)]
     # One by one through the reasons, so that a frequent one does not hide the others.
     turns = shown.assign(turn=shown.groupby(shown["reason"].str[:12]).cumcount()).sort_values("turn", kind="stable")
     return Oddity(
         "Set aside, though they can be read",
         "They are copies of images that are used.",
-        [_one(row, root, row.reason.replace(f"{root.resolve()}/", "")) for row in turns.head(MOST_ROWS).itertuples()],
+        [_one(row, root, row.reason.replace(start_of(root), "")) for row in turns.head(MOST_ROWS).itertuples()],
     )
 
 
-def _by_size(usable: pd.DataFrame, root: Path, *, smallest: bool) -> Oddity:
+def _by_size(usable: pd.DataFrame, root: Root, *, smallest: bool) -> Oddity:
     pixels = usable["width"] * usable["height"]
     title = "The smallest images" if smallest else "The largest images"
     usual = pixels.median()
@@ -129,7 +129,7 @@ def _by_size(usable: pd.DataFrame, root: Path, *, smallest: bool) -> Oddity:
     return Oddity(title, why, [_one(row, root) for row in rows.itertuples()])
 
 
-def _long(usable: pd.DataFrame, root: Path) -> Oddity:
+def _long(usable: pd.DataFrame, root: Root) -> Oddity:
     sides = usable[["width", "height"]]
     ratio = sides.max(axis=1) / sides.min(axis=1).clip(lower=1)
     rows = usable.assign(ratio=ratio)[ratio >= LONG].sort_values("ratio", ascending=False, kind="stable")
@@ -140,7 +140,7 @@ def _long(usable: pd.DataFrame, root: Path) -> Oddity:
     )
 
 
-def _rare_formats(usable: pd.DataFrame, root: Path) -> Oddity:
+def _rare_formats(usable: pd.DataFrame, root: Root) -> Oddity:
     numbers = usable["format"].map(usable["format"].value_counts())
     rows = usable.assign(number=numbers)[numbers < RARE * len(usable)].sort_values("number", kind="stable")
     return Oddity(
@@ -150,7 +150,7 @@ def _rare_formats(usable: pd.DataFrame, root: Path) -> Oddity:
     )
 
 
-def _of_few_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> Oddity:
+def _of_few_levels(usable: pd.DataFrame, root: Root, levels: Levels | None) -> Oddity:
     rows = few_levels(usable, levels).sort_values("gray_levels", kind="stable")
     return Oddity(
         "Few gray levels",
@@ -160,10 +160,10 @@ def _of_few_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> O
     )
 
 
-def _one(row: Any, root: Path, said: str = "") -> Odd:
+def _one(row: Any, root: Root, said: str = "") -> Odd:
     size = f"{row.width} × {row.height} px" if row.width else ""
     return Odd([row.uri], " · ".join(filter(None, [below(row.uri, root), size, said])))
 
 
-def _list(uris: pd.Series, root: Path) -> str:
+def _list(uris: pd.Series, root: Root) -> str:
     return ", ".join(below(uri, root) for uri in uris.head(MOST_IN_GROUP))

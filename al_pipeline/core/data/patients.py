@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from al_pipeline.core.data.folder_names import counted
+from al_pipeline.core.data.places import is_address, load
 
 # Files that are asked, evenly spread: some milliseconds each.
 MOST_ASKED = 200
@@ -44,7 +45,9 @@ def _patient(uri: str) -> str:
 
     prepare()
     try:
-        found = pydicom.dcmread(uri, specific_tags=["PatientID"], stop_before_pixels=True)
+        found = pydicom.dcmread(
+            load(uri) if is_address(uri) else uri, specific_tags=["PatientID"], stop_before_pixels=True
+        )
     except Exception:  # noqa: BLE001 - damaged bytes lead pydicom into errors of any kind, and its pixels were read
         return ""
     return str(found.get("PatientID") or "")

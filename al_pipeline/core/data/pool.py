@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.identity import KnownPictures, exclude_copies, name_samples
 from al_pipeline.core.data.images import default_workers
 from al_pipeline.core.data.layout import Listing
-from al_pipeline.core.data.reading import Reading, file_stamp, read_files
+from al_pipeline.core.data.many_readings import read_files
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Root, load, start_of
+from al_pipeline.core.data.reading import Reading, file_stamp
 from al_pipeline.core.data.scan_cache import COLUMNS as READ
 from al_pipeline.core.data.scan_cache import ScanCache
 from al_pipeline.core.errors import InputError
@@ -37,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 
 def scan(
-    root: Path,
+    root: Root,
     *,
     max_excluded_share: float = 0.2,
     follow_links: bool = False,
@@ -60,7 +63,7 @@ def scan(
 
     Parameters
     ----------
-    root : Path
+    root : Path or Place
     max_excluded_share : float
         Share of files that cannot be decoded, 0 to 1, above which something is wrong with the folder itself.
     follow_links : bool
@@ -84,18 +87,19 @@ def scan(
     -------
     DataFrame
         ``sample_id`` (str, the picture's: the ``file_id`` that it was first known by; None if nothing could be read;
-        unique over the rows that are not excluded), ``uri`` (absolute path), ``split`` (pool, holdout or excluded),
-        ``reason`` (str, None unless excluded), ``label`` (str or None), and of `Reading` ``width``, ``height``,
-        ``format``, ``bytes``, ``phash``, ``thumbnail``, ``file_id``, ``pixels``, ``mtime_ns``, ``inode``, ``taken``,
-        ``notes``, ``planes``, ``levels``. Of ``pixels`` and ``taken`` NaN stands for None.
+        unique over the rows that are not excluded), ``uri`` (absolute path, or an object's address), ``split`` (pool,
+        holdout or excluded), ``reason`` (str, None unless excluded), ``label`` (str or None), and of `Reading`
+        ``width``, ``height``, ``format``, ``bytes``, ``phash``, ``thumbnail``, ``file_id``, ``pixels``, ``mtime_ns``,
+        ``inode``, ``taken``, ``notes``, ``planes``, ``levels``. Of ``pixels`` and ``taken`` NaN stands for None.
 
     Raises
     ------
     InputError
         The folder is missing, is a file, holds no images or none that can be used, more than `max_excluded_share` of
         them cannot be decoded, or only a person can tell which folders are classes.
+    PlaceError
+        The bucket is away, or went away meanwhile; what was read is in the cache.
     """
-    root = Path(root)
     listing = list_files(root, follow_links=follow_links, classes=classes, known=known)
     listing.settle(root)
     return scan_listed(
@@ -112,7 +116,7 @@ def scan(
 
 
 def scan_listed(
-    root: Path,
+    root: Root,
     listing: Listing,
     *,
     max_excluded_share: float = 0.2,
@@ -124,7 +128,7 @@ def scan_listed(
     how: HowRead = AS_EVER,
 ) -> pd.DataFrame:
     """Return the manifest of files that were listed already; all else is as for `scan`."""
-    base = f"{root.resolve()}{os.sep}".replace(os.sep * 2, os.sep)
+    base = start_of(root)
     paths, labels, problems = (
         objects([getattr(found, name) for found in listing.files]) for name in ("path", "label", "problem")
     )
@@ -133,7 +137,7 @@ def scan_listed(
         # Such a path survives neither a database nor a URL.
         uris[row], labels[row] = os.fsencode(uris[row]).decode(errors="backslashreplace"), None
         problems[row] = "the path is not UTF-8: rename the file or its folder"
-    columns = _read(paths, uris, problems, workers or default_workers(), cache, progress, how)
+    columns = _read(paths, uris, problems, workers or default_workers(), cache, progress, how, listing.objects)
     columns |= {"uri": uris, "label": labels, "reason": problems}
     columns["split"] = objects(
         [
@@ -165,13 +169,14 @@ def _read(
     cache: ScanCache | None,
     progress: Progress | None,
     how: HowRead,
+    objects: Mapping[str, Entry] | None,
 ) -> dict[str, Any]:
     """Return the columns of `Reading`, of files without a problem from what is there or is kept of them.
 
     Problems that come up are written into `problems`.
     """
     n, now = len(paths), time.time_ns()
-    rows = np.full(n, -1) if cache is None else _find(cache, paths, uris, problems)
+    rows = np.full(n, -1) if cache is None else _find(cache, paths, uris, problems, objects)
     found = np.flatnonzero(rows >= 0)
     wanted = np.flatnonzero(_readable(problems) & (rows < 0))
     done, kept, when = n - len(wanted), 0, time.monotonic()
@@ -215,11 +220,15 @@ def _readable(problems: Objects) -> npt.NDArray[np.bool_]:
     return np.fromiter((problem is None for problem in problems), bool, len(problems))
 
 
-def _find(cache: ScanCache, paths: Objects, uris: Objects, problems: Objects) -> npt.NDArray[np.int64]:
+def _find(
+    cache: ScanCache, paths: Objects, uris: Objects, problems: Objects, objects: Mapping[str, Entry] | None
+) -> npt.NDArray[np.int64]:
     """Return in which rows of the cache the readings of files are, −1 where a file is to be read."""
     stamps = np.zeros((3, len(paths)), dtype=np.int64)
+    if objects is not None:
+        stamps[:2] = np.array([(objects[path].size, objects[path].stamp) for path in paths], dtype=np.int64).T
     for row, (uri, problem) in enumerate(zip(uris, problems, strict=True)):
-        if problem is None:
+        if problem is None and objects is None:
             try:
                 stamps[:, row] = file_stamp(uri)
             except OSError:
@@ -237,7 +246,7 @@ def select_split(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def glance(
-    root: Path, *, follow_links: bool = False, classes: Collection[str] | None = None, known: Collection[str] = ()
+    root: Root, *, follow_links: bool = False, classes: Collection[str] | None = None, known: Collection[str] = ()
 ) -> pd.DataFrame:
     """Return what names alone tell of a folder, without opening a file: ``split, label, uri`` as `scan` has them.
 
@@ -255,7 +264,7 @@ def glance(
 
 
 def class_names(
-    manifest: pd.DataFrame, configured: Sequence[str] | None, root: Path | None, *, adopted: bool = False
+    manifest: pd.DataFrame, configured: Sequence[str] | None, root: Root | None, *, adopted: bool = False
 ) -> list[str]:
     """Return the class names: the configured ones in their order, else those of the class folders, sorted.
 
@@ -265,7 +274,7 @@ def class_names(
         As `scan` returns it.
     configured : sequence of str, optional
         From the setting AL_CLASSES; normalised to Unicode's NFC, as labels are.
-    root : Path, optional
+    root : Path or Place, optional
         The scanned folder, for the messages.
     adopted : bool
         There is a class set already, so that folders may be missing.
@@ -306,13 +315,15 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def content_id(path: Path) -> str:
-    """Return the sample id of a file: the first 32 hex digits of the SHA-256 of its bytes."""
+def content_id(path: Path | str) -> str:
+    """Return the sample id of a file or object: the first 32 hex digits of the SHA-256 of its bytes."""
+    if isinstance(path, str):
+        return hashlib.sha256(load(path).getvalue()).hexdigest()[:32]
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-def _refuse_mostly_broken(manifest: pd.DataFrame, root: Path, max_share: float) -> None:
+def _refuse_mostly_broken(manifest: pd.DataFrame, root: Root, max_share: float) -> None:
     broken = manifest[manifest["split"] == "excluded"]
     if len(broken) <= max_share * len(manifest) and len(broken) < len(manifest):
         return

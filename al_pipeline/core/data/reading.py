@@ -6,10 +6,7 @@ import hashlib
 import io
 import os
 import stat
-import threading
-import time
-from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, cast
@@ -23,6 +20,7 @@ from al_pipeline.core.data.conversions import conversions
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import opened, to_rgb, upright
 from al_pipeline.core.data.levels import HIGH, LOW, SHARES, Note, note
+from al_pipeline.core.data.places import Loaded, is_address, load
 from al_pipeline.core.data.raster import Raster, to_image
 from al_pipeline.core.errors import ImageError
 
@@ -36,10 +34,6 @@ THUMBNAIL = 16
 LARGE = 48
 # Begins what is hashed of the pixels: a change of how that is done gives other hashes, and no false likeness.
 PIXELS_VERSION = "pixels 1"
-# How often it is told what has been read.
-TELL_SECONDS = 0.1
-# So many files, or what is read in that time, are looked at together.
-TOGETHER = 32
 # A pipe would wait for its writer; Windows has no pipes among its files, and another idea of text.
 TO_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NOT_REGULAR = "not a regular file"
@@ -71,7 +65,7 @@ class Reading(NamedTuple):
     taken : str or None
         When, by the camera's clock, in ISO 8601.
     mtime_ns, inode : int
-        Of the file as it was read; 0 if unknown.
+        Of the file as it was read; 0 if unknown. An object of a bucket has the stamp of its etag as its time.
     settled : bool
         Writing to the file would have changed these.
     notes : str
@@ -110,10 +104,10 @@ def read_file(path: str, now_ns: int, how: HowRead = AS_EVER) -> Reading:
         Unix time before the file was opened, in nanoseconds.
     how : HowRead
     """
-    return _see([decode_file(path, now_ns, how)])[0]
+    return see([decode_file(path, now_ns, how)])[0]
 
 
-def _see(read: Sequence[tuple[Reading, Gray | None]]) -> list[Reading]:
+def see(read: Sequence[tuple[Reading, Gray | None]]) -> list[Reading]:
     """Return readings that know what their gray levels look like: those of one shape together."""
     shapes: dict[tuple[int, ...], list[int]] = {}
     for row, (_, gray) in enumerate(read):
@@ -126,10 +120,14 @@ def _see(read: Sequence[tuple[Reading, Gray | None]]) -> list[Reading]:
     return seen
 
 
-def decode_file(path: str, now_ns: int, how: HowRead = AS_EVER) -> tuple[Reading, Gray | None]:
-    """Return what was found in a file but what it looks like, and its gray levels for that."""
+def decode_file(path: str | Loaded, now_ns: int, how: HowRead = AS_EVER) -> tuple[Reading, Gray | None]:
+    """Return what was found in a file or object but what it looks like, and its gray levels for that."""
     seen = Reading()
     try:
+        if is_address(path):
+            path = load(str(path))
+        if isinstance(path, Loaded):
+            return _look_at(path.getvalue(), _stamped(path), how)
         # Python's files ask the system twice as often, and each time another thread may take the interpreter.
         file = os.open(path, TO_READ)
         try:
@@ -153,6 +151,17 @@ def decode_file(path: str, now_ns: int, how: HowRead = AS_EVER) -> tuple[Reading
         inode=_signed(status.st_ino),
         settled=len(data) == status.st_size and abs(now_ns - status.st_mtime_ns) > SETTLED_NS,
     )
+    return _look_at(data, seen, how)
+
+
+def _stamped(loaded: Loaded) -> Reading:
+    data = loaded.getvalue()
+    stamp = loaded.entry.stamp
+    return Reading(file_id=hashlib.sha256(data).hexdigest()[:32], bytes=len(data), mtime_ns=stamp, settled=True)
+
+
+def _look_at(data: bytes, seen: Reading, how: HowRead) -> tuple[Reading, Gray | None]:
+    """Decode what was read of a file."""
     try:
         try:
             return _decode(data, seen, "YCbCr", how)
@@ -338,50 +347,6 @@ def turned_hashes(path: str, how: HowRead = AS_EVER) -> list[str]:
         image.load()
         gray = _gray(upright(_stretched(image, _noted(image, how), how)))
     return [looks([np.rot90(side, turns)])[0][0] for side in (gray, gray[:, ::-1]) for turns in range(4)]
-
-
-def read_files(paths: Sequence[str], now_ns: int, *, workers: int, how: HowRead = AS_EVER) -> Generator[list[Reading]]:
-    """Read files in threads, and yield what was found, some at a time and in their order.
-
-    Pillow decodes and hashlib hashes without the interpreter's lock. Threads take one file after the other and wake
-    nobody up: handing tasks and results over costs a fifth of a small image. A caller that stops early waits for the
-    files that are being read alone.
-    """
-    found = dict[int, Reading]()
-    rows, stopped = iter(range(len(paths))), threading.Event()
-
-    def read() -> None:
-        taken, read, until = list[int](), list[tuple[Reading, Gray | None]](), 0.0
-        for row in rows:
-            until = until if taken else time.monotonic() + TELL_SECONDS
-            taken.append(row)
-            read.append(decode_file(paths[row], now_ns, how))
-            if len(read) >= TOGETHER or time.monotonic() > until:
-                tell(taken, read)
-            if stopped.is_set():
-                break
-        tell(taken, read)
-
-    def tell(taken: list[int], read: list[tuple[Reading, Gray | None]]) -> None:
-        for row, reading in zip(taken, _see(read), strict=True):
-            found[row] = reading
-        taken.clear()
-        read.clear()
-
-    with ThreadPoolExecutor(workers) as pool:
-        threads, told = [pool.submit(read) for _ in range(workers)], 0
-        try:
-            while told < len(paths):
-                for thread in wait(threads, TELL_SECONDS, FIRST_EXCEPTION).done:
-                    thread.result()
-                some = list[Reading]()
-                # What was told is for the caller to keep: of a million files it is a third of a gigabyte.
-                while (reading := found.pop(told, None)) is not None:
-                    some.append(reading)
-                    told += 1
-                yield some
-        finally:
-            stopped.set()
 
 
 def file_stamp(path: str) -> tuple[int, int, int]:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pandas as pd
@@ -12,7 +11,8 @@ from al_pipeline.core.data.conversions import IGNORED
 from al_pipeline.core.data.folder_names import counted
 from al_pipeline.core.data.groups import NEAR_DUPLICATES
 from al_pipeline.core.data.how_read import HowRead
-from al_pipeline.core.data.scan_remarks import below, remarks
+from al_pipeline.core.data.places import Root, below, start_of
+from al_pipeline.core.data.scan_remarks import remarks
 from al_pipeline.core.data.shown import Shown, how_shown
 
 UNLABELED = "no class"
@@ -94,7 +94,7 @@ class Report:
 
     Attributes
     ----------
-    root : Path
+    root : Path or Place
     counts : DataFrame
         Columns ``pool``, ``holdout`` and ``total``, images by class, the largest first; images without one come last,
         as `UNLABELED`.
@@ -120,7 +120,7 @@ class Report:
     remarks : list of str
     """
 
-    root: Path
+    root: Root
     counts: pd.DataFrame
     unlabeled: bool
     formats: dict[str, int]
@@ -198,7 +198,7 @@ class Report:
 
 def describe(
     manifest: pd.DataFrame,
-    root: Path,
+    root: Root,
     listed: Listed | None = None,
     *,
     rule: str = NEAR_DUPLICATES,
@@ -210,7 +210,7 @@ def describe(
     ----------
     manifest : DataFrame
         As `pool.scan` returns it, also of an older version: then ``group`` and ``taken`` may be missing.
-    root : Path
+    root : Path or Place
         The scanned folder.
     listed : Listed, optional
         What is known of the files that are not in the manifest.
@@ -286,8 +286,8 @@ def _sizes(usable: pd.DataFrame) -> str:
     return f"{told} px{often}"
 
 
-def _set_aside(excluded: pd.DataFrame, root: Path) -> list[SetAside]:
-    start = f"{root.resolve()}/"
+def _set_aside(excluded: pd.DataFrame, root: Root) -> list[SetAside]:
+    start = start_of(root)
     kinds = excluded["reason"].map(lambda reason: _kind(reason, start)[0])
     found = excluded.groupby(kinds, sort=True)[["uri", "reason"]].agg(["size", "first"])
     rows = [

@@ -6,10 +6,10 @@ checksum per block of rows), rows.
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,6 @@ import pyarrow as pa
 
 from al_pipeline.core.errors import ALError, FileError, InputError
 from al_pipeline.core.files import whole_file
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 # Sample ids as ASCII, 32 bytes each.
 Ids = npt.NDArray[np.bytes_]
@@ -84,7 +81,7 @@ class RowFile:
 
     def write(
         self,
-        path: "Path | UPath",
+        path: Path,
         what: str,
         width: int,
         ids: Ids,
@@ -93,14 +90,18 @@ class RowFile:
     ) -> None:
         """Write a file, whole or not at all; parameters and errors are those of `whole_file`.
 
-        Nothing is synced: damage is noticed by checksums, and not every place can be synced.
+        Nothing is synced: damage is noticed by checksums.
         """
+        with whole_file(path, what, error=error, sync=False) as temporary, temporary.open("wb") as file:
+            file.writelines(self.pieces(width, ids, blocks))
+
+    def pieces(self, width: int, ids: Ids, blocks: Sequence[npt.NDArray]) -> Iterator[bytes | memoryview]:
+        """Yield what a file consists of, one after the other."""
         table = ids.tobytes() + np.array([zlib.crc32(block.data) for block in blocks], dtype="<u4").tobytes()
         header = _HEADER.pack(self.magic, len(ids), width)
-        with whole_file(path, what, error=error, sync=False) as temporary, temporary.open("wb") as file:
-            file.write(header + _CHECKSUM.pack(zlib.crc32(header + table)) + table)
-            for block in blocks:
-                file.write(block.data)
+        yield header + _CHECKSUM.pack(zlib.crc32(header + table)) + table
+        for block in blocks:
+            yield block.data
 
     def read_table(self, file: IO[bytes]) -> Table:
         """Read and check everything but the rows."""

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -14,6 +13,7 @@ from al_pipeline.core.data.kinds import HEAD, READ, kind_of
 from al_pipeline.core.data.layout import MOST_UNKNOWN
 from al_pipeline.core.data.levels import FEW_LEVELS, Levels, Note, pool_levels
 from al_pipeline.core.data.patients import about_patients
+from al_pipeline.core.data.places import Place, Root, below
 from al_pipeline.core.data.reading import TO_READ
 from al_pipeline.core.data.shown import Shown
 
@@ -24,7 +24,7 @@ NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 def remarks(
-    usable: pd.DataFrame, root: Path, rule: str, unknown: Sequence[str], shown: Shown | None, how: HowRead | None
+    usable: pd.DataFrame, root: Root, rule: str, unknown: Sequence[str], shown: Shown | None, how: HowRead | None
 ) -> Iterator[str]:
     """Yield what is to be said of a scan.
 
@@ -46,16 +46,12 @@ def remarks(
     yield from _about_channels(shown, how.channels if how else ())
 
 
-def _about_names(root: Path, unknown: Sequence[str]) -> Iterator[str]:
+def _about_names(root: Root, unknown: Sequence[str]) -> Iterator[str]:
     """Yield which files are pictures by their first bytes, whatever their names say: they are not in the pool."""
     kinds = dict[str, list[str]]()
     for path in unknown:
         try:
-            file = os.open(root / path, TO_READ | NO_LINKS)
-            try:
-                kind = kind_of(os.read(file, HEAD))
-            finally:
-                os.close(file)
+            kind = kind_of(_head(root, path))
         except OSError:
             continue
         if kind in READ:
@@ -68,11 +64,23 @@ def _about_names(root: Path, unknown: Sequence[str]) -> Iterator[str]:
         )
 
 
+def _head(root: Root, path: str) -> bytes:
+    """Return the first bytes of a file; OSError if it cannot be read, or is a link."""
+    if isinstance(root, Place):
+        with root.open(path) as object_:
+            return object_.read(HEAD)
+    file = os.open(root / path, TO_READ | NO_LINKS)
+    try:
+        return os.read(file, HEAD)
+    finally:
+        os.close(file)
+
+
 def _are(number: int, what: str) -> str:
     return f"{counted(number, what)} {'is' if number == 1 else 'are'}"
 
 
-def _about_groups(usable: pd.DataFrame, root: Path, rule: str) -> Iterator[str]:
+def _about_groups(usable: pd.DataFrame, root: Root, rule: str) -> Iterator[str]:
     if "group" not in usable:
         return
     if rule not in {NEAR_DUPLICATES, NONE} and len(usable) > 1 and usable["group"].is_unique:
@@ -114,7 +122,7 @@ def few_levels(usable: pd.DataFrame, levels: Levels | None = None) -> pd.DataFra
     return noted[noted["gray_levels"] < FEW_LEVELS]
 
 
-def _about_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> Iterator[str]:
+def _about_levels(usable: pd.DataFrame, root: Root, levels: Levels | None) -> Iterator[str]:
     if len(few := few_levels(usable, levels)):
         first = few.iloc[0]
         yield (
@@ -124,7 +132,7 @@ def _about_levels(usable: pd.DataFrame, root: Path, levels: Levels | None) -> It
         )
 
 
-def _about_small(usable: pd.DataFrame, root: Path) -> Iterator[str]:
+def _about_small(usable: pd.DataFrame, root: Root) -> Iterator[str]:
     small = usable[usable[["width", "height"]].min(axis=1) < SMALL]
     if len(small):
         yield (
@@ -140,8 +148,3 @@ def _about_channels(shown: Shown | None, chosen: tuple[int, ...]) -> Iterator[st
             f"{counted(number, 'image')} {'has' if number == 1 else 'have'} more channels than colours and opacity: "
             "the first three are shown as red, green and blue, of two the first as gray. AL_CHANNELS chooses others"
         )
-
-
-def below(uri: str, root: Path) -> str:
-    """Return a path of the manifest as it lies below the folder of images."""
-    return uri.removeprefix(f"{root.resolve()}/")

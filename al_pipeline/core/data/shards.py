@@ -13,25 +13,21 @@ looks at lie in most blocks, and take a tenth of the time by themselves.
 import contextlib
 import hashlib
 import logging
-import os
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.data.parquet_shard import read_parquet_shard
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.row_file import ChangedError, DamagedError, Ids, RowFile, Table
 from al_pipeline.core.data.row_index import RowIndex, Rows
-from al_pipeline.core.errors import InputError
-
-if TYPE_CHECKING:
-    from upath import UPath
+from al_pipeline.core.data.shard_files import InBucket, InFolder
 
 Vectors = npt.NDArray[np.float32]
 Found = npt.NDArray[np.bool_]
@@ -45,8 +41,6 @@ _SHARD = RowFile(b"al-emb\x00\x01", row_bytes=lambda width: 4 * width, block=64)
 _MOST_BLOCKS = 64
 # A block of which a smaller share is asked for is not read whole if it was found right before.
 _FEW = 1 / 8
-# A file may change twice within what its time of change tells apart: only of older ones it is known.
-_SETTLED_NS = 10**9
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +50,18 @@ class Shards:
 
     Parameters
     ----------
-    folder : Path or UPath
+    folder : Path or Place
     """
 
-    def __init__(self, folder: "Path | UPath") -> None:
+    def __init__(self, folder: Path | Place) -> None:
         self._folder = folder
+        self._files = InBucket(folder) if isinstance(folder, Place) else InFolder(folder)
         self._known: dict[str, Table] = {}
         # Passed over: damaged, or rewritten, and maybe still there because they cannot be renamed or deleted.
         self._passed_over: set[str] = set()
         self._index: tuple[dict[str, Table], RowIndex] = {}, RowIndex([])
         # Which blocks of files, as these were, were found right.
-        self._right: dict[str, tuple[tuple[int, ...], Found]] = {}
+        self._right: dict[str, tuple[tuple[object, ...], Found]] = {}
         self._lock = threading.RLock()
         self._asked: tuple[Ids | None, RowIndex | None, Rows] = None, None, np.empty(0, dtype=np.int64)
 
@@ -88,14 +83,13 @@ class Shards:
 
         Raises
         ------
-        InputError
+        InputError, PlaceError
             It cannot be written.
         """
         name = f"{ids[0].decode()}-{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}{FILE}"
         values = np.ascontiguousarray(vectors, dtype="<f4")
         blocks = [values[i : i + _SHARD.block] for i in range(0, len(values), _SHARD.block)]
-        what = "The embeddings (AL_EMBEDDINGS)"
-        _SHARD.write(self._folder / name, what, values.shape[1], ids, blocks, InputError)
+        self._files.write(_SHARD, name, values.shape[1], ids, blocks)
         with self._lock:
             self._passed_over.discard(name)
 
@@ -123,7 +117,7 @@ class Shards:
         scratch = np.empty((_MOST_BLOCKS * _SHARD.block, vectors.shape[1]), dtype="<f4")
         for (name, table), first, begin, end in zip(tables.items(), starts, bounds, bounds[1:], strict=False):
             if (part := order[begin:end]).size:
-                with self._lost_if_damaged(name), (self._folder / name).open("rb") as file:
+                with self._lost_if_damaged(name), self._files.open(name) as file:
                     _SHARD.check_same(file, table)
                     wanted, theirs, right = rows[part] - first, places[part], self._known_right(name, file, table)
                     blocks, counts = np.unique(wanted // _SHARD.block, return_counts=True)
@@ -140,17 +134,11 @@ class Shards:
     def _known_right(self, name: str, file: IO[bytes], table: Table) -> Found:
         """Return which blocks of a file were found right before, to be added to."""
         fresh = np.zeros(-(-len(table.ids) // _SHARD.block), dtype=np.bool_)
-        try:
-            status = os.fstat(file.fileno())
-        except (OSError, AttributeError):
-            # Of a place elsewhere nobody knows whether it has changed.
+        if (version := self._files.version(file)) is None:
             return fresh
-        stamp = status.st_ino, status.st_size, status.st_mtime_ns
         with self._lock:
-            if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
-                return fresh
-            if self._right.get(name, (None,))[0] != stamp:
-                self._right[name] = stamp, fresh
+            if self._right.get(name, (None,))[0] != version:
+                self._right[name] = version, fresh
             return self._right[name][1]
 
     def _look(self) -> tuple[dict[str, Table], RowIndex]:
@@ -167,7 +155,7 @@ class Shards:
             for name in self._known.keys() - names:
                 del self._known[name]
             for name in sorted(names - self._known.keys()):
-                with self._lost_if_damaged(name), (self._folder / name).open("rb") as file:
+                with self._lost_if_damaged(name), self._files.open(name) as file:
                     self._known[name] = _SHARD.read_table(file)
             if self._known != self._index[0]:
                 tables = dict(sorted(self._known.items()))
@@ -179,27 +167,20 @@ class Shards:
             return self._index
 
     def _names(self) -> set[str]:
-        # Where there is no folder yet, places differ: an error of one kind or another, or an empty list.
-        try:
-            # Not as paths where it can be helped: that takes longer than all else, and streaming lists for every block.
-            each = os.scandir(self._folder) if isinstance(self._folder, Path) else self._folder.iterdir()
-            return {entry.name for entry in each if entry.name[0] != "."} - self._passed_over
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
+        return {*self._files.names()} - self._passed_over
 
     def _rewrite(self, name: str) -> None:
         """Write a shard of an earlier version anew, and delete that.
 
         Several processes may do so at once, and whoever dies in between leaves both, which is no harm.
         """
-        path = self._folder / name
         with self._lost_if_damaged(name):
-            with path.open("rb") as file:
+            with self._files.open(name) as file:
                 ids, vectors = read_parquet_shard(file)
             self.add(ids, vectors)
             self._passed_over.add(name)
             with contextlib.suppress(OSError):
-                path.unlink()
+                self._files.delete(name)
 
     @contextlib.contextmanager
     def _lost_if_damaged(self, name: str) -> Iterator[None]:
@@ -211,12 +192,10 @@ class Shards:
             pass
         except (OSError, DamagedError) as error:
             told = "The embeddings in %s are damaged (%s): they are set aside and computed again"
-            path = self._folder / name
-            log.warning(told, path, str(error).strip().split("\n")[0])
+            log.warning(told, self._folder / name, str(error).strip().split("\n")[0])
             self._passed_over.add(name)
             with contextlib.suppress(OSError):
-                target: Any = path.with_name(f"{name}.damaged")
-                path.rename(target)
+                self._files.rename(name, f"{name}.damaged")
                 self._passed_over.discard(name)
         with self._lock:
             self._known.pop(name, None)
@@ -249,6 +228,6 @@ def _copy(file: IO[bytes], table: Table, rows: Rows, scratch: Vectors, vectors: 
 
 
 @lru_cache(maxsize=8)
-def shards_of(folder: "Path | UPath") -> Shards:
+def shards_of(folder: Path | Place) -> Shards:
     """Return the shards of a folder; all of a process share an index."""
     return Shards(folder)

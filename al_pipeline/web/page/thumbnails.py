@@ -11,7 +11,7 @@ from PIL import ImageOps
 
 from al_pipeline.core.data.how_read import AS_EVER
 from al_pipeline.core.data.images import open_rgb
-from al_pipeline.core.errors import ImageError
+from al_pipeline.core.errors import ImageError, PlaceError
 from al_pipeline.core.files import whole_file
 from al_pipeline.labelstudio.images import published
 from al_pipeline.loop.how_read import how_of_home
@@ -77,7 +77,7 @@ class Thumbnails:
                 with whole_file(path, "The thumbnail", error=ImageError, sync=False) as file:
                     small = image if max(image.size) <= side else ImageOps.contain(image, (side, side))
                     small.save(file, "JPEG", quality=QUALITY)
-            except ImageError:
+            except (ImageError, PlaceError):
                 return None
         self._count(path.stat().st_size)
         return path

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from upath import UPath
 
 from al_pipeline.core.data import embeddings
 from al_pipeline.core.data.embeddings import STEP, EmbeddingStore
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
 
 
@@ -34,10 +34,10 @@ def names(start: int, stop: int) -> list[str]:
     return [f"{i:032d}" for i in range(start, stop)]
 
 
-@pytest.fixture(params=["local", "fsspec"])
+@pytest.fixture(params=["local", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> EmbeddingStore:
-    """A store in a folder, and one in the memory that fsspec offers as it offers s3 and gcs."""
-    return EmbeddingStore(tmp_path / "e" if request.param == "local" else UPath(f"memory://{tmp_path.name}/e"))
+    """A store in a folder, and one in a bucket that is in memory."""
+    return EmbeddingStore(tmp_path / "e" if request.param == "local" else Place(f"memory://{tmp_path.name}/e"))
 
 
 def test_vectors_come_back_in_the_order_asked_for(store: EmbeddingStore) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from al_pipeline.core.data.reading import Reading, looks, read_file, read_files, turned_hashes
+from al_pipeline.core.data.many_readings import read_files
+from al_pipeline.core.data.reading import Reading, looks, read_file, turned_hashes
 from al_pipeline_tests.core.data.jpegs import aged, photo, save, tag
 
 ORIENTATION, EXIF, TAKEN, SUBSECONDS, RATING = 274, 0x8769, 0x9003, 0x9291, 0x4746

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from al_pipeline.core.data import reading
+from al_pipeline.core.data import many_readings
 from al_pipeline.core.data.columns import column
 from al_pipeline.core.data.how_read import HowRead
 from al_pipeline.core.data.levels import Levels
@@ -36,13 +36,13 @@ def cache(tmp_path: Path) -> ScanCache:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read, as they are."""
     names: list[str] = []
-    real = reading.decode_file
+    real = many_readings.decode_file
 
     def noted(path: str, *given: Any) -> object:
         names.append(Path(path).name)
         return real(path, *given)
 
-    monkeypatch.setattr(reading, "decode_file", noted)
+    monkeypatch.setattr(many_readings, "decode_file", noted)
     return names
 
 
@@ -96,7 +96,7 @@ def test_what_was_written_just_now_or_cannot_be_used_is_read_each_time(
 def test_an_interrupted_scan_goes_on_where_it_was(
     tmp_path: Path, cache: ScanCache, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("al_pipeline.core.data.reading.TELL_SECONDS", 0.005)
+    monkeypatch.setattr("al_pipeline.core.data.many_readings.TELL_SECONDS", 0.005)
     for number in range(400):
         save(tmp_path / "images" / f"{number}.jpg", photo(number, (20, 16)))
     kept = 0

@@ -1,5 +1,6 @@
 """Shards: what was stored comes back however it was split, damage is noticed, and those of before are taken over."""
 
+import io
 import itertools
 import logging
 import os
@@ -14,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from upath import UPath
 
 from al_pipeline.core.data.embeddings import EmbeddingStore
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.shards import shards_of
 from al_pipeline.core.errors import InputError
 
@@ -35,9 +36,26 @@ def another_process() -> None:
     shards_of.cache_clear()
 
 
-@pytest.fixture(params=["local", "fsspec"])
+def names(store: EmbeddingStore) -> list[str]:
+    folder = store.folder
+    return (
+        [entry.key for entry in folder.entries()]
+        if isinstance(folder, Place)
+        else [path.name for path in folder.iterdir()]
+    )
+
+
+def delete(store: EmbeddingStore, name: str) -> None:
+    folder = store.folder
+    if isinstance(folder, Place):
+        folder.delete(name)
+    else:
+        (folder / name).unlink()
+
+
+@pytest.fixture(params=["local", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path / "e" if request.param == "local" else UPath(f"memory://{tmp_path.name}/shards"))
+    return EmbeddingStore(tmp_path / "e" if request.param == "local" else Place(f"memory://{tmp_path.name}/shards"))
 
 
 @pytest.fixture
@@ -182,7 +200,7 @@ def test_what_goes_and_comes_between_two_reads_is_seen(store: EmbeddingStore) ->
     for part in (IDS[:70], IDS[70:]):
         store.append(part, vectors_of(part))
         assert store.stored(IDS).sum() == (70 if part == IDS[:70] else ROWS)
-    next(path for path in store.folder.iterdir() if path.name.startswith(IDS[0])).unlink()
+    delete(store, next(name for name in names(store) if name.startswith(IDS[0])))
     assert store.missing(IDS) == IDS[:70]
 
 
@@ -193,19 +211,22 @@ def test_an_id_that_is_none_is_named(folder: Path, wrong: str) -> None:
     assert not list(folder.iterdir())
 
 
-def write_as_before(folder: Path | UPath, sample_ids: Sequence[str]) -> Path | UPath:
-    """Write a shard as versions before this format did."""
+def write_as_before(folder: Path | Place, sample_ids: Sequence[str]) -> Path:
+    """Write a shard as versions before this format did; return its file, if it is one."""
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors_of(sample_ids).ravel()), 3)
     table = pa.table({"sample_id": pa.array(sample_ids, pa.string()), "vector": column})
+    written, name = io.BytesIO(), f"{sample_ids[0]}-{len(sample_ids)}.parquet"
+    pq.write_table(table, written, compression="none", use_dictionary=False, write_page_checksum=True)
+    if isinstance(folder, Place):
+        folder.put(name, written.getvalue())
+        return Path(name)
     folder.mkdir(parents=True, exist_ok=True)
-    shard = folder / f"{sample_ids[0]}-{len(sample_ids)}.parquet"
-    with shard.open("wb") as file:
-        pq.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
-    return shard
+    (folder / name).write_bytes(written.getvalue())
+    return folder / name
 
 
 def endings(store: EmbeddingStore) -> list[str]:
-    return sorted(path.suffix for path in store.folder.iterdir())
+    return sorted(Path(name).suffix for name in names(store))
 
 
 def test_shards_of_earlier_versions_are_rewritten_once(store: EmbeddingStore, caplog: pytest.LogCaptureFixture) -> None:
@@ -255,3 +276,24 @@ def test_a_damaged_shard_of_an_earlier_version_is_set_aside(folder: Path, caplog
     assert store.missing(IDS) == IDS[:100]
     assert f"The embeddings in {old} are damaged" in caplog.text
     assert endings(store) == [".damaged", ".features"]
+
+
+def test_what_lies_in_a_bucket_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    bucket = Place(f"memory://{tmp_path.name}/same")
+    for store in (EmbeddingStore(tmp_path), EmbeddingStore(bucket)):
+        store.append(IDS, vectors_of(IDS))
+    [file], [entry] = list(tmp_path.iterdir()), bucket.entries()
+    assert (file.name, file.read_bytes()) == (entry.key, bucket.read(entry.key).getvalue())
+
+
+def test_damage_in_a_bucket_is_noticed_set_aside_and_mended(tmp_path: Path) -> None:
+    store = EmbeddingStore(bucket := Place(f"memory://{tmp_path.name}/damage"))
+    store.append(IDS, vectors_of(IDS))
+    [entry] = bucket.entries()
+    data = bytearray(bucket.read(entry.key).getvalue())
+    data[-1] ^= 1
+    bucket.put(entry.key, bytes(data))
+    np.testing.assert_array_equal(store.load(IDS[:128]), vectors_of(IDS[:128]))
+    assert store.get(IDS, vectors_of)[1] == ROWS
+    assert sorted(each.key for each in bucket.entries()) == [f"{entry.key}", f"{entry.key}.damaged"]
+    np.testing.assert_array_equal(store.load(IDS), vectors_of(IDS))

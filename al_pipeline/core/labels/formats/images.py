@@ -4,10 +4,12 @@ import contextlib
 import shutil
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from al_pipeline.core.data.places import AT_A_TIME, is_address, load
 from al_pipeline.core.data.pool import content_id
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import TEMPORARY
@@ -15,10 +17,14 @@ from al_pipeline.core.files import TEMPORARY
 
 def place_image(uri: str, folder: Path, sample_id: str) -> str:
     """Put an image into a folder, and return the name that it has there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_address(uri):
+        target = folder / f"{sample_id}{PurePosixPath(uri).suffix.lower()}"
+        target.write_bytes(load(uri).getvalue())
+        return target.name
     # A hard link to a symbolic one would be another symbolic one.
     source = Path(uri).resolve()
     target = folder / f"{sample_id}{source.suffix.lower()}"
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(source)
     except OSError:
@@ -41,7 +47,9 @@ def check_images(labels: pd.DataFrame) -> None:
         Some are gone, or have other content by now.
     """
     ids = labels["file_id"] if "file_id" in labels else labels["sample_id"]
-    wrong = [uri for uri, file_id in zip(labels["uri"], ids, strict=True) if _content(uri) != file_id]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        found = list(pool.map(_content, labels["uri"]))
+    wrong = [uri for uri, content, file_id in zip(labels["uri"], found, ids, strict=True) if content != file_id]
     if wrong:
         raise InputError(
             f"{len(wrong)} of {len(labels)} labeled images are gone or changed, and nothing was written: "
@@ -52,7 +60,7 @@ def check_images(labels: pd.DataFrame) -> None:
 
 def _content(uri: str) -> str | None:
     try:
-        return content_id(Path(uri))
+        return content_id(uri if is_address(uri) else Path(uri))
     except OSError:
         return None
 
