@@ -94,7 +94,7 @@ def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: py
     monkeypatch.setattr(watcher, "EVERY", 0)
     watching = Watcher(Loop(world.settings, world.instance))
     assert (watching.look().batches, watching.look().result) == ((), None)
-    assert "launch the job `round` for the partition r0000" in reason(tick(world))
+    assert "`al open` begins, or launch the jobs `setup` and, for r0000, `round`" in reason(tick(world))
     pushed = world.run("round", "r0000")
     waiting = reason(tick(world))
     assert waiting == metadata_of(pushed, "labeling_tasks")["state"] == "r0000: 0 of 4 answered, 4 to go"
