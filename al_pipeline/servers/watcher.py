@@ -7,6 +7,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -22,7 +23,7 @@ from al_pipeline.defs.jobs import refine_job
 from al_pipeline.defs.observe import PARTITION_TAG, REFUSED_TAG, ROUND_JOBS, attempts_of
 from al_pipeline.defs.partitions import INTERRUPTED_TAG
 from al_pipeline.defs.sensors import ANNOTATIONS_LANDED, DECIDED, UNREAD
-from al_pipeline.loop.asked import Batch, batches_now
+from al_pipeline.loop.asked import Batch, batch_of, batches_now
 from al_pipeline.loop.kept_predictions import stored_rounds
 from al_pipeline.loop.refined import last_network
 from al_pipeline.servers.observer import Loop
@@ -160,10 +161,18 @@ class Watcher:
                 self._scene, anew = self._of_refining(self._of_runs(self._scene, records), beside), True
             self._asked, self._runs_seen = now, seen
         if anew:
-            policy = self._loop.settings.policy
-            self._scene = replace(self._scene, batches=batches_now(self._ledger, pushed, policy))
+            batches = batches_now(self._ledger, pushed, self._loop.settings.policy)
+            self._scene = replace(self._scene, batches=(*self._ended({batch.key for batch in batches}), *batches))
         self._pushed, self._done = pushed, done
         return self._scene
+
+    def _ended(self, now: set[str]) -> Iterator[Batch]:
+        """Yield batches whose last answer and whose successor came between two looks: that they ended is seen once."""
+        for was in self._scene.batches:
+            if was.open and was.key not in now:
+                batch = batch_of(self._ledger, was.key, self._loop.settings.policy.min_votes)
+                if not batch.open:
+                    yield batch
 
     def _of_sensor(self, scene: Scene) -> Scene:
         tick = self._tick()

@@ -8,6 +8,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from al_pipeline.cli.telling import news
 from al_pipeline.defs.observe import observe
 from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
@@ -92,7 +93,7 @@ def test_the_project_has_the_guideline_the_examples_and_the_button(
 def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # Every look is to see everything.
     monkeypatch.setattr(watcher, "EVERY", 0)
-    watching = Watcher(Loop(world.settings, world.instance))
+    watching, seldom = (Watcher(Loop(world.settings, world.instance)) for _ in range(2))
     assert (watching.look().batches, watching.look().result) == ((), None)
     assert "`al open` begins, or launch the jobs `setup` and, for r0000, `round`" in reason(tick(world))
     pushed = world.run("round", "r0000")
@@ -103,7 +104,7 @@ def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: py
     assert metadata_of(pushed, "labeling_tasks")["asked"] == said
     project = world.deployment.label_studio.connection.json(f"api/projects/{world.deployment.project_id()}/")
     assert project["expert_instruction"].startswith(f'<p class="notice"><b>{said}.</b></p>')
-    first = watching.look()
+    first, of_old = watching.look(), seldom.look()
     assert first.batches == (Batch("r0000", test=(0, 0), training=(0, 4)),)
     assert first.result is not None
     assert (first.result.key, first.result.labels, first.result.trained) == ("r0000", 0, False)
@@ -117,6 +118,9 @@ def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: py
     assert [list(change.partition_keys) for change in opened.dynamic_partitions_requests or []] == [["r0001"]]
 
     assert world.run("round", "r0001").success
+    # Who has not looked since sees the end of what was open, too, and is told of it once.
+    assert [(batch.key, batch.left) for batch in seldom.look().batches] == [("r0000", 0), ("r0001", 4)]
+    assert ["r0000", "answered"] in [[each.about, each.what] for each in news(of_old, seldom.look(), "")]
     labels = world.value("labeled_pool", "r0001")
     known = truth(world.value("image_pool"))
     assert len(labels) == 4

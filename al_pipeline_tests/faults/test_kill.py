@@ -150,6 +150,8 @@ def loop(server: LocalLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> 
     if loop.killed:
         report("kill -9", points=len(POINTS), repeats=REPEATS, kills=loop.killed, answers=len(loop.given))
     world.instance.dispose()
+    # It has networks ready, whose threads no fork has: a child that gives one up is aborted by OpenVINO.
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)

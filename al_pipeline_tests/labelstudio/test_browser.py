@@ -304,16 +304,21 @@ def test_the_guideline_is_shown_before_the_first_task_with_its_examples(
 
 
 def painted(page: Page, file: Path) -> tuple[npt.NDArray[np.int_], FloatRect]:
-    """Wait until the image is painted, gray in its middle; return the gray levels of where it lies, and that place."""
-    until = time.monotonic() + 60
+    """Wait until the image is painted, gray in its middle, and nothing moves any more.
+
+    Return the gray levels of where it lies, and that place.
+    """
+    until, before = time.monotonic() + 60, np.empty(0, dtype=int)
     while time.monotonic() < until:
         box = page.locator(".lsf-image canvas").bounding_box()
         page.screenshot(path=file)
         shown = np.asarray(Image.open(file).convert("L"), dtype=int)
         if box is not None:
             shown = shown[round(box["y"]) :, round(box["x"]) :][: round(box["height"]), : round(box["width"])]
-            if shown.size and shown[shown.shape[0] // 2, shown.shape[1] // 2] == 128:
+            gray = shown.size > 0 and shown[shown.shape[0] // 2, shown.shape[1] // 2] == 128
+            if gray and np.array_equal(shown, before):
                 return shown, box
+            before = shown
         page.wait_for_timeout(100)
     raise AssertionError("the image was not painted")
 
