@@ -1,11 +1,12 @@
 """One real Label Studio for the whole session, and the order of its tests."""
 
+import faulthandler
 import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import pytest
 
@@ -21,11 +22,27 @@ from al_pipeline_tests.templates import new_ledgers_copied
 os.environ["AL_TRAINING__WEIGHTS"] = "none"
 # The first start installs Label Studio and migrates its database.
 FIRST_START = 600.0
+SCHEDULER, STACKS = pytest.StashKey[FileByFile](), pytest.StashKey[TextIO]()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
     """Replace the choices of --dist."""
-    return FileByFile(config, log)
+    config.stash[SCHEDULER] = FileByFile(config, log)
+    return config.stash[SCHEDULER]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Keep the stacks of a worker that dies: what it prints is lost among the results."""
+    if (folder := os.environ.get("AL_CRASH_REPORTS")) and hasattr(session.config, "workerinput"):
+        # Open as long as the process lives.
+        session.config.stash[STACKS] = Path(folder, f"{os.getpid()}.txt").open("w")  # noqa: SIM115
+        faulthandler.enable(session.config.stash[STACKS])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell which tests workers died of, also those that passed in another one."""
+    for nodeid in config.stash[SCHEDULER].died_of if SCHEDULER in config.stash else ():
+        terminalreporter.write_line(f"A worker died of {nodeid}, which was run again", red=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
