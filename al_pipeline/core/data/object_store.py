@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -110,9 +110,27 @@ def _first_line(error: Exception) -> str:
 
 def entry_of(meta: Mapping[str, Any], start: str) -> Entry:
     """Return what is told of an object, its key without `start`."""
-    moment, etag = meta["last_modified"], meta["e_tag"] or ""
-    seconds = int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
-    return Entry(meta["path"][len(start) :], meta["size"], seconds, etag.removeprefix("W/").strip('"'))
+    moment = meta["last_modified"]
+    ns = int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+    return Entry(meta["path"][len(start) :], meta["size"], ns, _bare(meta["e_tag"]))
+
+
+def entries_in(table: Any, start: str) -> Iterator[Entry]:
+    """Return what a listing, a table of Arrow, tells of the objects whose key begins with `start`, without that."""
+    import pyarrow as pa
+
+    batch = pa.record_batch(table)
+    keys, sizes, etags = (batch[name].to_pylist() for name in ("path", "size", "e_tag"))
+    moments = batch["last_modified"].cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_pylist()
+    if not all(key.startswith(start) for key in keys):
+        chosen = [i for i, key in enumerate(keys) if key.startswith(start)]
+        keys, sizes, moments, etags = ([column[i] for i in chosen] for column in (keys, sizes, moments, etags))
+    return map(Entry, [key[len(start) :] for key in keys], sizes, moments, map(_bare, etags))
+
+
+def _bare(etag: str | None) -> str:
+    """Return an etag without its quotes and without the mark of a weak one; "" where there is none."""
+    return (etag or "").removeprefix("W/").strip('"')
 
 
 def store_and_key(url: str) -> tuple[Any, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from al_pipeline.core.data.object_store import Entry, entry_of, failures, of_object, of_place, store_and_key
+from al_pipeline.core.data.object_store import Entry, entries_in, entry_of, failures, of_object, of_place, store_and_key
 from al_pipeline.core.errors import InputError, PlaceError
 
 SCHEMES = ("s3", "gs", "az", "memory", "file")
@@ -23,6 +23,8 @@ SCHEMES = ("s3", "gs", "az", "memory", "file")
 AT_A_TIME = 16
 # Of so few objects each is asked about by itself; to list 80,000 takes half a second of a processor.
 FEW = 200
+# Objects that are listed at a time.
+AT_A_LOOK = 10_000
 # Bytes that are read ahead of what is asked for: the table of a shard of features, and the first rows.
 AHEAD_BYTES = 1 << 18
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL | re.IGNORECASE)
@@ -113,8 +115,9 @@ class Place:
 
         start, found = f"{prefix}/" if prefix else "", list[Entry]()
         try:
-            for chunk in obstore.list(store, prefix=prefix or None, chunk_size=1000):
-                found += [entry_of(meta, start) for meta in chunk if meta["path"].startswith(start)]
+            # As tables: an object of Python for each costs as much as what the service says of it.
+            for table in obstore.list(store, prefix=prefix or None, chunk_size=AT_A_LOOK, return_arrow=True):
+                found += entries_in(table, start)
         except failures() as error:
             raise of_place(self.url, "listed", error) from None
         return found
