@@ -266,7 +266,12 @@ def test_only_what_loads_our_code_has_our_settings_and_only_what_launches_talks_
     for name, template in pods(base).items():
         told = environment(template, base)
         assert ("AL_HOME" in told) == (name not in {"webserver", "daemon", "label-studio"})
-        assert (template["spec"]["serviceAccountName"] == "launcher") == (name in {"webserver", "daemon"})
+        # The migration makes a launcher, to tell how it is configured.
+        launches = name in {"webserver", "daemon", "migration"}
+        assert (template["spec"]["serviceAccountName"] == "launcher") == launches
+        assert [each["name"] for each in template["spec"]["containers"][0].get("env", [])] == [
+            "POD_NAMESPACE"
+        ] * launches
         assert template["spec"]["enableServiceLinks"] is False
     assert named(base, "ServiceAccount", "worker")["automountServiceAccountToken"] is False
 
