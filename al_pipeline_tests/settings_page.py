@@ -1,6 +1,7 @@
 """The page of all settings, made from their declarations: `python -m al_pipeline_tests.settings_page` writes it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +66,15 @@ LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 def settings_page() -> str:
     """Return the page as Markdown: a table for the deployment, and one for each group."""
     schema = Settings.model_json_schema()
-    definitions = schema.get("$defs", {})
-    groups = {
-        name: definitions[_reference(field).rsplit("/", 1)[-1]]
-        for name, field in schema["properties"].items()
-        if _reference(field) and "properties" in definitions[_reference(field).rsplit("/", 1)[-1]]
-    }
+    groups = dict(_groups(schema["properties"], schema.get("$defs", {})))
     own = {name: field for name, field in schema["properties"].items() if name not in groups}
     parts = [
         HEAD,
         _section("Deployment", "Outside of all groups: one value for everything that runs.", "", own, schema),
     ]
     for name, group in groups.items():
+        if any(each.startswith(f"{name}.") for each in groups):
+            continue
         told = " ".join([*group["description"].split("\n\n")[0].split(), NOTES.get(name, "")]).strip()
         parts.append(_section(f"`[{name}]`", told, name, group["properties"], schema))
     return "\n".join(parts)
@@ -85,8 +83,17 @@ def settings_page() -> str:
 def variable(name: str, group: str = "") -> str:
     """Return the environment variable of a setting."""
     config = Settings.model_config
-    path = [group, name] if group else [name]
+    path = [*group.split("."), name] if group else [name]
     return f"{config.get('env_prefix', '')}{config.get('env_nested_delimiter', '').join(path)}".upper()  # type: ignore[union-attr]
+
+
+def _groups(fields: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each group by its name, also those in groups, with what is told of it where it stands."""
+    for name, field in fields.items():
+        group = definitions.get(_reference(field).rsplit("/", 1)[-1], {})
+        if "properties" in group:
+            yield name, group | ({"description": field["description"]} if "description" in field else {})
+            yield from ((f"{name}.{part}", each) for part, each in _groups(group["properties"], definitions))
 
 
 def _section(title: str, told: str, group: str, fields: dict[str, Any], schema: dict[str, Any]) -> str:

@@ -99,6 +99,16 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_POLICY__MIN_FRACTION", "1.5", "AL_POLICY__MIN_FRACTION"),
         ("AL_POLICY__MIN_VOTES", "3", "raise AL_OVERLAP"),
         ("AL_SUBMIT", "return", "unknown submit 'return'; choose one of auto, ctrl.enter, enter, key"),
+        (
+            "AL_KUBERNETES__TRAIN__MEMORY",
+            "8",
+            r"train.memory \(AL_KUBERNETES__TRAIN__MEMORY in .*such as 8Gi or 500Mi.*'8'",
+        ),
+        ("AL_KUBERNETES__TRAIN__CPU", "0", "cpu must be a number above 0, or none, not '0'"),
+        ("AL_KUBERNETES__REFINE__GPU", "-1", "gpu must be a whole number of at least 0, not '-1'"),
+        ("AL_KUBERNETES__FEATURES__NODE_SELECTOR", "pool=gpu, fast", "'fast' is not of the form label=value; several"),
+        ("AL_KUBERNETES__TRAIN__TOLERATIONS", "gpu:Never", "'gpu:Never' is not of the form taint:NoSchedule or"),
+        ("AL_KUBERNETES__REFINE__PRIORITY_CLASS", "Low!", "priority_class must be a text, such as waits, or none"),
         ("AL_GRID", "5", r"grid \(AL_GRID in the environment\): unknown grid .*5.*; choose one of 1, 4, 9"),
     ],
 )
@@ -157,6 +167,7 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes, said: str, empty_fo
         ("AL_IMAGE", "AL_IMAGES"),
         ("AL_ROUND__BATCHSIZE", "AL_ROUND__BATCH_SIZE"),
         ("AL_STRATEGY", "AL_ROUND__STRATEGY"),
+        ("AL_KUBERNETES__TRAIN__GPUS", "AL_KUBERNETES__TRAIN__GPU"),
         ("AL_POLICY__SEED", "AL_ROUND__SEED"),
         ("al_labelstudio_url", "AL_LABEL_STUDIO_URL"),
     ],
@@ -246,6 +257,31 @@ def test_the_home_keeps_what_it_was_told_but_no_secret(empty_folder: Path, monke
     assert (found.images, found.classes) == (empty_folder / "photos", ['say "a"', "ü 🐎", "b\\c"])
     assert (found.cache_gb, found.follow_links, found.round) == (1e-5, True, told.round)
     assert "was" not in found.keep()
+
+
+def test_groups_in_groups_are_kept_and_handed_on_like_others(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty_folder / "al.toml").write_text('[kubernetes.train]\ncpu = 4\ntolerations = "gpu:NoSchedule"\n')
+    monkeypatch.setenv("AL_KUBERNETES__FEATURES__MEMORY", "8Gi")
+    told = load_settings(home=empty_folder / "home")
+    assert (told.kubernetes.train.cpu, told.kubernetes.features.memory) == (4.0, "8Gi")
+    assert "kubernetes.train.tolerations 'gpu:NoSchedule'" in told.keep()
+    (empty_folder / "al.toml").unlink()
+    monkeypatch.delenv("AL_KUBERNETES__FEATURES__MEMORY")
+    assert load_settings(home=empty_folder / "home").kubernetes == told.kubernetes
+    for name, value in (told.environment() | {"AL_HOME": str(empty_folder / "other")}).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().kubernetes == told.kubernetes
+
+
+def test_one_pod_that_does_both_is_on_one_kind_of_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_KUBERNETES__TRAIN__NODE_SELECTOR", "pool=gpu,zone=a")
+    monkeypatch.setenv("AL_KUBERNETES__FEATURES__NODE_SELECTOR", "pool=gpu,disk=ssd")
+    assert load_settings().kubernetes.features.labels() == {"pool": "gpu", "disk": "ssd"}
+    monkeypatch.setenv("AL_KUBERNETES__FEATURES__NODE_SELECTOR", "pool=cpu")
+    with pytest.raises(InputError, match=r"want different nodes \(pool\).*set it in one of them, or alike"):
+        load_settings()
 
 
 def test_whatever_is_said_later_wins_over_what_the_home_keeps_and_is_kept_anew(

@@ -20,14 +20,14 @@ def build(settings: Settings) -> dg.Definitions:
     from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation, tasks
     from al_pipeline.defs.assets import refining as refined
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
+    from al_pipeline.defs.pods import with_pods
     from al_pipeline.defs.resources import tunables
     from al_pipeline.loop.deployment import Deployment
 
     artifacts = UPath(settings.artifacts)
+    modules = [data, labeling, model, evaluation, refined, tasks, query, simulation, comparison]
     return dg.Definitions(
-        assets=dg.load_assets_from_modules(
-            [data, labeling, model, evaluation, refined, tasks, query, simulation, comparison], include_specs=True
-        ),
+        assets=[*with_pods(dg.load_assets_from_modules(modules, include_specs=True), settings.kubernetes)],
         asset_checks=[checks.worth_going_on],
         jobs=[
             *(jobs.setup_job, jobs.round_job, closing.next_round_job),

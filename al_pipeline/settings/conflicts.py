@@ -32,4 +32,11 @@ def conflict(settings: "Settings") -> str | None:
     for name in ("ask_groups", "predictions"):
         if grid and getattr(settings, name):
             return f"{grid} and {name} cannot be combined: set AL_GRID=1 or AL_{name.upper()}=false"
+    pods = settings.kubernetes
+    ours, theirs = pods.train.labels(), pods.features.labels()
+    if other := [name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]:
+        return (
+            f"kubernetes.train.node_selector and kubernetes.features.node_selector want different nodes ({other[0]}), "
+            "and a round is one pod that does both: set it in one of them, or alike"
+        )
     return None

@@ -107,7 +107,7 @@ def _names(declared: type[BaseModel]) -> Iterator[Name]:
     for name, field in declared.model_fields.items():
         yield (name,)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from ((name, part) for part in field.annotation.model_fields)
+            yield from ((name, *parts) for parts in _names(field.annotation))
 
 
 def refused(problem: ErrorDetails, origins: Origins, declared: type[BaseModel]) -> str:
