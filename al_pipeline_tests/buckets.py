@@ -108,3 +108,10 @@ def bucket_server(folder: Path) -> Iterator[BucketServer]:
         finally:
             server.stop()
             store_of.cache_clear()
+
+
+def put_folder(folder: Path, place: Place) -> None:
+    """Put every file of a folder into a place, and what consoles make of folders."""
+    for path in sorted(folder.rglob("*")):
+        key = path.relative_to(folder).as_posix()
+        place.put(key, b"" if path.is_dir() else path.read_bytes())

@@ -35,7 +35,7 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import DELETED, REPLACED, Files, ImagesAwayError, is_away
 from al_pipeline.loop.scan import scan_images
 from al_pipeline.settings import Settings, load_settings
-from al_pipeline_tests.buckets import KEY, SECRET, BucketServer, bucket_server
+from al_pipeline_tests.buckets import KEY, SECRET, BucketServer, bucket_server, put_folder
 from al_pipeline_tests.defs.worlds import CLASSES, write_usual_images
 
 
@@ -141,13 +141,6 @@ def test_features_in_a_bucket_that_is_away_are_neither_lost_nor_computed_again(
     assert computed == 0
     np.testing.assert_array_equal(found, vectors(ids[::-1]))
     assert not caplog.text
-
-
-def put_folder(folder: Path, place: Place) -> None:
-    """Put every file of a folder into a place, and what consoles make of folders."""
-    for path in sorted(folder.rglob("*")):
-        key = path.relative_to(folder).as_posix()
-        place.put(key, b"" if path.is_dir() else path.read_bytes())
 
 
 @pytest.fixture
