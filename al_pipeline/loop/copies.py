@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from al_pipeline.core.data.identity import SAMPLE_ID
-from al_pipeline.core.data.places import AT_A_TIME, entries_of
+from al_pipeline.core.data.places import AT_A_TIME, Place, entries_of
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.files import whole_file
 from al_pipeline.labelstudio.config import IMAGE_FOLDER
@@ -22,8 +22,8 @@ from al_pipeline.labelstudio.serving import in_guideline
 if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
-# Label Studio connects no place that holds nothing. Whoever lists pictures, or shards, passes over it.
-MARK, TEXT = ".al_pipeline", b"Pictures that people are asked about, named by their content. Each is written once."
+# Label Studio connects no place that holds nothing. Whoever lists pictures, or features, passes over it.
+MARK, TEXT = ".al_pipeline", b"al_pipeline writes here. What people are shown is named by its content."
 
 
 class Copies:
@@ -65,15 +65,9 @@ class Copies:
         return {path.stem for path in map(Path, self.names) if SAMPLE_ID.fullmatch(path.stem)}
 
     def mark(self) -> None:
-        """Have something in the bucket, as Label Studio wants it.
-
-        Raises
-        ------
-        PlaceError
-            It cannot be written.
-        """
+        """Have something in the bucket, as Label Studio wants it; errors as of `mark`."""
         if self.place is not None:
-            self.place.put(MARK, TEXT, create=True)
+            mark(self.place)
 
     def put(self, names: Iterable[str], *, anew: bool = False) -> int:
         """Put images of the folder into the bucket; return how many were not there.
@@ -160,3 +154,14 @@ class Copies:
 
 def _is_image(name: str) -> bool:
     return name[0] != "." and "/" not in name and name.endswith(SUFFIXES)
+
+
+def mark(place: Place) -> None:
+    """Have an object in a place that is written to: whether that can be is known then.
+
+    Raises
+    ------
+    PlaceError
+        It cannot be written.
+    """
+    place.put(MARK, TEXT, create=True)

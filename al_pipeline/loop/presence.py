@@ -244,7 +244,7 @@ def is_away(settings: "Settings") -> bool:
     images = settings.images
     try:
         if isinstance(images, Place):
-            return not images.entries()
+            return images.first() is None
         return images is not None and next(images.iterdir(), None) is None
     except (OSError, PlaceError):
         return True

@@ -9,7 +9,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,16 +108,22 @@ class Place:
         PlaceError
             The bucket cannot be listed now, or holds a key that cannot be spoken of.
         """
+        return [entry for chunk in self._listed() for entry in chunk]
+
+    def first(self) -> Entry | None:
+        """Return an object below, if there is one; errors as of `entries`."""
+        return next((entry for chunk in self._listed() for entry in chunk), None)
+
+    def _listed(self) -> Iterator[list[Entry]]:
         store, prefix = store_and_key(self.url)
         import obstore
 
-        start, found = f"{prefix}/" if prefix else "", list[Entry]()
+        start = f"{prefix}/" if prefix else ""
         try:
             for chunk in obstore.list(store, prefix=prefix or None, chunk_size=1000):
-                found += [entry_of(meta, start) for meta in chunk if meta["path"].startswith(start)]
+                yield [entry_of(meta, start) for meta in chunk if meta["path"].startswith(start)]
         except failures() as error:
             raise of_place(self.url, "listed", error) from None
-        return found
 
     def read(self, key: str) -> Loaded:
         """Return what an object holds, and as which version.
