@@ -111,8 +111,8 @@ class Place:
         return [entry for chunk in self._listed() for entry in chunk]
 
     def first(self) -> Entry | None:
-        """Return an object below, if there is one; errors as of `entries`."""
-        return next((entry for chunk in self._listed() for entry in chunk), None)
+        """Return an object below that holds something, if there is one; errors as of `entries`."""
+        return next((entry for chunk in self._listed() for entry in chunk if entry.size), None)
 
     def _listed(self) -> Iterator[list[Entry]]:
         store, prefix = store_and_key(self.url)
