@@ -1,13 +1,17 @@
 """Buckets on a real S3 server: what it lists, refuses and loses when it is killed; nothing secret is told of it."""
 
 import io
+import itertools
 import random
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +21,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from al_pipeline.cli.app import app
-from al_pipeline.core.data import ahead, many_readings, object_store, places
+from al_pipeline.cli.doctor import examine
+from al_pipeline.core.data import ahead, embeddings, many_readings, object_store, places
 from al_pipeline.core.data.contact_sheet import contact_sheet
 from al_pipeline.core.data.embeddings import EmbeddingStore
 from al_pipeline.core.data.folder import list_files
@@ -31,11 +36,12 @@ from al_pipeline.core.errors import ImageError, InputError, PlaceError
 from al_pipeline.core.labels.formats.images import check_images, place_image
 from al_pipeline.labelstudio.images import publish
 from al_pipeline.loop.changes import AwayError, look
+from al_pipeline.loop.copies import MARK, Copies
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.presence import DELETED, REPLACED, Files, ImagesAwayError, is_away
 from al_pipeline.loop.scan import scan_images
 from al_pipeline.settings import Settings, load_settings
-from al_pipeline_tests.buckets import KEY, SECRET, BucketServer, bucket_server
+from al_pipeline_tests.buckets import READER, READERS_SECRET, SECRETS, SHOWN, BucketServer, bucket_server, put_folder
 from al_pipeline_tests.defs.worlds import CLASSES, write_usual_images
 
 
@@ -43,6 +49,8 @@ from al_pipeline_tests.defs.worlds import CLASSES, write_usual_images
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
     """The server of this file's tests."""
     with bucket_server(tmp_path_factory.mktemp("buckets")) as started:
+        # It makes a bucket of what is put first.
+        Place("s3://tests").put("made", b"")
         yield started
 
 
@@ -120,7 +128,7 @@ def test_a_bucket_that_cannot_be_listed_is_no_empty_one(server: BucketServer, wr
             PlaceError, match=f"s3://nobody/photos cannot be listed: .*{told}.*AWS_ENDPOINT_URL"
         ) as error:
             Place("s3://nobody/photos").entries()
-        assert not [secret for secret in (KEY, SECRET, "AKIAWRONG", "wr0ngSecret") if secret in str(error.value)]
+        assert not [secret for secret in (*SECRETS, "AKIAWRONG", "wr0ngSecret") if secret in str(error.value)]
 
 
 def test_features_in_a_bucket_that_is_away_are_neither_lost_nor_computed_again(
@@ -141,13 +149,6 @@ def test_features_in_a_bucket_that_is_away_are_neither_lost_nor_computed_again(
     assert computed == 0
     np.testing.assert_array_equal(found, vectors(ids[::-1]))
     assert not caplog.text
-
-
-def put_folder(folder: Path, place: Place) -> None:
-    """Put every file of a folder into a place, and what consoles make of folders."""
-    for path in sorted(folder.rglob("*")):
-        key = path.relative_to(folder).as_posix()
-        place.put(key, b"" if path.is_dir() else path.read_bytes())
 
 
 @pytest.fixture
@@ -318,13 +319,110 @@ def test_a_scan_goes_on_where_the_servers_end_left_it(
     assert len(fetched) == len(expected) - 10
 
 
+@contextmanager
+def killed_at_put(server: BucketServer, number: int) -> Iterator[None]:
+    """Kill the server while it is given an object, and others beside it; it is there again after the body."""
+    real, calls, killing = Place.put, itertools.count(1), threading.Thread(target=server.stop)
+
+    def put(self: Place, key: str, data: bytes, *, create: bool = False) -> bool:
+        if next(calls) == number:
+            killing.start()
+        return real(self, key, data, create=create)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Place, "put", put)
+        patch.setattr(object_store, "RETRIES", 0)
+        object_store.store_of.cache_clear()
+        try:
+            yield
+        finally:
+            if killing.ident is not None:
+                killing.join()
+            object_store.store_of.cache_clear()
+            server.start()
+
+
+def test_a_publish_goes_on_where_the_servers_end_left_it(place: Place, server: BucketServer, tmp_path: Path) -> None:
+    images, bytes_of = tmp_path / "images", random.Random(1).randbytes
+    images.mkdir()
+    names = [f"{i:032x}.png" for i in range(40)]
+    for name in names:
+        (images / name).write_bytes(bytes_of(1 << 20))
+    settings: Any = SimpleNamespace(published=place, published_images=images)
+    Copies(settings).mark()
+    with killed_at_put(server, 20), pytest.raises(PlaceError, match="cannot be written"):
+        Copies(settings).put_all()
+    there = {entry.key: entry.size for entry in place.entries()}
+    assert 1 < len(there) < 41
+    assert {size for key, size in there.items() if key != MARK} == {1 << 20}
+    assert Copies(settings).put_all() == 41 - len(there)
+    assert Copies(settings).put_all() == 0
+    # Another machine has them as they were.
+    elsewhere: Any = SimpleNamespace(published=place, published_images=tmp_path / "elsewhere")
+    Copies(elsewhere).fetch([Path(name).stem for name in names])
+    assert {path.name for path in elsewhere.published_images.iterdir()} == set(names)
+    for name in names:
+        assert (elsewhere.published_images / name).read_bytes() == (images / name).read_bytes()
+
+
+def test_features_go_on_where_the_servers_end_left_them(
+    place: Place, server: BucketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "STEP", 1000)
+    monkeypatch.setattr(embeddings, "SHARD_IMAGES", 1000)
+    ids, store, computed = [f"{i:032x}" for i in range(8000)], EmbeddingStore(place), list[str]()
+
+    def vectors(some: Sequence[str]) -> npt.NDArray[np.float32]:
+        computed.extend(some)
+        return np.array([np.full(512, int(i, 16)) for i in some], dtype=np.float32)
+
+    with killed_at_put(server, 5), pytest.raises(PlaceError, match="cannot be"):
+        store.complete(ids, vectors)
+    assert len(computed) < 8000
+    shards_of.cache_clear()
+    computed.clear()
+    missing = store.missing(ids)
+    assert 0 < len(missing) < 8000
+    found, _ = store.get(ids, vectors)
+    assert sorted(computed) == sorted(missing)
+    np.testing.assert_array_equal(found, vectors(ids))
+
+
 def test_al_scan_shows_what_a_bucket_holds(server: BucketServer, settings: Settings, place: Place) -> None:
     told = CliRunner().invoke(app, ["scan", str(place)], env={"COLUMNS": "200"})
     assert told.exit_code == 0, told.output
     assert f"in {place}" in told.output
     assert "copy" in told.output
-    assert not [secret for secret in (KEY, SECRET) if secret in told.output]
+    assert not [secret for secret in SECRETS if secret in told.output]
     with environment(**AWAY):
         told = CliRunner().invoke(app, ["scan", str(place)])
         assert told.exit_code == 1
         assert "Connection refused" in told.output
+
+
+def test_the_doctor_looks_at_each_bucket_and_tells_what_to_do(
+    server: BucketServer, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Consoles make an empty object of a folder, which this server does not give back.
+    place.put("cat", b"")
+    place.put("cat/1.png", b"no image")
+    where = {"images": str(place), "embeddings": f"s3://{SHOWN}/features", "published": f"s3://{SHOWN}/here"}
+    settings = load_settings(home=tmp_path / "home", **where)
+
+    def found() -> dict[str, tuple[bool | None, str]]:
+        told = {each.text: each.ok for each in examine(lambda: settings) if each.subject == "buckets"}
+        assert not [secret for text in told for secret in SECRETS if secret in text]
+        names = ("AL_IMAGES", "AL_EMBEDDINGS", "AL_PUBLISHED")
+        return {name: (ok, text) for name in names for text, ok in told.items() if name in text}
+
+    well = {name: ok for name, (ok, _) in found().items()}
+    assert well == {"AL_IMAGES": True, "AL_EMBEDDINGS": True, "AL_PUBLISHED": True}
+    with environment(AWS_ACCESS_KEY_ID=READER, AWS_SECRET_ACCESS_KEY=READERS_SECRET):
+        told = found()
+        assert {ok for ok, _ in told.values()} == {False}
+        assert re.search(rf"{place} cannot be listed: AccessDenied.*AWS_ACCESS_KEY_ID", told["AL_IMAGES"][1])
+        for name, written in (("AL_EMBEDDINGS", "features"), ("AL_PUBLISHED", "here")):
+            assert re.search(rf"s3://{SHOWN}/{written} cannot be written: AccessDenied", told[name][1])
+    with environment(**AWAY):
+        assert re.search("cannot be listed: .*Connection refused", found()["AL_IMAGES"][1])

@@ -73,6 +73,13 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_IMAGES", "s3://key:secret@bucket/photos", r"images \(AL_IMAGES in .*an address of a bucket with a key"),
         ("AL_IMAGES", "s3:///photos", r"AL_IMAGES in the environment\): s3:///photos names no bucket"),
         ("AL_IMAGES", "ftp://host/photos", r"AL_IMAGES in the environment\): ftp://host/photos is no address of a"),
+        (
+            "AL_PUBLISHED",
+            "gs://shown/x",
+            r"published \(AL_PUBLISHED in the environment\): gs://shown/x is no bucket of S3",
+        ),
+        ("AL_PUBLISHED", "s3://shown/a b", r"AL_PUBLISHED in the environment\): s3://shown/a b has letters that Label"),
+        ("AL_PUBLISHED", "/data/shown", r"AL_PUBLISHED in the environment\): no address of a bucket"),
         ("AL_HOME", "s3://bucket/home", r"AL_HOME in the environment\): an address, where a folder of this machine"),
         ("AL_EXAMPLES", "gs://bucket/x", "AL_EXAMPLES in the environment.: an address, where a folder"),
         ("AL_TRAINING__MODE", "head", "mode head learns from the features of given weights, and weights are none"),
@@ -341,6 +348,19 @@ def test_images_may_be_in_a_bucket_and_their_address_keeps_its_scheme(
     assert load_settings(home=empty_folder / "home") == settings
     assert load_settings(images=f"file://{empty_folder}").images == empty_folder
     assert load_settings(images="photos").images == empty_folder / "photos"
+
+
+def test_what_people_are_shown_is_never_in_the_bucket_of_the_images(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever labels can open any key of the bucket, and those of originals have the class folder in them."""
+    monkeypatch.setenv("AL_PUBLISHED", "s3://bucket/shown")
+    assert load_settings(images=empty_folder).published == Place("s3://bucket/shown")
+    assert load_settings(images="s3://bucket2/photos").published == Place("s3://bucket/shown")
+    told = r"published \(AL_PUBLISHED in the environment\): s3://bucket/shown is in the bucket of .*name another bucket"
+    for images in ("s3://bucket/photos", "s3://bucket"):
+        with pytest.raises(InputError, match=told):
+            load_settings(images=images)
 
 
 def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

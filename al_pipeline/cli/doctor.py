@@ -46,7 +46,7 @@ class Finding:
 
 
 def doctor(home: Home = None, images: Images = None) -> None:
-    """Check settings, disk, ports, clocks, Dagster, the database, Label Studio and its images, and say what to fix."""
+    """Check settings, disk, ports, clocks, Dagster, database, buckets, Label Studio and images, and say what to fix."""
     signs = {True: "[green]ok[/green]  ", None: "[yellow]note[/yellow]", False: "[red]fix[/red] "}
     well = True
     for finding in examine(lambda: configure(home, images)):
@@ -66,8 +66,8 @@ def examine(load: Callable[[], "Settings"]) -> Iterator[Finding]:
     kept = ", ".join(".".join(name) for name in settings.kept())
     yield Finding("settings", True, f"home {settings.home}" + (f", which keeps {kept}" if kept else ""))
     looks = {"versions": _versions, "disk": _disk, "privacy": _privacy, "ports": _ports}
-    looks |= {"Dagster": _dagster, "ledger": _ledger, "Label Studio": _label_studio, "images": _images}
-    looks["last scan"] = _changes
+    looks |= {"Dagster": _dagster, "ledger": _ledger, "buckets": _buckets, "Label Studio": _label_studio}
+    looks |= {"images": _images, "last scan": _changes}
     for subject, look in looks.items():
         try:
             yield from look(settings)
@@ -214,6 +214,30 @@ def _ledger(settings: "Settings") -> Iterator[Finding]:
         yield _clock("PostgreSQL", now, before)
     planned = Ledger(settings.ledger_url).planned()
     yield Finding("ledger", True, f"{planned['round'].nunique()} rounds, {len(planned)} samples asked about")
+
+
+def _buckets(settings: "Settings") -> Iterator[Finding]:
+    """Look whether each bucket can be listed and read, and written to where it has to be."""
+    from al_pipeline.core.data.places import Place, place_of
+    from al_pipeline.loop.copies import MARK, mark
+
+    used = {"AL_IMAGES": settings.images, "AL_PUBLISHED": settings.published}
+    used["AL_EMBEDDINGS"] = place_of(settings.embedding_store)
+    for variable, place in used.items():
+        if not isinstance(place, Place):
+            continue
+        written = variable != "AL_IMAGES"
+        try:
+            if written:
+                mark(place)
+            if (entry := place.first()) is not None:
+                place.open(MARK if written else entry.key).close()
+        except (ALError, OSError) as error:
+            told = f"{place} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            yield Finding("buckets", False, f"{variable}: {told}")
+            continue
+        how = "listed, read and written" if written else "listed and read"
+        yield Finding("buckets", True, f"{place} ({variable}) can be {how}")
 
 
 def _label_studio(settings: "Settings") -> Iterator[Finding]:

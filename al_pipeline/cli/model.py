@@ -20,7 +20,9 @@ SUFFIXES: dict[str, ModelFormat] = {".onnx": "onnx", ".pt": "torchscript"}
 
 
 def predict(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images, or one image.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="Folder of images, or one image; or its address (s3://…).")
+    ],
     checkpoint: CheckpointName = "best",
     output: Annotated[Path, typer.Option("--output", help="Table to write: .csv or .parquet.")] = Path(
         "predictions.csv"
@@ -30,10 +32,12 @@ def predict(
     """Predict every image in a folder with a checkpoint, and write a table of probabilities."""
     check_output(output, "--output")
     settings = configure(home)
+    from al_pipeline.core.data.places import place_of
     from al_pipeline.loop.offline import check_folder, check_table, find_checkpoint, predict_folder
 
     check_table(output)
-    check_folder(folder)
+    images = place_of(folder)
+    check_folder(images)
     stored = find_checkpoint(settings.artifacts, checkpoint)
     _tell_which(settings, checkpoint)
     from rich.progress import Progress
@@ -44,7 +48,7 @@ def predict(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Images", total=None)
         outcome = predict_folder(
-            model, folder, output, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            model, images, output, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     if not model.info.trained:
         say("[yellow]Warning:[/yellow] this checkpoint is untrained: its answers are chance")

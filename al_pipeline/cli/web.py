@@ -57,12 +57,13 @@ def ml_backend(
     # Known before the network is loaded.
     project_id = deployment.project_id() if connect else None
     from al_pipeline.labelstudio.callbacks import register_backend
+    from al_pipeline.loop.copies import Copies
     from al_pipeline.web.guesses import Guesses
     from al_pipeline.web.ml_backend import backend
     from al_pipeline.web.serve import serving
 
     password = settings.ml_backend_password.get_secret_value() if settings.ml_backend_password else None
-    guesses = Guesses(settings.artifacts, settings.published_images, deployment.ledger)
+    guesses = Guesses(settings.artifacts, settings.published_images, deployment.ledger, Copies(settings).find)
     with serving(backend(guesses, password), host, port) as bound:
         url = (settings.ml_backend_url or f"http://127.0.0.1:{bound}").rstrip("/")
         say(f"{escape(url)} answers with the checkpoint {guesses.version()}.")

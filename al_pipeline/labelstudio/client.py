@@ -6,8 +6,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from al_pipeline.core.data.places import Place, is_address
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.labels.annotation import Annotation, unknown_author
+from al_pipeline.labelstudio import serving
 from al_pipeline.labelstudio.config import (
     MODEL,
     Interface,
@@ -190,17 +192,12 @@ class LabelStudio:
         }
         self.connection.read("delete guesses", lambda: self.connection.sdk.actions.create(**delete))
 
-    def connect_images(self, project_id: int, folder: str) -> None:
-        """Let the project serve the images in a folder of Label Studio's machine; a known folder stays as it is."""
-        # Label Studio takes a trailing slash for another folder, and refuses every image in it.
-        folder = folder.rstrip("/") or "/"
-        connection, new = self.connection, {"path": folder, "title": "images", "use_blob_urls": True}
-        known = connection.read(
-            "list the image folders", lambda: connection.sdk.import_storage.local.list(project=project_id)
-        )
-        if all((storage.path or "").rstrip("/") != folder for storage in known):
-            connect = f"connect the folder {folder} (AL_LABEL_STUDIO_IMAGES)"
-            connection.send(connect, lambda: connection.sdk.import_storage.local.create(project=project_id, **new))
+    def connect_images(self, project_id: int, place: str) -> None:
+        """Let the project serve the images in a folder of Label Studio's machine, or in a bucket; once is enough."""
+        if is_address(place):
+            serving.connect_bucket(self.connection, project_id, Place(place))
+        else:
+            serving.connect_folder(self.connection, project_id, place)
 
     def project_counts(self, project_id: int) -> ProjectCounts:
         """Return the project's counters, its label config, and the server's time, or ours where it tells none."""
@@ -325,22 +322,8 @@ class LabelStudio:
 
     def image_problem(self, project_id: int) -> str | None:
         """Fetch the image of the project's newest task as a browser would; return what is wrong, None if nothing is."""
-        tasks, _ = self._page(project_id, [], include="id,data")
-        if not tasks:
-            return None
-        path = str(tasks[0]["data"].get("image"))
-        if not path.startswith("/"):
-            return f"The newest task's image is {path!r}, which this server does not serve: was it imported by hand?"
-        url = f"{self.url}{path}"
-        answer = self.connection.read("fetch an image", lambda: self.connection.get(url))
-        kind = answer.headers.get("content-type", "")
-        if answer.status_code == 200 and kind.startswith("image/"):
-            return None
-        return (
-            f"{url} answers {answer.status_code} ({kind or 'no content type'}) instead of an image: connect the folder "
-            "of published images ($AL_HOME/published/images) to the project as local storage (`setup` does), and "
-            "set AL_LABEL_STUDIO_IMAGES to its path on Label Studio's machine"
-        )
+        tasks, _ = self._page(project_id, [], include="id,data", resolve_uri=False)
+        return serving.image_problem(self.connection, tasks[0]) if tasks else None
 
     def _pages(self, project_id: int, filters: Conditions, **options: Any) -> Iterator[list[dict[str, Any]]]:
         """Yield pages of tasks as JSON, by id.

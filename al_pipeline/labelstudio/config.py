@@ -61,9 +61,8 @@ SQUARE = (
 CROP = f"""
 .lsf-image:has(img) canvas {{ background: url("data:image/svg+xml,{quote(SQUARE)}") 0 0 / 100% 100% no-repeat }}
 """
-LOCAL_FILES = "/data/local-files/?d="
-# The folder of published images, relative to the root that Label Studio serves files from.
-IMAGE_FOLDER = "images"
+# Of published images, below the root that Label Studio serves files from.
+IMAGE_FOLDER = "/data/local-files/?d=images"
 
 
 @dataclass(frozen=True)
@@ -347,7 +346,9 @@ def _told(name: str, key: str | None) -> str:
     return f"<b>{escape(name)}</b>{f' – key <code>{key}</code>' if key else ''}"
 
 
-def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, prediction: bool) -> dict[str, Any]:
+def payload(
+    row: Mapping[str, Any], *, round_key: str, image_name: str, prediction: bool, folder: str = IMAGE_FOLDER
+) -> dict[str, Any]:
     """Return the task of one plan row as Label Studio's JSON.
 
     Parameters
@@ -359,8 +360,10 @@ def payload(row: Mapping[str, Any], *, round_key: str, image_name: str, predicti
         File name within the published images.
     prediction : bool
         Show the model's guess. Never done for the holdout, whose labels must be blind.
+    folder : str
+        Where the published images are for Label Studio.
     """
-    data = {"image": f"{LOCAL_FILES}{IMAGE_FOLDER}/{image_name}", "sample_id": row["sample_id"], "round": round_key}
+    data = {"image": f"{folder}/{image_name}", "sample_id": row["sample_id"], "round": round_key}
     # A column of the Data Manager, in projects that have such tasks.
     shown = {"shows": int(row["shown"])} if row.get("shown", 1) > 1 else {}
     task: dict[str, Any] = {"data": data | shown}

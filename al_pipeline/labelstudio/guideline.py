@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.kinds import SUFFIXES
 from al_pipeline.core.errors import ImageError, InputError
-from al_pipeline.labelstudio.config import IMAGE_FOLDER, LOCAL_FILES
+from al_pipeline.labelstudio.config import IMAGE_FOLDER
 from al_pipeline.labelstudio.images import publish
 
 # So many fit beside each other in the dialog, so wide.
@@ -26,6 +26,7 @@ def guideline(
     *,
     of: Callable[[str], str | None] = str,
     how: HowRead = AS_EVER,
+    shown: Callable[[str], str] = f"{IMAGE_FOLDER}/{{}}".format,
 ) -> str:
     """Return the guideline as HTML, empty if there is none.
 
@@ -42,6 +43,8 @@ def guideline(
         The class that a folder's name means today, None for one that is no class any more.
     how : HowRead
         How the images of the pool are read, so that the examples look as they do.
+    shown : callable
+        Where the project's pages find a published image, by its name.
 
     Raises
     ------
@@ -49,7 +52,11 @@ def guideline(
         A file cannot be read, an example is no image, or a folder of examples is named like no class.
     """
     text = "" if instructions is None else _rendered(_read(instructions))
-    return text if examples is None else text + _shown(_found(examples, class_names, of), published, how)
+    return (
+        text
+        if examples is None
+        else text + _shown(_found(examples, class_names, of), lambda path: shown(_publish(path, published, how)))
+    )
 
 
 def _read(instructions: str) -> str:
@@ -101,21 +108,25 @@ def _images(folder: Path) -> list[Path]:
     return files[:EXAMPLES]
 
 
-def _shown(examples: dict[str, list[Path]], published: Path, how: HowRead) -> str:
+def _shown(examples: dict[str, list[Path]], shown: Callable[[Path], str]) -> str:
     rows = (
-        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{_image(path, published, how)}</td>' for path in paths)}</tr>"
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{_image(shown(path))}</td>' for path in paths)}</tr>"
         for name, paths in examples.items()
     )
     return f"<table>{''.join(rows)}</table>"
 
 
-def _image(path: Path, published: Path, how: HowRead) -> str:
+def _image(source: str) -> str:
+    return f'<img src="{source}" width="{WIDTH}" alt="">'
+
+
+def _publish(path: Path, published: Path, how: HowRead) -> str:
+    """Publish an example, and return its name."""
     try:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256")
         # Read otherwise it is another picture, and browsers keep what they have got under a name.
         content.update(how.key.encode())
-        name = publish(path, content.hexdigest()[:32], published, how)
+        return publish(path, content.hexdigest()[:32], published, how)
     except (OSError, ImageError) as error:
         raise InputError(f"The example {path} (AL_EXAMPLES) cannot be shown: {error}. Or move it away") from None
-    return f'<img src="{LOCAL_FILES}{IMAGE_FOLDER}/{name}" width="{WIDTH}" alt="">'

@@ -81,9 +81,17 @@ def _stamps(images: Root, settings: "Settings") -> Mapping[str, Stamp]:
     return stamps(images, ((each.path, each.problem) for each in listing.files))
 
 
-def published_folder(settings: "Settings") -> str:
-    """Return the folder of published images as Label Studio's machine sees it."""
-    return settings.label_studio_images or str(settings.published_images)
+def published_places(settings: "Settings") -> list[str]:
+    """Return where Label Studio finds published images: a folder as its machine sees it, and the bucket if one is set.
+
+    Tasks from before there was a bucket show files of the folder. Whoever runs Label Studio elsewhere says that it sees
+    one, or has a bucket instead.
+    """
+    folder = settings.label_studio_images or str(settings.published_images)
+    if settings.published is None:
+        return [folder]
+    sees = settings.label_studio_images or not settings.label_studio_url
+    return [folder] * bool(sees) + [settings.published.url]
 
 
 @dataclass
@@ -141,9 +149,9 @@ def is_older(settings: "Settings") -> bool:
 
 
 def was_moved(settings: "Settings") -> bool:
-    """Say whether Label Studio was shown another folder of published images than today's: the home has moved."""
+    """Say whether Label Studio was shown other places of published images than today's: the home has moved."""
     project = Artifacts(settings.artifacts).labeling_project
-    return project.exists() and json.loads(project.read_text()).get("images") != published_folder(settings)
+    return project.exists() and json.loads(project.read_text()).get("images") != " ".join(published_places(settings))
 
 
 def is_submitted_otherwise(settings: "Settings") -> bool:

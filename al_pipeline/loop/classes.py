@@ -13,6 +13,7 @@ import pandas as pd
 from al_pipeline.core.data.pool import class_names
 from al_pipeline.core.errors import ALError, InputError
 from al_pipeline.core.labels.class_set import ClassSet
+from al_pipeline.loop.copies import Copies
 from al_pipeline.loop.framing import framing_of_home
 from al_pipeline.loop.how_read import how_of_home
 
@@ -221,7 +222,14 @@ def interface_of(settings: "Settings", classes: ClassSet) -> "Interface":
     names, published = list(classes.names), settings.published_images
     artifacts = Artifacts(settings.artifacts)
     how = how_of_home(artifacts)
-    told = guideline(settings.instructions, settings.examples, names, published, of=classes.of, how=how)
+    copies, examples = Copies(settings), list[str]()
+
+    def shown(name: str) -> str:
+        examples.append(name)
+        return copies.in_guideline(name)
+
+    told = guideline(settings.instructions, settings.examples, names, published, of=classes.of, how=how, shown=shown)
+    copies.put(examples)
     # Label Studio's page cannot tell a picture of several images, which no frame would fit.
     crop = settings.show_crop and not settings.ask_groups
     crop = crop and framing_of_home(settings.training, artifacts) == "crop"

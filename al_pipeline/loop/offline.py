@@ -18,12 +18,13 @@ import pandas as pd
 from al_pipeline.core.data.folder import walk
 from al_pipeline.core.data.images import default_workers, open_rgb
 from al_pipeline.core.data.kinds import NAMED
-from al_pipeline.core.data.places import SCHEMES
+from al_pipeline.core.data.places import Place, Root
 from al_pipeline.core.errors import CheckpointError, ImageError, InputError
 from al_pipeline.core.files import whole_file
 from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import is_round
 from al_pipeline.loop.deployment import Artifacts
+from al_pipeline.loop.presence import exists
 from al_pipeline.loop.refined import served
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
 
 
 def predict_folder(
-    checkpoint: "Checkpoint", root: Path, output: Path, *, progress: Callable[[int, int], None] | None = None
+    checkpoint: "Checkpoint", root: Root, output: Path, *, progress: Callable[[int, int], None] | None = None
 ) -> Outcome:
-    """Predict every image in a folder, recursively, and write one table: a row per file, in the order of the paths.
+    """Predict every image in a folder or bucket, and write one table: a row per file, in the order of the paths.
 
     The columns are ``path`` (relative to `root`), ``predicted``, ``probability`` (of the predicted class), one
     ``p_<class>`` per class, and ``error``: empty, or why the file could not be read; then the others are empty. Hidden
@@ -121,8 +122,8 @@ def predict_folder(
     Parameters
     ----------
     checkpoint : Checkpoint
-    root : Path
-        A folder, or one image of any suffix.
+    root : Path or Place
+        A folder, looked through to its depth, or one image of any suffix.
     output : Path
         A .csv or .parquet file, replaced only by a whole one.
     progress : callable, optional
@@ -132,6 +133,8 @@ def predict_folder(
     ------
     InputError
         `root` is missing or holds no images, none of them can be read, or `output` is no kind of table.
+    PlaceError
+        The bucket is away; no table is left.
     FileError
         The table cannot be written.
     """
@@ -166,22 +169,25 @@ def check_table(output: Path) -> None:
         raise InputError(f"{output}: the table is written as {' or '.join(TABLES)}: give the file such a name")
 
 
-def check_folder(root: Path) -> None:
-    """Raise InputError if there is no such folder of images, or image, without looking through it."""
-    # A path has lost one / of an address already.
-    if not root.exists() and root.parts and root.parts[0].lower() in {f"{scheme}:" for scheme in SCHEMES}:
-        raise InputError(
-            f"{root.parts[0]}//{'/'.join(root.parts[1:])} is an address, and predictions are made of a folder of this "
-            "machine: copy the images into one"
-        )
-    if not root.exists():
+def check_folder(root: Root) -> None:
+    """Raise InputError if there is no such folder of images, or image, without looking through it.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    PlaceError
+        The bucket is away.
+    """
+    there = (root.first() is not None or exists(root.url)) if isinstance(root, Place) else root.exists()
+    if not there:
         raise InputError(f"There is no folder or image {root}: check the path")
 
 
-def _find(root: Path) -> tuple[Path, list[tuple[PurePath, str | None]]]:
+def _find(root: Root) -> tuple[Root, list[tuple[PurePath, str | None]]]:
     """Return a folder and the files in it, each with what is known to be wrong with it, if anything."""
     check_folder(root)
-    if not root.is_dir():
+    if not _is_folder(root):
         return root.parent, [(PurePath(root.name), None)]
     found = sorted(walk(root), key=lambda item: item[0].parts)
     if not found:
@@ -191,10 +197,20 @@ def _find(root: Path) -> tuple[Path, list[tuple[PurePath, str | None]]]:
     return root, found
 
 
-def _frame(checkpoint: "Checkpoint", folder: Path, chunk: Sequence[tuple[PurePath, str | None]]) -> pd.DataFrame:
+def _is_folder(root: Root) -> bool:
+    return root.first() is not None if isinstance(root, Place) else root.is_dir()
+
+
+def _file(folder: Root, path: PurePath) -> str | Path:
+    """Return the path or the address of a file."""
+    return f"{folder}/{path.as_posix()}" if isinstance(folder, Place) else folder / path
+
+
+def _frame(checkpoint: "Checkpoint", folder: Root, chunk: Sequence[tuple[PurePath, str | None]]) -> pd.DataFrame:
     """Return the table's rows of some files."""
     names = np.array(checkpoint.info.class_names, dtype=object)
-    probabilities, errors = _predict(checkpoint, [folder / path for path, _ in chunk], [error for _, error in chunk])
+    files = [_file(folder, path) for path, _ in chunk]
+    probabilities, errors = _predict(checkpoint, files, [error for _, error in chunk])
     fine = np.array([error is None for error in errors])
     predicted = np.full(len(chunk), None, dtype=object)
     said = decided(probabilities[fine], checkpoint.info.thresholds)
@@ -212,7 +228,7 @@ def _frame(checkpoint: "Checkpoint", folder: Path, chunk: Sequence[tuple[PurePat
 
 
 def _predict(
-    checkpoint: "Checkpoint", paths: Sequence[Path], errors: Sequence[str | None]
+    checkpoint: "Checkpoint", paths: Sequence[str | Path], errors: Sequence[str | None]
 ) -> tuple[npt.NDArray[np.float32], list[str | None]]:
     """Return probabilities, NaN where there is an error, and the errors with those that came up."""
     from al_pipeline.core.learning.predict import predict
@@ -233,7 +249,9 @@ def _predict(
     return probabilities, errors
 
 
-def _no_file(path: Path) -> str | None:
+def _no_file(path: str | Path) -> str | None:
+    if isinstance(path, str):
+        return None
     try:
         # Opening a pipe would wait for whoever writes to it.
         return None if stat.S_ISREG(path.stat().st_mode) else "not a regular file"
@@ -241,10 +259,10 @@ def _no_file(path: Path) -> str | None:
         return f"unreadable: {error.strerror}"
 
 
-def _damage(paths: Sequence[Path], info: "CheckpointInfo") -> list[str | None]:
+def _damage(paths: Sequence[str | Path], info: "CheckpointInfo") -> list[str | None]:
     """Return why each file cannot be decoded, None for those that can."""
 
-    def reason(path: Path) -> str | None:
+    def reason(path: str | Path) -> str | None:
         try:
             open_rgb(path, at_least=2 * info.image_size, how=info.how)
         except ImageError as error:

@@ -340,6 +340,8 @@ def _remarks(
         yield f"The images stay in {settings.images}: set its endpoint and keys in the environment where it is unpacked"
     elif not images and settings.images is not None:
         yield f"The images are not in it: copy {settings.images}, and name its new place with --images"
+    if settings.published is not None:
+        yield f"What people are shown stays in {settings.published}: both homes would show it, so one alone is to go on"
     if newest_checkpoint:
         yield "Of the checkpoints the newest alone is in it"
     paths = {name: Path(str(given[name])) for name in given if name not in {("images",), ("home",)}}

@@ -21,6 +21,7 @@ from al_pipeline.core.data.object_store import Entry
 from al_pipeline.core.data.places import Place, entries_of, is_address
 from al_pipeline.core.data.reading import read_file
 from al_pipeline.core.errors import ALError, ImageError, PlaceError
+from al_pipeline.loop.copies import Copies
 from al_pipeline.loop.how_read import how_of_home
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ class Files:
         folder = self._deployment.settings.published_images
         kept = {i for i in ids if published(i, folder) is not None}
         found = self.look(ids, readable=kept)
+        if found.absent.keys() - kept:
+            kept |= Copies(self._deployment.settings).samples
         absent = {i: why for i, why in found.absent.items() if i not in kept}
         return Presence([i for i in ids if i not in absent], absent)
 
@@ -241,7 +244,7 @@ def is_away(settings: "Settings") -> bool:
     images = settings.images
     try:
         if isinstance(images, Place):
-            return not images.entries()
+            return images.first() is None
         return images is not None and next(images.iterdir(), None) is None
     except (OSError, PlaceError):
         return True

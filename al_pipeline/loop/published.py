@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,6 +18,7 @@ from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.data.images import default_workers
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.files import whole_file
+from al_pipeline.loop.copies import Copies
 from al_pipeline.loop.how_read import how_of_home
 
 if TYPE_CHECKING:
@@ -102,21 +103,21 @@ def show_as_read(deployment: "Deployment", manifest: pd.DataFrame, before: Publi
     if before == now:
         return told
     uris = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-    served = {i: entry.path for i, entry in _served({*_asked(ledger), *uris}, folder).items()}
-    anew, looked_at = _read_otherwise(usable, before.how, how), set[str]()
-    if before.rule != RULE:
-        looked_at = _converted(usable) | (served.keys() - uris.keys())
-        anew |= looked_at & _open(ledger)
-    together = _together(ledger, folder, served | uris, anew, how)
-    if before.shown_px != now.shown_px:
-        anew |= sides.keys() | reduced(usable, before.shown_px).keys()
-    work = {
-        i: partial(
-            _publish, uris.get(i, served[i]), i, Path(served[i]), how, anew=i in anew and i in uris, side=sides.get(i)
-        )
-        for i in sorted(served.keys() & (anew | looked_at))
-    }
-    made, problems = _done(work | together)
+    shown = {*_asked(ledger), *uris}
+    with Copies(deployment.settings).following(shown):
+        served = {i: entry.path for i, entry in _served(shown, folder).items()}
+        anew, looked_at = _read_otherwise(usable, before.how, how), set[str]()
+        if before.rule != RULE:
+            looked_at = _converted(usable) | (served.keys() - uris.keys())
+            anew |= looked_at & _open(ledger)
+        together = _together(ledger, folder, served | uris, anew, how)
+        if before.shown_px != now.shown_px:
+            anew |= sides.keys() | reduced(usable, before.shown_px).keys()
+        work = dict[str, Callable[[], bool]]()
+        for i in sorted(served.keys() & (anew | looked_at)):
+            uri, again = uris.get(i, served[i]), i in anew and i in uris
+            work[i] = partial(_publish, uri, i, Path(served[i]), how, anew=again, side=sides.get(i))
+        made, problems = _done(work | together)
     told += [f"{made:,} published pictures are made anew, as images are read now"] if made else []
     if problems:
         told.append(f"{len(problems):,} published pictures stay as they were: {next(iter(problems.values()))}")
@@ -187,7 +188,13 @@ def _done(work: Mapping[str, Callable[[], bool]]) -> tuple[int, dict[str, str]]:
 
 
 def publish_again(
-    ledger: "Ledger", manifest: pd.DataFrame, folder: Path, log: logging.Logger, how: HowRead = AS_EVER, side: int = 0
+    ledger: "Ledger",
+    manifest: pd.DataFrame,
+    folder: Path,
+    log: logging.Logger,
+    how: HowRead = AS_EVER,
+    side: int = 0,
+    copied: Collection[str] = (),
 ) -> int:
     """Publish what people were asked about and is not served any more; return how many images that are.
 
@@ -206,6 +213,8 @@ def publish_again(
     how : HowRead
     side : int
         As `shown_px` returns it.
+    copied : collection of str
+        Samples whose copies are served, whatever the folder holds.
     """
     from al_pipeline.labelstudio.images import publish
 
@@ -216,7 +225,8 @@ def publish_again(
         log.warning("The published image of %s is taken away: %s holds another picture now", i, uri)
         Path(served.pop(i).path).unlink()
     uris = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-    missing, sides = [i for i in sorted(asked) if i not in served and i in uris], reduced(usable, side)
+    missing = [i for i in sorted(asked) if i not in served and i in uris and i not in copied]
+    sides = reduced(usable, side)
     for i in missing:
         try:
             publish(uris[i], i, folder, how, shown_px=sides.get(i))

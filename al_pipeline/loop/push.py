@@ -13,6 +13,7 @@ from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.answers import answered_samples, planned_before
 from al_pipeline.loop.classes import check_project, classes_of, translated
+from al_pipeline.loop.copies import Copies
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.holdout import mixed
 from al_pipeline.loop.how_read import how_of_home
@@ -59,6 +60,8 @@ def prepare(
         The batch holds a sample twice, or one that was asked about before.
     InputError
         The project does not show the classes.
+    PlaceError
+        The bucket of originals, or of published images, is away.
     """
     refuse_bad_batch(deployment.ledger, key, batch)
     classes = classes_of(deployment, manifest)
@@ -69,13 +72,16 @@ def prepare(
     # The classes may have changed since the checkpoint has guessed.
     batch = batch.assign(predicted=translated(batch["predicted"], classes))
     files = Files(manifest, deployment)
-    sides = reduced(manifest, shown_px(deployment.settings))
+    copies, sides = Copies(deployment.settings), reduced(manifest, shown_px(deployment.settings))
+    copies.fetch(batch["sample_id"].tolist())
     names, absent = _published(deployment, files, batch["sample_id"].tolist(), sides)
     if absent:
         # Nobody can be asked about them: they return to the pool, and are asked about when their images are back.
         deployment.ledger.withdraw(key, absent, datetime.now(UTC))
     batch = batch[batch["sample_id"].isin(list(names))].reset_index(drop=True)
-    return with_pictures(deployment, key, batch.assign(image=batch["sample_id"].map(names)), files)
+    batch = with_pictures(deployment, key, batch.assign(image=batch["sample_id"].map(names)), files)
+    copies.put(batch["image"])
+    return batch
 
 
 def _published(
@@ -129,7 +135,10 @@ def create_missing(
             log.warning("Tasks %s of this round ask about something nobody planned", found.foreign[:10])
         rows = mixed(batch[batch["sample_id"].isin(found.missing)], key).to_dict("records")
         guess = deployment.settings.predictions
-        payloads = [payload(row, round_key=key, image_name=row["image"], prediction=guess) for row in rows]
+        folder = Copies(deployment.settings).shown_at
+        payloads = [
+            payload(row, round_key=key, image_name=row["image"], prediction=guess, folder=folder) for row in rows
+        ]
         cells = cells_in(deployment.label_studio.project_counts(project_id).label_config)
         payloads = as_grids(payloads, deployment.settings.grid, cells)
         made = import_missing(deployment.label_studio, project_id, payloads)

@@ -23,9 +23,13 @@ class LocalLabelStudio(Service):
     log : Path
     keymap : str, optional
         What its pages are told of keys, as `labelstudio.submitting.editor_keymap` returns it.
+    bucket : bool
+        Whether it shows images from a bucket: else it gets no keys of one.
     """
 
-    def __init__(self, data_dir: Path, images: Path, *, port: int, log: Path, keymap: str | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, images: Path, *, port: int, log: Path, keymap: str | None = None, bucket: bool = False
+    ) -> None:
         import uv
 
         self.url, self.document_root = f"http://{HOST}:{port}", images.resolve().parent
@@ -41,13 +45,13 @@ class LocalLabelStudio(Service):
             argv,
             log=log,
             health=lambda: answers(f"{self.url}/health"),
-            env=self._environment(data_dir) | ({"EDITOR_KEYMAP": keymap} if keymap else {}),
+            env=self._environment(data_dir, bucket) | ({"EDITOR_KEYMAP": keymap} if keymap else {}),
             port=port,
         )
 
-    def _environment(self, data_dir: Path) -> dict[str, str]:
+    def _environment(self, data_dir: Path, bucket: bool) -> dict[str, str]:
         # Secrets go through the environment: a command line is readable by every user of the machine.
-        return first_start.environment(data_dir) | {
+        return _with_bucket(first_start.environment(data_dir), bucket) | {
             "LABEL_STUDIO_HOST": self.url,
             "LABEL_STUDIO_USERNAME": self.username,
             "LABEL_STUDIO_PASSWORD": self.password,
@@ -74,3 +78,20 @@ class LocalLabelStudio(Service):
             raise ServiceError(f"Label Studio cannot use port {self.port} of {HOST}: something listens there already")
         self.document_root.mkdir(parents=True, exist_ok=True)
         super().start()
+
+
+def _with_bucket(environment: dict[str, str], bucket: bool) -> dict[str, str]:
+    """Return an environment with the endpoint of a bucket by Label Studio's name for it, or without any key.
+
+    Whoever labels may connect a bucket that Label Studio has the key of. It looks for names of its own first:
+    ``LABEL_STUDIO_AWS_ACCESS_KEY_ID`` and so on hold those of a key for the one bucket alone, and then ours are not
+    handed on.
+    """
+    own = "LABEL_STUDIO_AWS_ACCESS_KEY_ID" in environment
+    names = ("LABEL_STUDIO_S3_ENDPOINT", "S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    endpoint = next((environment[name] for name in names if environment.get(name)), None)
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    if own or not bucket:
+        environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
+    told = {"S3_ENDPOINT": endpoint, "S3_region": region}
+    return environment | {name: value for name, value in told.items() if bucket and value}

@@ -82,6 +82,7 @@ class Stack:
                 port=self._ports.choose("Label Studio", label_studio_port, last and last.label_studio_url, taken=port),
                 log=self.logs / "label-studio.log",
                 keymap=keymap(settings),
+                bucket=settings.published is not None,
             )
             self.label_studio_url = studio.url
             environment |= {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}

@@ -11,7 +11,7 @@ from al_pipeline.core.data.places import Place
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
-from al_pipeline.settings.addresses import Address, as_place, no_address
+from al_pipeline.settings.addresses import Address, as_place, check_published, no_address
 from al_pipeline.settings.origins import USUAL_HOME
 from al_pipeline.settings.pods import KubernetesOptions
 
@@ -138,6 +138,11 @@ class Fields(BaseSettings):
         default=None,
         description="The folder AL_HOME/published/images as Label Studio's machine sees it; the same by default.",
     )
+    published: Address | None = Field(
+        default=None,
+        description="Bucket that Label Studio shows images from (s3://bucket/prefix): copies named by sample id, never "
+        "in the bucket of the images. AL_HOME/published/images by default.",
+    )
     label_studio_timeout: float = Field(default=10.0, gt=0, description="Seconds that one request may take.")
     overlap: int = Field(default=1, ge=1, description="Annotators asked about each sample.")
     instructions: str | None = Field(
@@ -218,13 +223,18 @@ class Fields(BaseSettings):
         usual = cls.model_fields[str(info.field_name)].default
         return usual if value == "" and isinstance(usual, Path | None) else value
 
-    _place = field_validator("images", mode="before")(as_place)
+    _place = field_validator("images", "published", mode="before")(as_place)
     _no_address = field_validator("home", "examples", mode="before")(no_address)
 
     @field_validator("home", "images", "examples")
     @classmethod
     def _absolute(cls, value: Path | Place | None) -> Path | Place | None:
         return value.expanduser().resolve() if isinstance(value, Path) else value
+
+    @field_validator("published")
+    @classmethod
+    def _apart_from_the_images(cls, value: Place | None, info: ValidationInfo) -> Place | None:
+        return None if value is None else check_published(value, info.data.get("images"))
 
     @field_validator("instructions")
     @classmethod

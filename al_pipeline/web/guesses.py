@@ -1,7 +1,7 @@
 """What the network that serves thinks of samples: by their id alone, and never of the holdout."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,14 @@ class Guesses:
         `Settings.published_images`.
     ledger : Ledger
         Says which samples are of the holdout.
+    find : callable, optional
+        Returns the file of a sample that is not in the folder, None if there is none: `Copies.find`.
     """
 
-    def __init__(self, artifacts: Path, images: Path, ledger: Ledger) -> None:
-        self._artifacts, self._images, self._ledger = artifacts, images, ledger
+    def __init__(
+        self, artifacts: Path, images: Path, ledger: Ledger, find: Callable[[str], Path | None] | None = None
+    ) -> None:
+        self._artifacts, self._images, self._ledger, self._find = artifacts, images, ledger, find
         self._lock = threading.Lock()
         self._loaded: tuple[Path, str, Checkpoint] | None = None
 
@@ -106,7 +110,9 @@ class Guesses:
     def _image(self, sample: str) -> Path | None:
         """Return the published image of a checked sample id."""
         name = published(sample, self._images)
-        return None if name is None else self._images / name
+        if name is None:
+            return self._find(sample) if self._find else None
+        return self._images / name
 
     def _serving(self) -> Path | None:
         with suppress(InputError):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
+from uuid import uuid4
 
 import numpy as np
 import onnxruntime
@@ -17,7 +18,9 @@ from typer.testing import CliRunner
 from al_pipeline.cli.app import app
 from al_pipeline.cli.model import ModelFormat
 from al_pipeline.core.data.images import decode
-from al_pipeline.core.errors import InputError
+from al_pipeline.core.data.object_store import Entry
+from al_pipeline.core.data.places import Place
+from al_pipeline.core.errors import InputError, PlaceError
 from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.export import FORMATS
 from al_pipeline.core.learning.predict import predict
@@ -25,6 +28,7 @@ from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline.loop import offline
 from al_pipeline.loop.offline import find_checkpoint, predict_folder
 from al_pipeline.loop.refined import Network
+from al_pipeline_tests.buckets import put_folder
 from al_pipeline_tests.core.data.pictures import draw
 from al_pipeline_tests.core.learning.test_checkpoint import file_size_limit
 
@@ -117,6 +121,36 @@ def test_every_image_below_the_folder_gets_what_predict_gives(
     assert f"7 rows written to {name}" in told
     assert "Warning" not in told
     assert files_below(Path.cwd()) == [name]
+
+
+def test_images_of_a_bucket_are_predicted_as_those_of_the_folder(
+    folder: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, place = break_two(folder), Place(f"memory://{uuid4()}/photos")
+    (folder / ".hidden" / "0-0000.png").rename(folder / "b" / "ü #1.png")
+    put_folder(folder, place)
+    for root, name in ((folder, "folder.parquet"), (place, "bucket.parquet")):
+        code, told = run("predict", root, "--output", name)
+        assert code == 0, told
+        assert "2 of 8 files could not be read" in told
+    ours, theirs = read(Path("folder.parquet")), read(Path("bucket.parquet"))
+    pd.testing.assert_frame_equal(theirs.drop(columns="error"), ours.drop(columns="error"))
+    assert theirs.loc[theirs["error"].notna(), "path"].tolist() == broken
+    code, told = run("predict", f"{place}/b/ü #1.png", "--output", "one.csv")
+    assert code == 0, told
+    assert read(Path("one.csv"))["path"].tolist() == ["ü #1.png"]
+    code, told = run("predict", f"{place}/elsewhere", "--output", "none.csv")
+    assert code == 1
+    assert f"There is no folder or image {place}/elsewhere: check the path" in told
+    monkeypatch.setattr(Place, "entries", away)
+    code, told = run("predict", place, "--output", "none.csv")
+    assert code == 1
+    assert "the bucket is away" in told
+    assert not Path("none.csv").exists()
+
+
+def away(place: Place) -> list[Entry]:
+    raise PlaceError(f"{place} cannot be listed: the bucket is away")
 
 
 def test_the_table_is_predictions_csv_and_the_checkpoint_the_latest(

@@ -458,6 +458,7 @@ class Interleavings:
         return {
             "artifacts": self.folder / "artifacts",
             "published_images": self.folder / "published",
+            "published": None,
             "show_crop": False,
             "submits": "ctrl+enter",
             "shown_px": 0,

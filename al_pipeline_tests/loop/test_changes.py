@@ -8,7 +8,15 @@ from PIL import Image
 
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.errors import InputError
-from al_pipeline.loop.changes import AwayError, Watch, is_older, is_submitted_otherwise, look, was_moved
+from al_pipeline.loop.changes import (
+    AwayError,
+    Watch,
+    is_older,
+    is_submitted_otherwise,
+    look,
+    published_places,
+    was_moved,
+)
 from al_pipeline.settings import Settings, load_settings
 
 
@@ -118,6 +126,23 @@ def test_a_home_that_was_moved_is_known_by_what_label_studio_was_shown(settings:
     assert not was_moved(settings)
     settings.home.rename(tmp_path / "new home")
     assert was_moved(load_settings(home=tmp_path / "new home", images=settings.images))
+
+
+def test_a_bucket_is_a_place_more_and_alone_where_label_studio_sees_no_folder(settings: Settings) -> None:
+    folder, bucket = str(settings.published_images), "s3://shown/x"
+    file = settings.artifacts / "labeling_project.json"
+    file.write_text(f'{{"project_id": 1, "images": "{folder}"}}')
+
+    def places(**more: str) -> list[str]:
+        given = load_settings(home=settings.home, images=settings.images, **more)
+        assert was_moved(given) == (published_places(given) != [folder])
+        return published_places(given)
+
+    assert places() == places(label_studio_url="http://studio") == [folder]
+    assert places(published=bucket) == [folder, bucket]
+    assert places(published=bucket, label_studio_url="http://studio") == [bucket]
+    seen = {"label_studio_url": "http://studio", "label_studio_images": "/seen"}
+    assert places(published=bucket, **seen) == ["/seen", bucket]
 
 
 def test_other_keys_that_submit_are_known_by_what_the_project_was_made_for(settings: Settings) -> None:

@@ -135,6 +135,10 @@ def test_what_is_not_in_it_is_told_and_no_secret_is_in_it(settings: Settings, tm
     assert "set AL_ALERT_URL" in told
     assert f"copy {settings.images}" in told
     assert b"s3cret" not in (tmp_path / "a.tar").read_bytes()
+    elsewhere = load_settings(home=settings.home, images="s3://photos/all", published="s3://shown/x")
+    told = "\n".join(pack(elsewhere, tmp_path / "b.tar").remarks)
+    assert "The images stay in s3://photos/all" in told
+    assert "What people are shown stays in s3://shown/x" in told
 
 
 def test_a_round_that_goes_on_between_two_copies_is_waited_for(

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import pandas as pd
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.pool import scan
 from al_pipeline.core.errors import ImageError
 from al_pipeline.core.labels.class_set import ClassSet
@@ -87,6 +89,17 @@ def test_who_is_published_can_be_asked_about_without_the_file(folder: Path, depl
     (folder / "00.png").unlink()
     (folder / "01.png").unlink()
     found = Files(manifest, deployment).askable([third, second, first])
+    assert (found.there, list(found.absent)) == ([third, first], [second])
+
+
+def test_who_is_published_in_a_bucket_alone_can_be_asked_about_too(folder: Path, deployment: Deployment) -> None:
+    manifest, place = scanned(folder), Place(f"memory://{uuid4()}/shown")
+    first, second, third = manifest["sample_id"].tolist()[:3]
+    place.put(f"{first}.png", (folder / "00.png").read_bytes())
+    (folder / "00.png").unlink()
+    (folder / "01.png").unlink()
+    elsewhere = Deployment(deployment.settings.model_copy(update={"published": place}))
+    found = Files(manifest, elsewhere).askable([third, second, first])
     assert (found.there, list(found.absent)) == ([third, first], [second])
 
 

@@ -39,7 +39,7 @@ class Home:
         self.images = manifest(pool=20).assign(uri=str(folder / "image.png"))
         self.ledger.register(self.images)
         own = {"predictions": False, "classes": list(CLASSES), "shown_px": 0, "grid": 1}
-        settings = SimpleNamespace(published_images=folder / "published", **own)
+        settings = SimpleNamespace(published_images=folder / "published", published=None, **own)
         settings.images = folder
         parts = SimpleNamespace(ledger=self.ledger, label_studio=self.studio, settings=settings)
         parts.artifacts = Artifacts(folder / "artifacts")

@@ -132,6 +132,7 @@ class Loop:
         )
         options = SimpleNamespace(
             published_images=folder / "published",
+            published=None,
             shown_px=0,
             predictions=False,
             ask_groups=self.together,

@@ -47,6 +47,30 @@ def test_the_projects_own_secrets_are_not_handed_on(tmp_path: Path, monkeypatch:
     assert not [name for name in server.env if name.startswith(("AL_", "DJANGO_"))]
 
 
+def test_keys_of_a_bucket_are_handed_on_where_it_shows_images_and_its_own_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever labels may connect a bucket of which Label Studio has the key."""
+    ours = {"AWS_ACCESS_KEY_ID": "ours", "AWS_SECRET_ACCESS_KEY": "secret"}
+    for name, value in (ours | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "eu-1"}).items():
+        monkeypatch.setenv(name, value)
+
+    def given(*, bucket: bool) -> dict[str, str]:
+        env = LocalLabelStudio(
+            tmp_path / "data", tmp_path / "images", port=8080, log=tmp_path / "log", bucket=bucket
+        ).env
+        assert env is not None
+        return {name: value for name, value in env.items() if "AWS_" in name or "S3_" in name}
+
+    assert given(bucket=False) == {}
+    where = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_region": "eu-1"}
+    assert (ours | where).items() <= given(bucket=True).items()
+    own = {"LABEL_STUDIO_AWS_ACCESS_KEY_ID": "own", "LABEL_STUDIO_AWS_SECRET_ACCESS_KEY": "own secret"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    assert given(bucket=True) == own | where
+
+
 def test_it_listens_on_loopback_and_serves_only_the_folder_of_the_images(tmp_path: Path) -> None:
     server = LocalLabelStudio(tmp_path / "data", tmp_path / "home" / "images", port=8080, log=tmp_path / "log")
     command = " ".join(server.argv)

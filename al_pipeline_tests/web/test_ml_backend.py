@@ -20,6 +20,7 @@ from al_pipeline.core.data.identity import SAMPLE_ID
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.labelstudio.config import Interface, label_config
+from al_pipeline.labelstudio.images import published
 from al_pipeline.ledger import Ledger
 from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend
@@ -234,6 +235,18 @@ def test_concurrent_requests_get_the_same_answers(home: Home, version: str) -> N
     alone = home.ask(QUERY)
     with ThreadPoolExecutor(6) as pool:
         assert all(each == alone for each in pool.map(lambda _: home.ask(QUERY), range(12)))
+
+
+def test_an_image_that_is_not_in_the_folder_is_looked_for_elsewhere(home: Home, version: str) -> None:
+    def find(sample: str) -> Path | None:
+        name = published(sample, home.images)
+        return None if name is None else home.images / name
+
+    here, away = home.path / "artifacts", home.path / "no folder"
+    expected = Guesses(here, home.images, home.ledger).guess(QUERY)
+    assert None not in expected[0]
+    assert Guesses(here, away, home.ledger, find).guess(QUERY) == expected
+    assert Guesses(here, away, home.ledger).guess(QUERY) == ([None] * len(QUERY), version)
 
 
 def test_setup_and_health_do_not_wait_for_a_prediction(home: Home, version: str) -> None:

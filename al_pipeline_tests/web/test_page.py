@@ -6,14 +6,17 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from al_pipeline.cli.page import page, serving_pages
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.evaluation.metrics import Interval
 from al_pipeline.ledger.schema import REVIEW
 from al_pipeline.loop.deployment import Deployment
@@ -145,6 +148,24 @@ def test_pictures_are_made_small_once_and_by_sample_id_alone(home: LivedIn, visi
     assert visitor.get(f"/pictures/large/{home.ids[0]}").headers["content-type"].startswith("image/svg")
     for path in ("small/..%2F..%2Fledger.sqlite3", f"other/{home.ids[0]}", "small/" + "0" * 31):
         assert visitor.get(f"/pictures/{path}").status_code == 404
+
+
+def test_of_an_image_that_is_gone_the_copy_in_a_bucket_is_shown(home: LivedIn, tmp_path: Path) -> None:
+    sample, other = home.ids[1:3]
+    original, place = Path(home.ledger.places([sample])[sample]), Place(f"memory://{uuid4()}/shown")
+    place.put(f"{sample}.png", original.read_bytes())
+    update = {"published": place, "home": tmp_path / "home", "database_url": SecretStr(home.settings.ledger_url)}
+    shown = Thumbnails(Deployment(home.settings.model_copy(update=update)))
+    original.rename(tmp_path / "gone")
+    try:
+        path = shown.picture(sample, "small")
+        assert path is not None
+        with Image.open(path) as ours, Image.open(tmp_path / "gone") as theirs:
+            assert ours.size == theirs.size
+        assert shown.picture(other, "small") is not None
+        assert shown.picture("0" * 32, "small") is None
+    finally:
+        (tmp_path / "gone").rename(original)
 
 
 def test_pictures_that_nobody_looks_at_make_room_for_others(tmp_path: Path) -> None:

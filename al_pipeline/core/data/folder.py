@@ -100,13 +100,22 @@ def _keys(keys: Iterable[str], unread: Callable[[str], bool]) -> Iterator[str]:
             yield outside
 
 
-def walk(root: Path, *, follow_links: bool = True) -> Iterator[tuple[PurePath, str | None]]:
+def walk(root: Root, *, follow_links: bool = True) -> Iterator[tuple[PurePath, str | None]]:
     """Yield the files with an image's suffix, relative to `root`, and what is not to be read, with why.
 
     That is folders that cannot be listed, and, unless `follow_links`, links to files and folders outside of `root`.
     Hidden files and folders, and folders of the system, are ignored.
+
+    Raises
+    ------
+    PlaceError
+        The bucket is away.
     """
-    for path, problem in _entries(root, follow_links, is_unread):
+    if isinstance(root, Place):
+        found = ((key, None) for key in _keys(_files_of(root.entries()), is_unread) if not key.endswith("/"))
+    else:
+        found = _entries(root, follow_links, is_unread)
+    for path, problem in found:
         name = path.rpartition("/")[2]
         if problem is not None or (is_image(name) and not name.startswith(".")):
             yield PurePath(path), problem

@@ -9,7 +9,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,8 @@ SCHEMES = ("s3", "gs", "az", "memory", "file")
 AT_A_TIME = 16
 # Of so few objects each is asked about by itself; to list 80,000 takes half a second of a processor.
 FEW = 200
-# Objects that are listed at a time.
-AT_A_LOOK = 10_000
+# Objects that are listed at a time: as services answer.
+AT_A_LOOK = 1_000
 # Bytes that are read ahead of what is asked for: the table of a shard of features, and the first rows.
 AHEAD_BYTES = 1 << 18
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL | re.IGNORECASE)
@@ -110,17 +110,23 @@ class Place:
         PlaceError
             The bucket cannot be listed now, or holds a key that cannot be spoken of.
         """
+        return [entry for chunk in self._listed() for entry in chunk]
+
+    def first(self) -> Entry | None:
+        """Return an object below that holds something, if there is one; errors as of `entries`."""
+        return next((entry for chunk in self._listed() for entry in chunk if entry.size), None)
+
+    def _listed(self) -> Iterator[list[Entry]]:
         store, prefix = store_and_key(self.url)
         import obstore
 
-        start, found = f"{prefix}/" if prefix else "", list[Entry]()
+        start = f"{prefix}/" if prefix else ""
         try:
             # As tables: an object of Python for each costs as much as what the service says of it.
             for table in obstore.list(store, prefix=prefix or None, chunk_size=AT_A_LOOK, return_arrow=True):
-                found += entries_in(table, start)
+                yield list(entries_in(table, start))
         except failures() as error:
             raise of_place(self.url, "listed", error) from None
-        return found
 
     def read(self, key: str) -> Loaded:
         """Return what an object holds, and as which version.

@@ -21,8 +21,9 @@ from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.retries import tried_again
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
-from al_pipeline.loop.changes import published_folder
+from al_pipeline.loop.changes import published_places
 from al_pipeline.loop.classes import bring_up, check_project, classes_of, classes_of_round, translated
+from al_pipeline.loop.copies import Copies
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files
@@ -61,9 +62,13 @@ def labeling_project(
     settings.published_images.mkdir(parents=True, exist_ok=True)
     project = bring_up(deployment, classes)
     project_id = project.project_id
-    client.connect_images(project_id, published_folder(settings))
+    copies = Copies(settings)
+    copies.mark()
+    for place in published_places(settings):
+        client.connect_images(project_id, place)
     how, side = how_of_home(deployment.artifacts), shown_px(settings)
-    publish_again(deployment.ledger, image_pool, settings.published_images, context.log, how, side)
+    publish_again(deployment.ledger, image_pool, settings.published_images, context.log, how, side, copies.samples)
+    copies.put_all()
     unanswered = client.tasks(project_id, unanswered=True)
     again = push_again(deployment, project, image_pool, policy, unanswered, context.log)
     withdraw_answered(deployment.ledger, client, project.source, unanswered, policy.min_votes)
@@ -73,7 +78,7 @@ def labeling_project(
             "project_id": project_id,
             "url": url,
             "classes": list(classes.names),
-            "images": published_folder(settings),
+            "images": " ".join(published_places(settings)),
             "submit": settings.submits,
         },
         metadata={

@@ -14,7 +14,9 @@ from al_pipeline.core.data.images import open_rgb
 from al_pipeline.core.errors import ImageError, PlaceError
 from al_pipeline.core.files import whole_file
 from al_pipeline.labelstudio.images import published
+from al_pipeline.loop.copies import Copies
 from al_pipeline.loop.how_read import how_of_home
+from al_pipeline.loop.presence import exists
 
 if TYPE_CHECKING:
     from al_pipeline.loop.deployment import Deployment
@@ -64,16 +66,18 @@ class Thumbnails:
             with suppress(OSError):
                 os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
             return path
-        served = self._deployment.settings.published_images
-        name = published(sample, served)
+        settings, side = self._deployment.settings, SIZES[size]
+        name = published(sample, settings.published_images)
         # What people see is made already; what nobody was asked about lies where the last scan has found it.
-        source = served / name if name else self._deployment.ledger.places([sample]).get(sample)
-        if source is None:
-            return None
-        side = SIZES[size]
+        seen = settings.published_images / name if name else None
+        source = seen or self._deployment.ledger.places([sample]).get(sample)
         with self._free:
             try:
-                image = open_rgb(source, at_least=side, how=AS_EVER if name else how)
+                if settings.published is not None and not (source and exists(source)):
+                    source = seen = Copies(settings).find(sample)
+                if source is None:
+                    return None
+                image = open_rgb(source, at_least=side, how=AS_EVER if seen else how)
                 with whole_file(path, "The thumbnail", error=ImageError, sync=False) as file:
                     small = image if max(image.size) <= side else ImageOps.contain(image, (side, side))
                     small.save(file, "JPEG", quality=QUALITY)
