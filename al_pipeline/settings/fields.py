@@ -13,6 +13,7 @@ from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.settings.addresses import Address, as_place, no_address
 from al_pipeline.settings.origins import USUAL_HOME
+from al_pipeline.settings.tracking import TrackingOptions
 
 
 class Fields(BaseSettings):
@@ -208,6 +209,7 @@ class Fields(BaseSettings):
     round: RoundSettings = RoundSettings()
     training: TrainingOptions = TrainingOptions()
     policy: RoundPolicy = RoundPolicy()
+    tracking: TrackingOptions = TrackingOptions()
 
     @field_validator("*", mode="before")
     @classmethod
