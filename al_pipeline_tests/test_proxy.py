@@ -1,4 +1,5 @@
 """deploy/proxy/ asks for a login before what docker-compose.yml has behind it; `check.sh` tries it on real servers."""
+
 import re
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ def site(variable: str) -> str:
     return block
 
 
-@pytest.mark.parametrize("host", ["AL_DAGSTER_HOST", "AL_PAGE_HOST"])
+@pytest.mark.parametrize("host", ["PROXY_DAGSTER_HOST", "PROXY_PAGE_HOST"])
 def test_the_login_comes_before_the_server(host: str) -> None:
     words = site(host).split()
-    assert words.index("{$AL_LOGIN:basic}") < words.index("reverse_proxy")
+    assert words.index("{$PROXY_LOGIN:basic}") < words.index("reverse_proxy")
     # In a route directives keep their order, and nothing is before it but what every site has.
     assert words[:3] == ["import", "site", "route"]
 
@@ -32,7 +33,7 @@ def test_the_login_comes_before_the_server(host: str) -> None:
 def test_what_is_behind_the_proxy_are_services_at_their_ports() -> None:
     behind = dict(VARIABLE.findall(SITES))
     there = services("docker-compose.yml")
-    for variable in ("AL_DAGSTER", "AL_PAGE", "AL_LABEL_STUDIO"):
+    for variable in ("PROXY_TO_DAGSTER", "PROXY_TO_PAGE", "PROXY_TO_LABEL_STUDIO"):
         name, port = behind[variable].split(":")
         assert there[name]["ports"][0].endswith(f":{port}"), name
 
@@ -41,6 +42,8 @@ def test_the_proxy_is_told_every_name_that_has_no_default() -> None:
     needed = {name for name, usual in VARIABLE.findall(SITES) if not usual}
     given = services("deploy/proxy/compose.yml")["proxy"]["environment"]
     assert needed <= given.keys()
+    # The services read .env too, and take each AL_* there for a setting.
+    assert not {name for name in needed if name.startswith("AL_")}
     assert needed == {name for name, value in given.items() if ":?" in value}
 
 

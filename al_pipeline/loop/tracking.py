@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PROJECT, ROUND, CHECKPOINT = "al_pipeline.project", "al_pipeline.round", "al_pipeline.checkpoint"
+PROJECT, ROUND, CHECKPOINT = "al.project", "al.round", "al.checkpoint"
 # Of a checkpoint what no setting says: a setting may be `auto`.
 FACTS = ("architecture", "mode", "weights", "framing", "arithmetic", "temperature", "image_size", "seed")
 # As many metrics as MLflow takes at once, and the longest value of a parameter.
@@ -39,6 +39,7 @@ MANNERS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
 
 
@@ -187,7 +188,8 @@ def register(deployment: Deployment, key: str, checkpoint: str, exported: Path) 
         client.log_artifacts(run.info.run_id, str(folder), "model")
         source = f"{run.info.artifact_uri}/model"
         tags = {PROJECT: project, ROUND: key, CHECKPOINT: checkpoint}
-        return str(client.create_model_version(name, source, run.info.run_id, tags=tags).version), True
+        made = client.create_model_version(name, source, run.info.run_id, tags=tags, await_creation_for=0)
+        return str(made.version), True
 
 
 def _as_mlflow(exported: Path, folder: Path) -> Path:

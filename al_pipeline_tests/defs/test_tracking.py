@@ -49,7 +49,7 @@ def test_a_round_is_told_after_its_own_run_and_what_was_missed_with_the_next(
     assert params["training.epochs"] == "1", "of the run, where the deployment has 2"
     assert params["round.strategy"] == "low_certainty"
     assert params["checkpoint.architecture"] == "resnet18"
-    assert {tag["key"]: tag["value"] for tag in run["data"]["tags"]}["al_pipeline.round"] == "r0000"
+    assert {tag["key"]: tag["value"] for tag in run["data"]["tags"]}["al.round"] == "r0000"
 
 
 def test_without_an_address_nothing_is_told(scanned: World) -> None:

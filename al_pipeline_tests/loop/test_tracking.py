@@ -78,8 +78,8 @@ def runs(deployment: Deployment) -> list[Any]:
     client = mlflow.MlflowClient(deployment.settings.tracking.uri)
     experiment = client.get_experiment_by_name(deployment.settings.tracking.experiment)
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], "tags.`al_pipeline.project` = ''")
-    return sorted(found, key=lambda run: run.data.tags["al_pipeline.round"])
+    found = client.search_runs([experiment.experiment_id], "tags.`al.project` = ''")
+    return sorted(found, key=lambda run: run.data.tags["al.round"])
 
 
 def test_a_round_has_its_settings_its_metrics_with_intervals_and_the_curve(tmp_path: Path, address: str) -> None:
@@ -122,7 +122,7 @@ def test_an_exported_model_becomes_a_version_once(tmp_path: Path, address: str) 
     client = mlflow.MlflowClient(address)
     [version] = client.search_model_versions(f"name = '{deployment.settings.tracking.model}'")
     [run] = runs(deployment)
-    assert (version.run_id, version.tags["al_pipeline.checkpoint"]) == (run.info.run_id, document["checkpoint"])
+    assert (version.run_id, version.tags["al.checkpoint"]) == (run.info.run_id, document["checkpoint"])
     assert str(version.source).endswith(f"{run.info.run_id}/artifacts/model")
 
 

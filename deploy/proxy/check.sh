@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Whether the proxy lets nobody in without a login, and everybody with one:
-#   AL_PROXY_LOGIN=name:password deploy/proxy/check.sh https://dagster.… https://pages.… https://label.… [curl's options]
+#   PROXY_CREDENTIALS=name:password deploy/proxy/check.sh https://dagster.… https://pages.… https://label.… [curl's options]
 # It only looks: nothing is launched, changed or stored. Ends with 1 where something is not as it should be.
 set -uo pipefail
 dagster=$1 page=$2 studio=$3
 shift 3
-: "${AL_PROXY_LOGIN:?set it to name:password}"
+: "${PROXY_CREDENTIALS:?set it to name:password}"
 # Not on the command line, which every user of the machine can read.
 login=$(mktemp)
 trap 'rm -f "$login"' EXIT
-printf 'user = "%s"\n' "$AL_PROXY_LOGIN" >"$login"
+printf 'user = "%s"\n' "$PROXY_CREDENTIALS" >"$login"
 bad=0
 
 status() { curl --silent --output /dev/null --max-time 60 --write-out '%{http_code}' "$@"; }
