@@ -52,7 +52,7 @@ style: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-cache
 	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/dg check defs
-	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml deploy/proxy/compose.yml
 
 lock: $(UV) ## Make requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock

@@ -81,15 +81,22 @@ def export_model(
     file_format: Annotated[
         ModelFormat | None, typer.Option("--format", help="By default from the file's name (.onnx, .pt), else onnx.")
     ] = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Also as a version of a registered model of MLflow (AL_TRACKING__URI).")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Write a checkpoint as ONNX or TorchScript: pixels in, probabilities out; checked before it is left there."""
     kind = file_format or (SUFFIXES.get(output.suffix.lower()) if output else "onnx")
+    if register and kind == "torchscript":
+        raise InputError("--register takes ONNX alone: leave --format torchscript out, or --register")
     if kind is None:
         raise InputError(f"{output}: the format is not clear from the name; add --format onnx or torchscript")
     if output is not None:
         check_output(output, "FILE")
     settings = configure(home)
+    if register and settings.tracking.uri is None:
+        raise InputError("--register needs an MLflow server: set AL_TRACKING__URI")
     from al_pipeline.loop.offline import find_checkpoint
 
     stored = find_checkpoint(settings.artifacts, checkpoint)
@@ -110,3 +117,10 @@ def export_model(
         f"Checkpoint {model.hash} of round {key} written as {kind} to {escape(str(exported.path))}, "
         f"{exported.bytes / 1e6:.0f} MB. Its probabilities differ from ours by {exported.difference:.0e} at most."
     )
+    if register:
+        from al_pipeline.loop.deployment import Deployment
+        from al_pipeline.loop.tracking import register as register_model
+
+        version, new = register_model(Deployment(settings), key, model.hash, exported.path)
+        told = "It is" if new else "It was already"
+        say(f"{told} version {version} of MLflow's registered model {escape(settings.tracking.model)}.")

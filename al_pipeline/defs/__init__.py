@@ -22,6 +22,7 @@ def build(settings: Settings) -> dg.Definitions:
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.pods import with_pods
     from al_pipeline.defs.resources import tunables
+    from al_pipeline.defs.tracking import rounds_tracked, track_job
     from al_pipeline.loop.deployment import Deployment
 
     artifacts = UPath(settings.artifacts)
@@ -32,6 +33,7 @@ def build(settings: Settings) -> dg.Definitions:
         jobs=[
             *(jobs.setup_job, jobs.round_job, closing.next_round_job),
             *(jobs.refine_job, jobs.retrain_job, jobs.learning_curve_job, jobs.simulate_job),
+            *([track_job] if settings.tracking.uri else []),
         ],
         sensors=[
             sensors.annotations_landed(settings),
@@ -40,6 +42,7 @@ def build(settings: Settings) -> dg.Definitions:
             keeping.old_checkpoints_deleted,
             *([refining.refine_while_labeling()] if refining.may_refine(settings) else []),
             *([images.images_changed(settings)] if settings.rescan_minutes else []),
+            *([rounds_tracked] if settings.tracking.uri else []),
         ],
         schedules=[schedules.nightly_round(settings)],
         resources={

@@ -47,14 +47,16 @@ class Artifacts:
         What each round's checkpoint answers on the holdout, and on the stop set.
     study_cells, comparison_page : Path
         A folder per seed with the results of each strategy; the report of them all.
-    learning_curve : Path
-        The picture of all rounds, where people find it: in AL_HOME.
+    learning_curve, curve_table : Path
+        The picture of all rounds, where people find it: in AL_HOME; and what it was drawn from.
     labels_saved : Path
         What the labels have saved so far, in a sentence.
     review_requests : Path
         A file for each sample that somebody wants people to look at again.
     claims : Path
         A file for each run of a round that the loop has requested (`loop.claims`).
+    tracked : Path
+        A .json file for each checkpoint that MLflow is told of (`loop.tracking`).
     """
 
     # Beside a round's checkpoint or refined network, or where it was: why it is kept, and what it was.
@@ -72,6 +74,7 @@ class Artifacts:
         self.holdout_predictions, self.stop_predictions = folder / "holdout_predictions", folder / "stop_predictions"
         self.study_cells, self.comparison_page = folder / "simulation", folder / "strategy_comparison.html"
         self.learning_curve = folder.parent / "learning_curve.png"
+        self.curve_table, self.tracked = folder / "learning_curve.parquet", folder / "tracked"
         self.labels_saved, self.review_requests = folder / "labels_saved.txt", folder / "review_requests"
         self.claims = folder / "claims"
 

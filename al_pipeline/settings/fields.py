@@ -14,6 +14,7 @@ from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.settings.addresses import Address, as_place, check_published, no_address
 from al_pipeline.settings.origins import USUAL_HOME
 from al_pipeline.settings.pods import KubernetesOptions
+from al_pipeline.settings.tracking import TrackingOptions
 
 
 class Fields(BaseSettings):
@@ -215,6 +216,7 @@ class Fields(BaseSettings):
     training: TrainingOptions = TrainingOptions()
     policy: RoundPolicy = RoundPolicy()
     kubernetes: KubernetesOptions = KubernetesOptions()
+    tracking: TrackingOptions = TrackingOptions()
 
     @field_validator("*", mode="before")
     @classmethod

@@ -385,3 +385,11 @@ def test_a_model_of_an_unknown_kind_is_refused() -> None:
     assert code == 2
     assert "onnx" in told
     assert files_below(Path.cwd()) == []
+
+
+def test_a_model_is_registered_where_there_is_an_mlflow_and_as_onnx_alone(checkpoints: dict[str, Checkpoint]) -> None:
+    code, told = run("export-model", "model.pt", "--register")
+    assert (code, "--register takes ONNX alone" in told) == (1, True), told
+    code, told = run("export-model", "--register")
+    assert (code, "--register needs an MLflow server: set AL_TRACKING__URI" in told) == (1, True), told
+    assert files_below(Path.cwd()) == []
