@@ -19,12 +19,13 @@ def build(settings: Settings) -> dg.Definitions:
     from al_pipeline.defs import backfills, checks, closing, images, jobs, keeping, refining, schedules, sensors
     from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation, tasks
     from al_pipeline.defs.assets import refining as refined
+    from al_pipeline.defs.fan_out import parts_if_wanted
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.resources import tunables
     from al_pipeline.loop.deployment import Deployment
 
     artifacts = UPath(settings.artifacts)
-    return dg.Definitions(
+    everywhere = dg.Definitions(
         assets=dg.load_assets_from_modules(
             [data, labeling, model, evaluation, refined, tasks, query, simulation, comparison], include_specs=True
         ),
@@ -55,3 +56,4 @@ def build(settings: Settings) -> dg.Definitions:
         # a minute, each importing torch anew.
         executor=dg.in_process_executor,
     )
+    return dg.Definitions.merge(everywhere, parts_if_wanted(settings))

@@ -55,6 +55,8 @@ class Artifacts:
         A file for each sample that somebody wants people to look at again.
     claims : Path
         A file for each run of a round that the loop has requested (`loop.claims`).
+    parts_wanted : Path
+        Which parts of the pool lack features, while they are computed (`loop.fan_out`).
     """
 
     # Beside a round's checkpoint or refined network, or where it was: why it is kept, and what it was.
@@ -73,7 +75,7 @@ class Artifacts:
         self.study_cells, self.comparison_page = folder / "simulation", folder / "strategy_comparison.html"
         self.learning_curve = folder.parent / "learning_curve.png"
         self.labels_saved, self.review_requests = folder / "labels_saved.txt", folder / "review_requests"
-        self.claims = folder / "claims"
+        self.claims, self.parts_wanted = folder / "claims", folder / "parts_wanted.json"
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one.

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from al_pipeline.core.learning import compute
+
 if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
@@ -32,4 +34,4 @@ def conflict(settings: "Settings") -> str | None:
     for name in ("ask_groups", "predictions"):
         if grid and getattr(settings, name):
             return f"{grid} and {name} cannot be combined: set AL_GRID=1 or AL_{name.upper()}=false"
-    return None
+    return compute.conflict(settings.compute)
