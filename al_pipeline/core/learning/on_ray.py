@@ -6,6 +6,7 @@ What is computed is in the store when a worker says so, and each worker claims t
 
 import logging
 import os
+import platform
 import signal
 import threading
 import time
@@ -65,15 +66,17 @@ class FeatureWork:
         wanted = Arithmetic.of(info.arithmetic)
         if possible(wanted, device(), info.architecture) != wanted:
             raise InputError(
-                f"{os.uname().nodename} does not compute features in {info.arithmetic}, in which the others are: leave "
-                "it out of the cluster, or set training.inference_precision to float32"
+                f"{platform.node()} does not compute features in {info.arithmetic}, in which the others are: leave it "
+                "out of the cluster, or set training.inference_precision to float32"
             )
         places = dict(zip(sample_ids, uris, strict=True))
+        return self.store.complete(
+            sample_ids, lambda ids: self.features(CachedImages(cache, ids, [places[i] for i in ids], self.how))
+        )
 
-        def compute(ids: Sequence[str]) -> np.ndarray:
-            return embed(self.checkpoint, CachedImages(cache, ids, [places[i] for i in ids], self.how))
-
-        return self.store.complete(sample_ids, compute)
+    def features(self, images: CachedImages) -> np.ndarray:
+        """Return the features of images."""
+        return embed(self.checkpoint, images)
 
 
 class Worker:
@@ -92,14 +95,27 @@ class Worker:
         self._cache = ImageCache(self._work.cache_folder, self._work.cache_bytes)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Complete the features of a piece; return how many were computed, and what was wrong in a sentence."""
+        """Complete the features of a piece; return the columns of what `answer` does."""
         [ids], [uris] = batch["ids"], batch["uris"]
-        try:
-            computed = self._work.complete(list(ids), list(uris), self._cache)
-            return {"computed": [computed], "kind": [""], "problem": [""]}
-        except ALError as error:
-            # Raised here, it would be tried again, and come out with a page of frames.
-            return {"computed": [0], "kind": [type(error).__name__], "problem": [str(error)]}
+        return {name: [value] for name, value in answer(self._work, list(ids), list(uris), self._cache).items()}
+
+
+def answer(work: FeatureWork, sample_ids: Sequence[str], uris: Sequence[str], cache: ImageCache) -> dict[str, Any]:
+    """Complete features; return how many were computed, and what was wrong as a sentence, for `counted`.
+
+    Raised in a worker, an error would be tried again, and come out with a page of frames.
+    """
+    try:
+        return {"computed": work.complete(sample_ids, uris, cache), "kind": "", "problem": ""}
+    except ALError as error:
+        return {"computed": 0, "kind": type(error).__name__, "problem": str(error)}
+
+
+def counted(row: Mapping[str, Any]) -> int:
+    """Return how many features an answer has computed, or raise what was wrong."""
+    if row["problem"]:
+        raise getattr(errors, row["kind"], ALError)(row["problem"])
+    return row["computed"]
 
 
 def complete_on_ray(
@@ -150,9 +166,7 @@ def complete_on_ray(
                 ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
             )
             for row, piece in zip(found.iter_rows(), rows, strict=True):
-                if row["problem"]:
-                    raise getattr(errors, row["kind"], ALError)(row["problem"])
-                computed, done = computed + row["computed"], done + len(piece["ids"])
+                computed, done = computed + counted(row), done + len(piece["ids"])
                 log.info("%d of %d new samples embedded", done, len(sample_ids))
         except ray.exceptions.RayError as error:
             raise ClusterError(
