@@ -1,5 +1,6 @@
 """Buckets on a real S3 server: what it lists, refuses and loses when it is killed; nothing secret is told of it."""
 
+import hashlib
 import io
 import itertools
 import random
@@ -149,6 +150,20 @@ def test_features_in_a_bucket_that_is_away_are_neither_lost_nor_computed_again(
     assert computed == 0
     np.testing.assert_array_equal(found, vectors(ids[::-1]))
     assert not caplog.text
+
+
+def test_features_in_a_bucket_are_computed_once_by_whoever_is_at_it(place: Place) -> None:
+    ids, asked = [hashlib.sha256(bytes([i])).hexdigest()[:32] for i in range(200)], list[str]()
+
+    def vectors(some: Sequence[str]) -> npt.NDArray[np.float32]:
+        asked.extend(some)
+        return np.array([[int(i[:6], 16), 1] for i in some], dtype=np.float32)
+
+    with ThreadPoolExecutor(3) as pool:
+        each = list(pool.map(lambda some: EmbeddingStore(place).complete(some, vectors), [ids, ids[::-1], ids[:100]]))
+    assert sum(each) == len(asked) == len({*asked}) == 200
+    assert not EmbeddingStore(place).missing(ids)
+    assert not [entry.key for entry in place.entries() if entry.key.startswith(".")]
 
 
 @pytest.fixture

@@ -327,7 +327,7 @@ ASKED: dict[str, Any] = {
 
 
 def definitions(folder: Path, **asked: Any) -> dg.Definitions:
-    return build_definitions(load_settings(home=folder / "al", kubernetes=asked))
+    return build_definitions(load_settings(home=folder / "al", kubernetes=asked, compute={"engine": "parts"}))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 
 from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.learning import compute
 from al_pipeline.core.strategies.options import RoundSettings
 from al_pipeline.settings import load_settings
 from al_pipeline.settings.presets import PRESETS, preset_values
@@ -82,6 +83,14 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_PUBLISHED", "/data/shown", r"AL_PUBLISHED in the environment\): no address of a bucket"),
         ("AL_HOME", "s3://bucket/home", r"AL_HOME in the environment\): an address, where a folder of this machine"),
         ("AL_EXAMPLES", "gs://bucket/x", "AL_EXAMPLES in the environment.: an address, where a folder"),
+        (
+            "AL_COMPUTE__ENGINE",
+            "spark",
+            r"compute.engine \(AL_COMPUTE__ENGINE in .*unknown engine 'spark'; .*parts, ray",
+        ),
+        ("AL_COMPUTE__WORKERS", "0", "workers must be a whole number of at least 1, or none, not '0'"),
+        ("AL_COMPUTE__GPUS", "-1", "gpus must be a number from 0 to 16, not '-1'"),
+        ("AL_COMPUTE__ADDRESS", "auto", "compute.address is for engine ray alone, and engine is local: set AL_COMPUTE"),
         ("AL_TRAINING__MODE", "head", "mode head learns from the features of given weights, and weights are none"),
         ("AL_TRAINING__PRECISION", "int8", "unknown precision 'int8'; choose one of auto, float32"),
         ("AL_TRAINING__FRAMING", "letterbox", "unknown framing 'letterbox'; choose one of auto, crop, squeeze, pad"),
@@ -410,3 +419,10 @@ def test_the_readmes_example_is_what_can_be_set(empty_folder: Path) -> None:
             assert getattr(getattr(loaded, group), name) == value
     assert loaded.classes == ["muffin", "chihuahua"]
     assert loaded.images == Path("/data/photos")
+
+
+def test_ray_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(compute={"engine": "ray", "address": "", "gpus": 0.5}).compute.address is None
+    monkeypatch.setattr(compute, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"compute.engine ray needs the package ray: pip install 'al_pipeline\[ray\]'"):
+        load_settings(compute={"engine": "ray"})

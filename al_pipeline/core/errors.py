@@ -31,6 +31,10 @@ class PlaceError(ALError):
     """A bucket that cannot be reached or used now; nothing is said by it of what is in the bucket."""
 
 
+class ClusterError(ALError):
+    """A Ray cluster that is not there, does not start, or whose workers die."""
+
+
 def whole(name: str, value: int, least: int) -> int:
     """Return a whole number of at least `least`."""
     try:

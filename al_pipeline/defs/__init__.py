@@ -19,6 +19,7 @@ def build(settings: Settings) -> dg.Definitions:
     from al_pipeline.defs import backfills, checks, closing, images, jobs, keeping, refining, schedules, sensors
     from al_pipeline.defs.assets import comparison, data, evaluation, labeling, model, query, simulation, tasks
     from al_pipeline.defs.assets import refining as refined
+    from al_pipeline.defs.fan_out import parts_if_wanted
     from al_pipeline.defs.io import CheckpointIOManager, DocumentIOManager, TableIOManager
     from al_pipeline.defs.pods import with_pods
     from al_pipeline.defs.resources import tunables
@@ -27,7 +28,7 @@ def build(settings: Settings) -> dg.Definitions:
 
     artifacts = UPath(settings.artifacts)
     modules = [data, labeling, model, evaluation, refined, tasks, query, simulation, comparison]
-    return dg.Definitions(
+    everywhere = dg.Definitions(
         assets=[*with_pods(dg.load_assets_from_modules(modules, include_specs=True), settings.kubernetes)],
         asset_checks=[checks.worth_going_on],
         jobs=[
@@ -58,3 +59,4 @@ def build(settings: Settings) -> dg.Definitions:
         # a minute, each importing torch anew.
         executor=dg.in_process_executor,
     )
+    return dg.Definitions.merge(everywhere, parts_if_wanted(settings))

@@ -16,7 +16,7 @@ TAG = "dagster-k8s/config"
 # The ops that compute, and the group of settings that says with what.
 GROUPS = {
     **dict.fromkeys(("checkpoint", "evaluation", "simulation"), "train"),
-    **dict.fromkeys(("embeddings", "uncertainty_scores", "query_batch"), "features"),
+    **dict.fromkeys(("embeddings", "feature_parts", "uncertainty_scores", "query_batch"), "features"),
     "refined_checkpoint": "refine",
 }
 

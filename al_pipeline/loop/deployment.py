@@ -57,6 +57,8 @@ class Artifacts:
         A file for each run of a round that the loop has requested (`loop.claims`).
     tracked : Path
         A .json file for each checkpoint that MLflow is told of (`loop.tracking`).
+    parts_wanted : Path
+        Which parts of the pool lack features, while they are computed (`loop.fan_out`).
     """
 
     # Beside a round's checkpoint or refined network, or where it was: why it is kept, and what it was.
@@ -76,7 +78,7 @@ class Artifacts:
         self.learning_curve = folder.parent / "learning_curve.png"
         self.curve_table, self.tracked = folder / "learning_curve.parquet", folder / "tracked"
         self.labels_saved, self.review_requests = folder / "labels_saved.txt", folder / "review_requests"
-        self.claims = folder / "claims"
+        self.claims, self.parts_wanted = folder / "claims", folder / "parts_wanted.json"
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one.

@@ -17,6 +17,7 @@ from al_pipeline.core.data.known_pool import Subset, known_pool
 from al_pipeline.core.data.places import Place, place_of
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.compute import LARGE
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.framing import settle_framing
@@ -77,6 +78,7 @@ class StoredSamples:
         from al_pipeline.core.data.image_cache import PREPROCESSING, ImageCache, seen_as
 
         settings, self._log, self._pool = deployment.settings, log, known_pool(manifest)
+        self._compute = settings.compute
         self._given = manifest, deployment, training, seed, log
         # Numbers of groups that samples have whose image is gone.
         self._gone: dict[str, int] = {}
@@ -159,7 +161,20 @@ class StoredSamples:
                 parts.append(self._embed(ids[start : start + STEP]))
             return np.concatenate(parts)
 
-        return self.store.complete(sample_ids, self._embed if give_way is None else by_steps, self._log.info)
+        computed = 0
+        if give_way is None and self._compute.engine == "ray":
+            missing = list(dict.fromkeys(self.store.missing(sample_ids)))
+            computed = self._on_ray(missing) if len(missing) >= LARGE else 0
+        return computed + self.store.complete(sample_ids, self._embed if give_way is None else by_steps, self._log.info)
+
+    def _on_ray(self, sample_ids: Sequence[str]) -> int:
+        """Have a Ray cluster compute features."""
+        from al_pipeline.core.learning.on_ray import FeatureWork, complete_on_ray
+
+        # Other machines have another disk.
+        cached = 0 if self._compute.address else self._cache.limit_bytes
+        work = FeatureWork(self.store, self.start, self.how, self._cache.folder, cached)
+        return complete_on_ray(work, sample_ids, [self.uris[i] for i in sample_ids], self._compute, self._log)
 
     def using(
         self, sample_ids: Sequence[str], work: Callable[[Sequence[str]], Result], *, by_features: bool = True

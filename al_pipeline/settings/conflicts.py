@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from al_pipeline.core.learning import compute
+
 if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
@@ -39,4 +41,4 @@ def conflict(settings: "Settings") -> str | None:
             f"kubernetes.train.node_selector and kubernetes.features.node_selector want different nodes ({other[0]}), "
             "and a round is one pod that does both: set it in one of them, or alike"
         )
-    return None
+    return compute.conflict(settings.compute)

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from al_pipeline.core.data.places import Place
+from al_pipeline.core.learning.compute import ComputeOptions
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import RoundPolicy
 from al_pipeline.core.strategies.options import RoundSettings
@@ -217,6 +218,7 @@ class Fields(BaseSettings):
     policy: RoundPolicy = RoundPolicy()
     kubernetes: KubernetesOptions = KubernetesOptions()
     tracking: TrackingOptions = TrackingOptions()
+    compute: ComputeOptions = ComputeOptions()
 
     @field_validator("*", mode="before")
     @classmethod

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from al_pipeline.core.data.known_pool import Subset
+from al_pipeline.core.data.part_claims import PartClaims
+from al_pipeline.core.data.parts import part_of, pieces
 from al_pipeline.core.data.places import Place
 from al_pipeline.core.data.row_file import Ids, as_keys
 from al_pipeline.core.data.shards import Found, Vectors, shards_of
@@ -21,8 +23,10 @@ from al_pipeline.core.errors import InputError
 # small shards then, but not many: 100,000 images at 25 per second make 130.
 SHARD_IMAGES = 4096
 SHARD_SECONDS = 30.0
-# Images per call of `compute`: short enough to look at the clock in between.
+# Images per call of `compute`: short enough to look at the clock in between, and whole batches of predictions.
 STEP = 256
+# After how long it is looked whether what others compute is there, where nothing else is left to do.
+WAIT_SECONDS = 1.0
 # Blocks of vectors that are read and worked on at a time.
 READERS = 2
 
@@ -185,7 +189,7 @@ class EmbeddingStore:
         -------
         vectors : float32 array, shape (n, d)
         computed : int
-            How many were not there yet.
+            How many of them were computed here.
         """
         vectors, found = self.read(sample_ids)
         if found.all():
@@ -204,19 +208,46 @@ class EmbeddingStore:
         compute: Callable[[Sequence[str]], Vectors],
         progress: Callable[[str], None] | None = None,
     ) -> int:
-        """Compute and keep the vectors that are missing, shard by shard; return how many were. See `get`."""
+        """Compute and keep the vectors that are missing, shard by shard; return how many this call has computed.
+
+        Parameters are those of `get`. Several processes may do so at once: each claims the parts of the pool that it
+        computes (`part_claims`), and waits in the end for what others have, or computes it where they die.
+        """
         missing = list(dict.fromkeys(self.missing(sample_ids)))
-        began, kept, pending = time.monotonic(), 0, 0
-        blocks: list[Vectors] = []
-        for begin in range(0, len(missing), STEP):
-            ids = missing[begin : begin + STEP]
-            blocks.append(compute(ids))
-            pending += len(ids)
-            last = begin + STEP >= len(missing)
-            if last or pending >= SHARD_IMAGES or time.monotonic() - began >= SHARD_SECONDS:
-                self.append(missing[kept : kept + pending], np.concatenate(blocks))
-                kept, pending, began = kept + pending, 0, time.monotonic()
+        if not missing:
+            return 0
+        computed, left, total = 0, missing, len(missing)
+
+        def tell(more: int) -> None:
+            nonlocal computed
+            computed += more
+            if progress is not None:
+                progress(f"{computed} of {total} new samples embedded")
+
+        with PartClaims(self.folder) as claims:
+            while left:
+                others = list[str]()
+                for piece in pieces(left, SHARD_IMAGES):
+                    mine = claims.take(dict.fromkeys(map(part_of, piece)))
+                    # Looked at again now that nobody else has them.
+                    self._compute(self.missing([i for i in piece if part_of(i) in mine]), compute, tell)
+                    claims.give_back(mine)
+                    others += [i for i in piece if part_of(i) not in mine]
+                before, left = left, self.missing(others)
+                if len(left) == len(before):
+                    time.sleep(WAIT_SECONDS)
+        return computed
+
+    def _compute(
+        self, ids: Sequence[str], compute: Callable[[Sequence[str]], Vectors], tell: Callable[[int], None]
+    ) -> None:
+        """Compute and keep vectors, shard by shard, and tell how many there are in each."""
+        began, blocks, kept = time.monotonic(), list[Vectors](), 0
+        for begin in range(0, len(ids), STEP):
+            blocks.append(compute(ids[begin : begin + STEP]))
+            end = min(begin + STEP, len(ids))
+            if end == len(ids) or end - kept >= SHARD_IMAGES or time.monotonic() - began >= SHARD_SECONDS:
+                self.append(ids[kept:end], np.concatenate(blocks))
+                tell(end - kept)
+                kept, began = end, time.monotonic()
                 blocks.clear()
-                if progress is not None:
-                    progress(f"{kept} of {len(missing)} new samples embedded")
-        return len(missing)

@@ -11,8 +11,7 @@ from al_pipeline.defs.metadata import absent, for_people
 from al_pipeline.defs.pool_metadata import pool_metadata
 from al_pipeline.loop.answers import asked_blind
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.refined import newest_network
-from al_pipeline.loop.samples import StoredSamples
+from al_pipeline.loop.fan_out import complete_features
 from al_pipeline.loop.scan import Pace, scan_images
 from al_pipeline.loop.weights import settle_weights
 
@@ -63,22 +62,15 @@ def embeddings(
     context.log.info(start.said)
     if start.warning:
         context.log.warning(start.warning)
-    samples = StoredSamples(image_pool, deployment, training, round_config.seed, context.log)
-    computed, found = samples.using(list(samples.uris), samples.complete)
-    # A round that starts from a refined network waits for no image that is new.
-    if (network := newest_network(deployment.artifacts, samples.training)) is not None:
-        refined = StoredSamples(image_pool, deployment, training, round_config.seed, context.log, network=network)
-        computed += refined.complete(found.there)
-    if found.absent:
-        context.log.warning(found.sentence("samples have no features,"))
+    done = complete_features(deployment, image_pool, training, round_config.seed, context.log)
     return dg.MaterializeResult(
         metadata={
-            "samples": len(found.there),
-            "computed": computed,
-            "reused": len(found.there) - computed,
-            **absent(found, "samples_without_image"),
-            "weights": f"{samples.training.weights} ({samples.start.info.backbone_hash[:16]})",
-            "arithmetic": samples.start.info.arithmetic,
-            "store": dg.MetadataValue.path(str(samples.store.folder)),
+            "samples": len(done.found.there),
+            "computed": done.computed,
+            "reused": len(done.found.there) - done.computed,
+            **absent(done.found, "samples_without_image"),
+            "weights": f"{done.samples.training.weights} ({done.samples.start.info.backbone_hash[:16]})",
+            "arithmetic": done.samples.start.info.arithmetic,
+            "store": dg.MetadataValue.path(str(done.samples.store.folder)),
         }
     )

@@ -13,9 +13,11 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from al_pipeline.core.data import image_cache, images
 from al_pipeline.core.data.framing import BORDER, FRAMINGS, Framing
 from al_pipeline.core.errors import ImageError
+from al_pipeline.core.learning.arithmetic import Arithmetic, possible
 from al_pipeline.core.learning.checkpoint import MEAN, STD, Checkpoint, build
 from al_pipeline.core.learning.engines import fold_batch_norms
 from al_pipeline.core.learning.predict import BATCH, embed, predict, predict_features
+from al_pipeline.core.learning.threads import computing_on
 from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline_tests.core.data.pictures import draw
 
@@ -154,3 +156,22 @@ def test_folded_batch_norms_change_nothing_but_the_time(architecture: str) -> No
         fold_batch_norms(model)
         torch.testing.assert_close(model(pixels), expected, rtol=1e-4, atol=1e-5)
     assert not [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_openvino_gives_the_same_bits_whoever_else_is_in_the_batch_and_on_any_number_of_threads(
+    checkpoint: Checkpoint, paths: list[str], precision: str
+) -> None:
+    """So that it plays no part which process computes which part of a pool, or with which machine's share of cores."""
+    name = f"openvino-{precision}"
+    arithmetic = possible(Arithmetic.of(name), torch.device("cpu"), "resnet18")
+    if arithmetic.key != name:
+        pytest.skip(f"this machine computes in {arithmetic.key}")
+    mine, found = Checkpoint(replace(checkpoint.info, arithmetic=name), checkpoint.state), list[np.ndarray]()
+    for threads in (1, 2):
+        with computing_on(threads):
+            whole = embed(mine, paths)
+            for some in (slice(0, 1), slice(3, 17), slice(5, BATCH + 9), slice(1, None)):
+                np.testing.assert_array_equal(embed(mine, paths[some]), whole[some])
+            found.append(whole)
+    np.testing.assert_array_equal(*found)

@@ -1,0 +1,52 @@
+"""Where the features of large pools are computed: the options, and from how many images on it matters."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+from pydantic import Field
+
+from al_pipeline.core.data.parts import PARTS
+from al_pipeline.core.options import Options
+
+# Images without features from which on more machines are asked: a batch for each part. Ray takes half a minute to
+# start, 256 runs take seconds each, and two cores have computed so many in two minutes.
+LARGE = len(PARTS) * 64
+INSTALL = "pip install 'al_pipeline[ray]', in a checkout `make setup`; or set AL_COMPUTE__ENGINE=local"
+
+
+class ComputeOptions(Options):
+    """Where features are computed if a pool lacks those of 16,384 images or more; of fewer it is always local.
+
+    Raises
+    ------
+    InputError
+        A value is out of its range.
+    """
+
+    engine: Literal["local", "parts", "ray"] = Field(
+        default="local",
+        description="local: by the run that needs them, on its machine. parts: also by runs of feature_parts, one for "
+        "each of 256 parts of the pool, which Dagster queues and places. ray: by the workers of a Ray cluster "
+        "(al_pipeline[ray]).",
+    )
+    address: str | None = Field(
+        default=None,
+        examples=["10.0.0.5:6379", "auto"],
+        description="Of the Ray cluster; without one Ray is started on this machine for as long as it takes.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many compute at a time, runs or Ray workers; none: one run, or as many workers as the cluster "
+        "has processors, or GPUs, for.",
+    )
+    gpus: float = Field(default=0.0, ge=0, le=16, description="GPUs of each Ray worker; 0.5 has two of them share one.")
+
+
+def conflict(options: ComputeOptions) -> str | None:
+    """Return why options do not go together or cannot be had here, and what to do; None if they can."""
+    given = [name for name in ("address", "gpus") if getattr(options, name)]
+    if options.engine != "ray":
+        told = f"compute.{given[0]} is for engine ray alone" if given else ""
+        return f"{told}, and engine is {options.engine}: set AL_COMPUTE__ENGINE=ray, or leave it out" if told else None
+    return None if find_spec("ray") else f"compute.engine ray needs the package ray: {INSTALL}"
