@@ -33,7 +33,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Keep the stacks of a worker that dies: what it prints is lost among the results."""
-    if (folder := os.environ.get("AL_CRASH_REPORTS")) and hasattr(session.config, "workerinput"):
+    if (folder := os.environ.get("AL_TEST_CRASHES")) and hasattr(session.config, "workerinput"):
         # Open as long as the process lives.
         session.config.stash[STACKS] = Path(folder, f"{os.getpid()}.txt").open("w")  # noqa: SIM115
         faulthandler.enable(session.config.stash[STACKS])

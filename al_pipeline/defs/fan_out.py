@@ -10,7 +10,7 @@ from al_pipeline.loop.fan_out import asked
 from al_pipeline.settings import Settings
 
 feature_parts_job = dg.define_asset_job(
-    "feature_parts",
+    "compute_feature_parts",
     selection=[feature_parts],
     tags=WAITS,
     description="Features of a large pool, a part in each run, after image_pool. The sensor feature_parts_wanted "

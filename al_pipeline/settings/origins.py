@@ -93,9 +93,12 @@ def unknown(origins: Origins, declared: type[BaseModel]) -> Iterator[str]:
         dotted = ".".join(name)
         if dotted in known:
             continue
-        # In the wrong group, or in none, is nearer than any other spelling.
-        near = [each for each in known if each.split(".")[-1] == name[-1]] or difflib.get_close_matches(
-            dotted, known, 1
+        # A slip within a group of several is nearest; in the wrong group, or in none, nearer than any other spelling.
+        beside = [each for each, parts in known.items() if len(name) > 2 and parts[:-1] == name[:-1]]
+        near = (
+            difflib.get_close_matches(dotted, beside, 1)
+            or [each for each in known if each.split(".")[-1] == name[-1]]
+            or difflib.get_close_matches(dotted, known, 1)
         )
         meant = " or ".join(f"{each} ({variable_of(known[each])})" for each in near)
         yield f"  {dotted} ({origin}) is no setting: " + (
