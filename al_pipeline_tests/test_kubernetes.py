@@ -87,9 +87,7 @@ def test_kustomize_builds_the_same(name: str, mine: Path) -> None:
     folder = mine.parent / name
     command = kubectl()
     if command is None:
-        pytest.skip(
-            "no kubectl of 1.21 or newer: the tests build deploy/kubernetes/ themselves, unlike it if it differs"
-        )
+        pytest.skip("no kubectl of 1.21 or newer: the other tests go by what is built of deploy/kubernetes/ without it")
     done = subprocess.run([command, "kustomize", folder], capture_output=True, text=True, check=True)
 
     def sorted_by_name(each: Document) -> tuple[str, str]:
@@ -562,6 +560,7 @@ def test_only_the_cluster_ends_a_run_and_the_launcher_needs_all_that_its_role_al
     defs: dg.Definitions,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     job = defs.get_job_def("next_round")
     with deployed(tmp_path, cluster, monkeypatch) as instance:
@@ -585,6 +584,9 @@ def test_only_the_cluster_ends_a_run_and_the_launcher_needs_all_that_its_role_al
         assert launcher.check_run_worker_health(lives).status == WorkerStatus.RUNNING
         cluster.rules = named(build(FOLDER / "base"), "Role", "launcher")["rules"]
         assert look(lives) == Status.STARTED
+        [away, *refused] = [each.getMessage() for each in caplog.records if each.name == RunLauncher.__module__]
+        assert f"The cluster does not say how run {lives.run_id} is" in away
+        assert len(refused) == 2
 
         cluster.statuses[f"dagster-run-{dies.run_id}"] = {"failed": 1, "startTime": "2026-01-01T00:00:00Z"}
         assert look(dies) == Status.FAILURE
