@@ -12,7 +12,7 @@ import yaml
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "kubernetes"
 Document = dict[str, Any]
-KNOWN = {"apiVersion", "kind", "namespace", "resources", "generatorOptions", "configMapGenerator", "patches"}
+KNOWN = {"apiVersion", "kind", "namespace", "resources", "generatorOptions", "configMapGenerator", "patches", "images"}
 OF_NO_NAMESPACE = {"Namespace", "PriorityClass"}
 
 
@@ -28,6 +28,9 @@ def build(folder: Path) -> list[Document]:
     made: list[Document] = []
     for name in kustomization["resources"]:
         made += build(folder / name) if (folder / name).is_dir() else documents(folder / name)
+    changed = {each["name"]: f"{each['newName']}:{each['newTag']}" for each in kustomization.get("images", [])}
+    for container in (each for template in pods(made).values() for each in containers(template)):
+        container["image"] = changed.get(container["image"].split(":")[0], container["image"])
     options = kustomization["generatorOptions"]
     assert options["disableNameSuffixHash"] is True
     for asked in kustomization.get("configMapGenerator", []):
@@ -38,7 +41,7 @@ def build(folder: Path) -> list[Document]:
             metadata = {"name": asked["name"], "labels": options["labels"]}
             made.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     for patch in kustomization.get("patches", []):
-        [operations] = documents(folder / patch["path"])
+        operations: list[Document] = yaml.safe_load((folder / patch["path"]).read_text())
         for document in made:
             if document["kind"] == patch["target"]["kind"]:
                 for each in operations:

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from al_pipeline.cli.app import app
 from al_pipeline.ledger.schema import metadata
 from al_pipeline.settings import Settings, load_settings
+from al_pipeline.settings.origins import flat
 from al_pipeline_tests.settings_page import FINETUNE, NOTES, PAGE, settings_page
 
 ROOT = Path(__file__).parents[1]
@@ -268,13 +269,11 @@ def test_every_example_of_al_toml_can_be_set(page: Path, tmp_path: Path, monkeyp
     for language, example in blocks(page.read_text(encoding="utf-8")):
         if language == "toml":
             (tmp_path / "al.toml").write_text(example, encoding="utf-8")
-            loaded = load_settings().model_dump(mode="json")
-            for name, value in tomllib.loads(example).items():
-                said = value if isinstance(value, dict) else {name: value}
-                there = loaded[name] if isinstance(value, dict) else loaded
-                assert {key: there[key] for key in said} == {
-                    key: None if v in ("all", "none") else v for key, v in said.items()
-                }
+            loaded = dict(flat(load_settings().model_dump(mode="json")))
+            said = dict(flat(tomllib.loads(example)))
+            assert {name: loaded[name] for name in said} == {
+                name: None if value in ("all", "none") else value for name, value in said.items()
+            }
 
 
 def test_every_setting_that_a_page_names_exists() -> None:

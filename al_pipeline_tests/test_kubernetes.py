@@ -17,6 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from dagster import DagsterRunStatus as Status
+from dagster._config import process_config
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.launcher import LaunchRunContext
 from dagster._core.launcher.base import WorkerStatus
@@ -24,6 +25,7 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.event_log import InMemoryEventLogStorage
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
+from kubernetes.utils.quantity import parse_quantity
 
 from al_pipeline.defs import build as build_definitions
 from al_pipeline.defs.pods import GROUPS, TAG
@@ -63,20 +65,36 @@ def kubectl() -> str | None:
     return found if version is not None and int(version[1]) >= 21 else None
 
 
-@pytest.mark.parametrize("folder", ["base", "gpu"])
-def test_kustomize_builds_the_same(folder: str) -> None:
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The overlay of docs/production.md, beside a copy of ours."""
+    folder = tmp_path_factory.mktemp("deploy") / "kubernetes"
+    shutil.copytree(FOLDER, folder)
+    (folder / "mine").mkdir()
+    (folder / "mine" / "kustomization.yaml").write_text(example("# deploy/kubernetes/mine/kustomization.yaml"))
+    return folder / "mine"
+
+
+def example(first: str) -> str:
+    """Return the YAML of docs/production.md that begins with a line."""
+    docs = (ROOT / "docs" / "production.md").read_text()
+    [found] = re.findall(rf"```yaml\n({re.escape(first)}.*?)```", docs, re.DOTALL)
+    return found
+
+
+@pytest.mark.parametrize("name", ["base", "gpu", "mine"])
+def test_kustomize_builds_the_same(name: str, mine: Path) -> None:
+    folder = mine.parent / name
     command = kubectl()
     if command is None:
-        pytest.skip(
-            "no kubectl of 1.21 or newer: the tests build deploy/kubernetes/ themselves, unlike it if it differs"
-        )
-    done = subprocess.run([command, "kustomize", FOLDER / folder], capture_output=True, text=True, check=True)
+        pytest.skip("no kubectl of 1.21 or newer: the other tests go by what is built of deploy/kubernetes/ without it")
+    done = subprocess.run([command, "kustomize", folder], capture_output=True, text=True, check=True)
 
     def sorted_by_name(each: Document) -> tuple[str, str]:
         return each["kind"], each["metadata"]["name"]
 
     theirs = sorted((each for each in yaml.safe_load_all(done.stdout) if each), key=sorted_by_name)
-    assert theirs == sorted(build(FOLDER / folder), key=sorted_by_name)
+    assert theirs == sorted(build(folder), key=sorted_by_name)
     assert "deprecated" not in done.stderr
 
 
@@ -132,6 +150,32 @@ def test_all_that_is_referred_to_is_there(made: list[Document]) -> None:
     assert [why for template in pods(made).values() for why in unrestricted(template)] == []
     namespaces = {each["metadata"].get("namespace") for each in [*made, *SECRETS]}
     assert namespaces == {NAMESPACE, None}
+
+
+def test_the_overlay_of_the_docs_has_one_image_and_settings_that_exist(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = build(mine)
+    assert unmet([*made, *SECRETS]) == []
+    images = {part["image"] for name, pod in pods(made).items() if name != "label-studio" for part in containers(pod)}
+    assert images == {named(made, "ConfigMap", "dagster")["data"]["DAGSTER_CURRENT_IMAGE"]}
+    told = named(made, "ConfigMap", "settings")["data"]
+    own = {
+        key: told[key] for key in told.keys() - named(build(FOLDER / "base"), "ConfigMap", "settings")["data"].keys()
+    }
+    for key, value in own.items():
+        monkeypatch.setenv(key, value)
+    assert load_settings().classes == ["muffin", "chihuahua"]
+
+
+def test_the_values_for_dagsters_chart_are_a_launcher_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = yaml.safe_load(example("# dagster/dagster"))["runLauncher"]["config"]["customRunLauncher"]
+    assert (launcher["module"], launcher["class"]) == (RunLauncher.__module__, RunLauncher.__name__)
+    # The chart's own variables, in the pods of the daemon and the web server.
+    for name in ("DAGSTER_HOME", "DAGSTER_K8S_INSTANCE_CONFIG_MAP", "DAGSTER_K8S_PG_PASSWORD_SECRET"):
+        monkeypatch.setenv(name, "x")
+    checked = process_config({"launcher": dg.Field(RunLauncher.config_type())}, {"launcher": launcher["config"]})
+    assert checked.success, checked.errors
 
 
 def changed(kind: str, name: str, path: str, value: object) -> Callable[[list[Document]], None]:
@@ -210,9 +254,10 @@ def test_what_pod_security_refuses_is_found(
 
 # Compose's services and settings, with what is usual where .env says nothing.
 SERVICES = Compose(ROOT, {}, "127.77.0", {}).services
-ENV = dict.fromkeys(
-    ("POSTGRES_PASSWORD", "AL_LABEL_STUDIO_TOKEN", "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"), "given"
-)
+ENV: dict[str, str] = {
+    **dict.fromkeys(("POSTGRES_PASSWORD", "AL_LABEL_STUDIO_TOKEN"), "given"),
+    **dict.fromkeys(("LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"), "given"),
+}
 
 
 def environment(template: Document, made: list[Document]) -> dict[str, str]:
@@ -234,7 +279,7 @@ COMPOSES = {
     "POSTGRE_HOST",
     "DAGSTER_POSTGRES_HOST",
 }
-KUBERNETES = {"DAGSTER_CURRENT_IMAGE", "AL_KUBERNETES__REFINE__PRIORITY_CLASS"}
+KUBERNETES = {"DAGSTER_CURRENT_IMAGE", "AL_KUBERNETES__REFINE__PRIORITY_CLASS", "HF_HOME"}
 
 
 def test_the_services_are_of_compose_with_their_commands_variables_and_memory(base: list[Document]) -> None:
@@ -312,6 +357,14 @@ def test_the_code_server_is_found_where_the_workspace_and_the_probes_look() -> N
     )
 
 
+def test_the_docs_tell_what_it_asks_for_at_rest(base: list[Document]) -> None:
+    asked = [each for name, pod in pods(base).items() if name != "migration" for each in pod["spec"]["containers"]]
+    cores, memory = (
+        sum(parse_quantity(each["resources"]["requests"][kind]) for each in asked) for kind in ("cpu", "memory")
+    )
+    assert f"{cores:.1f} cores and {memory / 2**30:.1f} GB at rest" in (ROOT / "docs" / "production.md").read_text()
+
+
 # What a deployment sets, and the tags that follow.
 ASKED: dict[str, Any] = {
     "train": {
@@ -364,7 +417,10 @@ def cluster() -> Iterator[Cluster]:
 
 
 def new_run(
-    instance: dg.DagsterInstance, job: dg.JobDefinition, assets: set[str] | None = None, **tags: str
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    assets: set[str] | None = None,
+    tags: dict[str, str] | None = None,
 ) -> dg.DagsterRun:
     """Return a run as the code server's origin makes it, with the image that it is told."""
     image = named(build(FOLDER / "base"), "ConfigMap", "dagster")["data"]["DAGSTER_CURRENT_IMAGE"]
@@ -374,7 +430,7 @@ def new_run(
     subset = job.get_subset(asset_selection={dg.AssetKey(each) for each in assets}) if assets else job
     return instance.create_run_for_job(
         subset,
-        tags={"dagster/partition": "r0000"} | tags,
+        tags={"dagster/partition": "r0000"} | (tags or {}),
         job_code_origin=JobPythonOrigin(job.name, python),
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), job.name),
     )
@@ -433,7 +489,7 @@ def test_every_run_becomes_a_job_that_kubernetes_takes_with_what_its_steps_ask_f
         by_hand = new_run(instance, repository.get_job("__ASSET_JOB"), {"checkpoint"})
         jobs["by hand"] = launched(instance, by_hand, cluster)
         told = {TAG: json.dumps({"container_config": {"resources": {"limits": {"memory": "99Gi"}}}})}
-        jobs["told"] = launched(instance, new_run(instance, repository.get_job("retrain"), **told), cluster)
+        jobs["told"] = launched(instance, new_run(instance, repository.get_job("retrain"), tags=told), cluster)
     usual = yaml.safe_load((FOLDER / "base" / "dagster.yaml").read_text())["run_launcher"]["config"]["resources"]
     for name, job in jobs.items():
         assert refused(job) is None, name
@@ -504,6 +560,7 @@ def test_only_the_cluster_ends_a_run_and_the_launcher_needs_all_that_its_role_al
     defs: dg.Definitions,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     job = defs.get_job_def("next_round")
     with deployed(tmp_path, cluster, monkeypatch) as instance:
@@ -527,6 +584,9 @@ def test_only_the_cluster_ends_a_run_and_the_launcher_needs_all_that_its_role_al
         assert launcher.check_run_worker_health(lives).status == WorkerStatus.RUNNING
         cluster.rules = named(build(FOLDER / "base"), "Role", "launcher")["rules"]
         assert look(lives) == Status.STARTED
+        [away, *refused] = [each.getMessage() for each in caplog.records if each.name == RunLauncher.__module__]
+        assert f"The cluster does not say how run {lives.run_id} is" in away
+        assert len(refused) == 2
 
         cluster.statuses[f"dagster-run-{dies.run_id}"] = {"failed": 1, "startTime": "2026-01-01T00:00:00Z"}
         assert look(dies) == Status.FAILURE

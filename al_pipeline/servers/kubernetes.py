@@ -8,6 +8,7 @@ its pod goes on: two pods at once would work on one round.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from dagster_k8s.container_context import K8sContainerContext
 from kubernetes.utils.quantity import parse_quantity
 
 from al_pipeline.defs.pods import TAG
+
+logger = logging.getLogger(__name__)
 
 
 class RunLauncher(K8sRunLauncher):
@@ -40,6 +43,8 @@ class RunLauncher(K8sRunLauncher):
         found = super().check_run_worker_health(run)
         # What has no Job any more is known to be gone.
         if found.status == WorkerStatus.UNKNOWN and not str(found.msg).endswith("could not be found"):
+            why = str(found.msg).partition("\n")[0]
+            logger.warning("The cluster does not say how run %s is, it counts as in progress: %s", run.run_id, why)
             return CheckRunHealthResult(WorkerStatus.RUNNING, found.msg)
         return found
 
