@@ -11,7 +11,6 @@ import yaml
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import private_folder
-from al_pipeline.loop.changes import published_places
 from al_pipeline.loop.local import Servers, label_studio_folder
 from al_pipeline.loop.submitting import keymap
 from al_pipeline.servers.dagster_api import LOCATION, STOPPED, DagsterApi
@@ -88,7 +87,7 @@ class Stack:
             self.label_studio_url = studio.url
             environment |= {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}
             # It sees our folder, also where it shows images from a bucket: runs cannot tell it from another one.
-            environment |= {"AL_SUBMIT": settings.submits, "AL_LABEL_STUDIO_IMAGES": published_places(settings)[0]}
+            environment |= {"AL_SUBMIT": settings.submits, "AL_LABEL_STUDIO_IMAGES": settings.seen_folder}
         self.api = DagsterApi(self.dagster_url)
         self.dagster = self._dagster(environment, port)
 
