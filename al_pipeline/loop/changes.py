@@ -87,7 +87,7 @@ def published_places(settings: "Settings") -> list[str]:
     Tasks from before there was a bucket show files of the folder. Whoever runs Label Studio elsewhere says that it sees
     one, or has a bucket instead.
     """
-    folder = settings.label_studio_images or str(settings.published_images)
+    folder = settings.seen_folder
     if settings.published is None:
         return [folder]
     sees = settings.label_studio_images or not settings.label_studio_url

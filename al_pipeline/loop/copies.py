@@ -109,7 +109,7 @@ class Copies:
         PlaceError
             The bucket is away.
         """
-        if self.place is None:
+        if self.place is None or not samples:
             return
         wanted = {*samples}
         there = [name for name in self.names if _is_image(name) and name.partition(".")[0].partition("-")[0] in wanted]

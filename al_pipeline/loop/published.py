@@ -103,7 +103,7 @@ def show_as_read(deployment: "Deployment", manifest: pd.DataFrame, before: Publi
     if before == now:
         return told
     uris = dict(zip(usable["sample_id"], usable["uri"], strict=True))
-    shown = {*_asked(ledger), *uris}
+    shown = {*asked_about(ledger), *uris}
     with Copies(deployment.settings).following(shown):
         served = {i: entry.path for i, entry in _served(shown, folder).items()}
         anew, looked_at = _read_otherwise(usable, before.how, how), set[str]()
@@ -219,7 +219,7 @@ def publish_again(
     from al_pipeline.labelstudio.images import publish
 
     usable = manifest[manifest["split"] != "excluded"]
-    asked = _asked(ledger)
+    asked = asked_about(ledger)
     served = _served(asked, folder)
     for i, uri in _written_over(usable, served):
         log.warning("The published image of %s is taken away: %s holds another picture now", i, uri)
@@ -237,7 +237,8 @@ def publish_again(
     return len(missing)
 
 
-def _asked(ledger: "Ledger") -> set[str]:
+def asked_about(ledger: "Ledger") -> set[str]:
+    """Return the samples that people were asked about, by themselves or beside others."""
     return {*ledger.planned(columns=("sample_id",))["sample_id"], *ledger.members()["member_id"]}
 
 

@@ -86,7 +86,8 @@ class Stack:
             )
             self.label_studio_url = studio.url
             environment |= {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}
-            environment["AL_SUBMIT"] = settings.submits
+            # It sees our folder, also where it shows images from a bucket: runs cannot tell it from another one.
+            environment |= {"AL_SUBMIT": settings.submits, "AL_LABEL_STUDIO_IMAGES": settings.seen_folder}
         self.api = DagsterApi(self.dagster_url)
         self.dagster = self._dagster(environment, port)
 

@@ -113,6 +113,11 @@ class Settings(Fields):
         return self.home / "published" / "images"
 
     @property
+    def seen_folder(self) -> str:
+        """The folder of published images as Label Studio's machine sees it, if it does."""
+        return self.label_studio_images or str(self.published_images)
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's own folder when `al up` runs it."""
         return self.home / "dagster"

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from al_pipeline.core.errors import InputError
+from al_pipeline.loop.changes import published_places
 from al_pipeline.loop.local import Servers
 from al_pipeline.servers.dagster_api import STOPPED, DagsterApi, DagsterError
 from al_pipeline.servers.event_log import OpenEventLog
@@ -76,6 +77,24 @@ def test_its_label_studio_is_told_which_keys_submit(
     told = json.loads(stack.label_studio.env["EDITOR_KEYMAP"])
     assert told["annotation:submit"]["key"] == f"ctrl+enter,command+enter,{keys}"
     assert stack.dagster[0].env["AL_SUBMIT"] == submits
+
+
+@pytest.mark.parametrize("given", [{}, {"published": "s3://shown/x"}])
+def test_runs_know_the_places_of_images_that_we_know(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the home would seem to have moved at each start."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    settings = load_settings(home=tmp_path / "home", images="s3://photos/all", **given)
+    stack = Stack(settings, say=lambda _: None)
+    for name, value in stack.dagster[0].env.items():
+        if name.startswith("AL_"):
+            monkeypatch.setenv(name, value)
+    places = published_places(settings)
+    assert published_places(load_settings()) == places == [str(settings.published_images), *given.values()]
+    assert stack.label_studio is not None
+    assert stack.label_studio.env.get("S3_ENDPOINT") == ("http://127.0.0.1:1" if given else None)
 
 
 def test_the_modules_it_names_are_there(stack: Stack) -> None:

@@ -27,7 +27,7 @@ from al_pipeline.loop.copies import Copies
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home
 from al_pipeline.loop.presence import Files
-from al_pipeline.loop.published import publish_again, shown_px
+from al_pipeline.loop.published import asked_about, publish_again, shown_px
 from al_pipeline.loop.pull import pull_news
 from al_pipeline.loop.restore import push_again
 from al_pipeline.loop.samples import StoredSamples
@@ -62,12 +62,16 @@ def labeling_project(
     settings.published_images.mkdir(parents=True, exist_ok=True)
     project = bring_up(deployment, classes)
     project_id = project.project_id
-    copies = Copies(settings)
+    copies, places = Copies(settings), published_places(settings)
     copies.mark()
-    for place in published_places(settings):
+    for place in places:
         client.connect_images(project_id, place)
+    # Where Label Studio sees the folder, too, tasks from before there was a bucket show files of it.
+    copied = copies.samples if places == [copies.shown_at] else set[str]()
+    if not copied:
+        copies.fetch(asked_about(deployment.ledger))
     how, side = how_of_home(deployment.artifacts), shown_px(settings)
-    publish_again(deployment.ledger, image_pool, settings.published_images, context.log, how, side, copies.samples)
+    publish_again(deployment.ledger, image_pool, settings.published_images, context.log, how, side, copied)
     copies.put_all()
     unanswered = client.tasks(project_id, unanswered=True)
     again = push_again(deployment, project, image_pool, policy, unanswered, context.log)
