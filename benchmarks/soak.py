@@ -16,24 +16,18 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
-import pandas as pd
-import psutil
-import uv
-from dagster._core.scheduler.instigation import TickStatus
 
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.annotator import sign_up
@@ -44,18 +38,12 @@ from al_pipeline.labelstudio.events import TaskStatus
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
 from al_pipeline.servers.dagster_api import ENDED, DagsterApi, DagsterError
-from al_pipeline.servers.label_studio import VERSION
-from al_pipeline.servers.processes import Service, answers
-from al_pipeline_tests.compose import ROOT, Compose
-from al_pipeline_tests.defs.worlds import CLASSES, write_images
+from al_pipeline_tests.defs.worlds import CLASSES
 from al_pipeline_tests.faults.test_crowd import CHANGED, SHARED, SKIPPED, TAKEN_BACK, Said
-from al_pipeline_tests.faults.worker import write_weights
-from al_pipeline_tests.ledger.postgresql import PASSWORD, PostgreSQL
+from benchmarks.soak_found import MEMORY_COLUMNS, memory, spread, tell_answers, ticks_of
+from benchmarks.soak_servers import Production, production
 from benchmarks.table import print_table
 
-NETWORK = f"127.78.{os.getpid() % 250 + 1}"
-STUDIO = f"{NETWORK}.2:8000"
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
 # When what is killed, in parts of the time: early, so that memory can be watched long enough afterwards.
 KILLS = {
     0.07: "code-server",
@@ -66,9 +54,14 @@ KILLS = {
     0.32: "label-studio",
 }
 SAMPLE, LIST = 10.0, 10.0
-# Seconds after a start that say nothing about a slope.
-WARM_UP = 180.0
+# As long as somebody goes on trying.
 PATIENCE = 600.0
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
 
 
 @dataclass
@@ -140,169 +133,6 @@ class Person:
     def change(self, annotation_id: int, value: str) -> None:
         changed: Any = {"result": [choice(value)], "was_cancelled": False}
         self.client.connection.sdk.annotations.update(annotation_id, **changed)
-
-
-class Production:
-    """The services of docker-compose.yml, as they run here, with what their processes weigh.
-
-    Parameters
-    ----------
-    folder : Path
-        Of all that is written.
-    variables : dict
-        What is in `.env`.
-    """
-
-    def __init__(self, folder: Path, variables: dict[str, str], postgres: int) -> None:
-        self.folder, self.postgres = folder, postgres
-        self.compose = Compose(folder, variables, NETWORK, {"127.0.0.1:8080": STUDIO})
-        self.running: dict[str, Service] = {}
-        self.began: dict[str, float] = {}
-        # Seconds since the begin, server, since which start, megabytes.
-        self.weights: list[tuple[float, str, float, float]] = []
-
-    def start(self, name: str, command: list[str] | None = None) -> Service:
-        given = command or (self.uwsgi() if name == "label-studio" else self.compose.command(name))
-        environment, log = self.compose.environment(name), self.folder / "logs" / f"{name}.log"
-        if name == "label-studio":
-            del environment["PYTHONPATH"]
-            environment |= {
-                "DJANGO_SETTINGS_MODULE": "core.settings.label_studio",
-                "LABEL_STUDIO_BASE_DATA_DIR": str(self.folder / "label-studio" / "data"),
-            }
-        service = Service(name, given, log=log, health=lambda: True, env=environment)
-        service.start()
-        self.running[name], self.began[name] = service, time.monotonic()
-        return service
-
-    def program(self, name: str) -> Path:
-        return self.folder / "label-studio" / "bin" / name
-
-    def uwsgi(self) -> list[str]:
-        """Return the command of Label Studio's image for production; processes and headers are in its environment."""
-        [code] = (self.folder / "label-studio" / "lib").glob("*/site-packages/label_studio")
-        flags = ("--master", "--enable-threads", "--single-interpreter", "--need-app", "--die-on-term")
-        values = {"http": STUDIO, "chdir": code, "pythonpath": code, "module": "core.wsgi:application"}
-        words = [f"--{name}={value}" for name, value in (values | {"buffer-size": 32768}).items()]
-        return [str(self.program("uwsgi")), *flags, *words]
-
-    def install_label_studio(self) -> None:
-        """Put Label Studio with its uWSGI into an environment of its own, and let it make its tables and its user."""
-        program = uv.find_uv_bin()
-        place = str(self.folder / "label-studio")
-        subprocess.run([program, "venv", "--quiet", place], check=True)
-        package = f"label-studio[uwsgi]=={VERSION}"
-        subprocess.run([program, "pip", "install", "--quiet", "--python", place, package], check=True)
-        host, port = STUDIO.split(":")
-        first = ["start", "--no-browser", "--internal-host", host, "--port", port]
-        service = self.start("label-studio", [str(self.program("label-studio")), *first])
-        self.wait(lambda: answers(f"http://{STUDIO}/health"), 900)
-        service.stop()
-
-    def open(self) -> None:
-        """Open the loop; `al open` may be called again where it took too long, and waits for what runs."""
-        for _ in range(6):
-            with suppress(subprocess.TimeoutExpired):
-                self.compose.run("code-server", "al", "open", "--wait", "300")
-                return
-
-    def wait(self, condition: Callable[[], bool], seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < until, f"it did not happen within {seconds:.0f} s, see {self.folder}/logs"
-            time.sleep(0.5)
-
-    def kill(self, name: str) -> None:
-        """Kill a service with all that it has started, as when its container ends, and start it again."""
-        service = self.running[name]
-        assert service.process is not None
-        parent = psutil.Process(service.process.pid)
-        for process in [parent, *parent.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        service.process.wait()
-        self.start(name)
-
-    def dead(self) -> list[str]:
-        """Return services that have ended by themselves."""
-        return [name for name, service in self.running.items() if not service.running]
-
-    def weigh(self, at: float) -> None:
-        """Note the memory of each server: what is its own, and its part of what it shares (PSS)."""
-        trees = {name: service.process.pid for name, service in self.running.items() if service.process is not None}
-        for name, number in (trees | {"postgres": self.postgres}).items():
-            with suppress(psutil.Error):
-                parent = psutil.Process(number)
-                below = parent.children(recursive=True)
-                # Those of the code server are the process that runs are forked from, and the runs.
-                apart = name == "code-server"
-                total = _megabytes([parent] if apart else [parent, *below])
-                self.weights.append((at, name, self.began.get(name, 0.0), total))
-                if apart:
-                    self.weights.append((at, "runs", 0.0, _megabytes(below)))
-
-    def stop(self) -> None:
-        for service in reversed(self.running.values()):
-            service.stop(5)
-
-
-def _megabytes(processes: list[psutil.Process]) -> float:
-    total = 0
-    for process in processes:
-        with suppress(psutil.Error):
-            total += process.memory_full_info().pss
-    return total / 1e6
-
-
-@contextmanager
-def production(folder: Path, tasks: int, batch: int, processes: int) -> Iterator[Production]:
-    """Yield all services running, with the large batch asked about and later ones of `batch`."""
-    began = time.monotonic()
-    write_images(folder / "images", (tasks + 20 * batch) // 2, seed=0, split=None)
-    write_weights(folder / "start.safetensors")
-    variables = {
-        "AL_IMAGES": str(folder / "images"),
-        "POSTGRES_PASSWORD": PASSWORD,
-        "LABEL_STUDIO_USERNAME": "al@example.com",
-        "LABEL_STUDIO_PASSWORD": "soak-password-1",
-        "AL_LABEL_STUDIO_TOKEN": TOKEN,
-        "AL_LABEL_STUDIO_TIMEOUT": "60",
-        "LABEL_STUDIO_PROCESSES": str(processes),
-        "AL_GROUP": "none",
-        "AL_ROUND__BATCH_SIZE": str(tasks),
-        "AL_ROUND__SAMPLE_SIZE": "all",
-        "AL_ROUND__STRATEGY": "low_certainty",
-        "AL_POLICY__PREFETCH": "false",
-        "AL_TRAINING__WEIGHTS": str(folder / "start.safetensors"),
-        "AL_TRAINING__IMAGE_SIZE": "32",
-        "AL_TRAINING__MODE": "head",
-        "AL_TRAINING__REFINE": "off",
-    }
-    server = PostgreSQL(f"{NETWORK}.1", 5432)
-    try:
-        environment = {"PATH": os.environ["PATH"], "POSTGRES_USER": "al", "PGHOST": server.host, "PGPASSWORD": PASSWORD}
-        subprocess.run(["sh", str(ROOT / "deploy" / "init-databases.sh")], env=environment, check=True)
-        number = int((server.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-        made = Production(folder, variables, number)
-        made.compose.prepare()
-        os.chdir(folder / "dagster")
-        try:
-            made.install_label_studio()
-            made.compose.run("migration")
-            for name in ("label-studio", "code-server", "webserver", "daemon"):
-                made.start(name)
-            made.wait(lambda: answers(f"http://{STUDIO}/health"), 300)
-            print(f"{time.monotonic() - began:.0f} s until all servers answer", flush=True)
-            made.open()
-            print(f"{time.monotonic() - began:.0f} s until the large batch is asked about", flush=True)
-            variables |= {"AL_ROUND__BATCH_SIZE": str(batch), "AL_POLICY__PREFETCH": "true"}
-            made.running["code-server"].stop()
-            made.start("code-server")
-            yield made
-        finally:
-            made.stop()
-    finally:
-        server.stop()
 
 
 def employ(client: LabelStudio, project: int, count: int) -> list[Person]:
@@ -414,12 +244,12 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
     rows = [
         ["minutes, people, tasks at the begin", f"{lasted:.1f}, {count}, {asked}"],
         ["acts of people, of them after trouble with the server", f"{acts}, {again}"],
-        ["an answer took: median, p95, longest, seconds", _spread(waits)],
+        ["an answer took: median, p95, longest, seconds", spread(waits)],
         ["rounds after the large batch", max(given)],
         ["runs", ", ".join(f"{kind} {n}" for kind, n in sorted(runs.items()))],
         ["servers that ended by themselves", ", ".join(ended) or "none"],
         ["load of the machine, mean and most", f"{statistics.mean(loads):.1f}, {max(loads):.1f}"],
-        ["a second of a processor took: median, p95, longest, seconds", _spread(sorted(slowness))],
+        ["a second of a processor took: median, p95, longest, seconds", spread(sorted(slowness))],
         *caught_up,
         ["`al ledger verify`", "; ".join(map(str, problems)) or "nothing found"],
         *ticks,
@@ -428,94 +258,6 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
     print_table("Memory of the servers, PSS in MB", MEMORY_COLUMNS, memory(made.weights, began))
     for log in sorted((made.folder / "logs").glob("*.log")):
         print(f"{log.name}: {log.stat().st_size / 1e6:.1f} MB")
-
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
-
-
-def tell_answers(ledger: Ledger, said: Said, client: LabelStudio, project: int) -> list[list[object]]:
-    """Wait until the sensor has pulled what people have said; return what is lost or there twice all the same."""
-    began = time.monotonic()
-    while True:
-        stored = ledger.answers()
-        rows = stored.where(stored.notna(), None)
-        held = {row.annotation_id: (row.sample_id, row.annotator, row.value) for row in rows.itertuples()}
-        taken = time.monotonic() - began
-        if held == said or taken > PATIENCE:
-            break
-        time.sleep(2)
-    per_person = Counter((sample, who) for sample, who, _ in held.values())
-    wanted = Counter((sample, who) for sample, who, _ in said.values())
-    planned = Counter(ledger.planned()[["round", "sample_id"]].itertuples(index=False, name=None))
-    there = Counter((task.round, task.sample_id) for task in client.tasks(project))
-    return [
-        ["answers that people gave and did not take back", len(said)],
-        ["answers in the ledger, pulled by the sensor alone", f"{len(held)}, {taken:.0f} s after the last"],
-        ["lost", len(said.keys() - held.keys())],
-        ["doubled: a sample and a person more often than said", sum((per_person - wanted).values())],
-        ["in the ledger and never said", len(held.keys() - said.keys())],
-        ["with another value", sum(held[key] != said[key] for key in held.keys() & said.keys())],
-        ["annotation ids that are there twice", int(stored["annotation_id"].duplicated().sum())],
-        ["tasks in Label Studio, planned", f"{sum(there.values())}, {sum(planned.values())}"],
-        ["tasks that are there twice, that are missing", f"{(there - planned).total()}, {(planned - there).total()}"],
-    ]
-
-
-def ticks_of(instance: dg.DagsterInstance, sensor: str, since: float) -> list[list[object]]:
-    """Return what the ticks of a sensor took."""
-    [state] = [each for each in instance.all_instigator_state() if each.name == sensor]
-    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=since)
-    taken = sorted(
-        tick.end_timestamp - tick.timestamp
-        for tick in found
-        if tick.end_timestamp is not None and tick.status in (TickStatus.SKIPPED, TickStatus.SUCCESS)
-    )
-    kinds = Counter(tick.status.value.lower() for tick in found)
-    return [
-        ["ticks of the sensor", ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items()))],
-        ["a tick took: median, p95, longest, seconds", _spread(taken)],
-    ]
-
-
-def _spread(values: list[float]) -> str:
-    return "none" if not values else f"{np.median(values):.2f}, {np.percentile(values, 95):.2f}, {values[-1]:.2f}"
-
-
-MEMORY_COLUMNS = ["server", "starts", "most", "minutes of the last start", "MB at 3 minutes, at the end", "slope, MB/h"]
-
-
-def memory(weights: list[tuple[float, str, float, float]], began: float) -> list[list[object]]:
-    """Return a row per server: its most, and how its memory went since its last start, warm-up left out."""
-    frame, rows = pd.DataFrame(weights, columns=["at", "server", "start", "mb"]), []
-    for name, part in frame.groupby("server"):
-        last = part[part["start"] == part["start"].max()]
-        since = max(0.0, float(last["start"].max()) - began)
-        last = last[last["at"] > since + WARM_UP]
-        if len(last) < 12:
-            rows.append([name, part["start"].nunique(), f"{part['mb'].max():.0f}", "too short", "", ""])
-            continue
-        slope, noise = slope_of(last["at"].to_numpy() / 3600, last["mb"].to_numpy())
-        ends = f"{last['mb'].iloc[:3].mean():.0f}, {last['mb'].iloc[-3:].mean():.0f}"
-        span = f"{(last['at'].max() - last['at'].min()) / 60:.0f}"
-        most = f"{part['mb'].max():.0f}"
-        rows.append([name, part["start"].nunique(), most, span, ends, f"{slope:+.0f} ± {noise:.0f}"])
-    return rows
-
-
-def slope_of(hours: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]") -> tuple[float, float]:
-    """Return the slope of a line through values and twice its standard error, of neighbours that are alike (AR(1))."""
-    slope, level = np.polyfit(hours, values, 1)
-    rest = values - (slope * hours + level)
-    spread = hours - hours.mean()
-    error = np.sqrt((rest**2).sum() / (len(rest) - 2) / (spread**2).sum())
-    alike = float(np.corrcoef(rest[:-1], rest[1:])[0, 1]) if rest.std() > 0 else 0.0
-    alike = min(max(alike, 0.0), 0.95)
-    return float(slope), float(2 * error * np.sqrt((1 + alike) / (1 - alike)))
 
 
 def main() -> None:

@@ -146,13 +146,30 @@ def _are_all(client: LabelStudio, project_id: int, round_key: str, created: Mapp
     return newest is not None and (count, newest.task_id, set(newest.samples)) == (len(ids), last, theirs)
 
 
+def tasks_between(
+    client: LabelStudio, project_id: int, round_key: str, planned: Mapping[str, int | None]
+) -> int | None:
+    """Return how many tasks a round has between its first and its last that were pushed; None if some never were.
+
+    Nothing is listed for it: a filter on the tasks' data reads all that are there. The parameters are those of
+    `missing_samples`.
+    """
+    ids = {task for task in planned.values() if task is not None}
+    if not ids or None in planned.values():
+        return None
+    first, last = min(ids), max(ids)
+    theirs = condition("id", "greater", "Number", first - 1), condition("id", "less", "Number", last + 1)
+    alone = last - first + 1 == len(ids)
+    return client.count(project_id, *theirs, *([] if alone else [of_round(round_key)]))[0]
+
+
 def missing_samples(
     client: LabelStudio, project_id: int, round_key: str, planned: Mapping[str, int | None]
 ) -> set[str]:
     """Return the samples of a round that have no task in Label Studio.
 
     Where the project holds as many tasks between the first and the last that were pushed as were pushed, with no other
-    round's among them, nothing is listed: a filter on the tasks' data reads all that are there.
+    round's among them, nothing is listed.
 
     Parameters
     ----------
@@ -162,11 +179,6 @@ def missing_samples(
     planned : mapping
         sample_id → the id of its task, None where none is recorded.
     """
-    ids = {task for task in planned.values() if task is not None}
-    if ids and None not in planned.values():
-        first, last = min(ids), max(ids)
-        theirs = condition("id", "greater", "Number", first - 1), condition("id", "less", "Number", last + 1)
-        alone = last - first + 1 == len(ids)
-        if client.count(project_id, *theirs, *([] if alone else [of_round(round_key)]))[0] == len(ids):
-            return set()
+    if tasks_between(client, project_id, round_key, planned) == len(set(planned.values())):
+        return set()
     return set(planned) - {sample for task in client.tasks(project_id, round_key) for sample in task.samples}

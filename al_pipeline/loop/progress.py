@@ -57,6 +57,8 @@ class _Progress:
     remarks: tuple[str, ...] = ()
     obstacle: str | None = None
     project: "tuple[int, ProjectCounts] | None" = None
+    # The samples without a task, answered or not, and all that they depend on.
+    listed: tuple[object, set[str]] | None = None
 
 
 def pushed(
@@ -153,7 +155,7 @@ def _progress(deployment: Deployment, policy: RoundPolicy, planned: int, key: st
     seen = (key, project.source, policy, counts.tasks, event, classes and classes.version, planned, frozenset(gone))
     if deployment.counted is None or deployment.counted[0] != seen:
         names = None if classes is None else classes.names
-        counted = _count(deployment, project.project_id, policy, key, names)
+        counted = _count(deployment, project.project_id, policy, key, names, counts.tasks)
         unused = without_image(ledger, gone, policy.min_votes)
         deployment.counted = seen, replace(counted, remarks=counted.remarks + unused)
     problem = None if classes is None else obstacle(classes, counts.label_config)
@@ -167,9 +169,9 @@ def _pull(deployment: Deployment, policy: RoundPolicy) -> "tuple[ProjectCounts, 
 
 
 def _count(
-    deployment: Deployment, project_id: int, policy: RoundPolicy, key: str, names: Sequence[str] | None
+    deployment: Deployment, project_id: int, policy: RoundPolicy, key: str, names: Sequence[str] | None, total: int
 ) -> _Progress:
-    from al_pipeline.labelstudio.push import missing_samples
+    from al_pipeline.labelstudio.push import missing_samples, tasks_between
 
     ledger, overlap = deployment.ledger, deployment.settings.overlap
     planned, given = ledger.planned(key, columns=PROGRESS), ledger.answers(round_key=key, nobodys=True)
@@ -179,7 +181,14 @@ def _count(
         sample: None if pd.isna(task) else int(task)
         for sample, task in zip(planned["sample_id"], planned["task_id"], strict=True)
     }
-    missing = missing_samples(deployment.label_studio, project_id, key, tasks) - known.keys()
+    client = deployment.label_studio
+    # To list a round takes minutes where it is large: while as many tasks are there, the same are missing.
+    there = tasks_between(client, project_id, key, tasks)
+    seen = (project_id, key, total, there, tasks)
+    listed = None if deployment.counted is None else deployment.counted[1].listed
+    if there is None or listed is None or listed[0] != seen:
+        listed = seen, missing_samples(client, project_id, key, tasks)
+    missing = listed[1] - known.keys()
     stuck = reasons(given, planned.assign(round=key), names, policy, overlap)
     # A guess that was made an answer can be deleted: whoever reads the remark does so, or answers.
     again = {sample for sample, why in stuck.items() if why != GUESSED} - known.keys() - missing
@@ -193,4 +202,5 @@ def _count(
         again=len(again),
         away=len(never & missing),
         remarks=remarks(given, key, names, stuck),
+        listed=listed,
     )

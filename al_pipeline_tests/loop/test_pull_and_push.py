@@ -12,6 +12,7 @@ import pytest
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.labelstudio.config import payload
 from al_pipeline.labelstudio.connection import LabelStudioError
+from al_pipeline.labelstudio.events import TaskStatus
 from al_pipeline.labelstudio.identity import Project
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
@@ -84,18 +85,21 @@ class Desk:
         counts = self.facts(key, min_votes=min_votes).counts
         return counts["labeled"], counts["skipped"], counts["missing"]
 
-    def facts(self, key: str, *, min_votes: int = 1, overlap: int = 1) -> Facts:
-        """Return what a tick finds out."""
-        deployment = SimpleNamespace(
+    def deployment(self, overlap: int = 1) -> Deployment:
+        """Return what a tick looks through, which remembers what the last one has counted."""
+        made = SimpleNamespace(
             ledger=self.ledger,
             label_studio=self.studio,
             project=lambda: Project(PROJECT, "memory", START, SOURCE.removeprefix("project ")),
             settings=SimpleNamespace(overlap=overlap),
             counted=None,
         )
-        return pushed(
-            cast("Deployment", deployment), RoundPolicy(min_votes=min_votes, prefetch=False), round_number(key)
-        )
+        return cast("Deployment", made)
+
+    def facts(self, key: str, *, min_votes: int = 1, overlap: int = 1, of: Deployment | None = None) -> Facts:
+        """Return what a tick finds out."""
+        policy = RoundPolicy(min_votes=min_votes, prefetch=False)
+        return pushed(of or self.deployment(overlap), policy, round_number(key))
 
 
 @pytest.fixture
@@ -513,3 +517,31 @@ def test_a_task_for_two_that_a_foreign_class_has_filled_is_asked_again_and_one_t
     assert desk.studio.gives(task, "cem") == (not again)
     policy = RoundPolicy(min_votes=2, max_skips=2)
     assert sorted(withdraw_unusable(desk.ledger, 1, CLASSES, policy, 2)) == again
+
+
+def test_a_round_is_listed_anew_only_when_other_tasks_are_gone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, deployment, listed = desk.open("r0000", 0, 1, 2, 3, 4), desk.deployment(), list[str]()
+    list_tasks = desk.studio.tasks
+
+    def tasks_listed(project_id: int, round_key: str | None = None, *, unanswered: bool = False) -> list[TaskStatus]:
+        listed.append(str(round_key))
+        return list_tasks(project_id, round_key, unanswered=unanswered)
+
+    monkeypatch.setattr(desk.studio, "tasks", tasks_listed)
+
+    def missing() -> tuple[int | str, int | str, int]:
+        counts = desk.facts("r0000", of=deployment).counts
+        return counts["labeled"], counts["missing"], len(listed)
+
+    assert missing() == (0, 0, 0)
+    desk.studio.remove(tasks[0])
+    assert missing() == (0, 1, 1)
+    # Each answer has all counted anew, and twenty thousand tasks of one that is gone would be read for each.
+    for number, task in enumerate(tasks[1:3], start=1):
+        desk.clock.advance(1)
+        desk.studio.answer(task, ["cat"])
+        assert missing() == (number, 1, 1)
+    desk.studio.remove(tasks[3])
+    assert missing() == (2, 2, 2)
+    desk.send("r0000", [sample(0)])
+    assert missing() == (2, 1, 3)
