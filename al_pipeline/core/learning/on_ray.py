@@ -33,8 +33,6 @@ from al_pipeline.core.learning.predict import embed
 PIECES = 4
 # Only lists of names go through it; by default Ray takes a third of the memory.
 OBJECT_STORE_BYTES = 256 << 20
-# A piece that has taken the worker with it so often does it every time.
-RETRIES = 3
 # Without them it tells its makers of each start, and copies the working directory where uv runs it.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
@@ -163,7 +161,6 @@ def complete_on_ray(
                 fn_constructor_args=([ray.put(work)],),
                 num_cpus=1,
                 num_gpus=options.gpus or None,
-                ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
             )
             for row, piece in zip(found.iter_rows(), rows, strict=True):
                 computed, done = computed + counted(row), done + len(piece["ids"])
