@@ -94,7 +94,8 @@ def unknown(origins: Origins, declared: type[BaseModel]) -> Iterator[str]:
         if dotted in known:
             continue
         # A slip within a group of several is nearest; in the wrong group, or in none, nearer than any other spelling.
-        beside = [each for each, parts in known.items() if len(name) > 2 and parts[:-1] == name[:-1]]
+        group = dotted.rpartition(".")[0]
+        beside = [each for each in known if "." in group and each.rpartition(".")[0] == group]
         near = (
             difflib.get_close_matches(dotted, beside, 1)
             or [each for each in known if each.split(".")[-1] == name[-1]]
