@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def test_whatever_dies_all_features_are_there_none_was_stored_twice_and_they_are
     victim = min(int(told.name.split()[1]) for told in gate.glob("at *"))
     start = checkpoint()
 
-    def locally(some: list[str]) -> np.ndarray:
+    def locally(some: Sequence[str]) -> np.ndarray:
         return embed(start, [uris[ids.index(i)] for i in some])
 
     with ThreadPoolExecutor(1) as pool, computing_on(2):
