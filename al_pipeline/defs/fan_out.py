@@ -9,8 +9,8 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.fan_out import asked
 from al_pipeline.settings import Settings
 
-feature_parts_job = dg.define_asset_job(
-    "compute_feature_parts",
+compute_features_job = dg.define_asset_job(
+    "compute_features",
     selection=[feature_parts],
     tags=WAITS,
     description="Features of a large pool, a part in each run, after image_pool. The sensor feature_parts_wanted "
@@ -20,7 +20,7 @@ feature_parts_job = dg.define_asset_job(
 
 @dg.sensor(
     name="feature_parts_wanted",
-    job=feature_parts_job,
+    job=compute_features_job,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="While embeddings computes the features of a large pool, launches a run of feature_parts for each part "
@@ -49,4 +49,4 @@ def parts_if_wanted(settings: Settings) -> dg.Definitions:
     if settings.compute.engine != "parts":
         return dg.Definitions()
     assets = [*with_pods([feature_parts], settings.kubernetes)]
-    return dg.Definitions(assets=assets, jobs=[feature_parts_job], sensors=[feature_parts_wanted])
+    return dg.Definitions(assets=assets, jobs=[compute_features_job], sensors=[feature_parts_wanted])

@@ -36,7 +36,7 @@ def test_runs_of_parts_fill_the_store_and_embeddings_computes_what_is_left(
     assert world.materialize("image_pool").success
     ids = world.value("image_pool")["sample_id"].tolist()
     part = part_of(ids[0])
-    job = world.defs.resolve_job_def("compute_feature_parts")
+    job = world.defs.resolve_job_def("compute_features")
     counts = [
         computed(job.execute_in_process(instance=world.instance, partition_key=part), "feature_parts") for _ in "12"
     ]
@@ -85,7 +85,9 @@ def test_the_sensor_launches_each_part_that_is_wanted_once(
 
 
 def test_without_the_setting_there_is_nothing_of_it(make_world: Callable[..., World]) -> None:
-    repository, of_parts = (make_world(**settings).defs.get_repository_def() for settings in ({}, PARTS))
-    assert not repository.has_job("compute_feature_parts")
-    assert of_parts.has_job("compute_feature_parts")
+    by_parts = make_world(**PARTS).defs
+    dg.Definitions.validate_loadable(by_parts)
+    repository, of_parts = make_world().defs.get_repository_def(), by_parts.get_repository_def()
+    assert not repository.has_job("compute_features")
+    assert of_parts.has_job("compute_features")
     assert "feature_parts_wanted" not in {sensor.name for sensor in repository.sensor_defs}
