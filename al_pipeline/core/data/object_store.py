@@ -19,7 +19,7 @@ VARIABLES = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY",
 }
 INSTALL = "pip install 'al_pipeline[buckets]'"
-# What goes wrong for a moment is tried again; who is away is told within half a minute.
+# What goes wrong for a moment is tried again; who is away is told within half a minute, who says nothing after two.
 RETRIES, RETRY_SECONDS, CONNECT_SECONDS, REQUEST_SECONDS = 4, 30, 5, 120
 # Said of one object alone: it is archived, or for others to read.
 OF_ONE = {"AccessDenied": "permission denied", "InvalidObjectState": "archived: it has to be restored to be read"}
