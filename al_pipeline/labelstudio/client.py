@@ -1,7 +1,7 @@
 """What the project asks of Label Studio: a project, tasks in it, and the answers people gave."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -286,19 +286,20 @@ class LabelStudio:
             with suppress(LabelStudioNotFoundError):
                 self.connection.read(f"delete task {task}", lambda task=task: self.connection.sdk.tasks.delete(task))
 
-    def delete_unanswered(self, task_ids: Sequence[int]) -> list[int]:
-        """Delete those of these tasks that nobody has answered or skipped; return which.
+    def delete_unanswered(self, task_ids: Sequence[int], known: Collection[int] = ()) -> list[int]:
+        """Delete those of these tasks that have no answer and no skip but `known` ones (ids); return which.
 
-        Each is looked at just before: what people did is never deleted with a task.
+        Each is looked at just before, at its annotations: counters of a server that was killed may say that there is
+        none. What people did is never deleted with a task.
         """
         deleted: list[int] = []
         for task_id in task_ids:
 
-            def look(path: str = f"api/tasks/{task_id}/") -> TaskStatus:
-                return parse_task(self.connection.json(path, {"include": TASK_FIELDS}))
+            def look(path: str = f"api/tasks/{task_id}/") -> set[int]:
+                return {each["id"] for each in self.connection.json(path, {"include": "id,annotations"})["annotations"]}
 
             with suppress(LabelStudioNotFoundError):
-                if not self.connection.read(f"read task {task_id}", look).answers:
+                if self.connection.read(f"read task {task_id}", look) <= {*known}:
                     self.delete_tasks([task_id])
                     deleted.append(task_id)
         return deleted

@@ -123,7 +123,7 @@ def withdraw_answered(
     LabelStudioError
         Label Studio could not be read or written; what was deleted before is no longer there.
     """
-    lost: list[int] = []
+    lost, known = list[int](), set[int]()
     for key in sorted({task.round for task in unanswered}):
         answers = ledger.answers(round_key=key)
         given = answers[(answers["round"] == key) & (answers["source"] == source)]
@@ -131,4 +131,6 @@ def withdraw_answered(
         done = answered_samples(ledger, key, min_votes).keys() & set(newest.index)
         theirs = [task for task in unanswered if task.round == key and done >= set(task.samples)]
         lost += [task.task_id for task in theirs if task.updated_at < min(newest[sample] for sample in task.samples)]
-    return client.delete_unanswered(lost)
+        known |= set(given["annotation_id"].astype(int))
+    # Its counters alone may have lost them, and whoever goes by these asks again.
+    return client.delete_unanswered(lost, known)

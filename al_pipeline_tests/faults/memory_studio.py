@@ -3,7 +3,7 @@
 `test_contract.py` runs the same tests against this and a real server.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -238,11 +238,11 @@ class MemoryStudio(LabelStudio):
         for task_id in task_ids:
             self._request(lambda task_id=task_id: self.state.tasks.pop(task_id, None))
 
-    def delete_unanswered(self, task_ids: Sequence[int]) -> list[int]:
+    def delete_unanswered(self, task_ids: Sequence[int], known: Collection[int] = ()) -> list[int]:
         deleted: list[int] = []
         for task_id in task_ids:
             task = self._request(lambda task_id=task_id: deepcopy(self.state.tasks.get(task_id)))
-            if task is not None and not task.annotations:
+            if task is not None and {each["id"] for each in task.annotations} <= {*known}:
                 self.delete_tasks([task_id])
                 deleted.append(task_id)
         return deleted

@@ -1,11 +1,15 @@
 """A batch reaches Label Studio whole and once, whatever happens on the way. Against a real server."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioUnavailableError
 from al_pipeline.labelstudio.push import Reconciliation, import_missing, reconcile, verify
 from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline_tests.labelstudio.databases import DATABASE
 from al_pipeline_tests.labelstudio.projects import Project
 from al_pipeline_tests.labelstudio.servers import Answer, Request, answering, forward
 
@@ -132,6 +136,22 @@ def test_a_copy_that_is_answered_while_we_look_is_not_deleted(project: Project) 
     project.client.annotate(copy, None)
     assert project.client.delete_unanswered([copy, 999_999_999]) == []
     assert verify(project.client, project.id, "r0000", PLAN).existing == tasks | {PLAN[1]: copy}
+
+
+def test_an_answer_that_the_counters_have_lost_is_not_deleted(project: Project, server: LocalLabelStudio) -> None:
+    """As after a server was killed between an answer and the counters of its task."""
+    answered, skipped = project.add(2).values()
+    given = [project.client.annotate(answered, project.class_names[0]), project.client.annotate(skipped, None)]
+    database = server.log.parent.parent / "labelstudio" / DATABASE
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        connection.execute(
+            "UPDATE task SET total_annotations = 0, cancelled_annotations = 0, is_labeled = 0 WHERE id IN (?, ?)",
+            (answered, skipped),
+        )
+    unanswered = [task.task_id for task in project.client.tasks(project.id, unanswered=True)]
+    assert unanswered == [answered, skipped]
+    assert project.client.delete_unanswered(unanswered) == []
+    assert project.client.delete_unanswered(unanswered, given[:1]) == [answered]
 
 
 def test_tasks_of_other_rounds_are_not_looked_at(project: Project) -> None:
