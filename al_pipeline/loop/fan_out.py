@@ -11,7 +11,7 @@ import pandas as pd
 
 from al_pipeline.core.data.parts import part_of
 from al_pipeline.core.files import whole_file
-from al_pipeline.core.learning.compute import LARGE
+from al_pipeline.core.learning.compute import LARGE_FOR_PARTS
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.loop.presence import Presence
@@ -75,7 +75,7 @@ def complete_features(
 @contextmanager
 def asking(artifacts: Artifacts, missing: Sequence[str]) -> Iterator[None]:
     """Ask for runs that help while the block computes features, if many are missing; see `asked`."""
-    if len(missing) < LARGE:
+    if len(missing) < LARGE_FOR_PARTS:
         yield
         return
     text = json.dumps({"id": uuid.uuid4().hex, "parts": sorted(set(map(part_of, missing)))})

@@ -17,7 +17,7 @@ from al_pipeline.core.data.known_pool import Subset, known_pool
 from al_pipeline.core.data.places import Place, place_of
 from al_pipeline.core.errors import FileError, InputError
 from al_pipeline.core.files import whole_file
-from al_pipeline.core.learning.compute import LARGE
+from al_pipeline.core.learning.compute import LARGE_FOR_RAY
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.framing import settle_framing
@@ -164,7 +164,7 @@ class StoredSamples:
         computed = 0
         if give_way is None and self._compute.engine == "ray":
             missing = list(dict.fromkeys(self.store.missing(sample_ids)))
-            computed = self._on_ray(missing) if len(missing) >= LARGE else 0
+            computed = self._on_ray(missing) if len(missing) >= LARGE_FOR_RAY else 0
         return computed + self.store.complete(sample_ids, self._embed if give_way is None else by_steps, self._log.info)
 
     def _on_ray(self, sample_ids: Sequence[str]) -> int:

@@ -29,7 +29,7 @@ def computed(result: dg.ExecuteInProcessResult, asset: str) -> int:
 def test_runs_of_parts_fill_the_store_and_embeddings_computes_what_is_left(
     make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(fan_out, "LARGE", 1)
+    monkeypatch.setattr(fan_out, "LARGE_FOR_PARTS", 1)
     weights = tmp_path / "start.safetensors"
     untrained(["0", "1"], TrainingOptions(image_size=32), seed=5, round_number=0).checkpoint.save(weights)
     world = make_world(training={"image_size": 32, "weights": str(weights)}, **PARTS)
@@ -66,7 +66,7 @@ def test_the_sensor_launches_each_part_that_is_wanted_once(
 
     assert isinstance(look(), dg.SkipReason)
     few, many = ["0a" + "0" * 30], ["0a" + f"{i:030d}" for i in range(3)] + ["ff" + "0" * 30]
-    monkeypatch.setattr(fan_out, "LARGE", 4)
+    monkeypatch.setattr(fan_out, "LARGE_FOR_PARTS", 4)
     with asking(artifacts, few):
         assert isinstance(look(), dg.SkipReason)
     with asking(artifacts, many):

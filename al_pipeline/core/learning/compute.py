@@ -8,14 +8,16 @@ from pydantic import Field
 from al_pipeline.core.data.parts import PARTS
 from al_pipeline.core.options import Options
 
-# Images without features from which on more machines are asked: a batch for each part. Ray takes half a minute to
-# start, 256 runs take seconds each, and two cores have computed so many in two minutes.
-LARGE = len(PARTS) * 64
+# Images without features from which on others are asked. Ray takes most of a minute until its workers compute, of which
+# two cores do 100 to 200 in a second.
+LARGE_FOR_RAY = 16_384
+# A run takes 20 s for a part that has next to none, on two busy cores: it is to compute a thousand.
+LARGE_FOR_PARTS = len(PARTS) * 1024
 INSTALL = "pip install 'al_pipeline[ray]', in a checkout `make setup`; or set AL_COMPUTE__ENGINE=local"
 
 
 class ComputeOptions(Options):
-    """Where features are computed if a pool lacks those of 16,384 images or more; of fewer it is always local.
+    """Where features are computed if a pool lacks those of many images; of fewer it is always local.
 
     Raises
     ------
@@ -26,8 +28,8 @@ class ComputeOptions(Options):
     engine: Literal["local", "parts", "ray"] = Field(
         default="local",
         description="local: by the run that needs them, on its machine. parts: also by runs of feature_parts, one for "
-        "each of 256 parts of the pool, which Dagster queues and places. ray: by the workers of a Ray cluster "
-        "(al_pipeline[ray]).",
+        "each of 256 parts of the pool, which Dagster queues and places, from 262,144 images on. ray: by the workers "
+        "of a Ray cluster (al_pipeline[ray]), from 16,384 on.",
     )
     address: str | None = Field(
         default=None,

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,8 @@ def cluster(inside: list[str], environment: dict[str, str]) -> Iterator[psutil.P
         yield process
     finally:
         for each in [*process.children(recursive=True), process]:
-            each.kill()
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         head.communicate()
 
 
@@ -127,8 +129,13 @@ def drive(
 
 def workers_of(cluster: psutil.Process) -> set[int]:
     """Return the numbers of the processes that are actors of a pool."""
-    found = cluster.children(recursive=True)
-    return {each.pid for each in found if each.is_running() and "MapWorker" in "".join(each.cmdline())}
+    found = set[int]()
+    for each in cluster.children(recursive=True):
+        # Or it is a zombie, which is one of these.
+        with suppress(psutil.NoSuchProcess):
+            if "MapWorker" in "".join(each.cmdline()):
+                found.add(each.pid)
+    return found
 
 
 def test_whatever_dies_all_features_are_there_none_was_stored_twice_and_they_are_the_same_bits(
