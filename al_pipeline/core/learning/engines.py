@@ -116,7 +116,7 @@ def _in_openvino(model: nn.Module, wanted: _Wanted) -> Network:
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
     }
-    compiled = openvino.Core().compile_model(openvino_model(model, wanted.ranges), "CPU", settings)
+    compiled = _core().compile_model(openvino_model(model, wanted.ranges), "CPU", settings)
 
     def run(images: Tensor) -> Tensor:
         # It wants channels last, as they are in memory; a request of its own lets several threads compute.
@@ -125,6 +125,16 @@ def _in_openvino(model: nn.Module, wanted: _Wanted) -> Network:
         return torch.from_numpy(found[0])
 
     return run
+
+
+@lru_cache(maxsize=1)
+def _core() -> "openvino.Core":
+    """Return the one core of this process, which stays until it ends.
+
+    A core that is given up takes along what signals are handled on (`sigaltstack`) in the thread that made it, if
+    another thread does so, or if one was made since (OpenVINO 2026.4): the next Ctrl-C would kill the process.
+    """
+    return quiet_openvino().Core()
 
 
 def quiet_openvino() -> Any:

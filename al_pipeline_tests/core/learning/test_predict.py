@@ -1,5 +1,8 @@
 """Predictions are in order, whole, and the same however they are cut into blocks."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,3 +178,48 @@ def test_openvino_gives_the_same_bits_whoever_else_is_in_the_batch_and_on_any_nu
                 np.testing.assert_array_equal(embed(mine, paths[some]), whole[some])
             found.append(whole)
     np.testing.assert_array_equal(found[0], found[1])
+
+
+# Makes more networks ready than stay so, gives the last up in another thread, and looks where signals are handled then.
+GIVEN_UP = """
+import ctypes, gc, threading
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from al_pipeline.core.learning import engines
+from al_pipeline.core.learning.checkpoint import Checkpoint
+from al_pipeline.core.learning.train import TrainingOptions, untrained
+
+class Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+for seed in range(engines.READY + 2):
+    made = untrained(("a", "b"), TrainingOptions(image_size=32), seed=seed, round_number=0).checkpoint
+    info = replace(made.info, arithmetic="openvino-float32", backbone_hash=f"{seed}")
+    engines.backbone(Checkpoint(info, made.state), torch.device("cpu"))(torch.zeros(1, 3, 32, 32))
+
+def give_up():
+    engines._ready.cache_clear()
+    gc.collect()
+
+thread = threading.Thread(target=give_up)
+thread.start()
+thread.join()
+found = Stack()
+assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+lines = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
+spans = [(*(int(end, 16) for end in span.split("-")), rights) for span, rights, *_ in lines]
+there = [rights for begin, end, rights in spans if begin <= (found.start or 0) and found.start + found.size <= end]
+print(there or "none", found.start is None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/maps is Linux's")
+def test_what_signals_are_handled_on_stays_when_networks_are_given_up() -> None:
+    """Else the next Ctrl-C, or a run's cancel, kills the process: OpenVINO's last core takes it along."""
+    environment = os.environ | {"PYTHONFAULTHANDLER": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", GIVEN_UP], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stdout == "['rw-p'] False\n", done.stderr
