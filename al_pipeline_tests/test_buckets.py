@@ -422,8 +422,10 @@ def test_the_doctor_looks_at_each_bucket_and_tells_what_to_do(
     # Consoles make an empty object of a folder, which this server does not give back.
     place.put("cat", b"")
     place.put("cat/1.png", b"no image")
-    where = {"images": str(place), "embeddings": f"s3://{SHOWN}/features", "published": f"s3://{SHOWN}/here"}
+    where = {"images": str(place), "embeddings": f"{place}-features", "published": f"s3://{SHOWN}/here"}
     settings = load_settings(home=tmp_path / "home", **where)
+    # Some services make a bucket that is written to, others refuse.
+    Place(f"s3://{SHOWN}").put("there", b"")
 
     def found() -> dict[str, tuple[bool | None, str]]:
         told = {each.text: each.ok for each in examine(lambda: settings) if each.subject == "buckets"}
@@ -437,7 +439,7 @@ def test_the_doctor_looks_at_each_bucket_and_tells_what_to_do(
         told = found()
         assert {ok for ok, _ in told.values()} == {False}
         assert re.search(rf"{place} cannot be listed: AccessDenied.*AWS_ACCESS_KEY_ID", told["AL_IMAGES"][1])
-        for name, written in (("AL_EMBEDDINGS", "features"), ("AL_PUBLISHED", "here")):
-            assert re.search(rf"s3://{SHOWN}/{written} cannot be written: AccessDenied", told[name][1])
+        assert re.search(rf"{place}-features cannot be listed: AccessDenied", told["AL_EMBEDDINGS"][1])
+        assert re.search(rf"s3://{SHOWN}/here cannot be written: AccessDenied", told["AL_PUBLISHED"][1])
     with environment(**AWAY):
         assert re.search("cannot be listed: .*Connection refused", found()["AL_IMAGES"][1])

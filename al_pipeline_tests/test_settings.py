@@ -81,6 +81,15 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ),
         ("AL_PUBLISHED", "s3://shown/a b", r"AL_PUBLISHED in the environment\): s3://shown/a b has letters that Label"),
         ("AL_PUBLISHED", "/data/shown", r"AL_PUBLISHED in the environment\): no address of a bucket"),
+        ("AL_EMBEDDINGS", "s4://bucket/features", r"embeddings \(AL_EMBEDDINGS\): s4://bucket/features is no address"),
+        (
+            "AL_TRACKING__URI",
+            "mlflow.example.com",
+            r"AL_TRACKING__URI in .*'mlflow.example.com' is no address.*https://",
+        ),
+        ("AL_TRACKING__URI", "https:///x", r"AL_TRACKING__URI in .*'https:///x' is no address"),
+        ("AL_TRACKING__URI", "https://host/?token=pw", "a query, in it: leave it out, and set MLFLOW_TRACKING_U"),
+        ("AL_TRACKING__MODEL", "a/b", r"AL_TRACKING__MODEL in .*'a/b' has / or :.*leave them out"),
         ("AL_HOME", "s3://bucket/home", r"AL_HOME in the environment\): an address, where a folder of this machine"),
         ("AL_EXAMPLES", "gs://bucket/x", "AL_EXAMPLES in the environment.: an address, where a folder"),
         (
@@ -370,6 +379,9 @@ def test_what_people_are_shown_is_never_in_the_bucket_of_the_images(
     for images in ("s3://bucket/photos", "s3://bucket"):
         with pytest.raises(InputError, match=told):
             load_settings(images=images)
+    told = r"embeddings s3://bucket/x \(AL_EMBEDDINGS\) are in the bucket of published s3://bucket/shown .AL_PUBLISHED"
+    with pytest.raises(InputError, match=told):
+        load_settings(images=empty_folder, embeddings="s3://bucket/x")
 
 
 def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

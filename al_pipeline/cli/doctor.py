@@ -228,10 +228,12 @@ def _buckets(settings: "Settings") -> Iterator[Finding]:
             continue
         written = variable != "AL_IMAGES"
         try:
+            # First, as some services make a bucket that is written to.
+            entry = place.first()
             if written:
                 mark(place)
-            if (entry := place.first()) is not None:
-                place.open(MARK if written else entry.key).close()
+            if written or entry is not None:
+                place.open(MARK if written or entry is None else entry.key).close()
         except (ALError, OSError) as error:
             told = f"{place} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             yield Finding("buckets", False, f"{variable}: {told}")

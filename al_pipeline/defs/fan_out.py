@@ -9,6 +9,8 @@ from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.fan_out import asked
 from al_pipeline.settings import Settings
 
+# Runs that wait, for each that is at it.
+AHEAD = 2
 compute_features_job = dg.define_asset_job(
     "compute_features",
     selection=[feature_parts],
@@ -30,18 +32,22 @@ compute_features_job = dg.define_asset_job(
 def feature_parts_wanted(
     context: dg.SensorEvaluationContext, deployment: dg.ResourceParam[Deployment]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Launch the runs that are wanted, once."""
+    """Launch the runs that are wanted, once each, and few ahead: what waits when all is done was for nothing."""
     wanted = asked(deployment.artifacts)
     if wanted is None:
         return dg.SkipReason("No features are waited for")
     name, parts = wanted
-    if name == context.cursor:
+    of, _, number = (context.cursor or "").partition(" ")
+    begun, workers = int(number or 0) if of == name else 0, deployment.settings.compute.workers or 1
+    # embeddings begins with the first part.
+    if not (left := parts[::-1][begun:]):
         return dg.SkipReason(f"Runs for {len(parts)} parts are launched")
     # How many runs are at it at once; Dagster queues the others.
-    context.instance.event_log_storage.set_concurrency_slots(POOL, deployment.settings.compute.workers or 1)
-    # embeddings begins with the first part.
-    runs = [dg.RunRequest(run_key=f"{name}-{part}", partition_key=part) for part in reversed(parts)]
-    return dg.SensorResult(run_requests=runs, cursor=name)
+    context.instance.event_log_storage.set_concurrency_slots(POOL, workers)
+    waiting = dg.RunsFilter(job_name=compute_features_job.name, statuses=[dg.DagsterRunStatus.QUEUED])
+    some = left[: max(0, AHEAD * workers - context.instance.get_runs_count(waiting))]
+    runs = [dg.RunRequest(run_key=f"{name}-{part}", partition_key=part) for part in some]
+    return dg.SensorResult(run_requests=runs, cursor=f"{name} {begun + len(some)}")
 
 
 def parts_if_wanted(settings: Settings) -> dg.Definitions:

@@ -56,7 +56,8 @@ def connect_bucket(connection: Connection, project_id: int, place: Place) -> Non
     except LabelStudioError as error:
         raise type(error)(
             f"{error}. Label Studio reads the bucket by itself: set S3_ENDPOINT, AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY in its environment, of a key that may list and read this bucket"
+            "AWS_SECRET_ACCESS_KEY in its environment (with `al up` LABEL_STUDIO_AWS_ACCESS_KEY_ID and "
+            "LABEL_STUDIO_AWS_SECRET_ACCESS_KEY in that of `al up`), of a key that may list and read this bucket"
         ) from None
 
 

@@ -85,7 +85,10 @@ class Copies:
         """
         if (place := self.place) is None:
             return 0
-        wanted = sorted({*names} if anew else {*names} - self.names)
+        # Where nothing is asked the bucket may be away.
+        if not (asked := {*names}):
+            return 0
+        wanted = sorted(asked if anew else asked - self.names)
 
         def one(name: str) -> bool:
             return place.put(name, (self.folder / name).read_bytes(), create=not anew)

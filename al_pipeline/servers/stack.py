@@ -82,7 +82,7 @@ class Stack:
                 port=self._ports.choose("Label Studio", label_studio_port, last and last.label_studio_url, taken=port),
                 log=self.logs / "label-studio.log",
                 keymap=keymap(settings),
-                bucket=settings.published is not None,
+                bucket=_shows_bucket(settings),
             )
             self.label_studio_url = studio.url
             environment |= {"AL_LABEL_STUDIO_URL": studio.url, "AL_LABEL_STUDIO_TOKEN": studio.token}
@@ -196,3 +196,11 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.say("Stopping the servers …")
         self.stop()
+
+
+def _shows_bucket(settings: Settings) -> bool:
+    """Say whether tasks may show images of a bucket: those from before go on so where `published` was taken away."""
+    mark = settings.home / "shows_a_bucket"
+    if settings.published is not None:
+        mark.touch()
+    return mark.exists()

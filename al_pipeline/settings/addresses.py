@@ -60,7 +60,7 @@ def check_published(published: Place, images: Root | None) -> Place:
             f"{published} has letters that Label Studio does not find in a task: name a bucket and a prefix of a-z, "
             "0-9, -, _, . and /"
         )
-    if isinstance(images, Place) and _bucket(images) == _bucket(published):
+    if isinstance(images, Place) and bucket_of(images) == bucket_of(published):
         raise ValueError(
             f"{published} is in the bucket of the images, {images}: whoever labels can open any key of a bucket that "
             "tasks show, and keys of originals may have the class in them; name another bucket"
@@ -68,5 +68,6 @@ def check_published(published: Place, images: Root | None) -> Place:
     return published
 
 
-def _bucket(place: Place) -> str:
+def bucket_of(place: Place) -> str:
+    """Return the address of the bucket that a place is in."""
     return "/".join(place.url.split("/")[:3])

@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from al_pipeline.core.data.places import Place, place_of
+from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning import compute
+from al_pipeline.settings.addresses import bucket_of
 
 if TYPE_CHECKING:
     from al_pipeline.settings import Settings
@@ -34,6 +37,15 @@ def conflict(settings: "Settings") -> str | None:
     for name in ("ask_groups", "predictions"):
         if grid and getattr(settings, name):
             return f"{grid} and {name} cannot be combined: set AL_GRID=1 or AL_{name.upper()}=false"
+    try:
+        published, features = settings.published, place_of(settings.embedding_store)
+    except InputError as error:
+        return f"embeddings (AL_EMBEDDINGS): {error}"
+    if published is not None and isinstance(features, Place) and bucket_of(features) == bucket_of(published):
+        return (
+            f"embeddings {features} (AL_EMBEDDINGS) are in the bucket of published {published} (AL_PUBLISHED), and "
+            "whoever labels can open any key of that: name another bucket for one of them"
+        )
     pods = settings.kubernetes
     ours, theirs = pods.train.labels(), pods.features.labels()
     if other := [name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from al_pipeline.core.data.places import Place
+from al_pipeline.core.errors import PlaceError
 from al_pipeline.loop.copies import MARK, Copies
 
 ONE, TWO = "1" * 32, "2" * 32
@@ -30,6 +31,17 @@ def home(folder: Path, place: Place | None, **images: str) -> Any:
 
 def content(place: Place) -> dict[str, bytes]:
     return {entry.key: place.read(entry.key).getvalue() for entry in place.entries()}
+
+
+def test_where_nothing_is_asked_the_bucket_may_be_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: Place) -> list[Any]:
+        raise PlaceError("s3://shown cannot be listed")
+
+    monkeypatch.setattr(Place, "entries", away)
+    copies = Copies(home(tmp_path / "a", Place("s3://shown/x")))
+    assert copies.put([]) == 0
+    with pytest.raises(PlaceError):
+        copies.put([f"{ONE}.png"])
 
 
 def test_without_a_bucket_nothing_is_done(tmp_path: Path) -> None:

@@ -112,6 +112,21 @@ def test_the_modules_it_names_are_there(stack: Stack) -> None:
         assert found == ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"]
 
 
+def test_keys_go_on_where_tasks_from_before_show_images_of_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    def endpoint(**settings: Any) -> str | None:
+        given = load_settings(home=tmp_path / "home", images=tmp_path, **settings)
+        studio = Stack(given, say=lambda _: None).label_studio
+        assert studio is not None
+        return studio.env.get("S3_ENDPOINT")
+
+    found = [endpoint(), endpoint(published="s3://shown/x"), endpoint()]
+    assert found == [None, "http://127.0.0.1:9", "http://127.0.0.1:9"]
+
+
 def test_a_run_that_failed_is_told_without_the_address_of_a_server_that_is_about_to_stop() -> None:
     failed = {"runOrError": {"__typename": "Run", "status": "FAILURE"}}
     below = {"error": {"message": "KeyError: 'classes'\n"}}
