@@ -29,6 +29,8 @@ from al_pipeline.core.errors import InputError, PlaceError
 # How often a holder tells that it lives, and after how long a silence it does not. Of a process on this machine that
 # is known at once.
 BEAT_SECONDS, DEAD_SECONDS = 10.0, 60.0
+# Holders in this process: one that ended while the bucket was away has left its claims.
+_living: set[str] = set()
 # Hidden: shards have no such names.
 CLAIM, HOLDER = ".claim.", ".holder."
 
@@ -52,6 +54,7 @@ class PartClaims:
         self._stop, self._beating = threading.Event(), threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "PartClaims":
+        _living.add(self._me)
         self._tell(0)
         self._beating.start()
         return self
@@ -59,6 +62,7 @@ class PartClaims:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
         self._beating.join()
+        _living.discard(self._me)
         # Whoever cannot tell that it is through is dead soon.
         with suppress(OSError, PlaceError):
             self.give_back(list(self._held))
@@ -112,7 +116,7 @@ class PartClaims:
         before, since = self._beats.get(holder or name, (None, now))
         if before != beat:
             self._beats[holder or name] = beat, since = beat, now
-        if not _ended(beat.decode(), self._machine) and now - since < DEAD_SECONDS:
+        if not _ended(beat.decode(), self._machine, holder) and now - since < DEAD_SECONDS:
             return False
         self._files.delete(HOLDER + holder)
         return True
@@ -139,13 +143,15 @@ def _machine() -> str:
     return f"{platform.node().replace(' ', '-')}-{uuid.getnode():x}-{processes}"
 
 
-def _ended(beat: str, here: str) -> bool:
-    """Say whether a beat is that of a process of this machine that has ended; of others it is not known."""
+def _ended(beat: str, here: str, holder: str) -> bool:
+    """Say whether a beat is that of a holder on this machine that has ended; of others it is not known."""
     try:
         machine, pid, created, _ = beat.split(" ")
         if machine != here:
             return False
         process = psutil.Process(int(pid))
+        if process.pid == os.getpid() and process.create_time() == float(created):
+            return holder not in _living
         return process.create_time() != float(created) or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
