@@ -137,7 +137,13 @@ def test_the_page_of_many_odd_images_is_small(folder: Path) -> None:
     assert Path("page.html").stat().st_size < 2_000_000
 
 
-def test_ctrl_c_is_answered_with_how_far_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_answered_with_how_far_it_was(
+    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    # It is ignored by what a shell starts in the background.
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, outside))
+
     def begin() -> None:
         with reading(kept=True) as progress:
             progress(2, 5)
