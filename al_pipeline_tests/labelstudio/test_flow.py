@@ -61,7 +61,8 @@ def test_with_a_batch_ahead_the_queue_never_ends_and_after_it_blind_keys_change_
 
     # Somebody types on.
     changed: list[str] = []
-    page.on("request", lambda request: changed.append(request.method) if request.method == "PATCH" else None)
+    # Answered by the server, not only sent.
+    page.on("response", lambda found: changed.append(found.url) if found.request.method == "PATCH" else None)
     page.keyboard.press(hotkeys(CLASSES)[MEADOW])
     page.wait_for_timeout(300)
     press_until(page, "Control+Enter", lambda: bool(changed), settled=500)
