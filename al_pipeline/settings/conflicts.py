@@ -40,7 +40,10 @@ def conflict(settings: "Settings") -> str | None:
     try:
         published, features = settings.published, place_of(settings.embedding_store)
     except InputError as error:
-        return f"embeddings (AL_EMBEDDINGS): {error}"
+        return (
+            f"embeddings cannot be kept in {settings.embeddings} (AL_EMBEDDINGS): {error}. Name a folder, a bucket, or "
+            "AL_EMBEDDINGS= for the folder in AL_HOME"
+        )
     if published is not None and isinstance(features, Place) and bucket_of(features) == bucket_of(published):
         return (
             f"embeddings {features} (AL_EMBEDDINGS) are in the bucket of published {published} (AL_PUBLISHED), and "
