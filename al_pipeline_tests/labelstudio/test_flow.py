@@ -25,7 +25,8 @@ EMPTY = "Go to Previous Task"
 def answer(page: Page, project: Project, count: int) -> None:
     """Answer the task that is shown, once it has been shown anew."""
     page.wait_for_function(f"{CHOSEN}.length === 0")
-    choose(page, hotkeys(CLASSES)[HORSE], [HORSE], settled=100)
+    # Longer than `min_seconds`: sooner it is a slip of the hand.
+    choose(page, hotkeys(CLASSES)[HORSE], [HORSE], settled=500)
     submit(page, project, count)
 
 
