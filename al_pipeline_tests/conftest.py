@@ -22,13 +22,12 @@ from al_pipeline_tests.templates import new_ledgers_copied
 os.environ["AL_TRAINING__WEIGHTS"] = "none"
 # The first start installs Label Studio and migrates its database.
 FIRST_START = 600.0
-SCHEDULER, STACKS = pytest.StashKey[FileByFile](), pytest.StashKey[TextIO]()
+STACKS = pytest.StashKey[TextIO]()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
     """Replace the choices of --dist."""
-    config.stash[SCHEDULER] = FileByFile(config, log)
-    return config.stash[SCHEDULER]
+    return FileByFile(config, log)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -37,12 +36,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         # Open as long as the process lives.
         session.config.stash[STACKS] = Path(folder, f"{os.getpid()}.txt").open("w")  # noqa: SIM115
         faulthandler.enable(session.config.stash[STACKS])
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Tell which tests workers died of, also those that passed in another one."""
-    for nodeid in config.stash[SCHEDULER].died_of if SCHEDULER in config.stash else ():
-        terminalreporter.write_line(f"A worker died of {nodeid}, which was run again", red=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

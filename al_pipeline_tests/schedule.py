@@ -1,8 +1,5 @@
 """Who runs which tests where there are several workers (pytest-xdist)."""
 
-from typing import Any
-
-import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
@@ -60,17 +57,8 @@ class FileByFile(LoadScopeScheduling):
 
     What a worker leaves that died goes on, which the scheduler below makes a wait without end (pytest-xdist 3.8): it
     hands out files again of which nothing is left, and single tests, with which a worker does not begin before it knows
-    what comes next. The test that it died of is run once more, and fails when that worker dies too.
-
-    Attributes
-    ----------
-    died_of : list[str]
-        Ids of tests that workers died of.
+    what comes next; and it runs the test again that the worker died of.
     """
-
-    def __init__(self, config: pytest.Config, log: Any = None) -> None:
-        super().__init__(config, log)
-        self.died_of = list[str]()
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(NO_SERVER):
@@ -79,25 +67,22 @@ class FileByFile(LoadScopeScheduling):
         return next((name for name, begins in groups.items() if nodeid.startswith(begins)), nodeid.split("::")[0])
 
     def remove_node(self, node: WorkerController) -> str | None:
-        """Take a worker out, and hand what it had still to do to others.
+        """Take a worker out; what it had still to do is handed to others, but for the test that it died of.
 
         Returns
         -------
         str | None
-            The id of the test that has failed, since it was the second worker that died of it.
+            The id of that test; None where nothing was left to do.
         """
         left = {
             scope: [nodeid for nodeid, done in unit.items() if not done]
             for scope, unit in self.assigned_work.pop(node).items()
         }
-        failed, ids = None, next((ids for ids in left.values() if ids), [])
-        if ids:
-            failed = ids.pop(0) if ids[0] in self.died_of else None
-            self.died_of += [failed] if failed else ids[:1]
+        died_of = next((ids.pop(0) for ids in left.values() if ids), None)
         self.workqueue.update({scope: dict.fromkeys(ids, False) for scope, ids in left.items() if ids})
         for other in self.assigned_work:
             self._reschedule(other)
-        return failed
+        return died_of
 
     def _reschedule(self, node: WorkerController) -> None:
         # One that has just been started in the place of another may still collect.
