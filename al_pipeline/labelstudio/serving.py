@@ -14,6 +14,10 @@ from al_pipeline.labelstudio.connection import (
 
 # No key of a bucket matches: "Sync" in Label Studio's settings would make a task of each picture.
 NOTHING = "^$"
+SET_KEYS = (
+    "set S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in Label Studio's environment (with `al up` "
+    "LABEL_STUDIO_AWS_ACCESS_KEY_ID and LABEL_STUDIO_AWS_SECRET_ACCESS_KEY in that of `al up`)"
+)
 
 
 def connect_folder(connection: Connection, project_id: int, folder: str) -> None:
@@ -55,9 +59,7 @@ def connect_bucket(connection: Connection, project_id: int, place: Place) -> Non
         raise
     except LabelStudioError as error:
         raise type(error)(
-            f"{error}. Label Studio reads the bucket by itself: set S3_ENDPOINT, AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY in its environment (with `al up` LABEL_STUDIO_AWS_ACCESS_KEY_ID and "
-            "LABEL_STUDIO_AWS_SECRET_ACCESS_KEY in that of `al up`), of a key that may list and read this bucket"
+            f"{error}. Label Studio reads the bucket by itself: {SET_KEYS}, of a key that may list and read this bucket"
         ) from None
 
 
@@ -82,8 +84,8 @@ def image_problem(connection: Connection, task: dict[str, Any]) -> str | None:
     )
     if path.startswith("s3://"):
         remedy = (
-            f"that is {path}. Launch `setup`, which connects the bucket to the project, and set S3_ENDPOINT, "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in Label Studio's environment, of a key that may read it"
+            f"that is {path}. Launch `setup`, which connects the bucket to the project, and {SET_KEYS}, of a key that "
+            "may read it"
         )
         path = f"/tasks/{task['id']}/resolve/?fileuri={_encoded(path)}"
     if not path.startswith("/"):
