@@ -113,9 +113,13 @@ def _of_failures(before: Scene, after: Scene, address: str) -> Iterator[News]:
 
 
 def _of_results(before: Scene, after: Scene) -> Iterator[News]:
-    result = after.result
-    if result is None or (before.result is not None and before.result.key == result.key):
-        return
+    known = {each.key for each in (*before.between, before.result) if each}
+    for result in (*after.between, after.result):
+        if result is not None and result.key not in known:
+            yield from _of_result(result)
+
+
+def _of_result(result: Result) -> Iterator[News]:
     yield News(result.key, "measured", tuple(_measured(result)))
     # Of what has not learned there is nothing to say but that.
     if not result.trained:
@@ -147,9 +151,12 @@ def _of_batches(before: Scene, after: Scene) -> Iterator[News]:
     known = {batch.key: batch for batch in before.batches}
     for batch in after.batches:
         was = known.get(batch.key)
-        if was is None and (batch.open or (batch.asked and batch is after.batches[-1])):
-            yield News(batch.key, "asked", (to_label(batch.training[1], batch.test[1], left=batch.left),))
-        if was is not None and was.open and not batch.open:
+        # What has come since the look before was asked and answered, however fast.
+        new = was is None and batch.key > max(known, default=batch.key)
+        if was is None and (batch.open or (batch.asked and (new or batch is after.batches[-1]))):
+            left = batch.asked if new else batch.left
+            yield News(batch.key, "asked", (to_label(batch.training[1], batch.test[1], left=left),))
+        if batch.asked and not batch.open and (new or (was is not None and was.open)):
             skipped = f", {batch.skipped} of them skipped" if batch.skipped else ""
             yield News(batch.key, "answered", (f"all {batch.asked} tasks{skipped}",))
 

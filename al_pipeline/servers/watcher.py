@@ -104,6 +104,8 @@ class Scene:
         Of the newest runs.
     result : Result, optional
         Of the newest round that is through.
+    between : tuple of Result
+        Of older rounds that have come through since the look before, oldest first.
     refining : str, optional
         The round on whose labels the network is being refined.
     refined : tuple of str, optional
@@ -122,6 +124,7 @@ class Scene:
     warning: str | None = None
     failures: tuple[Failure, ...] = ()
     result: Result | None = None
+    between: tuple[Result, ...] = ()
     refining: str | None = None
     refined: tuple[str, str] | None = None
 
@@ -162,17 +165,20 @@ class Watcher:
             self._asked, self._runs_seen = now, seen
         if anew:
             batches = batches_now(self._ledger, pushed, self._loop.settings.policy)
-            self._scene = replace(self._scene, batches=(*self._ended({batch.key for batch in batches}), *batches))
+            between = self._between({batch.key for batch in batches}, pushed)
+            self._scene = replace(self._scene, batches=(*between, *batches))
         self._pushed, self._done = pushed, done
         return self._scene
 
-    def _ended(self, now: set[str]) -> Iterator[Batch]:
-        """Yield batches whose last answer and whose successor came between two looks: that they ended is seen once."""
-        for was in self._scene.batches:
-            if was.open and was.key not in now:
-                batch = batch_of(self._ledger, was.key, self._loop.settings.policy.min_votes)
-                if not batch.open:
-                    yield batch
+    def _between(self, now: set[str], pushed: str | None) -> Iterator[Batch]:
+        """Yield batches that ended between two looks, and those that also came after the first: each is seen once."""
+        asked = {batch.key for batch in self._scene.batches if batch.open}
+        if self._pushed is not None and pushed is not None:
+            asked |= {round_key(each) for each in range(round_number(self._pushed) + 1, round_number(pushed))}
+        for key in sorted(asked - now, key=round_number):
+            batch = batch_of(self._ledger, key, self._loop.settings.policy.min_votes)
+            if not batch.open:
+                yield batch
 
     def _of_sensor(self, scene: Scene) -> Scene:
         tick = self._tick()
@@ -192,12 +198,14 @@ class Watcher:
 
     def _of_runs(self, scene: Scene, records: list[dg.RunRecord]) -> Scene:
         running = [record for record in records if record.dagster_run.status not in ENDED]
+        *between, result = self._results(records, scene.result) or [scene.result]
         return replace(
             scene,
             running=_running(running[0]) if running else None,
             usual=self._usual(records),
             failures=tuple(map(self._failure, _failed(records))),
-            result=self._result(records) or scene.result,
+            result=result,
+            between=tuple(each for each in between if each),
         )
 
     def _of_refining(self, scene: Scene, beside: list[dg.RunRecord]) -> Scene:
@@ -258,13 +266,18 @@ class Watcher:
             again = attempts.state in {"in_progress", "succeeded"} or attempts.failures < most
         return Failure(run.run_id, key or run.job_name, canceled, self._loop.cause(run.run_id), again)
 
-    def _result(self, records: list[dg.RunRecord]) -> Result | None:
+    def _results(self, records: list[dg.RunRecord], known: Result | None) -> list[Result]:
+        """Return the newest result, and before it those of rounds after the known one."""
         documents = stored_rounds(self._loop.deployment.artifacts.evaluations)
+        found: list[Result] = []
         for record in records:
             run, key = record.dagster_run, record.dagster_run.tags.get(PARTITION_TAG)
-            if run.status == Status.SUCCESS and key in documents:
-                return result_of(key, documents[key], *self._words(run.run_id))
-        return None
+            if run.status != Status.SUCCESS or key not in documents or any(each.key == key for each in found):
+                continue
+            if found and (known is None or round_number(key) <= round_number(known.key)):
+                break
+            found.insert(0, result_of(key, documents[key], *self._words(run.run_id)))
+        return found
 
     def _words(self, run_id: str) -> tuple[str | None, str | None]:
         """Return what a run has said of the labels saved, and the advice to go on or to stop."""

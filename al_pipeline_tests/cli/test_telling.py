@@ -60,6 +60,7 @@ RESULT = Result(
     saved="saved so far, at 95 % confidence: 12 to 40 labels",
     advice="Stop: the last 3 models agree.",
 )
+BRIEF = Result("r0004", 0, 2, trained=False, scores={"accuracy": None, "roc_auc": None}, changes={})
 FAILED = Failure("abc", "r0004", canceled=False, cause="The disk is full: make room.", again=True)
 STALLED = Scene((OPEN,), decision="Stalled", reason="r0004: 3 of 3 attempts failed")
 NEWS: list[tuple[Scene, Scene, list[str]]] = [
@@ -81,6 +82,19 @@ NEWS: list[tuple[Scene, Scene, list[str]]] = [
     # To who comes later only what is left is of use.
     (Scene(), Scene((DONE, BEGUN)), ["r0004 asked: 7 left of 8 to label: all to learn from"]),
     (Scene(), Scene((DONE,)), ["r0003 asked: none left of 8 to label: 2 test images, 6 to learn from"]),
+    # Between two looks people have answered all of a batch that came after the first, and even of the next one.
+    (
+        Scene((OPEN,)),
+        Scene((DONE, replace(BEGUN, training=(8, 8)), Batch("r0005", (0, 0), (2, 4)))),
+        [
+            "r0003 answered: all 8 tasks, 1 of them skipped",
+            "r0004 asked: 8 to label: all to learn from",
+            "r0004 answered: all 8 tasks",
+            "r0005 asked: 4 to label: all to learn from",
+        ],
+    ),
+    # A round that asked nobody.
+    (Scene((OPEN,)), Scene((DONE, Batch("r0004", (0, 0), (0, 0)))), ["r0003 answered: all 8 tasks, 1 of them skipped"]),
     (
         Scene((OPEN,)),
         Scene((OPEN,), refining="r0003"),
@@ -110,6 +124,18 @@ NEWS: list[tuple[Scene, Scene, list[str]]] = [
         ],
     ),
     (Scene(result=RESULT), Scene(result=RESULT), []),
+    # Two rounds have come through between two looks; what was told is not told again.
+    (
+        Scene(result=RESULT),
+        Scene(result=replace(BRIEF, key="r0005"), between=(BRIEF,)),
+        [f"{key} measured: an untrained model, 2 images to test on" for key in ("r0004", "r0005")],
+    ),
+    (Scene(result=replace(BRIEF, key="r0005"), between=(BRIEF,)), Scene(result=replace(BRIEF, key="r0005")), []),
+    (
+        Scene(result=BRIEF),
+        Scene(result=replace(BRIEF, key="r0005"), between=(BRIEF,)),
+        ["r0005 measured: an untrained model, 2 images to test on"],
+    ),
     (
         Scene(),
         Scene(result=Result("r0000", 0, 2, trained=False, scores={"accuracy": None, "roc_auc": None}, changes={})),

@@ -93,7 +93,7 @@ def test_the_project_has_the_guideline_the_examples_and_the_button(
 def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # Every look is to see everything.
     monkeypatch.setattr(watcher, "EVERY", 0)
-    watching, seldom = (Watcher(Loop(world.settings, world.instance)) for _ in range(2))
+    watching, seldom, asleep = (Watcher(Loop(world.settings, world.instance)) for _ in range(3))
     assert (watching.look().batches, watching.look().result) == ((), None)
     assert "`al open` begins, or launch the jobs `setup` and, for r0000, `round`" in reason(tick(world))
     pushed = world.run("round", "r0000")
@@ -104,7 +104,7 @@ def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: py
     assert metadata_of(pushed, "labeling_tasks")["asked"] == said
     project = world.deployment.label_studio.connection.json(f"api/projects/{world.deployment.project_id()}/")
     assert project["expert_instruction"].startswith(f'<p class="notice"><b>{said}.</b></p>')
-    first, of_old = watching.look(), seldom.look()
+    first, of_old, before_sleep = watching.look(), seldom.look(), asleep.look()
     assert first.batches == (Batch("r0000", test=(0, 0), training=(0, 4)),)
     assert first.result is not None
     assert (first.result.key, first.result.labels, first.result.trained) == ("r0000", 0, False)
@@ -139,6 +139,15 @@ def test_the_loop_turns_and_who_watches_it_sees_it(world: World, monkeypatch: py
     assert second.usual > 0
     assert second.running is None
     assert second.failures == ()
+
+    # Whoever looks after two rounds misses nothing of them, although one began and ended between two looks.
+    assert annotator(world).answer_open_tasks().labeled == 4
+    tick(world)
+    assert world.run("round", "r0002").success
+    told = [f"{each.about} {each.what}" for each in news(before_sleep, asleep.look(), "")]
+    assert [told.count(f"r0001 {what}") for what in ("asked", "answered", "measured", "advice")] == [1] * 4
+    assert [told.count(f"r0002 {what}") for what in ("asked", "answered", "measured", "advice")] == [1, 0, 1, 1]
+    assert told.count("r0000 answered") == 1
 
 
 def test_an_observation_is_recorded_when_the_counts_change_and_never_otherwise(world: World) -> None:
