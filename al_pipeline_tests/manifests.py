@@ -41,7 +41,11 @@ def build(folder: Path) -> list[Document]:
             metadata = {"name": asked["name"], "labels": options["labels"]}
             made.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     for patch in kustomization.get("patches", []):
-        operations: list[Document] = yaml.safe_load((folder / patch["path"]).read_text())
+        operations: Any = yaml.safe_load((folder / patch["path"]).read_text())
+        if not isinstance(operations, list):
+            assert operations.pop("$patch") == "delete"
+            made.remove(named(made, operations["kind"], operations["metadata"]["name"]))
+            continue
         for document in made:
             if document["kind"] == patch["target"]["kind"]:
                 for each in operations:
@@ -133,7 +137,7 @@ def _wanted(template: Document) -> Iterator[tuple[str, str]]:
     for volume in spec["volumes"]:
         if "configMap" in volume:
             yield "ConfigMap", volume["configMap"]["name"]
-        else:
+        elif "emptyDir" not in volume:
             yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
     for container in containers(template):
         for source in container.get("envFrom", []):

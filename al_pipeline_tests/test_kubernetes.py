@@ -27,11 +27,13 @@ from dagster._core.storage.event_log import InMemoryEventLogStorage
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 from kubernetes.utils.quantity import parse_quantity
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.defs import build as build_definitions
 from al_pipeline.defs.pods import GROUPS, TAG
 from al_pipeline.servers.kubernetes import RunLauncher, together
 from al_pipeline.servers.orphans import end_orphaned_runs
 from al_pipeline.settings import load_settings
+from al_pipeline_tests.buckets import bucket_server
 from al_pipeline_tests.cluster import Cluster, cluster_of
 from al_pipeline_tests.compose import ROOT, Compose, image_environment, interpolated
 from al_pipeline_tests.manifests import FOLDER, Document, build, containers, documents, named, pods, unmet, unrestricted
@@ -43,7 +45,7 @@ SECRETS = documents(FOLDER / "secrets.example.yaml")
 NAMESPACE = "al-pipeline"
 
 
-@pytest.fixture(scope="module", params=["base", "gpu"])
+@pytest.fixture(scope="module", params=["base", "gpu", "buckets"])
 def made(request: pytest.FixtureRequest) -> list[Document]:
     return build(FOLDER / request.param)
 
@@ -82,7 +84,7 @@ def example(first: str) -> str:
     return found
 
 
-@pytest.mark.parametrize("name", ["base", "gpu", "mine"])
+@pytest.mark.parametrize("name", ["base", "gpu", "buckets", "mine"])
 def test_kustomize_builds_the_same(name: str, mine: Path) -> None:
     folder = mine.parent / name
     command = kubectl()
@@ -117,6 +119,57 @@ def test_every_document_is_as_the_schemas_of_kubernetes_have_it(base: list[Docum
     changed = [each for each in build(FOLDER / "gpu") if each not in base]
     assert [(each["kind"], each["metadata"]["name"]) for each in changed] == [("ConfigMap", "settings")]
     assert refused(changed[0]) is None
+
+
+def test_pods_that_share_buckets_have_no_volume_in_common(base: list[Document]) -> None:
+    made = build(FOLDER / "buckets")
+    gone = [(each["kind"], each["metadata"]["name"]) for each in base]
+    for each in made:
+        assert refused(each) is None, each["metadata"]["name"]
+        gone.remove((each["kind"], each["metadata"]["name"]))
+    assert gone == [("PersistentVolumeClaim", "files")]
+    instance = yaml.safe_load(named(made, "ConfigMap", "instance")["data"]["dagster.yaml"])
+    launcher = instance["run_launcher"]["config"]
+    for volumes in (launcher["volumes"], *(template["spec"]["volumes"] for template in pods(made).values())):
+        assert volumes == [{"name": "instance", "configMap": {"name": "instance"}}, {"name": "files", "emptyDir": {}}]
+    # All else is as in the base.
+    theirs = yaml.safe_load((FOLDER / "base" / "dagster.yaml").read_text())
+    launcher["volumes"] = theirs["run_launcher"]["config"]["volumes"]
+    del instance["compute_logs"]
+    assert instance == theirs
+    for name, template in pods(made).items():
+        template["spec"]["volumes"] = pods(base)[name]["spec"]["volumes"]
+        assert template == pods(base)[name]
+
+
+def test_what_a_pod_prints_is_read_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = yaml.safe_load((FOLDER / "buckets" / "dagster.yaml").read_text())["compute_logs"]
+    told["config"]["local_dir"] = str(tmp_path / "printed")
+    with bucket_server(tmp_path / "buckets") as server, monkeypatch.context() as patch:
+        for name, value in {**server.environment, "COMPUTE_LOGS_BUCKET": "logs"}.items():
+            patch.setenv(name, value)
+        Place("s3://logs").put("made", b"")
+
+        @dg.op
+        def says() -> None:
+            print("said in a pod")
+
+        @dg.job
+        def saying() -> None:
+            says()
+
+        folders = [tmp_path / name for name in ("pod", "web")]
+        for folder in folders:
+            new_instance(folder)
+        pod, web = (dg.DagsterInstance.local_temp(str(each), overrides={"compute_logs": told}) for each in folders)
+        with pod, web:
+            run_id = saying.execute_in_process(instance=pod).run_id
+            shutil.rmtree(tmp_path / "printed")
+            [record] = pod.get_records_for_run(run_id, of_type=dg.DagsterEventType.LOGS_CAPTURED).records
+            captured = record.event_log_entry.dagster_event.logs_captured_data  # type: ignore[union-attr]
+            key = web.compute_log_manager.build_log_key_for_run(run_id, captured.file_key)
+            assert b"said in a pod" in (web.compute_log_manager.get_log_data(key).stdout or b"")
+            assert [e.key for e in Place("s3://logs").entries() if e.key.startswith("printed/")]
 
 
 @pytest.mark.parametrize(
@@ -331,7 +384,8 @@ def test_every_setting_exists_and_makes_a_pod_that_the_overlay_names(
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
-    assert (str(settings.home), str(settings.images)) == ("/al", "/images")
+    assert str(settings.home) == "/al"
+    assert str(settings.images) == ("/images" if settings.artifacts is None else "s3://example-images")
     assert (
         settings.kubernetes.refine.priority_class
         == named(made, "PriorityClass", "al-pipeline-waits")["metadata"]["name"]

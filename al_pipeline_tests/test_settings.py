@@ -80,7 +80,11 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
             r"published \(AL_PUBLISHED in the environment\): gs://shown/x is no bucket of S3",
         ),
         ("AL_PUBLISHED", "s3://shown/a b", r"AL_PUBLISHED in the environment\): s3://shown/a b has letters that Label"),
-        ("AL_PUBLISHED", "/data/shown", r"AL_PUBLISHED in the environment\): no address of a bucket"),
+        (
+            "AL_PUBLISHED",
+            "/data/shown",
+            r"AL_PUBLISHED in the environment\): '/data/shown' is no address of a bucket: write s3://BUCKET",
+        ),
         (
             "AL_EMBEDDINGS",
             "s4://bucket/features",
@@ -104,6 +108,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_COMPUTE__WORKERS", "0", "workers must be a whole number of at least 1, or none, not '0'"),
         ("AL_COMPUTE__GPUS", "-1", "gpus must be a number from 0 to 16, not '-1'"),
         ("AL_COMPUTE__ADDRESS", "auto", "compute.address is for engine ray alone, and engine is local: set AL_COMPUTE"),
+        ("AL_COMPUTE__WORKERS", "4", "compute.workers is for engine parts and ray alone, and engine is local"),
         ("AL_TRAINING__MODE", "head", "mode head learns from the features of given weights, and weights are none"),
         ("AL_TRAINING__PRECISION", "int8", "unknown precision 'int8'; choose one of auto, float32"),
         ("AL_TRAINING__FRAMING", "letterbox", "unknown framing 'letterbox'; choose one of auto, crop, squeeze, pad"),
@@ -117,7 +122,7 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         ("AL_PLANE", "-1", r"plane \(AL_PLANE in the environment\): .*or a whole number of at least 0, not '-1'"),
         ("AL_ROUND__EXPLORE", "1.5", "explore must be a number from 0 to 1, not '1.5'"),
         ("AL_WHITE", "foo", r"used:\n  white \(.*\): white must be auto, percentile or a number above 0, not 'foo'$"),
-        ("AL_CHANNELS", "a", "channels must be a text, such as 1 or 0,2,1, or none, not 'a'"),
+        ("AL_CHANNELS", "a", "channels 'a' is not of the form of 1 or 0,2,1$"),
         ("AL_ROUND__DEDUP", "2", "dedup must be a number from -1 to 1, or none, not '2'"),
         ("AL_TRAINING__ARCHITECTURE", "vgg16", "resnet152"),
         ("AL_TRAINING__OPTIMIZER", "lbfgs", "adamw"),
@@ -131,13 +136,13 @@ def test_classes_are_a_list_or_comma_separated(value: str, names: list[str], mon
         (
             "AL_KUBERNETES__TRAIN__MEMORY",
             "8",
-            r"train.memory \(AL_KUBERNETES__TRAIN__MEMORY in .*such as 8Gi or 500Mi.*'8'",
+            r"train.memory \(AL_KUBERNETES__TRAIN__MEMORY in .*'8' is not of the form of 8Gi or 500Mi",
         ),
         ("AL_KUBERNETES__TRAIN__CPU", "0", "cpu must be a number above 0, or none, not '0'"),
         ("AL_KUBERNETES__REFINE__GPU", "-1", "gpu must be a whole number of at least 0, not '-1'"),
         ("AL_KUBERNETES__FEATURES__NODE_SELECTOR", "pool=gpu, fast", "'fast' is not of the form label=value; several"),
         ("AL_KUBERNETES__TRAIN__TOLERATIONS", "gpu:Never", "'gpu:Never' is not of the form taint:NoSchedule or"),
-        ("AL_KUBERNETES__REFINE__PRIORITY_CLASS", "Low!", "priority_class must be a text, such as waits, or none"),
+        ("AL_KUBERNETES__REFINE__PRIORITY_CLASS", "Low!", "priority_class 'Low!' is not of the form of waits"),
         ("AL_GRID", "5", r"grid \(AL_GRID in the environment\): unknown grid .*5.*; choose one of 1, 4, 9"),
     ],
 )
@@ -224,6 +229,16 @@ def test_unknown_names_of_a_file_are_told_together_with_what_else_is_wrong_with_
     assert "round.batchsize (/al.toml) is no setting" in told[2]
     assert told[3] == "  round.seed (/al.toml): seed must be a whole number of at least 0, not -1"
     assert len(told) == 4
+
+
+def test_a_group_that_is_misspelt_is_told_once(empty_folder: Path) -> None:
+    (empty_folder / "al.toml").write_text('kubernetes.trian.cpu = 4\nkubernetes.features = "cpu=4"\nrounds = {}\n')
+    with pytest.raises(InputError) as refused:
+        load_settings()
+    told = str(refused.value).replace(str(empty_folder), "").splitlines()[1:]
+    assert told[0].startswith("  kubernetes.trian.cpu (/al.toml) is no setting: did you mean kubernetes.train.cpu (")
+    assert "features must be a table of settings (cpu, memory, gpu, node_selector, tolerations" in told[1]
+    assert len(told) == 2
 
 
 def test_what_the_tests_are_told_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:

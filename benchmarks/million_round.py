@@ -141,8 +141,8 @@ def make(home: Path, count: int) -> None:
     manifest = manifest_of(uris, (side > np.median(side)).astype(int))
     _, deployment, studio = deployed(str(home))
     settings = deployment.settings
-    settings.artifacts.mkdir(parents=True, exist_ok=True)
-    manifest.to_parquet(settings.artifacts / "image_pool.parquet", index=False, row_group_size=PART)
+    settings.artifact_folder.mkdir(parents=True, exist_ok=True)
+    manifest.to_parquet(settings.artifact_folder / "image_pool.parquet", index=False, row_group_size=PART)
     samples = StoredSamples(manifest, deployment, settings.training, 0, logging.getLogger())
     ids = manifest["sample_id"].tolist()
     for start in range(0, count, SHARD):

@@ -95,7 +95,7 @@ def rounds(name: str, images: Path, options: TrainingOptions, into: Digests) -> 
         job.execute_in_process(
             instance=instance, asset_selection=[dg.AssetKey("image_pool"), dg.AssetKey("embeddings")]
         )
-        manifest = pd.read_parquet(settings.artifacts / "image_pool.parquet")
+        manifest = pd.read_parquet(settings.artifact_folder / "image_pool.parquet")
         for number in range(4):
             key = f"r{number:04d}"
             instance.add_dynamic_partitions("rounds", [key])
@@ -105,7 +105,7 @@ def rounds(name: str, images: Path, options: TrainingOptions, into: Digests) -> 
             selection = [dg.AssetKey(asset) for asset in ROUND]
             assert job.execute_in_process(instance=instance, partition_key=key, asset_selection=selection).success
             for asset in ("query_batch", "uncertainty_scores"):
-                stored = pd.read_parquet(settings.artifacts / asset / f"{key}.parquet").astype(str)
+                stored = pd.read_parquet(settings.artifact_folder / asset / f"{key}.parquet").astype(str)
                 into[f"round {name} {options.mode} {key} {asset}"] = table(stored.drop(columns="uri", errors="ignore"))
 
 

@@ -68,6 +68,7 @@ def examine(load: Callable[[], "Settings"]) -> Iterator[Finding]:
     looks = {"versions": _versions, "disk": _disk, "privacy": _privacy, "ports": _ports}
     looks |= {"Dagster": _dagster, "ledger": _ledger, "buckets": _buckets, "Label Studio": _label_studio}
     looks |= {"images": _images, "last scan": _changes}
+    looks |= {"tracking": _tracking} if settings.tracking.uri else {}
     for subject, look in looks.items():
         try:
             yield from look(settings)
@@ -221,7 +222,7 @@ def _buckets(settings: "Settings") -> Iterator[Finding]:
     from al_pipeline.core.data.places import Place, place_of
     from al_pipeline.loop.copies import MARK, mark
 
-    used = {"AL_IMAGES": settings.images, "AL_PUBLISHED": settings.published}
+    used = {"AL_IMAGES": settings.images, "AL_PUBLISHED": settings.published, "AL_ARTIFACTS": settings.artifacts}
     used["AL_EMBEDDINGS"] = place_of(settings.embedding_store)
     for variable, place in used.items():
         if not isinstance(place, Place):
@@ -316,3 +317,12 @@ def _changes(settings: "Settings") -> Iterator[Finding]:
         yield Finding("last scan", None, f"{changes.sentence}; `al up` scans them, and the sensor images_changed")
     else:
         yield Finding("last scan", True, f"the folder is {changes.sentence}")
+
+
+def _tracking(settings: "Settings") -> Iterator[Finding]:
+    from al_pipeline.loop.deployment import Deployment
+    from al_pipeline.loop.tracking import untold
+
+    missing = untold(Deployment(settings))
+    told = f"; {', '.join(missing)} will be told after the next round, or launch the job `track`" if missing else ""
+    yield Finding("tracking", None if missing else True, f"MLflow at {settings.tracking.uri} answers{told}")

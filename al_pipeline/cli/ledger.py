@@ -86,7 +86,7 @@ def _with_images(labels: "pd.DataFrame", settings: "Settings") -> "pd.DataFrame"
     from al_pipeline.loop.deployment import Artifacts, Deployment
     from al_pipeline.loop.presence import Files
 
-    stored = Artifacts(settings.artifacts).image_pool
+    stored = Artifacts.of(settings).image_pool
     if not stored.exists():
         return labels
     manifest = pd.read_parquet(stored)
@@ -135,7 +135,7 @@ def import_(
     settings = configure(home, images)
     from al_pipeline.loop.deployment import Artifacts
 
-    stored = Artifacts(settings.artifacts).image_pool
+    stored = Artifacts.of(settings).image_pool
     if not stored.exists() and settings.images is None:
         raise InputError("No images are known yet: add --images DIR, the folder that the labels are about")
     import pandas as pd
@@ -207,7 +207,7 @@ def _classes(ledger: "Ledger", settings: "Settings") -> "list[str] | None":
 
     from al_pipeline.loop.deployment import Artifacts
 
-    stored = Artifacts(settings.artifacts).image_pool
+    stored = Artifacts.of(settings).image_pool
     if settings.classes or not stored.exists():
         return settings.classes
     return sorted(set(pd.read_parquet(stored, columns=["label"])["label"].dropna())) or None

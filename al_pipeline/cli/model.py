@@ -33,12 +33,13 @@ def predict(
     check_output(output, "--output")
     settings = configure(home)
     from al_pipeline.core.data.places import place_of
+    from al_pipeline.loop.deployment import Artifacts
     from al_pipeline.loop.offline import check_folder, check_table, find_checkpoint, predict_folder
 
     check_table(output)
     images = place_of(folder)
     check_folder(images)
-    stored = find_checkpoint(settings.artifacts, checkpoint)
+    stored = find_checkpoint(Artifacts.of(settings), checkpoint)
     _tell_which(settings, checkpoint)
     from rich.progress import Progress
 
@@ -71,7 +72,7 @@ def _tell_which(settings: "Settings", name: str) -> None:
     from al_pipeline.loop.offline import BEST
     from al_pipeline.loop.refined import served
 
-    if name == BEST and (found := served(Artifacts(settings.artifacts))) is not None:
+    if name == BEST and (found := served(Artifacts.of(settings))) is not None:
         say(escape(f"{found.sentence}."))
 
 
@@ -97,20 +98,20 @@ def export_model(
     settings = configure(home)
     if register and settings.tracking.uri is None:
         raise InputError("--register needs an MLflow server: set AL_TRACKING__URI")
+    from al_pipeline.loop.deployment import Artifacts
     from al_pipeline.loop.offline import find_checkpoint
 
-    stored = find_checkpoint(settings.artifacts, checkpoint)
+    artifacts = Artifacts.of(settings)
+    stored = find_checkpoint(artifacts, checkpoint)
     _tell_which(settings, checkpoint)
     from al_pipeline.core.learning import export
     from al_pipeline.core.learning.checkpoint import Checkpoint
     from al_pipeline.core.rounds import round_key
-    from al_pipeline.loop.deployment import Artifacts
     from al_pipeline.loop.keeping import pin
 
     model = Checkpoint.load(stored)
     key = round_key(model.info.round)
     exported = export.export_model(model, output or Path(key + export.SUFFIXES[kind]), kind)
-    artifacts = Artifacts(settings.artifacts)
     if stored.parent in (artifacts.checkpoints, artifacts.refined):
         pin(stored, f"exported to {exported.path.absolute()}")
     say(

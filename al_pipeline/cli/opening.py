@@ -237,7 +237,7 @@ def show_scan(loop: "Loop") -> None:
     settings = loop.settings
     if settings.images is not None:
         listing = list_files(settings.images, **listing_options(settings))
-        how = how_of_home(Artifacts(settings.artifacts))
+        how = how_of_home(Artifacts.of(settings))
         report = describe(loop.image_pool(), settings.images, listing, rule=settings.group, how=how)
         print_scan(console, report)
         for remark in (*loop.told_of_reading(), *report.remarks):

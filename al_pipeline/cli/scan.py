@@ -74,7 +74,7 @@ def scan(
         # A folder that is mostly broken is to be looked at all the more.
         manifest = scan_listed(settings.images, files, max_excluded_share=1, cache=cache, progress=progress, how=asked)
     manifest["group"] = assign(manifest, settings.images, settings.group)
-    kept, reading_told = settle(settings, Artifacts(settings.artifacts), manifest)
+    kept, reading_told = settle(settings, Artifacts.of(settings), manifest)
     how = kept.how
     report = describe(manifest, settings.images, listing, rule=settings.group, how=how)
     print_scan(console, report)

@@ -114,9 +114,9 @@ def simulate(
         if count := len(select_split(manifest, "holdout")):
             say(f"The images bring no test split (holdout/…): {count} are held out, by whole groups ({settings.group})")
     start = ready_weights(settings, plan.options)
-    training, framing = settle_framing(start.training, manifest, Artifacts(settings.artifacts))
+    training, framing = settle_framing(start.training, manifest, Artifacts.of(settings))
     plan = plan.but(options=training)
-    kept, reading = settle(settings, Artifacts(settings.artifacts), manifest)
+    kept, reading = settle(settings, Artifacts.of(settings), manifest)
     # torch and what needs it: seconds, once nothing can be wrong with what was said any more.
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -76,7 +76,7 @@ def _tell_counts(loop: "Loop", facts: "Facts | None") -> None:
     left = left_now(ledger, facts.status if facts is not None else RoundStatus(), settings.policy)
     if facts is None:
         labels = ledger.count_labels(settings.policy.min_votes)
-        say(f"When Label Studio was last read: {labels} labels" + (f"; {left}." if left else "."))
+        say(f"When Label Studio was last read: {labels} label{'s' * (labels != 1)}" + (f"; {left}." if left else "."))
         return
     if facts.status.run_state == "succeeded":
         _tell_round(loop, facts.status)
@@ -93,7 +93,8 @@ def _tell_round(loop: "Loop", now: "RoundStatus") -> None:
     more = f" (and {beside} of images that were shown beside others)" if beside else ""
     which = "the round before the newest" if now.ahead else "newest round"
     console.print(
-        f"{now.labels_total} labels{more}, {now.unlabeled_left} images nobody was asked about; {which}: "
+        f"{now.labels_total} label{'s' * (now.labels_total != 1)}{more}, {now.unlabeled_left} images nobody was asked "
+        f"about; {which}: "
         f"{now.planned} asked, {now.labeled} labeled, {now.skipped} skipped, {now.withdrawn} withdrawn"
         + (f", {now.again} to be asked again" if now.again else "")
     )

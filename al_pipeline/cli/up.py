@@ -55,7 +55,10 @@ def up(
     check_port("Label Studio", label_studio_port)
     check_images(settings)
     from al_pipeline.loop.changes import look
+    from al_pipeline.loop.copies import Copies
 
+    # A bucket that cannot be written to is told of before anything starts.
+    Copies(settings).mark()
     changes = look(settings)
     stack = Stack(settings, dagster_port=dagster_port, label_studio_port=label_studio_port, say=tell)
     say(escape(settings.keep()))

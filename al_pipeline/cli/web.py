@@ -63,7 +63,7 @@ def ml_backend(
     from al_pipeline.web.serve import serving
 
     password = settings.ml_backend_password.get_secret_value() if settings.ml_backend_password else None
-    guesses = Guesses(settings.artifacts, settings.published_images, deployment.ledger, Copies(settings).find)
+    guesses = Guesses(deployment.artifacts, settings.published_images, deployment.ledger, Copies(settings).find)
     with serving(backend(guesses, password), host, port) as bound:
         url = (settings.ml_backend_url or f"http://127.0.0.1:{bound}").rstrip("/")
         say(f"{escape(url)} answers with the checkpoint {guesses.version()}.")

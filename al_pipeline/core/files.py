@@ -1,4 +1,7 @@
-"""Files that are written whole or not at all, secrets for their owner's eyes alone, and the folder they lie in."""
+"""Files that are written whole or not at all, secrets for their owner's eyes alone, and the folder they lie in.
+
+What is in a folder may be kept elsewhere too (`keep_also`): then it is there first.
+"""
 
 import contextlib
 import os
@@ -6,6 +9,7 @@ import secrets
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from al_pipeline.core.errors import ALError, FileError
 
@@ -13,8 +17,71 @@ from al_pipeline.core.errors import ALError, FileError
 TEMPORARY = ".part"
 
 
+class Keeper(Protocol):
+    """What keeps the files of a folder elsewhere too; where it cannot, it raises, and nothing is done here either."""
+
+    def put(self, path: Path, content: Path) -> None:
+        """Keep what the file `content` holds, which gets the name `path` then."""
+
+    def create(self, path: Path, text: str) -> bool:
+        """Make a file, elsewhere and here, if nobody has; return whether nobody had."""
+        ...
+
+    def delete(self, path: Path) -> None:
+        """Keep a file no longer."""
+
+
+_KEEPERS = dict[Path, Keeper]()
+
+
+def keep_also(folder: Path, keeper: Keeper) -> None:
+    """Have what this process writes into a folder, or deletes there, kept elsewhere too."""
+    _KEEPERS[folder.absolute()] = keeper
+
+
+def _keeper(path: Path) -> Keeper | None:
+    if not _KEEPERS:
+        return None
+    whole = path.absolute()
+    return next((keeper for folder, keeper in _KEEPERS.items() if whole.is_relative_to(folder)), None)
+
+
 @contextlib.contextmanager
 def whole_file(
+    path: Path, what: str, *, error: type[ALError] = FileError, mode: int = 0o666, sync: bool = True
+) -> Iterator[Path]:
+    """Give a temporary file beside `path`, which gets its name if all went well: first where it is kept elsewhere.
+
+    Parameters and errors are those of `written_here`, and those of the keeper.
+    """
+    with written_here(path, what, error=error, mode=mode, sync=sync) as temporary:
+        yield temporary
+        if keeper := _keeper(path):
+            keeper.put(path, temporary)
+
+
+def create_file(path: Path, text: str) -> bool:
+    """Make a file if there is none, whoever tries it at once; return whether there was none."""
+    if keeper := _keeper(path):
+        return keeper.create(path, text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+def delete_file(path: Path) -> None:
+    """Delete a file, whether there is one or not; where it is kept elsewhere, there first."""
+    if keeper := _keeper(path):
+        keeper.delete(path)
+    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_here(
     path: Path, what: str, *, error: type[ALError] = FileError, mode: int = 0o666, sync: bool = True
 ) -> Iterator[Path]:
     """Give a temporary file beside `path`, and rename it there if all went well; else it goes and an old one stays.

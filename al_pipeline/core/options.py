@@ -79,6 +79,9 @@ def explained(problem: ErrorDetails, model: type[BaseModel]) -> str:
         return f"there is no setting {name!r}{nearest(name, model.model_fields)}"
     if problem["type"] == "literal_error" and field is not None:
         return f"unknown {name} {value!r}; choose {valid(field)}"
+    if problem["type"] == "string_pattern_mismatch" and field is not None and isinstance(value, str):
+        form = " or ".join(map(str, field.examples or [problem["ctx"]["pattern"]]))  # type: ignore[typeddict-item]
+        return f"{name} {value!r} is not of the form of {form}"
     if problem["type"] == "missing" or field is None:
         return f"{name}: {problem['msg']}"
     return f"{name} must be {valid(field)}, not {value!r}"
@@ -100,6 +103,12 @@ def valid(field: FieldInfo) -> str:
         return f"{', '.join(words)} or {valid(FieldInfo.from_annotation(others[0]))}{or_none}"
     if words:
         return f"one of {', '.join(words)}{or_none}"
+    if others:
+        plain = FieldInfo.from_annotation(others[0])
+        plain.examples = field.examples
+        return f"{valid(plain)}{or_none}"
+    if group := next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None):
+        return f"a table of settings ({', '.join(group.model_fields)})"
     if bool in kinds:
         return "true or false"
     if not {int, float} & set(kinds):

@@ -1,7 +1,6 @@
 """Everything Dagster sees, thin: the work is done in `core`, `ledger` and `labelstudio`."""
 
 import dagster as dg
-from upath import UPath
 
 from al_pipeline.settings import Settings
 
@@ -24,9 +23,9 @@ def build(settings: Settings) -> dg.Definitions:
     from al_pipeline.defs.pods import with_pods
     from al_pipeline.defs.resources import tunables
     from al_pipeline.defs.tracking import rounds_tracked, track_job
-    from al_pipeline.loop.deployment import Deployment
+    from al_pipeline.loop.deployment import Artifacts, Deployment
 
-    artifacts = UPath(settings.artifacts)
+    artifacts = Artifacts(settings.artifact_folder, settings.artifacts)
     modules = [data, labeling, model, evaluation, refined, tasks, query, simulation, comparison]
     everywhere = dg.Definitions(
         assets=[*with_pods(dg.load_assets_from_modules(modules, include_specs=True), settings.kubernetes)],
@@ -51,9 +50,9 @@ def build(settings: Settings) -> dg.Definitions:
             "round_config": tunables(settings.round),
             "training": tunables(settings.training),
             "policy": tunables(settings.policy),
-            "tables": TableIOManager(base_path=artifacts),
-            "documents": DocumentIOManager(base_path=artifacts),
-            "checkpoints": CheckpointIOManager(base_path=artifacts),
+            "tables": TableIOManager(artifacts),
+            "documents": DocumentIOManager(artifacts),
+            "checkpoints": CheckpointIOManager(artifacts),
         },
         # A round is a chain of short steps: one process runs it in seconds where one process per step takes most of
         # a minute, each importing torch anew.

@@ -9,7 +9,7 @@ import pandas as pd
 from upath import UPath
 
 from al_pipeline.core.data.known_pool import read_pool
-from al_pipeline.core.errors import CheckpointError, InputError
+from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.files import whole_file
 from al_pipeline.loop.choose import PART, read_scores, write_scores
 from al_pipeline.loop.deployment import Artifacts
@@ -20,14 +20,27 @@ TABLE = dg.PythonObjectDagsterType(pd.DataFrame, name="Table")
 CHECKPOINT = dg.DagsterType(name="Checkpoint", type_check_fn=lambda _, value: type(value).__name__ == "Checkpoint")
 
 
-class TableIOManager(dg.UPathIOManager):
+class _OfArtifacts(dg.UPathIOManager):
+    """Files of the artifacts, as they are when they are read."""
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        super().__init__(base_path=UPath(artifacts.folder))
+        self.artifacts = artifacts
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read what the newest run has written, wherever it ran."""
+        self.artifacts.fresh()
+        return super().load_input(context)
+
+
+class TableIOManager(_OfArtifacts):
     """Data frames as Parquet files."""
 
     extension = ".parquet"
 
     def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:
         """Write the frame."""
-        with whole_file(local(path), "The table") as file:
+        with whole_file(Path(path.path), "The table") as file:
             if context.has_asset_key and context.asset_key == SCORES:
                 write_scores(obj, file)
             else:
@@ -37,18 +50,18 @@ class TableIOManager(dg.UPathIOManager):
         """Read the frame; the image pool, which every step looks at, once per process."""
         key = context.asset_key if context.has_asset_key else None
         if key == POOL:
-            return read_pool(local(path))
-        return read_scores(local(path)) if key == SCORES else pd.read_parquet(local(path))
+            return read_pool(Path(path.path))
+        return read_scores(Path(path.path)) if key == SCORES else pd.read_parquet(Path(path.path))
 
 
-class DocumentIOManager(dg.UPathIOManager):
+class DocumentIOManager(_OfArtifacts):
     """Plain dictionaries as JSON files."""
 
     extension = ".json"
 
     def dump_to_path(self, context: dg.OutputContext, obj: dict[str, Any], path: UPath) -> None:
         """Write the document."""
-        with whole_file(local(path), "The document") as file:
+        with whole_file(Path(path.path), "The document") as file:
             file.write_text(json.dumps(obj, indent=1, allow_nan=False))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> dict[str, Any]:
@@ -56,28 +69,28 @@ class DocumentIOManager(dg.UPathIOManager):
         return json.loads(path.read_text())
 
 
-class CheckpointIOManager(dg.UPathIOManager):
+class CheckpointIOManager(_OfArtifacts):
     """Checkpoints as safetensors files; what was written last is at hand as long as the file is the same."""
 
     extension = ".safetensors"
 
-    def __init__(self, base_path: UPath) -> None:
-        super().__init__(base_path)
+    def __init__(self, artifacts: Artifacts) -> None:
+        super().__init__(artifacts)
         self._last: tuple[object, Any] = None, None
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         """Write the checkpoint."""
-        obj.save(local(path))
-        self._last = _stamp(local(path)), obj
+        obj.save(Path(path.path))
+        self._last = _stamp(Path(path.path)), obj
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
         """Read the checkpoint, and verify it."""
         from al_pipeline.core.learning.checkpoint import Checkpoint
 
-        if deleted := Artifacts(local(path).parent.parent).deleted(path.stem):
+        if deleted := self.artifacts.deleted(path.stem):
             raise CheckpointError(deleted)
         stamp, last = self._last
-        return last if last is not None and stamp == _stamp(local(path)) else Checkpoint.load(local(path))
+        return last if last is not None and stamp == _stamp(Path(path.path)) else Checkpoint.load(Path(path.path))
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int] | None:
@@ -87,19 +100,3 @@ def _stamp(path: Path) -> tuple[str, int, int, int] | None:
     except OSError:
         return None
     return str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def local(path: UPath) -> Path:
-    """Return the path of a local file; artifacts lie in AL_HOME.
-
-    Raises
-    ------
-    InputError
-        It is in no local folder: without its scheme it would become one.
-    """
-    if path.protocol not in ("", "file"):
-        raise InputError(
-            f"{path} cannot hold what a round writes: artifacts lie in a folder of this machine, in AL_HOME. Name a "
-            "folder; images and embeddings alone can lie in a bucket"
-        )
-    return Path(path.path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.rounds import Open, RoundPolicy, Stalled, Wait, decide, round_key
 from al_pipeline.defs.closing import is_closed
@@ -77,7 +78,9 @@ def _look(
         return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     if decision.attempt > 1 and is_away(deployment.settings):
         # Attempts are counted: what a share that is not mounted makes fail would fail again.
-        reason = f"{decision.reason}; not before {deployment.settings.images} is there again: is a share not mounted?"
+        images = deployment.settings.images
+        remedy = "is its service there?" if isinstance(images, Place) else "is a share not mounted?"
+        reason = f"{decision.reason}; not before {images} is there again: {remedy}"
         return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     key, run = round_key(decision.round_number), request(decision)
     # It may have taken it before, in a look whose run was not created: Dagster knows the run key.

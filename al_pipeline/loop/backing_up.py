@@ -194,6 +194,8 @@ def read(folder: Path) -> Backup:
         made = Backup(**found)
         made.files = {name: File(**each) for name, each in found["files"].items()}
     except (FileNotFoundError, NotADirectoryError):
+        if not folder.is_dir():
+            raise InputError(f"There is no folder {folder} (DIR): name one that `al backup` has written") from None
         raise InputError(f"{folder} (DIR) has no {MANIFEST}: it is no backup, or one that was not finished") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):

@@ -38,7 +38,7 @@ def look(settings: "Settings") -> Changes | None:
     """
     if settings.images is None:
         raise InputError("No folder of images is set: `al up --images DIR`, AL_IMAGES, or `images` in al.toml")
-    stored = Artifacts(settings.artifacts).image_pool
+    stored = Artifacts.of(settings).image_pool
     if not stored.exists():
         return None
     import pandas as pd
@@ -144,17 +144,17 @@ def is_older(settings: "Settings") -> bool:
     """Say whether the last scan was by a version that did not know pictures by their pixels, nor groups."""
     from pyarrow.parquet import read_schema
 
-    stored = Artifacts(settings.artifacts).image_pool
+    stored = Artifacts.of(settings).image_pool
     return stored.exists() and not {"pixels", "group"} <= set(read_schema(stored).names)
 
 
 def was_moved(settings: "Settings") -> bool:
     """Say whether Label Studio was shown other places of published images than today's: the home has moved."""
-    project = Artifacts(settings.artifacts).labeling_project
+    project = Artifacts.of(settings).labeling_project
     return project.exists() and json.loads(project.read_text()).get("images") != " ".join(published_places(settings))
 
 
 def is_submitted_otherwise(settings: "Settings") -> bool:
     """Say whether the project was made for other keys to submit: people would be told wrong ones."""
-    project = Artifacts(settings.artifacts).labeling_project
+    project = Artifacts.of(settings).labeling_project
     return project.exists() and json.loads(project.read_text()).get("submit", "ctrl+enter") != settings.submits

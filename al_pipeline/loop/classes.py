@@ -220,7 +220,7 @@ def interface_of(settings: "Settings", classes: ClassSet) -> "Interface":
     from al_pipeline.loop.deployment import Artifacts
 
     names, published = list(classes.names), settings.published_images
-    artifacts = Artifacts(settings.artifacts)
+    artifacts = Artifacts.of(settings)
     how = how_of_home(artifacts)
     copies, examples = Copies(settings), list[str]()
 

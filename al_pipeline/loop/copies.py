@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from al_pipeline.core.data.identity import SAMPLE_ID
 from al_pipeline.core.data.places import AT_A_TIME, Place, entries_of
-from al_pipeline.core.errors import ImageError
+from al_pipeline.core.errors import ImageError, PlaceError
 from al_pipeline.core.files import whole_file
 from al_pipeline.labelstudio.config import IMAGE_FOLDER
 from al_pipeline.labelstudio.images import SUFFIXES, published
@@ -65,9 +65,12 @@ class Copies:
         return {path.stem for path in map(Path, self.names) if SAMPLE_ID.fullmatch(path.stem)}
 
     def mark(self) -> None:
-        """Have something in the bucket, as Label Studio wants it; errors as of `mark`."""
-        if self.place is not None:
-            mark(self.place)
+        """Have something in the bucket, as Label Studio wants it; errors as of `mark`, with the setting's name."""
+        try:
+            if self.place is not None:
+                mark(self.place)
+        except PlaceError as error:
+            raise PlaceError(f"What people are shown (AL_PUBLISHED): {error}") from None
 
     def put(self, names: Iterable[str], *, anew: bool = False) -> int:
         """Put images of the folder into the bucket; return how many were not there.
@@ -91,7 +94,7 @@ class Copies:
         wanted = sorted(asked if anew else asked - self.names)
 
         def one(name: str) -> bool:
-            return place.put(name, (self.folder / name).read_bytes(), create=not anew)
+            return place.put(name, (self.folder / name).read_bytes(), create=not anew) is not None
 
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             written = sum(pool.map(one, wanted))

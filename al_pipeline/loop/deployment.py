@@ -5,9 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import CheckpointError, InputError
+from al_pipeline.core.files import keep_also
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.identity import Project
+from al_pipeline.loop.artifact_bucket import bucket_of
 from al_pipeline.loop.identity import owned
 from al_pipeline.settings import Settings
 
@@ -20,10 +23,14 @@ if TYPE_CHECKING:
 class Artifacts:
     """Where the values of assets lie: `defs.io` writes there, everybody else reads.
 
+    With a bucket the folder is this machine's copy of it (`loop.artifact_bucket`).
+
     Parameters
     ----------
     folder : Path
-        `Settings.artifacts`, within AL_HOME.
+        `Settings.artifact_folder`, within AL_HOME.
+    place : Place, optional
+        `Settings.artifacts`.
 
     Attributes
     ----------
@@ -55,6 +62,8 @@ class Artifacts:
         A file for each sample that somebody wants people to look at again.
     claims : Path
         A file for each run of a round that the loop has requested (`loop.claims`).
+    known_tasks : Path
+        Which tasks Label Studio had when a round looked (`loop.known_tasks`).
     tracked : Path
         A .json file for each checkpoint that MLflow is told of (`loop.tracking`).
     parts_wanted : Path
@@ -64,7 +73,11 @@ class Artifacts:
     # Beside a round's checkpoint or refined network, or where it was: why it is kept, and what it was.
     PINNED, DELETED = ".pinned", ".deleted.json"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place | None = None) -> None:
+        self.folder = folder
+        self._bucket = None if place is None else bucket_of(place, folder.absolute())
+        if self._bucket is not None:
+            keep_also(folder, self._bucket)
         self.image_pool, self.labeling_project = folder / "image_pool.parquet", folder / "labeling_project.json"
         self.group_rule, self.how_read = folder / "group_rule.txt", folder / "how_read.json"
         self.start_weights, self.int8 = folder / "start_weights.json", folder / "int8"
@@ -79,6 +92,26 @@ class Artifacts:
         self.curve_table, self.tracked = folder / "learning_curve.parquet", folder / "tracked"
         self.labels_saved, self.review_requests = folder / "labels_saved.txt", folder / "review_requests"
         self.claims, self.parts_wanted = folder / "claims", folder / "parts_wanted.json"
+        self.known_tasks = folder / "known_tasks.json"
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Artifacts":
+        """Return those of an installation, as they are now; errors are those of `fresh`."""
+        return cls(settings.artifact_folder, settings.artifacts).fresh()
+
+    def fresh(self) -> "Artifacts":
+        """Have what other machines have written; without a bucket that is there already.
+
+        Raises
+        ------
+        PlaceError
+            The bucket is away.
+        InputError
+            It is that of another deployment.
+        """
+        if self._bucket is not None:
+            self._bucket.refresh()
+        return self
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one.
@@ -118,10 +151,16 @@ class Deployment:
     """Where this installation keeps and finds things; a resource without config, so that no secret enters one."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.artifacts = settings, Artifacts(settings.artifacts)
+        self.settings = settings
+        self._artifacts = Artifacts(settings.artifact_folder, settings.artifacts)
         self._project: tuple[str, Project] | None = None
         #: What was counted of a round at the last look, and all that it depends on: `loop.progress` keeps it here.
         self.counted: tuple[object, Any] | None = None
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Where the values of assets lie, as they are now; errors are those of `Artifacts.fresh`."""
+        return self._artifacts.fresh()
 
     @cached_property
     def ledger(self) -> "Ledger":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from al_pipeline.core.data.parts import part_of
-from al_pipeline.core.files import whole_file
+from al_pipeline.core.files import delete_file, whole_file
 from al_pipeline.core.learning.compute import LARGE_FOR_PARTS
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.loop.deployment import Artifacts, Deployment
@@ -84,7 +84,7 @@ def asking(artifacts: Artifacts, missing: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        artifacts.parts_wanted.unlink(missing_ok=True)
+        delete_file(artifacts.parts_wanted)
 
 
 def asked(artifacts: Artifacts) -> tuple[str, list[str]] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from al_pipeline.core.errors import CheckpointError, FileError
 from al_pipeline.core.evaluation.metrics import stored_scores
-from al_pipeline.core.files import whole_file
+from al_pipeline.core.files import delete_file, whole_file
 from al_pipeline.core.learning.provenance import provenance
 from al_pipeline.core.rounds import is_round, round_number
 from al_pipeline.loop.deployment import Artifacts, Deployment
@@ -115,7 +115,7 @@ def _deleted(folder: Path, keys: list[str]) -> Iterator[str]:
             described = read_info(path).to_json()
             with whole_file(path.with_suffix(Artifacts.DELETED), "What a deleted checkpoint was") as file:
                 file.write_text(described, encoding="utf-8")
-            path.unlink(missing_ok=True)
+            delete_file(path)
             yield key
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from al_pipeline.core.evaluation.kappa import cohens_kappa
-from al_pipeline.core.files import whole_file
+from al_pipeline.core.files import delete_file, whole_file
 from al_pipeline.core.labels.class_set import ClassSet
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.thresholds import decided
@@ -184,7 +184,7 @@ class StopPredictions(_Kept):
             Of the round.
         """
         if not checkpoint.info.trained or not ids:
-            self._path(key).unlink(missing_ok=True)
+            delete_file(self._path(key))
             return None
         names = np.array(checkpoint.info.class_names)
         said = decided(predict(ids), checkpoint.info.thresholds)

@@ -65,13 +65,12 @@ class Outcome:
         return self.files - len(self.failed)
 
 
-def find_checkpoint(artifacts: Path, name: str) -> Path:
+def find_checkpoint(artifacts: Artifacts, name: str) -> Path:
     """Return the file of a checkpoint by its round, as ``best`` or ``latest``, or by its own path.
 
     Parameters
     ----------
-    artifacts : Path
-        `Settings.artifacts`.
+    artifacts : Artifacts
     name : str
         ``best`` (`refined.served`), ``latest`` (that of the highest round stored), a round's key (``r0007``), or the
         path of a .safetensors file.
@@ -83,11 +82,11 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
     CheckpointError
         There is no such file, or the round's was deleted.
     """
-    folder = Artifacts(artifacts).checkpoints
+    folder = artifacts.fresh().checkpoints
     stored = sorted(path.stem for path in folder.glob("*.safetensors") if is_round(path.stem))
     if name in stored:
         return folder / f"{name}.safetensors"
-    if name == BEST and (found := served(Artifacts(artifacts))) is not None:
+    if name == BEST and (found := served(artifacts)) is not None:
         return found.path
     path = Path(name).expanduser()
     if name not in (BEST, "latest") and not is_round(name) and (path.suffix == ".safetensors" or path.exists()):
@@ -99,7 +98,7 @@ def find_checkpoint(artifacts: Path, name: str) -> Path:
             f"There is no checkpoint {name!r}: no round is stored in {folder}. Name the folder of a loop that has run "
             "(--home, AL_HOME), or the path of a .safetensors file"
         )
-    if deleted := Artifacts(artifacts).deleted(name):
+    if deleted := artifacts.deleted(name):
         raise CheckpointError(deleted)
     if name == "latest":
         return folder / f"{stored[-1]}.safetensors"

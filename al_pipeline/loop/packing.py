@@ -24,6 +24,7 @@ from al_pipeline.core.errors import InputError
 from al_pipeline.core.files import TEMPORARY, whole_file
 from al_pipeline.ledger.copies import copy_ledger, copy_sqlite, how_far
 from al_pipeline.ledger.schema import REVISION
+from al_pipeline.loop.artifact_bucket import COPY_OF
 from al_pipeline.loop.databases import DAGSTER, LABEL_STUDIO, Database
 from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.loop.refined import needed
@@ -52,6 +53,8 @@ LEFT_OUT = {
     "dagster/workspace.yaml",
     "artifacts/refining",
     "artifacts/image_pool.arrow",
+    # An archive is nobody's copy.
+    f"artifacts/{COPY_OF}",
 }
 # The last file of an archive says what all others are; the number grows when older versions cannot read it.
 INDEX, FORMAT = "home.json", 1
@@ -255,7 +258,7 @@ def _members(
 ) -> Iterator[tuple[str, Path]]:
     """Yield what goes into the archive: names there, and files here."""
     yield from copies.items()
-    artifacts = Artifacts(settings.artifacts)
+    artifacts = Artifacts.of(settings)
     networks, newest = (artifacts.checkpoints, artifacts.refined), needed(artifacts)
     for path in (path for part in PARTS for path in _files(home / part)):
         name = path.relative_to(home).as_posix()
@@ -342,6 +345,8 @@ def _remarks(
         yield f"The images are not in it: copy {settings.images}, and name its new place with --images"
     if settings.published is not None:
         yield f"What people are shown stays in {settings.published}: both homes would show it, so one alone is to go on"
+    if settings.artifacts is not None:
+        yield f"What rounds write stays in {settings.artifacts} too: name an empty place to go on from the archive"
     if newest_checkpoint:
         yield "Of the checkpoints the newest alone is in it"
     paths = {name: Path(str(given[name])) for name in given if name not in {("images",), ("home",)}}

@@ -55,7 +55,7 @@ def is_shown_otherwise(settings: "Settings") -> bool:
     """Say whether pictures are published that this version, these settings or today's reading would make otherwise."""
     from al_pipeline.loop.deployment import Artifacts
 
-    artifacts = Artifacts(settings.artifacts)
+    artifacts = Artifacts.of(settings)
     now = PublishedAs(RULE, how_of_home(artifacts), shown_px(settings))
     return artifacts.image_pool.exists() and published_as(artifacts) != now
 

@@ -1,7 +1,7 @@
 """Pull what people did from Label Studio into the ledger: only what changed, and nothing is missed for it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,6 +20,9 @@ OVERLAP = timedelta(minutes=5)
 # The sensor looks every few seconds, and what it may have missed is read again once a batch is out. A round need not
 # read anew what was read so recently.
 RECENT = timedelta(seconds=30)
+# What a look reads first is as recent as most requests are long: of ten people there is always something new, and they
+# wait for the server that lists it.
+JUST_NOW = timedelta(seconds=5)
 # People may answer while we read. Then the counts before and after differ, and what is new is read once more.
 TRIES = 3
 # Two people who submit at the same moment may get their numbers in the other order.
@@ -42,8 +45,9 @@ def pull(
     """Append what people did since the last pull to the ledger and return how many events are new.
 
     Only tasks that changed since the last pull are read. Then the project's own counters are compared with what the
-    ledger holds, and if they tell of something that was missed, everything is read. A pull may be killed anywhere and
-    run again, also by two at once: what is stored stays, what is not is read again.
+    ledger holds, and if they tell again and again of something that was missed, everything is read: an answer is
+    counted a moment before its task is said to have changed. A pull may be killed anywhere and run again, also by two
+    at once: what is stored stays, what is not is read again.
 
     Parameters
     ----------
@@ -65,7 +69,7 @@ def pull(
         Label Studio could not be read; what was read before is stored.
     """
     reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
-    return reader.pull(client.project_counts(project_id), overlap)[1]
+    return reader.pull(client.project_counts(project_id), [overlap] * TRIES)[1]
 
 
 def pull_news(
@@ -80,6 +84,8 @@ def pull_news(
     """Pull if anything has changed since the last pull; two requests if nothing has. The parameters are `pull`'s.
 
     It is what a tick of the sensor does: answers live in Label Studio alone for the time between two of them at most.
+    What is answered while a tick reads is for the next one; the last moments are read first, and more only if the
+    counters tell of more.
     And it is what a round does before it freezes labels, moments after a look has found its batch answered. Whatever
     was given or taken back since then is told by the counters, and what was changed by the newest change. Not told is
     an answer in whose place another was put (the counters stay) by a request that was overtaken: stamped before the
@@ -106,7 +112,9 @@ def pull_news(
         if newest is None or newest <= mark.until:
             return counts, 0
     reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
-    return reader.pull(counts, RECENT if lately else OVERLAP)
+    if round_key is None:
+        return reader.pull(counts, [JUST_NOW, RECENT, OVERLAP], restless=False)
+    return reader.pull(counts, [RECENT if lately else OVERLAP] * TRIES)
 
 
 def _since(mark: Watermark | None, counts: "ProjectCounts", now: datetime, overlap: timedelta) -> datetime | None:
@@ -133,25 +141,37 @@ class _Reader:
     round_key: str | None
     min_seconds: float | None
 
-    def pull(self, counts: "ProjectCounts", overlap: timedelta) -> "tuple[ProjectCounts, int]":
-        """See `pull`, after counters were read; return those from before the last reading, and how many are new."""
+    def pull(
+        self, counts: "ProjectCounts", overlaps: Sequence[timedelta], *, restless: bool = True
+    ) -> "tuple[ProjectCounts, int]":
+        """See `pull`, after counters were read; return those from before the last reading, and how many are new.
+
+        Parameters
+        ----------
+        counts : ProjectCounts
+        overlaps : sequence of timedelta
+            How far each reading goes back; there is another one while something is missing, or was answered meanwhile.
+        restless : bool
+            Whether what was answered meanwhile is a reason.
+        """
         new, before, after = 0, counts, counts
-        for _ in range(TRIES):
+        for number, overlap in enumerate(overlaps, 1):
             before, mark, started = after, self.ledger.watermark(self.source), datetime.now(UTC)
             more, newest = self.read(_since(mark, before, started, overlap))
             over, after = _over(self.ledger, self.source, before), self.client.project_counts(self.project_id)
             quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
-            if quiet and mark is not None and over != (mark.answers_over, mark.skips_over):
+            missed = quiet and mark is not None and over != (mark.answers_over, mark.skips_over)
+            if missed and number == len(overlaps):
                 again, newest = self.read(None)
                 more, over = more + again, _over(self.ledger, self.source, after)
             new += more
             # Never later than the server's own time: when its clock is set back, new changes are stamped with that.
             until = min(newest or (mark.until if mark else NEVER), before.at + SECOND)
-            if not quiet:
+            if not quiet or (missed and number < len(overlaps)):
                 # Nothing can be concluded from these counts; those of before stay to be compared with.
                 over = (mark.answers_over, mark.skips_over) if mark else (0, 0)
             self.ledger.set_watermark(self.source, Watermark(until, started, *over))
-            if quiet:
+            if not missed and (quiet or not restless):
                 break
         return before, new
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from al_pipeline.core.files import whole_file
+from al_pipeline.core.files import delete_file, whole_file
 from al_pipeline.ledger.schema import REVIEW
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Requests:
 
     def take_back(self, sample: str) -> None:
         """Forget a request."""
-        (self._folder / sample).unlink(missing_ok=True)
+        delete_file(self._folder / sample)
 
     def open(self) -> list[str]:
         """Return the samples that no plan has asked about again since, in the order of the requests."""

@@ -140,6 +140,22 @@ def send(deployment: Deployment) -> Sent:
     return Sent(tuple(sent))
 
 
+def untold(deployment: Deployment) -> list[str]:
+    """Return the rounds that were written down and are not there whole; nothing is made or sent.
+
+    Raises
+    ------
+    TrackingError
+        The server does not answer, or its client is not installed.
+    """
+    records = [json.loads(path.read_text()) for path in sorted(deployment.artifacts.tracked.glob("*.json"))]
+    with _client(deployment) as client:
+        experiment = client.get_experiment_by_name(deployment.settings.tracking.experiment)
+        known = _known(client, experiment.experiment_id, project_of(deployment)) if experiment else {}
+    there = {name for name, run in known.items() if run.info.status == "FINISHED"}
+    return [each["round"] for each in records if (each["round"], each["checkpoint"]) not in there]
+
+
 def project_of(deployment: Deployment) -> str:
     """Return what tells the rounds of this ledger from those of others in one experiment: its first project."""
     return next((known.identity for known in deployment.ledger.projects()), "")

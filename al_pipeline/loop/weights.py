@@ -75,7 +75,7 @@ def settle_weights(
     FileError
         What was written down is damaged, or cannot be written.
     """
-    artifacts = Artifacts(settings.artifacts)
+    artifacts = Artifacts.of(settings)
     last = _last_trained(artifacts) if training.weights == "auto" or training.image_size is None else None
     if last is not None and training.architecture != last[1].get("architecture", "resnet18"):
         # One of torchvision's networks may follow another.
@@ -121,7 +121,7 @@ def missing_weights(settings: "Settings", training: TrainingOptions) -> str | No
     training : TrainingOptions
         As they were set.
     """
-    found = _stored(Artifacts(settings.artifacts)) if training.weights == "auto" else None
+    found = _stored(Artifacts.of(settings)) if training.weights == "auto" else None
     return None if found is None else _warning(found)
 
 

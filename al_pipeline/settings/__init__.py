@@ -89,14 +89,14 @@ class Settings(Fields):
         return self.submit
 
     @property
-    def artifacts(self) -> Path:
-        """Folder of what Dagster's assets store."""
+    def artifact_folder(self) -> Path:
+        """Folder of what Dagster's assets store; this machine's copy, if that lies in a bucket (`artifacts`)."""
         return self.home / "artifacts"
 
     @property
     def embedding_store(self) -> str:
         """Folder or URL of the features."""
-        return self.embeddings or str(self.artifacts / "embedding_store")
+        return self.embeddings or str((self.artifacts or self.artifact_folder) / "embedding_store")
 
     @property
     def image_cache(self) -> Path:
@@ -137,8 +137,9 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         loaded = Settings(**overrides)
     except ValidationError as error:
-        # A name that is unknown in a group is told already.
-        told = [each for each in error.errors() if each["type"] != "extra_forbidden" or each["loc"] not in origins]
+        # A name that is unknown in a group is told already, and so is one of a group.
+        named = {name[: len(name) - less] for name in origins for less in range(len(name))}
+        told = [each for each in error.errors() if each["type"] != "extra_forbidden" or each["loc"] not in named]
         # Of a setting that may be of several kinds each tells the same.
         problems += dict.fromkeys(refused(problem, origins, Settings) for problem in told)
     except SettingsError as error:

@@ -10,7 +10,9 @@ from al_pipeline.core.data.places import Place, Root, is_address, place_of
 
 def _is_place(value: Any) -> Place:
     if not isinstance(value, Place):
-        raise ValueError("no address of a bucket (s3://…)")
+        # What has an @ in it may hold a key.
+        told = "" if "@" in str(value) else f"{str(value)!r} is "
+        raise ValueError(f"{told}no address of a bucket: write s3://BUCKET/PREFIX")
     return value
 
 
@@ -36,7 +38,7 @@ def no_address(value: Any) -> Any:
     if isinstance(value, str) and is_address(value):
         raise ValueError(
             "an address, where a folder of this machine is needed: what is written lies in one, and examples do. Only "
-            "`images`, `published` and `embeddings` can be in a bucket"
+            "`images`, `published`, `artifacts` and `embeddings` can be in a bucket"
         )
     return value
 

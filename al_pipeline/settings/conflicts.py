@@ -49,6 +49,8 @@ def conflict(settings: "Settings") -> str | None:
             f"embeddings {features} (AL_EMBEDDINGS) are in the bucket of published {published} (AL_PUBLISHED), and "
             "whoever labels can open any key of that: name another bucket for one of them"
         )
+    if (artifacts := settings.artifacts) is not None and (told := _beside(artifacts, settings)):
+        return told
     pods = settings.kubernetes
     ours, theirs = pods.train.labels(), pods.features.labels()
     if other := [name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]:
@@ -57,3 +59,20 @@ def conflict(settings: "Settings") -> str | None:
             "and a round is one pod that does both: set it in one of them, or alike"
         )
     return compute.conflict(settings.compute)
+
+
+def _beside(artifacts: Place, settings: "Settings") -> str | None:
+    """Say why artifacts cannot lie there: all below is theirs, and not for those who label."""
+    published, images = settings.published, settings.images
+    if published is not None and bucket_of(artifacts) == bucket_of(published):
+        return (
+            f"artifacts {artifacts} (AL_ARTIFACTS) are in the bucket of published {published} (AL_PUBLISHED), and "
+            "whoever labels can open any key of that: name another bucket for one of them"
+        )
+    one, other = f"{artifacts}/", f"{images}/"
+    if isinstance(images, Place) and (one.startswith(other) or other.startswith(one)):
+        return (
+            f"artifacts {artifacts} (AL_ARTIFACTS) and images {images} (AL_IMAGES) lie in each other: name a place "
+            "beside the images for one of them"
+        )
+    return None

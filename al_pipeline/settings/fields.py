@@ -112,9 +112,15 @@ class Fields(BaseSettings):
         description="Newest rounds whose checkpoints are kept, and as many refined networks, besides the best one and "
         "what is still needed; all keeps all of them.",
     )
+    artifacts: Address | None = Field(
+        default=None,
+        description="Bucket of what rounds write (s3://bucket/prefix, gs://…, az://…), for machines that share no "
+        "folder; AL_HOME/artifacts is a copy of it then, and by default all there is.",
+    )
     embeddings: str | None = Field(
         default=None,
-        description="Where features are kept: a folder, or a bucket (s3://…, gs://…, az://…); in AL_HOME by default.",
+        description="Where features are kept: a folder, or a bucket (s3://…, gs://…, az://…); with the artifacts by "
+        "default.",
     )
 
     database_url: SecretStr | None = Field(
@@ -227,7 +233,7 @@ class Fields(BaseSettings):
         usual = cls.model_fields[str(info.field_name)].default
         return usual if value == "" and isinstance(usual, Path | None) else value
 
-    _place = field_validator("images", "published", mode="before")(as_place)
+    _place = field_validator("images", "published", "artifacts", mode="before")(as_place)
     _no_address = field_validator("home", "examples", mode="before")(no_address)
 
     @field_validator("home", "images", "examples")

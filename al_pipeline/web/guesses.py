@@ -18,6 +18,7 @@ from al_pipeline.core.learning.thresholds import decided
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.images import published
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.loop.offline import BEST, find_checkpoint
 
 NO_CHECKPOINT = "no checkpoint yet"
@@ -36,8 +37,8 @@ class Guesses:
 
     Parameters
     ----------
-    artifacts : Path
-        `Settings.artifacts`; the network that serves is used (`refined.served`), also one that appears later.
+    artifacts : Artifacts
+        The network that serves is used (`refined.served`), also one that appears later.
     images : Path
         `Settings.published_images`.
     ledger : Ledger
@@ -47,7 +48,7 @@ class Guesses:
     """
 
     def __init__(
-        self, artifacts: Path, images: Path, ledger: Ledger, find: Callable[[str], Path | None] | None = None
+        self, artifacts: Artifacts, images: Path, ledger: Ledger, find: Callable[[str], Path | None] | None = None
     ) -> None:
         self._artifacts, self._images, self._ledger, self._find = artifacts, images, ledger, find
         self._lock = threading.Lock()

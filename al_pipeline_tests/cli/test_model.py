@@ -26,6 +26,7 @@ from al_pipeline.core.learning.export import FORMATS
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import TrainingOptions, untrained
 from al_pipeline.loop import offline
+from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.loop.offline import find_checkpoint, predict_folder
 from al_pipeline.loop.refined import Network
 from al_pipeline_tests.buckets import put_folder
@@ -285,9 +286,9 @@ def test_many_rounds_are_listed_shortly(tmp_path: Path) -> None:
         (tmp_path / "checkpoint" / f"r{i:04d}.safetensors").touch()
     # A file that is being written.
     (tmp_path / "checkpoint" / ".r0099.safetensors.x1").touch()
-    assert find_checkpoint(tmp_path, "latest").name == "r0039.safetensors"
+    assert find_checkpoint(Artifacts(tmp_path), "latest").name == "r0039.safetensors"
     with pytest.raises(InputError, match="r0000 to r0039, 40 in all"):
-        find_checkpoint(tmp_path, "r0099")
+        find_checkpoint(Artifacts(tmp_path), "r0099")
 
 
 @pytest.mark.parametrize("command", [("predict", "{folder}"), ("export-model", "model.pt")])

@@ -1,4 +1,4 @@
-"""Run a round up to its query batch, and look at what it shows."""
+"""Run a round up to its query batch, look at what it shows, and look as the sensor does."""
 
 from collections.abc import Collection
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline_tests.defs.worlds import World
 
 BEFORE_PUSH = ["labeled_pool", "checkpoint", "evaluation", "uncertainty_scores", "query_batch"]
@@ -70,3 +71,21 @@ def shown_later(result: dg.ExecuteInProcessResult, asset: str, key: str) -> dict
     [seen] = [e.asset_observation_data.asset_observation for e in events if e.is_asset_observation]
     assert seen.partition == key
     return {name: value.value for name, value in seen.metadata.items()}
+
+
+def tick(world: World, cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
+    """Have the sensor look once."""
+    context = dg.build_sensor_context(
+        instance=world.instance,
+        cursor=cursor,
+        resources={"deployment": world.deployment, "policy": world.settings.policy},
+    )
+    result = annotations_landed(world.settings)(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
+
+
+def reason(result: dg.SensorResult | dg.SkipReason) -> str:
+    """Return why a look has opened nothing; "" if it has."""
+    told = result.skip_reason if isinstance(result, dg.SensorResult) else result
+    return "" if told is None else str(told.skip_message)

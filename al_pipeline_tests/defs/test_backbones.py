@@ -30,7 +30,7 @@ def test_rounds_learn_a_head_on_timms_features_and_then_the_whole_network(
         assert result.success, errors_of(result)
         shown = metadata_of(result, "checkpoint")
         assert (shown["mode"], shown["architecture"]) == (mode, "timm:test_resnet")
-        checkpoint = Checkpoint.load(world.settings.artifacts / "checkpoint" / f"{key}.safetensors")
+        checkpoint = Checkpoint.load(world.settings.artifact_folder / "checkpoint" / f"{key}.safetensors")
         scores, pool = world.value("uncertainty_scores", key), world.value("image_pool").set_index("sample_id")
         expected = predict(checkpoint, pool.loc[scores["sample_id"], "uri"].tolist())
         found = stored_probabilities(scores, checkpoint.info.class_names)

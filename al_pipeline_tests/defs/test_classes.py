@@ -17,8 +17,7 @@ from al_pipeline.labelstudio.config import classes_in
 from al_pipeline.ledger.verify import verify
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import truth
-from al_pipeline_tests.defs.rounds import checks_of, metadata_of
-from al_pipeline_tests.defs.test_labeling import reason, tick
+from al_pipeline_tests.defs.rounds import checks_of, metadata_of, reason, tick
 from al_pipeline_tests.defs.worlds import World, write_images
 
 pytestmark = pytest.mark.labelstudio

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from upath import UPath
 
 from al_pipeline.core.data import image_cache, images
 from al_pipeline.core.data.places import Place
-from al_pipeline.core.errors import ALError, CheckpointError, InputError
+from al_pipeline.core.errors import ALError, CheckpointError
 from al_pipeline.core.learning import checkpoint as checkpoints
 from al_pipeline.core.learning import train
 from al_pipeline.core.learning.arithmetic import PLAIN, multiplies_int8
@@ -24,7 +25,9 @@ from al_pipeline.core.learning.checkpoint import Checkpoint
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.learning.predict import predict
 from al_pipeline.core.learning.train import untrained
-from al_pipeline.defs.io import CheckpointIOManager, local
+from al_pipeline.defs.io import CheckpointIOManager
+from al_pipeline.loop import artifact_bucket
+from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.push import _published
 from al_pipeline.loop.samples import StoredSamples, _start
@@ -81,7 +84,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_checkpoint_that_was_just_written_is_at_hand_until_its_file_is_another(weights: str, tmp_path: Path) -> None:
     manager, path, context = (
-        CheckpointIOManager(UPath(tmp_path)),
+        CheckpointIOManager(Artifacts(tmp_path)),
         UPath(tmp_path / "r0001.safetensors"),
         cast(Any, None),
     )
@@ -106,7 +109,7 @@ def done(world: World, key: str, *, per_class: int = 3, **resources: dict[str, A
 
 
 def checkpoint(world: World, key: str) -> Checkpoint:
-    return Checkpoint.load(world.settings.artifacts / "checkpoint" / f"{key}.safetensors")
+    return Checkpoint.load(world.settings.artifact_folder / "checkpoint" / f"{key}.safetensors")
 
 
 def uris(world: World, scores: pd.DataFrame) -> list[str]:
@@ -160,7 +163,7 @@ def test_features_in_int8_are_calibrated_once_on_the_pool_and_checkpoints_carry_
     freeze(given, "r0001", per_class=3)
     result = run_round(given, "r0001", ["labeled_pool", "checkpoint"], training=asked)
     assert result.success, errors_of(result)
-    (kept,) = (given.settings.artifacts / "int8").glob("*.json")
+    (kept,) = (given.settings.artifact_folder / "int8").glob("*.json")
     ranges = json.loads(kept.read_text())
     manifest = given.value("image_pool")
     pool = manifest.query("split == 'pool'")["sample_id"].tolist()
@@ -363,13 +366,16 @@ def test_a_pool_of_wide_images_is_padded_and_each_framing_has_features_of_its_ow
     assert stores == {f"32-pad-v3{suffix}", f"32-squeeze-v3{suffix}"}
 
 
-def test_a_round_on_images_of_a_bucket(make_world: Callable[..., World], tmp_path: Path) -> None:
-    """Its batch is published by sample id on this machine; its artifacts can lie in no bucket."""
+def test_a_round_on_images_of_a_bucket(
+    make_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch is published by sample id on this machine; what it writes may lie in a bucket as well."""
     write_usual_images(tmp_path / "photos")
     place = Place(f"memory://{tmp_path.name}/photos")
     for path in (tmp_path / "photos").rglob("*.png"):
         place.put(path.relative_to(tmp_path / "photos").as_posix(), path.read_bytes())
-    world = make_world(str(place))
+    ours = Place(f"memory://{tmp_path.name}/artifacts")
+    world = make_world(str(place), artifacts=str(ours))
     assert world.materialize("image_pool").success
     pool = world.value("image_pool")
     assert pool["uri"].str.startswith(f"{place}/").all()
@@ -379,5 +385,12 @@ def test_a_round_on_images_of_a_bucket(make_world: Callable[..., World], tmp_pat
     names, absent = _published(world.deployment, Files(pool, world.deployment), batch, {})
     assert (names, absent) == ({sample: f"{sample}.png" for sample in batch}, {})
     assert {path.stem for path in world.settings.published_images.iterdir()} == set(batch)
-    with pytest.raises(InputError, match=r"s3://bucket/home.* cannot hold what a round writes"):
-        local(UPath("s3://bucket/home/checkpoint/r0001.safetensors"))
+    folder = world.settings.artifact_folder
+    for key in ("image_pool.parquet", *(f"{name}/r0001.parquet" for name in ("uncertainty_scores", "query_batch"))):
+        assert ours.read(key).getvalue() == (folder / key).read_bytes()
+    # Another machine begins with what the bucket has.
+    shutil.rmtree(folder)
+    monkeypatch.setattr(artifact_bucket, "FRESH", 0.0)
+    found = world.deployment.artifacts.stored_checkpoint(1)
+    assert found is not None
+    assert found.info.n_labels == len(world.value("labeled_pool", "r0001"))

@@ -12,7 +12,7 @@ from al_pipeline.labelstudio.identity import Project
 from al_pipeline.ledger.verify import verify
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import truth
-from al_pipeline_tests.defs.test_labeling import reason, tick
+from al_pipeline_tests.defs.rounds import reason, tick
 from al_pipeline_tests.defs.worlds import CLASSES, World
 from al_pipeline_tests.labelstudio.servers import answering, forward
 

@@ -87,8 +87,8 @@ def test_a_look_at_a_real_folder_and_real_runs(world: World, tmp_path: Path, mon
 
     sensor = images_changed(world.settings)
     assert "never scanned" in said(look(sensor))
-    world.settings.artifacts.mkdir(parents=True, exist_ok=True)
-    scan(images).to_parquet(world.settings.artifacts / "image_pool.parquet")
+    world.settings.artifact_folder.mkdir(parents=True, exist_ok=True)
+    scan(images).to_parquet(world.settings.artifact_folder / "image_pool.parquet")
     assert "as it was scanned, 36 files" in said(look(sensor))
     # The same images below another folder.
     copy = shutil.copytree(images, tmp_path / "copy")

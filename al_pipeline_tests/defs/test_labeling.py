@@ -10,7 +10,6 @@ import pytest
 
 from al_pipeline.cli.telling import news
 from al_pipeline.defs.observe import observe
-from al_pipeline.defs.sensors import annotations_landed
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.config import Interface, differences, payload
 from al_pipeline.ledger.verify import verify
@@ -21,7 +20,7 @@ from al_pipeline.servers import watcher
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import Loop, truth
 from al_pipeline.servers.watcher import Watcher
-from al_pipeline_tests.defs.rounds import metadata_of
+from al_pipeline_tests.defs.rounds import metadata_of, reason, tick
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 
 pytestmark = pytest.mark.labelstudio
@@ -49,27 +48,11 @@ def set_up(make_world: Any, server: LocalLabelStudio, **more: Any) -> World:
     return world
 
 
-def tick(world: World, cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
-    context = dg.build_sensor_context(
-        instance=world.instance,
-        cursor=cursor,
-        resources={"deployment": world.deployment, "policy": world.settings.policy},
-    )
-    result = annotations_landed(world.settings)(context)
-    assert isinstance(result, dg.SensorResult | dg.SkipReason)
-    return result
-
-
 def annotator(world: World, **options: Any) -> SimulatedAnnotator:
     deployment = world.deployment
     return SimulatedAnnotator(
         deployment.label_studio, deployment.project_id(), truth(world.value("image_pool")), CLASSES, **options
     )
-
-
-def reason(result: dg.SensorResult | dg.SkipReason) -> str:
-    told = result.skip_reason if isinstance(result, dg.SensorResult) else result
-    return "" if told is None else str(told.skip_message)
 
 
 def test_the_project_has_the_guideline_the_examples_and_the_button(
@@ -312,7 +295,7 @@ def test_a_round_whose_tasks_are_all_gone_is_stalled_and_nothing_is_withdrawn(wo
 def test_a_batch_that_was_asked_about_before_is_not_pushed_even_by_a_run_of_its_own(world: World) -> None:
     world.run("round", "r0000")
     batch = world.value("query_batch", "r0000")
-    target = world.settings.artifacts / "query_batch" / "r0001.parquet"
+    target = world.settings.artifact_folder / "query_batch" / "r0001.parquet"
     batch.to_parquet(target, index=False)
     world.instance.add_dynamic_partitions("rounds", ["r0001"])
     result = world.defs.resolve_implicit_global_asset_job_def().execute_in_process(

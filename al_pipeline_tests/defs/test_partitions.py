@@ -121,7 +121,7 @@ def test_the_next_round_that_somebody_launches_is_the_newest_from_its_run_on(sca
 
 
 def test_files_beside_a_rounds_documents_are_ignored(scanned: World) -> None:
-    folder = scanned.settings.artifacts / "evaluation"
+    folder = scanned.settings.artifact_folder / "evaluation"
     folder.mkdir(parents=True)
     for name in ("r0001.json", "r0000.json", "foo.json", "r0001 (copy).json", ".r0002.json.tmp", "r0003.txt"):
         (folder / name).write_text("{}")

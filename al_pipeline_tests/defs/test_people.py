@@ -22,8 +22,7 @@ from al_pipeline.loop.requests import Requests
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.web.page.app import pages
 from al_pipeline.web.serve import serving
-from al_pipeline_tests.defs.rounds import metadata_of
-from al_pipeline_tests.defs.test_labeling import reason, tick
+from al_pipeline_tests.defs.rounds import metadata_of, reason, tick
 from al_pipeline_tests.defs.worlds import CLASSES, World
 from al_pipeline_tests.ledger.builders import START, said
 from al_pipeline_tests.web.test_page import pressed, whole

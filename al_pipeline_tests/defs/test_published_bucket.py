@@ -10,19 +10,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import dagster as dg
 import httpx
 import pytest
 from playwright.sync_api import Page
 
+from al_pipeline.core.data import object_store
 from al_pipeline.core.data.places import Place
+from al_pipeline.core.rounds import round_key, round_number
+from al_pipeline.defs import build
 from al_pipeline.labelstudio.annotator import SimulatedAnnotator
 from al_pipeline.labelstudio.client import LabelStudio
+from al_pipeline.ledger.verify import verify
+from al_pipeline.loop import artifact_bucket
 from al_pipeline.loop.copies import MARK
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import truth
 from al_pipeline.servers.processes import free_port
+from al_pipeline.settings import load_settings
 from al_pipeline_tests.browser import open_browser
 from al_pipeline_tests.buckets import READER, READERS_SECRET, SECRETS, SHOWN, BucketServer, bucket_server, put_folder
+from al_pipeline_tests.defs.rounds import reason, tick
 from al_pipeline_tests.defs.worlds import CLASSES, World, write_images, write_usual_images
 from al_pipeline_tests.labelstudio.databases import FreshDatabase
 
@@ -141,3 +149,70 @@ def test_two_rounds_whose_images_lie_in_one_bucket_and_are_shown_from_another(
 
     told = [*map(unquote, asked), *keys, *shown_by(asked), studio.log.read_text(errors="replace")]
     assert not [word for word in (*CLASSES, *SECRETS, "photos") for each in told if word in each]
+
+
+def test_pods_that_have_no_disk_in_common_turn_the_loop_and_leave_nothing_behind(
+    make_world: Any, studio: LocalLabelStudio, buckets: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_usual_images(tmp_path / "photos")
+    images, ours = Place("s3://photos/of-pods"), Place("s3://ours/deployment")
+    put_folder(tmp_path / "photos", images)
+    Place(f"s3://{SHOWN}").put("made", b"")
+    where = {
+        "published": f"s3://{SHOWN}/of-pods",
+        "artifacts": str(ours),
+        "label_studio_url": studio.url,
+        "label_studio_token": studio.token,
+        "label_studio_project": "pods",
+        "label_studio_timeout": 60,
+        "database_url": f"sqlite:///{tmp_path / 'ledger.sqlite3'}",
+    }
+    # It lives as long as the loop; whatever runs has a disk of its own that goes with it.
+    code_server: World = make_world(str(images), home=tmp_path / "code-server", **where)
+
+    @contextmanager
+    def pod() -> Iterator[World]:
+        settings = load_settings(**code_server.settings.model_dump(exclude_unset=True) | {"home": tmp_path / "pod"})
+        yield World(settings, build(settings), code_server.instance)
+        shutil.rmtree(tmp_path / "pod")
+
+    with pod() as world:
+        assert world.run("setup").success
+    client = LabelStudio(studio.url, studio.token, timeout=60)
+    project_id = code_server.deployment.project_id()
+    people = SimulatedAnnotator(client, project_id, truth(code_server.value("image_pool")), CLASSES)
+    for key in ("r0000", "r0001", "r0002"):
+        with pod() as world:
+            assert world.run("round", key).success
+        assert people.answer_open_tasks().labeled == 4
+        looked = tick(code_server)
+        assert isinstance(looked, dg.SensorResult)
+        assert [run.partition_key for run in looked.run_requests or []] == [round_key(round_number(key) + 1)]
+    stored = [code_server.deployment.artifacts.stored_checkpoint(number) for number in range(3)]
+    assert [each.info.n_labels for each in stored if each] == [0, 4, 8]
+    # Whose disk is gone is told by the bucket; from frozen labels the same weights come.
+    with pod() as world:
+        assert world.run("retrain", "r0002").success
+        again = world.deployment.artifacts.stored_checkpoint(2)
+        assert again is not None
+        assert again.hash == stored[2].hash  # type: ignore[union-attr]
+        assert world.value("learning_curve")["n_labels"].tolist() == [0, 4, 8]
+    keys = {entry.key for entry in ours.entries()}
+    assert {"image_pool.parquet", "checkpoint/r0002.safetensors", "evaluation/r0001.json"} < keys
+    assert [key for key in keys if key.startswith("embedding_store/")]
+    assert not [key for key in keys for word in (*CLASSES, *SECRETS) if word in key]
+    assert verify(code_server.settings.ledger_url).problems == []
+
+    # A round whose bucket is away fails, and is run again; the sensor says what is wrong, and goes on.
+    monkeypatch.setattr(artifact_bucket, "FRESH", 0.0)
+    with buckets.away(), monkeypatch.context() as patch:
+        # To be told at once.
+        patch.setattr(object_store, "RETRIES", 0)
+        object_store.store_of.cache_clear()
+        told = tick(code_server)
+        assert "s3://ours/deployment cannot be listed" in reason(told)
+        assert not [secret for secret in SECRETS if secret in reason(told)]
+    object_store.store_of.cache_clear()
+    with pod() as world:
+        assert world.run("round", "r0003").success
+    assert len(code_server.deployment.ledger.planned("r0003")) == 4

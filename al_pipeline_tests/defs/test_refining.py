@@ -25,6 +25,7 @@ from al_pipeline.defs.partitions import INTERRUPTED_TAG
 from al_pipeline.defs.refining import Pushed, decide, goes_first, newest_pushed, refine_while_labeling
 from al_pipeline.ledger import PLAN_COLUMNS
 from al_pipeline.loop import beside, samples
+from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.loop.offline import find_checkpoint
 from al_pipeline.loop.refined import Network, needed, refined_network, served, start_of_round
 from al_pipeline.loop.samples import stored_features
@@ -105,8 +106,8 @@ def test_rounds_learn_on_what_was_refined_before_them_and_always_on_the_same(
     assert "accuracy_against_the_head" in told, "the holdout is told"
     network = refined_network(artifacts, "r0002")
     assert network is not None
-    assert find_checkpoint(world.settings.artifacts, "best") == network.path
-    assert find_checkpoint(world.settings.artifacts, "latest").name == "r0002.safetensors"
+    assert find_checkpoint(Artifacts.of(world.settings), "best") == network.path
+    assert find_checkpoint(Artifacts.of(world.settings), "latest").name == "r0002.safetensors"
     store = stored_features(world.deployment)
     assert store is not None
     assert not store.folder.name.endswith("-refined"), "r0002 itself has learned on others"

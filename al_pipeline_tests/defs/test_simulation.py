@@ -65,7 +65,7 @@ def run_cell(world: World, strategy: str, seed: int, **config: Any) -> dg.Execut
 
 
 def stored(world: World, strategy: str, seed: int) -> pd.DataFrame:
-    return pd.read_parquet(world.settings.artifacts / "simulation" / str(seed) / f"{strategy}.parquet")
+    return pd.read_parquet(world.settings.artifact_folder / "simulation" / str(seed) / f"{strategy}.parquet")
 
 
 def compare(world: World) -> tuple[dict[str, Any], bool]:
@@ -201,21 +201,21 @@ def test_without_a_cell_there_is_nothing_to_compare_and_it_says_what_to_launch(h
 
 def test_a_damaged_cell_is_named(heads: World) -> None:
     assert run_cell(heads, "random", 0).success
-    (heads.settings.artifacts / "simulation" / "0" / "random.parquet").write_bytes(b"PAR1")
+    (heads.settings.artifact_folder / "simulation" / "0" / "random.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="materialize the partition random, seed 0 of simulation again"):
         heads.materialize("strategy_comparison")
 
 
 def test_a_cell_that_fails_leaves_nothing_and_is_the_only_one_that_is_missing(heads: World) -> None:
     assert run_cell(heads, "random", 0).success
-    before = (heads.settings.artifacts / "simulation" / "0" / "random.parquet").stat().st_mtime_ns
+    before = (heads.settings.artifact_folder / "simulation" / "0" / "random.parquet").stat().st_mtime_ns
     failed = run_cell(heads, "k_center", 0, round_config={"strategy": "margin", "balanced": True})
     assert not failed.success
     assert "balanced = true does not go with the strategy 'k_center'" in errors_of(failed)
     assert heads.instance.get_materialized_partitions(dg.AssetKey("simulation")) == {"0|random"}
     assert run_cell(heads, "k_center", 0).success
     assert heads.instance.get_materialized_partitions(dg.AssetKey("simulation")) == {"0|random", "0|k_center"}
-    assert (heads.settings.artifacts / "simulation" / "0" / "random.parquet").stat().st_mtime_ns == before
+    assert (heads.settings.artifact_folder / "simulation" / "0" / "random.parquet").stat().st_mtime_ns == before
 
 
 KILLED = """
@@ -249,7 +249,7 @@ def test_a_killed_cell_leaves_nothing_and_is_done_again(make_world: Any, tmp_pat
             assert any("margin, seed 2, round 0" in line for line in process.stderr)
         finally:
             process.send_signal(signal.SIGKILL)
-    folder = world.settings.artifacts / "simulation" / "2"
+    folder = world.settings.artifact_folder / "simulation" / "2"
     assert [path.name for path in folder.iterdir()] == ["random.parquet"]
     assert world.instance.get_materialized_partitions(dg.AssetKey("simulation")) == {"2|random"}
     assert run_cell(world, "margin", 2).success

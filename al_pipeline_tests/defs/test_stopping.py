@@ -22,7 +22,7 @@ from al_pipeline_tests.defs.worlds import CLASSES, World, write_images
 
 
 def document(world: World, key: str) -> dict[str, Any]:
-    return json.loads((world.settings.artifacts / "evaluation" / f"{key}.json").read_text())
+    return json.loads((world.settings.artifact_folder / "evaluation" / f"{key}.json").read_text())
 
 
 def advice(world: World, **policy: Any) -> dg.AssetCheckEvaluation:
@@ -39,7 +39,7 @@ def told(check: dg.AssetCheckEvaluation) -> dict[str, Any]:
 
 def store_rounds(world: World, errors: list[int], kappas: list[float | None]) -> None:
     """Store the evaluations of rounds that got so many of 200 answers wrong, with 10 labels more in each."""
-    folder = world.settings.artifacts / "evaluation"
+    folder = world.settings.artifact_folder / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
     labels = [CLASSES[i % 2] for i in range(200)]
     for number, (wrong, kappa) in enumerate(zip(errors, kappas, strict=True)):
@@ -66,7 +66,7 @@ def test_each_rounds_agreement_with_the_last_one_is_kept_and_shown(scanned: Worl
     rows = stop_set(len(pool), 0)
     answers = [
         predict(
-            Checkpoint.load(scanned.settings.artifacts / "checkpoint" / f"{key}.safetensors"),
+            Checkpoint.load(scanned.settings.artifact_folder / "checkpoint" / f"{key}.safetensors"),
             pool["uri"].iloc[rows].tolist(),
         ).argmax(axis=1)
         for key in ("r0001", "r0002")
@@ -92,7 +92,7 @@ def test_the_stop_set_is_drawn_once_and_heads_answer_from_features_alone(make_wo
     assert world.materialize("image_pool", "embeddings").success
     freeze(world, "r0000", per_class=2)
     assert run_round(world, "r0000").success
-    path = world.settings.artifacts / "stop_predictions" / "stop_set.parquet"
+    path = world.settings.artifact_folder / "stop_predictions" / "stop_set.parquet"
     drawn = path.read_bytes()
     # One image more, one less.
     write_images(tmp_path / "images", 1, seed=9)
@@ -128,7 +128,7 @@ def test_where_a_rule_says_stop_the_check_warns_with_its_sentence_and_blocks_not
 
 def test_budgets_count_answers_not_the_images_that_they_labeled(scanned: World) -> None:
     store_rounds(scanned, [60, 50, 40], [None, 1, 1])
-    for path in (scanned.settings.artifacts / "evaluation").glob("*.json"):
+    for path in (scanned.settings.artifact_folder / "evaluation").glob("*.json"):
         stored = json.loads(path.read_text())
         path.write_text(json.dumps(stored | {"n_answers": stored["n_labels"] // 5}))
     assert told(advice(scanned, label_budget=7))["budget"] == "6 of 7 labels are spent."

@@ -210,6 +210,9 @@ class MemoryStudio(LabelStudio):
             name, value = condition["filter"].removeprefix("filter:tasks:"), condition["value"]
             if name == "data.round":
                 return task.data.get("round") == value
+            if name in ("total_annotations", "cancelled_annotations"):
+                assert (condition["operator"], value) == ("equal", 0)
+                return not (task.skips if name.startswith("cancelled") else len(task.annotations) - task.skips)
             assert name == "id"
             return task.id > int(value) if condition["operator"] == "greater" else task.id < int(value)
 

@@ -192,6 +192,7 @@ class ChangingFolder(Interleavings):
             how_read=self.folder / "how_read.json",
             checkpoints=self.folder / "checkpoint",
             published_as=self.folder / "published_as.json",
+            known_tasks=self.folder / "known_tasks.json",
         )
         return own
 

@@ -37,6 +37,7 @@ from al_pipeline.loop.classes import DECLARED, bring_up, change, check_project
 from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.loop.holdout import blind_rows
 from al_pipeline.loop.identity import owned, sign
+from al_pipeline.loop.known_tasks import KnownTasks
 from al_pipeline.loop.progress import Facts, pushed
 from al_pipeline.loop.pull import pull, pull_news
 from al_pipeline.loop.push import create_missing, prepare, verify_and_record
@@ -428,19 +429,33 @@ class Interleavings:
         told = {"source": project.source, "min_seconds": SECONDS, "round_key": round_key(self.rounds)}
         counts, _ = pull_news(self.ledger, self.studio, PROJECT, **told)
         check_project(self.deployment, PROJECT, self._classes(), counts.label_config)
+        known = KnownTasks(self.deployment, project, counts.tasks)
+        # It would list nothing then: so there is to be nothing to do.
+        as_before = self.rounds > 0 and known.as_before()
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
         again = push_again(self.deployment, project, self.images, self.policy, unanswered, LOG, before=self.rounds)
-        counted["rounds pushed again"] += len(again)
         unanswered = self.studio.tasks(PROJECT, unanswered=True)
-        counted["late copies deleted"] += len(
-            withdraw_copies(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
-        )
-        counted["answers that were lost"] += len(
-            withdraw_answered(self.ledger, self.studio, project.source, unanswered, self.min_votes)
-        )
-        withdraw_deleted(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
+        copies = withdraw_copies(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
+        lost = withdraw_answered(self.ledger, self.studio, project.source, unanswered, self.min_votes)
+        gone = withdraw_deleted(self.ledger, self.studio, PROJECT, self.rounds, unanswered)
+        done = {"rounds pushed again": again, "late copies deleted": copies, "answers that were lost": lost}
+        for what, found in done.items():
+            counted[what] += len(found)
+        if not (again or copies or lost or gone):
+            known.note()
+        counted["pulls that list nothing"] += as_before
+        assert not as_before or not (again or copies or lost or gone) or self._replaced(), (done, gone)
         withdraw_unusable(self.ledger, self.rounds, self._names(), self.policy, self.overlap)
         self._store()
+
+    def _replaced(self) -> bool:
+        """Say whether a task that is gone has left its id to another: of that no count tells."""
+        planned = self.ledger.planned()
+        ours = planned[planned["task_id"].notna()]
+        asked = {(int(row.task_id), row.sample_id) for row in ours.itertuples()}
+        ids = {task for task, _ in asked}
+        there = {(task.task_id, sample) for task in self.studio.tasks(PROJECT) for sample in task.samples}
+        return any(task in ids and (task, sample) not in asked for task, sample in there)
 
     def _facts(self, number: int) -> Facts:
         return pushed(self.deployment, self.policy, number)
@@ -456,7 +471,8 @@ class Interleavings:
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "artifacts": self.folder / "artifacts",
+            "artifacts": None,
+            "artifact_folder": self.folder / "artifacts",
             "published_images": self.folder / "published",
             "published": None,
             "show_crop": False,

@@ -92,11 +92,11 @@ class Loop:
     def lend(self, key: str) -> None:
         """Give a round what comes before its query batch: that of the first one, without what was asked since."""
         for asset, ending in (("labeled_pool", "parquet"), ("checkpoint", "safetensors")):
-            folder = self.world.settings.artifacts / asset
+            folder = self.world.settings.artifact_folder / asset
             shutil.copy(folder / f"r0000.{ending}", folder / f"{key}.{ending}")
         scores = self.world.value("uncertainty_scores", "r0000")
         left = scores[~scores["sample_id"].isin(asked(self.world.deployment.ledger))]
-        left.to_parquet(self.world.settings.artifacts / "uncertainty_scores" / f"{key}.parquet")
+        left.to_parquet(self.world.settings.artifact_folder / "uncertainty_scores" / f"{key}.parquet")
 
     def look_at_labels(self, key: str) -> None:
         """Compare what a round trains on with the answers given so far."""

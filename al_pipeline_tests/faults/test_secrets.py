@@ -17,8 +17,7 @@ import pytest
 
 from al_pipeline.defs.sensors import round_failed
 from al_pipeline.servers.label_studio import LocalLabelStudio
-from al_pipeline_tests.defs.rounds import errors_of
-from al_pipeline_tests.defs.test_labeling import reason, tick
+from al_pipeline_tests.defs.rounds import errors_of, reason, tick
 from al_pipeline_tests.defs.worlds import CLASSES, World
 from al_pipeline_tests.faults.proxy import FAULTS, FaultProxy, fault_proxy
 from al_pipeline_tests.faults.report import report

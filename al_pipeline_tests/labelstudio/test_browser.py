@@ -22,6 +22,7 @@ from al_pipeline.labelstudio.config import MIXED_BUTTON, UNSURE_BUTTON, Interfac
 from al_pipeline.labelstudio.guideline import EXAMPLES, guideline
 from al_pipeline.labelstudio.images import publish, publish_together
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.loop.pull import pull
 from al_pipeline.loop.together import members_for, with_those_beside
 from al_pipeline.servers.label_studio import LocalLabelStudio
@@ -215,7 +216,7 @@ def test_a_project_whose_guesses_came_selected_loses_them_where_nobody_has_answe
 def test_a_guess_of_the_ml_backend_is_shown_in_the_same_way(page: Page, project: Project, tmp_path: Path) -> None:
     images, ledger = publish_images(tmp_path), open_ledger(tmp_path)
     save(checkpoint(3, CLASSES), tmp_path)
-    guesses = Guesses(tmp_path / "artifacts", images, ledger)
+    guesses = Guesses(Artifacts(tmp_path / "artifacts"), images, ledger)
     project.client.import_tasks(project.id, project.payloads(QUERY[:1], "r0003"))
     with serving(backend(guesses, None), "127.0.0.1", 0) as port:
         register_backend(project.client, project.id, f"http://127.0.0.1:{port}", None)

@@ -17,6 +17,7 @@ from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.config import guess as shown
 from al_pipeline.labelstudio.connection import LabelStudioAuthError, LabelStudioError
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.servers.dagster_api import DagsterApi
 from al_pipeline.servers.label_studio import LocalLabelStudio
 from al_pipeline.servers.observer import Loop
@@ -174,7 +175,7 @@ def test_label_studio_asks_the_ml_backend_and_stores_its_guesses_but_none_of_the
     version = save(checkpoint(3, CLASSES), tmp_path)
     samples = [QUERY[1], HOLDOUT[0], QUERY[0], HOLDOUT[1]]
     tasks = dict(zip(samples, project.client.import_tasks(project.id, project.payloads(samples, "r0003")), strict=True))
-    guesses = Guesses(tmp_path / "artifacts", images, ledger)
+    guesses = Guesses(Artifacts(tmp_path / "artifacts"), images, ledger)
     with serving(backend(guesses, PASSWORD), "127.0.0.1", 0) as port:
         url = f"http://127.0.0.1:{port}"
         with pytest.raises(

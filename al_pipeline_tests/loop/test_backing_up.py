@@ -127,8 +127,8 @@ def lived_in(settings: Settings) -> Home:
     if settings.database_url is None:
         (settings.dagster_home / "history").mkdir(parents=True)
         (settings.dagster_home / "history" / "note").write_text("r0000")
-    (settings.artifacts / "checkpoint").mkdir(parents=True)
-    (settings.artifacts / "checkpoint" / "r0000.safetensors").write_bytes(b"weights")
+    (settings.artifact_folder / "checkpoint").mkdir(parents=True)
+    (settings.artifact_folder / "checkpoint" / "r0000.safetensors").write_bytes(b"weights")
     if settings.label_studio_url is None:
         (settings.home / "labelstudio").mkdir()
         return home

@@ -46,7 +46,7 @@ def test_what_is_as_it_was_scanned_is_no_change(settings: Settings) -> None:
 
 
 def test_before_the_first_scan_there_is_nothing_to_compare_with(settings: Settings) -> None:
-    (settings.artifacts / "image_pool.parquet").unlink()
+    (settings.artifact_folder / "image_pool.parquet").unlink()
     assert look(settings) is None
 
 
@@ -119,7 +119,7 @@ def test_an_error_of_the_work_is_that_of_who_asks() -> None:
 
 def test_a_home_that_was_moved_is_known_by_what_label_studio_was_shown(settings: Settings, tmp_path: Path) -> None:
     assert not was_moved(settings)
-    file = settings.artifacts / "labeling_project.json"
+    file = settings.artifact_folder / "labeling_project.json"
     file.write_text('{"project_id": 1}')
     assert was_moved(settings)
     file.write_text(f'{{"project_id": 1, "images": "{settings.published_images}"}}')
@@ -130,7 +130,7 @@ def test_a_home_that_was_moved_is_known_by_what_label_studio_was_shown(settings:
 
 def test_a_bucket_is_a_place_more_and_alone_where_label_studio_sees_no_folder(settings: Settings) -> None:
     folder, bucket = str(settings.published_images), "s3://shown/x"
-    file = settings.artifacts / "labeling_project.json"
+    file = settings.artifact_folder / "labeling_project.json"
     file.write_text(f'{{"project_id": 1, "images": "{folder}"}}')
 
     def places(**more: str) -> list[str]:
@@ -147,7 +147,7 @@ def test_a_bucket_is_a_place_more_and_alone_where_label_studio_sees_no_folder(se
 
 def test_other_keys_that_submit_are_known_by_what_the_project_was_made_for(settings: Settings) -> None:
     assert not is_submitted_otherwise(settings)
-    file = settings.artifacts / "labeling_project.json"
+    file = settings.artifact_folder / "labeling_project.json"
     file.write_text('{"project_id": 1}')
     assert is_submitted_otherwise(settings)
     assert not is_submitted_otherwise(settings.model_copy(update={"submit": "ctrl+enter"}))
@@ -157,7 +157,7 @@ def test_other_keys_that_submit_are_known_by_what_the_project_was_made_for(setti
 
 
 def test_a_scan_by_an_older_version_is_known_by_what_it_lacks(settings: Settings) -> None:
-    path = settings.artifacts / "image_pool.parquet"
+    path = settings.artifact_folder / "image_pool.parquet"
     # What `scan` returns has no groups yet.
     assert is_older(settings)
     assert isinstance(settings.images, Path)

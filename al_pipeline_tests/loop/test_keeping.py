@@ -100,15 +100,12 @@ def test_the_best_is_the_trained_round_of_the_highest_area_then_accuracy_then_th
 
 def test_of_a_deleted_one_is_told_what_it_was_and_how_it_comes_back(loop: Deployment, stored: Checkpoint) -> None:
     assert "r0002" in delete_spare(loop)
-    for asked in (
-        lambda: loop.artifacts.stored_checkpoint(2),
-        lambda: find_checkpoint(loop.settings.artifacts, "r0002"),
-    ):
+    for asked in (lambda: loop.artifacts.stored_checkpoint(2), lambda: find_checkpoint(loop.artifacts, "r0002")):
         with pytest.raises(
             CheckpointError, match=rf"r0002 \({stored.hash}, .*AL_KEEP_CHECKPOINTS.*`retrain` for r0002"
         ):
             asked()
-    assert find_checkpoint(loop.settings.artifacts, "latest").stem == "r0009"
+    assert find_checkpoint(loop.artifacts, "latest").stem == "r0009"
     assert loop.artifacts.stored_checkpoint(NEWEST + 1) is None
     assert loop.artifacts.stored_checkpoint(-1) is None
     # Trained again it is there again.

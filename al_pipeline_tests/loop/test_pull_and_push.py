@@ -17,7 +17,8 @@ from al_pipeline.labelstudio.identity import Project
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
 from al_pipeline.loop.again import COPIED, GUESSED, withdraw_unusable
-from al_pipeline.loop.deployment import Deployment
+from al_pipeline.loop.deployment import Artifacts, Deployment
+from al_pipeline.loop.known_tasks import KnownTasks
 from al_pipeline.loop.progress import Facts, pushed
 from al_pipeline.loop.pull import RECENT, pull, pull_news
 from al_pipeline.loop.push import to_ask
@@ -249,6 +250,74 @@ def test_an_answer_stays_when_its_tasks_id_is_given_to_another_sample(desk: Desk
     desk.studio.answer(task, ["dog"])
     desk.pull()
     assert desk.values() == {sample(0): "cat", sample(1): "dog"}
+
+
+# Before a round: nothing is listed where nothing is amiss.
+
+
+def known(desk: Desk, folder: Path) -> KnownTasks:
+    """Return the tasks as the next round finds them, after its pull."""
+    desk.pull()
+    deployment = desk.deployment()
+    deployment.artifacts = Artifacts(folder)  # type: ignore[misc]
+    counts = desk.studio.project_counts(PROJECT)
+    # As it is signed after each push.
+    project = replace(deployment.project(), newest_round=desk.ledger.newest_pushed())
+    return KnownTasks(deployment, project, counts.tasks)
+
+
+def test_what_was_pushed_and_answered_is_known_without_a_list(desk: Desk, tmp_path: Path) -> None:
+    tasks = desk.open("r0000", 0, 1, 2)
+    before = desk.studio.requests
+    assert known(desk, tmp_path).as_before()
+    desk.studio.answer(tasks[0], ["cat"])
+    desk.studio.answer(tasks[1], [], skip=True)
+    desk.open("r0001", 3, 4)
+    assert known(desk, tmp_path).as_before()
+    # Those of the pull, and two for all tasks of both rounds.
+    assert desk.studio.requests - before < 20
+
+
+@pytest.mark.parametrize("amiss", ["gone", "copied", "by hand", "lost answer", "replaced answer", "forgotten"])
+def test_whatever_is_amiss_is_looked_for_until_it_is_set_right(
+    desk: Desk, tmp_path: Path, amiss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = desk.open("r0000", 0, 1, 2, 3)
+    desk.studio.answer(tasks[1], ["cat"])
+    assert known(desk, tmp_path).as_before()
+    backup = desk.studio.backup()
+    if amiss == "gone":
+        desk.studio.remove(tasks[0])
+    elif amiss == "copied":
+        desk.studio.double(tasks[0])
+    elif amiss == "by hand":
+        # One is gone, and another one is there.
+        desk.studio.remove(tasks[0])
+        desk.studio.double(tasks[3])
+    elif amiss == "lost answer":
+        desk.studio.answer(tasks[2], ["dog"])
+        desk.pull()
+        desk.studio.restore(backup)
+    elif amiss == "replaced answer":
+        # Label Studio has lost one answer, and somebody has given another one since.
+        desk.studio.answer(tasks[2], ["dog"])
+        desk.pull()
+        desk.studio.restore(backup)
+        desk.studio.answer(tasks[3], ["dog"])
+    else:
+        untouched = desk.studio.count
+        forgetful = {"filter:tasks:total_annotations": 1}
+
+        def count(project_id: int, *conditions: dict[str, Any]) -> tuple[int, int | None]:
+            found, last = untouched(project_id, *conditions)
+            return found + any(each["filter"] in forgetful for each in conditions), last
+
+        monkeypatch.setattr(desk.studio, "count", count)
+    now = known(desk, tmp_path)
+    assert not now.as_before()
+    now.note()
+    # Of a task that is gone all is known. One that is nobody's, or does not know of its answer, is looked for again.
+    assert known(desk, tmp_path).as_before() == (amiss == "gone")
 
 
 # Withdrawing: what comes back to the pool, and what does not.

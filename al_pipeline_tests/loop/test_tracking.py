@@ -17,7 +17,7 @@ import pytest
 
 from al_pipeline.core.rounds import round_key
 from al_pipeline.loop.deployment import Deployment
-from al_pipeline.loop.tracking import MANNERS, Sent, TrackingError, register, send, write_down
+from al_pipeline.loop.tracking import MANNERS, Sent, TrackingError, register, send, untold, write_down
 from al_pipeline.settings import load_settings
 from al_pipeline_tests.loop.mlflow_server import MemoryMLflow, real_server, served
 from al_pipeline_tests.loop.rounds_told import store_round
@@ -147,10 +147,15 @@ def test_rounds_of_a_server_that_is_down_come_with_the_next(tmp_path: Path) -> N
         assert outcome.rounds == ()
         assert outcome.problem is not None
         assert outcome.problem == f"MLflow at {uri} was not told: [Errno {errno.ECONNREFUSED}] Connection refused"
+    with pytest.raises(TrackingError, match="Connection refused"):
+        untold(deployment)
     # Refused at once; what is sent again and again is not.
     assert time.monotonic() - began < 20
     with served(state, int(uri.rpartition(":")[2])):
+        assert untold(deployment) == ["r0000", "r0001"]
+        assert state.runs == {}
         assert tell(deployment, 2) == Sent(("r0000", "r0001", "r0002"))
+        assert untold(deployment) == []
     assert [run["info"]["status"] for run in state.runs.values()] == ["FINISHED"] * 3
 
 

@@ -39,7 +39,7 @@ def settled(settings: Settings, training: TrainingOptions = AUTO, **how: Any) ->
 
 def store(settings: Settings, number: int, *, weights: str = "none", trained: bool = True) -> None:
     made = checkpoint(number, ["a", "b"], trained=trained)
-    path = settings.artifacts / "checkpoint" / f"r{number:04d}.safetensors"
+    path = settings.artifact_folder / "checkpoint" / f"r{number:04d}.safetensors"
     replace(made, info=replace(made.info, weights=weights)).save(path)
 
 

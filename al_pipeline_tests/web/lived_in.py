@@ -92,7 +92,7 @@ class LivedIn:
         self.ledger.change_classes("adopt", {}, ClassSet(CLASSES))
         centers = self._rng.normal(0, 1, (3, FEATURES))
         features = centers[np.arange(len(self.ids)) % 3] + self._rng.normal(0, 0.6, (len(self.ids), FEATURES))
-        EmbeddingStore(self.settings.artifacts / "embedding_store" / "0123-64-v1").append(self.ids, features)
+        EmbeddingStore(self.settings.artifact_folder / "embedding_store" / "0123-64-v1").append(self.ids, features)
 
     def asked(self, number: int) -> list[str]:
         """Return the samples that a round asks about as a query."""

@@ -22,6 +22,7 @@ from al_pipeline.core.learning.predict import predict
 from al_pipeline.labelstudio.config import Interface, label_config
 from al_pipeline.labelstudio.images import published
 from al_pipeline.ledger import Ledger
+from al_pipeline.loop.deployment import Artifacts
 from al_pipeline.web.guesses import Guesses
 from al_pipeline.web.ml_backend import backend
 from al_pipeline.web.serve import serving
@@ -67,7 +68,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A home of which no test changes anything but the checkpoints."""
     path = tmp_path_factory.mktemp("home")
     images, ledger = publish_images(path), open_ledger(path)
-    guesses = Guesses(path / "artifacts", images, ledger)
+    guesses = Guesses(Artifacts(path / "artifacts"), images, ledger)
     with ExitStack() as stack:
         port = stack.enter_context(serving(backend(guesses, None), "127.0.0.1", 0))
         client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
@@ -242,7 +243,7 @@ def test_an_image_that_is_not_in_the_folder_is_looked_for_elsewhere(home: Home, 
         name = published(sample, home.images)
         return None if name is None else home.images / name
 
-    here, away = home.path / "artifacts", home.path / "no folder"
+    here, away = Artifacts(home.path / "artifacts"), home.path / "no folder"
     expected = Guesses(here, home.images, home.ledger).guess(QUERY)
     assert None not in expected[0]
     assert Guesses(here, away, home.ledger, find).guess(QUERY) == expected
@@ -250,7 +251,7 @@ def test_an_image_that_is_not_in_the_folder_is_looked_for_elsewhere(home: Home, 
 
 
 def test_setup_and_health_do_not_wait_for_a_prediction(home: Home, version: str) -> None:
-    guesses = Guesses(home.path / "artifacts", home.images, home.ledger)
+    guesses = Guesses(Artifacts(home.path / "artifacts"), home.images, home.ledger)
     with guesses._lock, serving(backend(guesses, None), "127.0.0.1", 0) as port:
         url = f"http://127.0.0.1:{port}"
         waiting = threading.Thread(
@@ -280,7 +281,7 @@ def test_what_else_label_studio_asks(home: Home, version: str) -> None:
 
 
 def test_a_password_is_asked_for_by_everything_but_the_webhook_that_does_nothing(home: Home, version: str) -> None:
-    guesses = Guesses(home.path / "artifacts", home.images, home.ledger)
+    guesses = Guesses(Artifacts(home.path / "artifacts"), home.images, home.ledger)
     requests = [("GET", "/health"), ("POST", "/setup"), ("GET", "/versions"), ("POST", "/predict")]
     with (
         serving(backend(guesses, PASSWORD), "127.0.0.1", 0) as port,
@@ -303,7 +304,7 @@ def test_a_checkpoint_from_before_guesses_what_its_classes_are_called_today(tmp_
     images, ledger = publish_images(tmp_path), open_ledger(tmp_path)
     made = checkpoint(7, NAMES)
     save(made, tmp_path)
-    guesses = Guesses(tmp_path / "artifacts", images, ledger)
+    guesses = Guesses(Artifacts(tmp_path / "artifacts"), images, ledger)
     classes = ClassSet(NAMES)
     ledger.change_classes("declare", {"declared": list(NAMES)}, classes)
     before, _ = guesses.guess(QUERY)

@@ -23,6 +23,7 @@ INSTALL = "pip install 'al_pipeline[buckets]'"
 RETRIES, RETRY_SECONDS, CONNECT_SECONDS, REQUEST_SECONDS = 4, 30, 5, 120
 # Said of one object alone: it is archived, or for others to read.
 OF_ONE = {"AccessDenied": "permission denied", "InvalidObjectState": "archived: it has to be restored to be read"}
+NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 # More of a message may hold the address of the request, and with Azure the signature in it.
 _CODE, _MESSAGE = re.compile(r"<Code>([^<]+)</Code>"), re.compile(r"<Message>([^<]+)</Message>")
 _STATUS, _KIND = re.compile(r"status code: (\d{3} [A-Za-z ]+)"), re.compile(r'message: "([^"\\]+)"')
@@ -76,6 +77,8 @@ def of_place(url: str, how: str, error: Exception) -> PlaceError:
             f"{url} cannot be listed, because of one key: {_first_line(error)}. Give that object another key, "
             "without control characters and without empty parts (//)"
         )
+    if NO_BUCKET & {*_CODE.findall(str(error))}:
+        return PlaceError(f"{url} cannot be {how}: {reason_of(error)}. Make the bucket, or name another one")
     variables = VARIABLES.get(url.partition("://")[0], "")
     return PlaceError(
         f"{url} cannot be {how}: {reason_of(error)}. Is the service there"

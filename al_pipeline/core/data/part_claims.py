@@ -212,7 +212,7 @@ class _Objects:
 
     def create(self, name: str, data: bytes) -> bool:
         """Make an object if there is none; say whether it was made."""
-        return self._place.put(name, data, create=True)
+        return self._place.put(name, data, create=True) is not None
 
     def write(self, name: str, data: bytes) -> None:
         """Write an object, anew if there is one."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,8 @@ class Place:
         """
         return io.BufferedReader(Parts(self, key), AHEAD_BYTES)
 
-    def put(self, key: str, data: bytes, *, create: bool = False) -> bool:
-        """Write an object, whole or not at all; with `create` only if there is none, and say whether it was written.
+    def put(self, key: str, data: bytes, *, create: bool = False) -> Entry | None:
+        """Write an object, whole or not at all, and return it; with `create` only if there is none, else None.
 
         Raises
         ------
@@ -160,12 +161,14 @@ class Place:
 
         try:
             # In one piece: parts of an upload that was given up stay in a bucket, unseen and paid for.
-            obstore.put(store, path, data, mode="create" if create else "overwrite", use_multipart=False)
+            done = obstore.put(store, path, data, mode="create" if create else "overwrite", use_multipart=False)
+            # Without an etag its time is its version, which only a look tells.
+            made = {"path": key, "size": len(data), "last_modified": datetime.now(UTC), "e_tag": done["e_tag"]}
+            return entry_of(made if done["e_tag"] else obstore.head(store, path) | {"path": key}, "")
         except obstore.exceptions.AlreadyExistsError:
-            return False
+            return None
         except failures() as error:
             raise of_place(self.url, "written", error) from None
-        return True
 
     def copy(self, key: str, to: str) -> None:
         """Copy an object to another key of this place, which the service does by itself; errors as of `read`."""

@@ -45,10 +45,18 @@ class ComputeOptions(Options):
     gpus: float = Field(default=0.0, ge=0, le=16, description="GPUs of each Ray worker; 0.5 has two of them share one.")
 
 
+# Of which engines an option is.
+USED_BY = {"address": ("ray",), "gpus": ("ray",), "workers": ("parts", "ray")}
+
+
 def conflict(options: ComputeOptions) -> str | None:
     """Return why options do not go together or cannot be had here, and what to do; None if they can."""
-    given = [name for name in ("address", "gpus") if getattr(options, name)]
+    for name, engines in USED_BY.items():
+        if getattr(options, name) and options.engine not in engines:
+            return (
+                f"compute.{name} is for engine {' and '.join(engines)} alone, and engine is {options.engine}: set "
+                f"AL_COMPUTE__ENGINE={engines[-1]}, or leave it out"
+            )
     if options.engine != "ray":
-        told = f"compute.{given[0]} is for engine ray alone" if given else ""
-        return f"{told}, and engine is {options.engine}: set AL_COMPUTE__ENGINE=ray, or leave it out" if told else None
+        return None
     return None if find_spec("ray") else f"compute.engine ray needs the package ray: {INSTALL}"

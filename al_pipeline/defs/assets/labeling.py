@@ -19,6 +19,7 @@ from al_pipeline.defs.metadata import absent, for_people, people, some
 from al_pipeline.defs.observe import refuse_other_keys
 from al_pipeline.defs.partitions import rounds
 from al_pipeline.defs.retries import tried_again
+from al_pipeline.labelstudio.identity import Project
 from al_pipeline.loop.again import withdraw_unusable
 from al_pipeline.loop.answers import changed_labels
 from al_pipeline.loop.changes import published_places
@@ -26,6 +27,7 @@ from al_pipeline.loop.classes import bring_up, check_project, classes_of, classe
 from al_pipeline.loop.copies import Copies
 from al_pipeline.loop.deployment import Deployment
 from al_pipeline.loop.how_read import how_of_home
+from al_pipeline.loop.known_tasks import KnownTasks
 from al_pipeline.loop.presence import Files
 from al_pipeline.loop.published import asked_about, publish_again, shown_px
 from al_pipeline.loop.pull import pull_news
@@ -160,16 +162,36 @@ def _pull(
     except InputError as error:
         # What people answer now would be frozen as no labels.
         raise dg.Failure(str(error), allow_retries=False) from error
-    unanswered = client.tasks(project_id, unanswered=True) if number else []
-    if push_again(deployment, project, image_pool, policy, unanswered, context.log, before=number):
-        unanswered = client.tasks(project_id, unanswered=True)
-    copies = withdraw_copies(ledger, client, project_id, number, unanswered)
-    lost = withdraw_answered(ledger, client, project.source, unanswered, policy.min_votes)
-    gone = withdraw_deleted(ledger, client, project_id, number, unanswered)
+    gone, known = list[str](), KnownTasks(deployment, project, counts.tasks)
+    if number and not known.as_before():
+        gone = _set_right(context, deployment, project, policy, image_pool, known)
     unusable = withdraw_unusable(ledger, number, classes.names, policy, deployment.settings.overlap)
     context.log.info("%d new annotation events, %d tasks withdrawn", new, len(gone) + len(unusable))
     for why, count in pd.Series(unusable, dtype=object).value_counts().items():
         context.log.info("%d tasks withdrawn because %s", count, why)
+    return new
+
+
+def _set_right(
+    context: dg.AssetExecutionContext,
+    deployment: Deployment,
+    project: Project,
+    policy: RoundPolicy,
+    image_pool: pd.DataFrame,
+    known: KnownTasks,
+) -> list[str]:
+    """List the open tasks, and have those that should be there, once each; return the samples whose task is gone."""
+    ledger, client, number = deployment.ledger, deployment.label_studio, round_number(context.partition_key)
+    project_id = project.project_id
+    unanswered = client.tasks(project_id, unanswered=True)
+    again = push_again(deployment, project, image_pool, policy, unanswered, context.log, before=number)
+    if again:
+        unanswered = client.tasks(project_id, unanswered=True)
+    copies = withdraw_copies(ledger, client, project_id, number, unanswered)
+    lost = withdraw_answered(ledger, client, project.source, unanswered, policy.min_votes)
+    gone = withdraw_deleted(ledger, client, project_id, number, unanswered)
+    if not (again or copies or lost or gone):
+        known.note()
     if copies:
         context.log.warning(
             "%d tasks were in Label Studio twice; the unanswered copies %s are deleted", len(copies), copies[:10]
@@ -179,7 +201,7 @@ def _pull(
             "Label Studio has lost the answers to %d tasks; the ledger has them, and the tasks %s are deleted",
             *(len(lost), lost[:10]),
         )
-    return new
+    return gone
 
 
 def _agree(
