@@ -117,17 +117,15 @@ AWAY = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"AWS_SECRET_ACCESS_KEY": "wr0ngSecret"}, "SignatureDoesNotMatch"),
-        ({"AWS_ACCESS_KEY_ID": "AKIAWRONG"}, "InvalidAccessKeyId"),
-        (AWAY, "Connection refused"),
-        ({}, "NoSuchBucket"),
+        ({"AWS_SECRET_ACCESS_KEY": "wr0ngSecret"}, "SignatureDoesNotMatch.*AWS_ENDPOINT_URL"),
+        ({"AWS_ACCESS_KEY_ID": "AKIAWRONG"}, "InvalidAccessKeyId.*AWS_ENDPOINT_URL"),
+        (AWAY, "Connection refused.*AWS_ENDPOINT_URL"),
+        ({}, "NoSuchBucket.*Make the bucket, or name another one"),
     ],
 )
 def test_a_bucket_that_cannot_be_listed_is_no_empty_one(server: BucketServer, wrong: dict[str, str], told: str) -> None:
     with environment(**wrong):
-        with pytest.raises(
-            PlaceError, match=f"s3://nobody/photos cannot be listed: .*{told}.*AWS_ENDPOINT_URL"
-        ) as error:
+        with pytest.raises(PlaceError, match=f"s3://nobody/photos cannot be listed: .*{told}") as error:
             Place("s3://nobody/photos").entries()
         assert not [secret for secret in (*SECRETS, "AKIAWRONG", "wr0ngSecret") if secret in str(error.value)]
 

@@ -332,7 +332,7 @@ COMPOSES = {
     "POSTGRE_HOST",
     "DAGSTER_POSTGRES_HOST",
 }
-KUBERNETES = {"DAGSTER_CURRENT_IMAGE", "AL_KUBERNETES__REFINE__PRIORITY_CLASS", "HF_HOME"}
+KUBERNETES = {"DAGSTER_CURRENT_IMAGE", "SECRET_KEY", "AL_KUBERNETES__REFINE__PRIORITY_CLASS", "HF_HOME"}
 
 
 def test_the_services_are_of_compose_with_their_commands_variables_and_memory(base: list[Document]) -> None:

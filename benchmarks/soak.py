@@ -29,7 +29,7 @@ from typing import Any
 
 import dagster as dg
 
-from al_pipeline.core.rounds import round_key
+from al_pipeline.core.rounds import round_key, round_number
 from al_pipeline.labelstudio.annotator import sign_up
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.labelstudio.config import choice
@@ -37,7 +37,7 @@ from al_pipeline.labelstudio.connection import LabelStudioError, LabelStudioNotF
 from al_pipeline.labelstudio.events import TaskStatus
 from al_pipeline.ledger import Ledger
 from al_pipeline.ledger.verify import verify
-from al_pipeline.servers.dagster_api import ENDED, DagsterApi, DagsterError
+from al_pipeline.servers.dagster_api import DagsterApi, DagsterError
 from al_pipeline_tests.defs.worlds import CLASSES
 from al_pipeline_tests.faults.test_crowd import CHANGED, SHARED, SKIPPED, TAKEN_BACK, Said
 from benchmarks.soak_found import MEMORY_COLUMNS, memory, spread, tell_answers, ticks_of
@@ -54,6 +54,8 @@ KILLS = {
     0.32: "label-studio",
 }
 SAMPLE, LIST = 10.0, 10.0
+# As often does somebody press the button that closes the large batch, until the next one is there.
+CLOSE = 60.0
 # As long as somebody goes on trying.
 PATIENCE = 600.0
 UNFINISHED = [
@@ -150,26 +152,24 @@ def employ(client: LabelStudio, project: int, count: int) -> list[Person]:
     return people
 
 
-def hand_out(client: LabelStudio, project: int, people: list[Person], given: dict[int, int]) -> None:
-    """Give the tasks of new rounds to the people who wait for them; `given` has each round's number and its tasks."""
-    number = max(given)
-    for each in (number, number + 1):
-        if each == 0:
-            continue
-        with suppress(LabelStudioUnavailableError):
-            tasks = client.tasks(project, round_key(each))
-            for i, task in enumerate(tasks[given.get(each, 0) :]):
-                people[i % len(people)].tasks.append(task)
-            if tasks:
-                given[each] = len(tasks)
+def hand_out(client: LabelStudio, project: int, ledger: Ledger, people: list[Person], given: dict[int, int]) -> None:
+    """Give the tasks of a new round to the people who wait for them; `given` has each round's number and its tasks.
+
+    Label Studio is asked once for each: it would find them among all tasks anew every time.
+    """
+    if (newest := ledger.newest_pushed()) is None or (number := round_number(newest)) in given:
+        return
+    with suppress(LabelStudioUnavailableError):
+        tasks = client.tasks(project, newest)
+        for i, task in enumerate(tasks):
+            people[i % len(people)].tasks.append(task)
+        given[number] = len(tasks)
 
 
-def close_round(api: DagsterApi, launched: str) -> str:
-    """Launch the job that has the next round opened, unless it runs, and return its run; a dead server has time."""
+def close_round(api: DagsterApi) -> None:
+    """Launch the job that has the next round opened; a dead server has time."""
     with suppress(DagsterError):
-        if not launched or api.status(launched) in ENDED:
-            return api.launch("next_round")
-    return launched
+        api.launch("next_round")
 
 
 def core_seconds() -> float:
@@ -195,11 +195,11 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
     home_time, began, wall = threading.Event(), time.monotonic(), time.time()
     kills, given, ended = dict(KILLS), {0: 0}, list[str]()
     loads, slowness = list[float](), list[float]()
-    weighed = listed = 0.0
+    weighed = listed = closed = 0.0
+    ledger = Ledger(settings["AL_DATABASE_URL"])
     with ThreadPoolExecutor(count) as pool:
         working = [pool.submit(person.work, home_time, look) for person in people]
         try:
-            closing = ""
             while (at := time.monotonic() - began) < 60 * minutes and not any(each.done() for each in working):
                 if kills and at > min(kills) * 60 * minutes:
                     name = kills.pop(min(kills))
@@ -216,10 +216,11 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
                     slowness.append(core_seconds())
                 if at > listed + LIST:
                     listed = at
-                    hand_out(client, project, waiting, given)
-                    if max(given) == 1:
-                        # People close the large batch: the loop goes on with what there is.
-                        closing = close_round(api, closing)
+                    hand_out(client, project, ledger, waiting, given)
+                if max(given) <= 1 and at > closed + CLOSE:
+                    closed = at
+                    # People close the large batch: the loop goes on with what there is.
+                    close_round(api)
                 time.sleep(0.2)
         finally:
             home_time.set()
@@ -235,7 +236,7 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
         # Rounds go on for as long as answers are left to learn from: no more than a while is waited for them.
         with suppress(AssertionError):
             made.wait(lambda: not instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)), 300)
-        caught_up = tell_answers(Ledger(settings["AL_DATABASE_URL"]), said, client, project)
+        caught_up = tell_answers(ledger, said, client, project)
         runs = Counter(
             f"{run.job_name} {run.status.value.lower()}" for run in instance.get_runs() if run.job_name != "setup"
         )

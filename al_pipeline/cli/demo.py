@@ -122,6 +122,7 @@ def _settings(home: Path, images: str | None) -> "Settings":
 
     # A configured Label Studio or ledger belongs to real work. The demo brings its own.
     own: dict[str, Any] = {f"label_studio_{name}": None for name in ("url", "public_url", "token", "images")}
+    own |= dict.fromkeys(("artifacts", "embeddings", "published"))
     own |= {"home": home, "database_url": f"sqlite:///{home / 'ledger.sqlite3'}", "policy": {"max_rounds": None}}
     # Each round is shown with what the last one has brought; nobody is there to wait.
     own["policy"]["prefetch"] = False

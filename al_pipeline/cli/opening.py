@@ -196,8 +196,9 @@ def _launched(loop: "Loop", name: str, found: Callable[[], str | None], launch: 
     """Return the run that `found` finds, else that of `launch`: of several commands at once one launches."""
     from al_pipeline.loop.claims import Claims
 
-    claims, holder = Claims(loop.deployment.artifacts.claims), uuid.uuid4().hex
+    holder = uuid.uuid4().hex
     while (run_id := found()) is None:
+        claims = Claims(loop.deployment.artifacts.claims)
         if (claim := claims.take(f"open-{name}", holder)) is not None:
             try:
                 # Whoever had the claim before may have launched it since we looked.

@@ -152,7 +152,7 @@ def _of_batches(before: Scene, after: Scene) -> Iterator[News]:
     for batch in after.batches:
         was = known.get(batch.key)
         # What has come since the look before was asked and answered, however fast.
-        new = was is None and batch.key > max(known, default=batch.key)
+        new = was is None and before.seen and batch.key > max(known, default="")
         if was is None and (batch.open or (batch.asked and (new or batch is after.batches[-1]))):
             left = batch.asked if new else batch.left
             yield News(batch.key, "asked", (to_label(batch.training[1], batch.test[1], left=left),))

@@ -6,6 +6,7 @@ What is in a folder may be kept elsewhere too (`keep_also`): then it is there fi
 import contextlib
 import os
 import secrets
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ class Keeper(Protocol):
 
     def delete(self, path: Path) -> None:
         """Keep a file no longer."""
+
+    def fetch(self, path: Path) -> None:
+        """Have the content of a file here, of which there may be but an empty one."""
 
 
 _KEEPERS = dict[Path, Keeper]()
@@ -73,11 +77,25 @@ def create_file(path: Path, text: str) -> bool:
     return True
 
 
+def content(path: Path) -> Path:
+    """Return a path that is about to be read, once what is kept elsewhere is in its file."""
+    if keeper := _keeper(path):
+        keeper.fetch(path)
+    return path
+
+
 def delete_file(path: Path) -> None:
     """Delete a file, whether there is one or not; where it is kept elsewhere, there first."""
     if keeper := _keeper(path):
         keeper.delete(path)
     path.unlink(missing_ok=True)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder as far as that can be done, its files as by `delete_file`."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        delete_file(path)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -83,8 +83,12 @@ def _look(
         reason = f"{decision.reason}; not before {images} is there again: {remedy}"
         return dg.SensorResult(skip_reason=reason, asset_events=observations, cursor=cursor)
     key, run = round_key(decision.round_number), request(decision)
-    # It may have taken it before, in a look whose run was not created: Dagster knows the run key.
-    if Claims(deployment.artifacts.claims).take(str(run.run_key), ANNOTATIONS_LANDED) is None:
+    try:
+        # It may have taken it before, in a look whose run was not created: Dagster knows the run key.
+        claim = Claims(deployment.artifacts.claims).take(str(run.run_key), ANNOTATIONS_LANDED)
+    except ALError as error:
+        return dg.SkipReason(f"{UNREAD}: {error}")
+    if claim is None:
         # Nothing hinders it: whoever watches is told to wait.
         cursor = json.dumps(json.loads(cursor) | {DECIDED[0]: Wait.__name__}, sort_keys=True)
         reason = f"{decision.reason}; its run is being launched already"

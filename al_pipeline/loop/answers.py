@@ -90,8 +90,7 @@ def answered_samples(
         `Ledger.answers` about this round's samples, where they were read already.
     """
     answers = ledger.answers(round_key=key) if given is None else given[~given["kind"].isin(NO_ANSWERS)]
-    planned = ledger.planned(key, columns=PURPOSES)
-    reviews = planned.loc[planned["purpose"] == REVIEW, "sample_id"]
+    reviews = ledger.planned(key, purpose=REVIEW, columns=("sample_id",))["sample_id"]
     # A task that was made by hand asks nothing of ours.
     answers = answers[answers["purpose"].notna()]
     named = answers["kind"].isin(VOTES) & answers["value"].notna()

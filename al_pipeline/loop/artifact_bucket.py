@@ -2,7 +2,8 @@
 
 A file is in the bucket before it has its name in the copy, and leaves the bucket first; so the bucket has all that
 somebody has been told is there, whichever machine dies. Each machine takes over what others have written or deleted
-when it looks. Of two that write the same file the later one stays, as in a folder.
+when it looks; of networks an empty file, until somebody reads it. Of two that write the same file the later one stays,
+as in a folder. A file that somebody has put into a copy by hand is put into the bucket at the next look.
 
 Which version of an object a copy is, is told by the nanoseconds of the file's time, made from the object's etag.
 """
@@ -10,29 +11,40 @@ Which version of an object a copy is, is told by the nanoseconds of the file's t
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from al_pipeline.core.data.object_store import Entry
 from al_pipeline.core.data.places import AT_A_TIME, Place
-from al_pipeline.core.errors import FileError, InputError
+from al_pipeline.core.errors import FileError, InputError, PlaceError
 from al_pipeline.core.files import TEMPORARY, written_here
 
-# Never in the bucket: the state of a network that is being trained, and a copy for this machine's memory.
-OWN = ("refining", "image_pool.arrow")
+# Made by each machine for its own memory.
+OWN = "image_pool.arrow"
 # Kept in buckets by themselves, read there in parts (`Settings.embedding_store`).
 FEATURES = "embedding_store"
-# In the bucket: that artifacts lie here. In the copy: of which bucket it is one.
-MARK, COPY_OF = ".al_pipeline_artifacts", ".bucket"
-TEXT = b"al_pipeline keeps here what rounds write, for all machines of one deployment."
+# Networks, of which a machine reads few.
+LARGE = (".safetensors", ".pt")
+# In the bucket: whose artifacts these are; an empty object for each file that was deleted. In the copy: of which bucket
+# it is one.
+MARK, GONE, COPY_OF = ".al_pipeline_artifacts", ".gone", ".bucket"
+TEXT = "al_pipeline keeps here what rounds write, for all machines of one deployment."
 # Seconds for which a look holds: as often does the sensor look. Runs of others begin later than what they follow from.
 FRESH = 5.0
 # As exact as file systems are.
 TICK_NS = 100
+# By which clocks may differ.
+LATE_NS = 30 * 10**9
+# What tells versions of a file apart: nanoseconds of its time, and bytes.
+Stamp = tuple[int, int]
+
+
+class _SupersededError(Exception):
+    """Nothing is to be taken over."""
 
 
 @dataclass
@@ -67,16 +79,27 @@ class ArtifactBucket:
             now = time.monotonic()
             if now - self._looked < FRESH:
                 return
-            # In this order: what is made here meanwhile is not taken for what others have deleted.
-            here = dict(self._here())
-            there = {entry.key: entry for entry in self.place.entries()}
-            if self._joined(here, there):
-                shared = [entry for key, entry in there.items() if _shared(key)]
-                with ThreadPoolExecutor(AT_A_TIME) as pool:
-                    list(pool.map(self._fetch, (entry for entry in shared if here.get(entry.key) != _stamp(entry))))
-                for key in here.keys() - there.keys():
-                    self._forget(self.folder / key, here[key])
+            with _told():
+                # In this order: what is made here meanwhile is not taken for what others have deleted.
+                here = dict(self._here())
+                there = {entry.key: entry for entry in self.place.entries()}
+                if self._joined(here, there):
+                    self._take_over(here, there)
+                    self._give(here, here.keys() - there.keys())
             self._looked = now
+
+    def owner(self) -> str | None:
+        """Return the identity that `own` has given; None of a bucket that has none yet. Errors are those of `put`."""
+        with _told():
+            try:
+                _, _, identity = self.place.read(MARK).getvalue().decode().partition("\n")
+            except FileNotFoundError:
+                return None
+        return identity.strip() or None
+
+    def own(self, identity: str) -> None:
+        """Write down whose artifacts these are; errors are those of `put`."""
+        self.place.put(MARK, f"{TEXT}\n{identity}".encode())
 
     def put(self, path: Path, content: Path) -> None:
         """Put what `content` holds into the bucket, as the file `path` of the folder; of it that is told then.
@@ -87,12 +110,17 @@ class ArtifactBucket:
             It cannot be written; the object is as it was.
         """
         if key := self._key(path):
-            self._tell(content, self.place.put(key, content.read_bytes()))
+            entry = self.place.put(key, content.read_bytes())
+            assert entry is not None
+            self._tell(content, entry)
 
     def create(self, path: Path, text: str) -> bool:
         """Make a file that is in nobody's folder yet; return whether there was none. Errors are those of `put`."""
-        entry = self.place.put(self._key(path), text.encode(), create=True)
+        key = self._key(path)
+        entry = self.place.put(key, text.encode(), create=True)
         if entry is None:
+            # Who has it is of interest now.
+            self._fetch(Entry(key, 0, 0, ""), None)
             return False
         with written_here(path, "The file") as file:
             file.write_text(text)
@@ -102,14 +130,24 @@ class ArtifactBucket:
     def delete(self, path: Path) -> None:
         """Delete the object of a file of the folder; errors are those of `put`."""
         if key := self._key(path):
-            self.place.delete(key)
+            with _told():
+                # First: where it is gone others have to know that theirs was not made by hand.
+                self.place.put(f"{GONE}/{key}", b"")
+                self.place.delete(key)
+
+    def fetch(self, path: Path) -> None:
+        """Have the content of a network that is in the bucket; errors are those of `put`."""
+        if (key := self._key(path)) and key.endswith(LARGE):
+            with suppress(FileNotFoundError):
+                if path.stat().st_size == 0:
+                    self._fetch(Entry(key, 0, 0, ""), _stamp_of(path), whole=True)
 
     def _key(self, path: Path) -> str:
         """Return the key of a file; "" of one that is not shared."""
         key = path.absolute().relative_to(self.folder).as_posix()
         return key if _shared(key) else ""
 
-    def _here(self) -> Iterator[tuple[str, tuple[int, int]]]:
+    def _here(self) -> Iterator[tuple[str, Stamp]]:
         """Yield the shared files of the folder, with what tells versions apart."""
         for at, folders, names in os.walk(self.folder):
             folder = Path(at)
@@ -121,10 +159,10 @@ class ArtifactBucket:
                     if _shared(key):
                         yield key, _stamp_of(path)
 
-    def _joined(self, here: dict[str, tuple[int, int]], there: dict[str, Entry]) -> bool:
+    def _joined(self, here: dict[str, Stamp], there: dict[str, Entry]) -> bool:
         """Say whether folder and bucket were one before this look; else make them one."""
         mark = self.folder / COPY_OF
-        known = mark.read_text().strip() == self.place.url if mark.exists() else False
+        known = mark.exists() and mark.read_text().strip() == self.place.url
         if known and MARK in there:
             return True
         if known:
@@ -143,41 +181,67 @@ class ArtifactBucket:
                     f"{self.place} (AL_ARTIFACTS) holds something else, {min(foreign)} for one: name an empty place, "
                     "which nobody else writes to"
                 )
-            with ThreadPoolExecutor(AT_A_TIME) as pool:
-                list(pool.map(self._move_in, here))
-            self.place.put(MARK, TEXT)
+            self._give(here, here)
+            self.place.put(MARK, TEXT.encode(), create=True)
         with written_here(mark, "The mark of the bucket's copy") as file:
             file.write_text(self.place.url)
         return MARK in there
 
-    def _move_in(self, key: str) -> None:
-        path = self.folder / key
-        self.put(path, path)
+    def _take_over(self, here: dict[str, Stamp], there: dict[str, Entry]) -> None:
+        """Have what is new in the bucket."""
+        new = [each for key, each in there.items() if _shared(key) and not _is(here.get(key), each)]
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            list(pool.map(lambda entry: self._fetch(entry, here.get(entry.key)), new))
 
-    def _fetch(self, entry: Entry) -> None:
-        try:
-            found = self.place.read(entry.key)
-        except FileNotFoundError:
-            # Deleted since.
+    def _give(self, here: dict[str, Stamp], keys: Collection[str]) -> None:
+        """Put files into the bucket that it lacks; those that others have deleted leave the folder."""
+        if not keys:
             return
-        with written_here(self.folder / entry.key, "The copy of an artifact") as file:
-            file.write_bytes(found.getvalue())
-            self._tell(file, found.entry)
+        # Listed once more: whoever deletes says so first.
+        gone = {entry.key: entry.modified_ns for entry in (self.place / GONE).entries()}
 
-    def _forget(self, path: Path, stamp: tuple[int, int]) -> None:
-        with suppress(FileNotFoundError):
-            if _stamp_of(path) == stamp:
-                path.unlink()
+        def one(key: str) -> None:
+            path = self.folder / key
+            with suppress(FileNotFoundError):
+                if _stamp_of(path) != here[key]:
+                    return
+                # A copy is older than what deletes it. Of a network that was never read there is nothing to give.
+                old = path.stat().st_mtime_ns <= gone.get(key, -LATE_NS) + LATE_NS
+                if old or (key.endswith(LARGE) and not here[key][1]):
+                    path.unlink()
+                    return
+                entry = self.place.put(key, path.read_bytes(), create=True)
+                if entry is not None and _stamp_of(path) == here[key]:
+                    self._tell(path, entry)
+
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            list(pool.map(one, keys))
+
+    def _fetch(self, entry: Entry, before: Stamp | None, *, whole: bool = False) -> None:
+        """Have a file here as the bucket has it, unless it is not any more what it was here `before`."""
+        path = self.folder / entry.key
+        with _told(), suppress(_SupersededError), written_here(path, "The copy of an artifact") as file:
+            if whole or not entry.key.endswith(LARGE):
+                try:
+                    entry = self.place.save(entry.key, file)
+                except FileNotFoundError:
+                    # Deleted since.
+                    raise _SupersededError from None
+            self._tell(file, entry)
+            if (_stamp_of(path) if path.exists() else None) != before:
+                # Written here meanwhile, by a process that has put it into the bucket first.
+                raise _SupersededError
 
     def _tell(self, file: Path, entry: Entry) -> None:
         """Have a file's time say which version it is."""
-        moment = entry.modified_ns // 10**9 * 10**9 + _stamp(entry)[0]
-        try:
-            os.utime(file, ns=(moment, moment))
-        except OSError as error:
+        version, _ = _stamp(entry)
+        moment = entry.modified_ns // 10**9 * 10**9 + version
+        os.utime(file, ns=(moment, moment))
+        if _stamp_of(file)[0] != version:
             raise FileError(
-                f"{file}: its time cannot be set ({error.strerror}); artifacts in a bucket need it"
-            ) from error
+                f"The file system of {self.folder} keeps no times below a second, by which copies of artifacts in a "
+                "bucket are told apart: name an AL_HOME elsewhere, or take AL_ARTIFACTS back"
+            )
 
 
 @lru_cache(maxsize=16)
@@ -186,17 +250,36 @@ def bucket_of(place: Place, folder: Path) -> ArtifactBucket:
     return ArtifactBucket(place, folder)
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell what is wrong with an object as what is wrong with the bucket is; of one that is not there, that."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise PlaceError(f"{error.filename} (AL_ARTIFACTS) cannot be used: {error.strerror}") from error
+
+
 def _shared(key: str) -> bool:
     return not (
-        key.partition("/")[0] in (*OWN, FEATURES) or key.rpartition("/")[2][:1] == "." or key.endswith(TEMPORARY)
+        key == OWN
+        or key.partition("/")[0] == FEATURES
+        or any(part[:1] == "." for part in key.split("/"))
+        or key.endswith(TEMPORARY)
     )
 
 
-def _stamp(entry: Entry) -> tuple[int, int]:
-    """Return what tells the versions of an object apart: nanoseconds that its copies have, and its size."""
+def _stamp(entry: Entry) -> Stamp:
     return entry.stamp % (10**9 // TICK_NS) * TICK_NS, entry.size
 
 
-def _stamp_of(path: Path) -> tuple[int, int]:
+def _stamp_of(path: Path) -> Stamp:
     status = path.stat()
     return status.st_mtime_ns % 10**9 // TICK_NS * TICK_NS, status.st_size
+
+
+def _is(here: Stamp | None, entry: Entry) -> bool:
+    """Say whether a file is this version; of a network also where its content is not here."""
+    version, size = _stamp(entry)
+    return here is not None and here[0] == version and (here[1] == size or (not here[1] and entry.key.endswith(LARGE)))

@@ -115,22 +115,21 @@ def what_is_asked(ledger: "Ledger", key: str, left: int | None = None) -> str | 
     left : int, optional
         Of its images, those that are still to be labeled. Without, the sentence is as true when some are answered.
     """
-    planned, waiting = ledger.planned(key, columns=("purpose", "withdrawn_at")), len(ledger.holdout_waiting())
-    if planned.empty:
+    standing, waiting = ledger.count_purposes(key), len(ledger.holdout_waiting())
+    if not standing and not ledger.count_planned(key):
         if not waiting:
             return None
         return (
             f"{waiting} test image{_s(waiting)} that {'was' if waiting == 1 else 'were'} drawn will not be asked about"
             ", unless another round asks (label_budget, max_rounds; holdout_share = 1 asks about all at once)"
         )
-    purposes = planned.loc[planned["withdrawn_at"].isna(), "purpose"]
-    if purposes.empty:
+    if not standing:
         return None
-    tests, reviews = (int((purposes == purpose).sum()) for purpose in ("holdout", REVIEW))
-    counts = len(purposes) - tests - reviews, tests, reviews
+    total, tests, reviews = sum(standing.values()), standing.get("holdout", 0), standing.get(REVIEW, 0)
+    counts = total - tests - reviews, tests, reviews
     model = f"{'first' if key == 'r0000' and not ledger.imported() else 'next'} model"
     if left is None:
-        said = f"{key} asks about {len(purposes)} image{_s(len(purposes))}: {what_for(*counts)}; then comes the {model}"
+        said = f"{key} asks about {total} image{_s(total)}: {what_for(*counts)}; then comes the {model}"
     else:
         said = f"{key} has {to_label(*counts, left=left)}" + (f"; {model} after {left}" if left else "")
     return said if not waiting else f"{said}; {waiting} more test image{_s(waiting)} will come with later rounds"

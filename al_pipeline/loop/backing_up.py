@@ -152,6 +152,7 @@ def restore(settings: "Settings", folder: Path, databases: Sequence[Database], *
     targets = _targets(made, databases)
     check_new_home(home)
     _check_empty(settings, targets)
+    _check_artifacts(settings)
     for name, file in made.databases.items():
         targets[name].check_tool("pg_restore", made.files[file].tool)
     _check_space(home, made.files[HOME].bytes, "the home")
@@ -239,6 +240,14 @@ def _check_empty(settings: "Settings", targets: dict[str, Database]) -> None:
         raise InputError(
             f"The ledger here (AL_DATABASE_URL, or that of the home) holds {told}, and nothing is overwritten: drop "
             "and create its database, or name an empty one"
+        )
+
+
+def _check_artifacts(settings: "Settings") -> None:
+    place = settings.artifacts
+    if place is not None and (held := next((entry.key for entry in place.entries()), None)):
+        raise InputError(
+            f"{place} (AL_ARTIFACTS) is not empty, {held} is in it, and nothing is overwritten: name an empty place"
         )
 
 

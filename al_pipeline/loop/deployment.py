@@ -1,6 +1,7 @@
 """Where one installation keeps and finds things: its ledger, its Label Studio, the files of a round."""
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,9 @@ class Artifacts:
         What each round's checkpoint answers on the holdout, and on the stop set.
     study_cells, comparison_page : Path
         A folder per seed with the results of each strategy; the report of them all.
-    learning_curve, curve_table : Path
-        The picture of all rounds, where people find it: in AL_HOME; and what it was drawn from.
+    learning_curve, curve_picture, curve_table : Path
+        The picture of all rounds, where people find it: in AL_HOME; the same for all machines; and what it was drawn
+        from.
     labels_saved : Path
         What the labels have saved so far, in a sentence.
     review_requests : Path
@@ -89,6 +91,7 @@ class Artifacts:
         self.holdout_predictions, self.stop_predictions = folder / "holdout_predictions", folder / "stop_predictions"
         self.study_cells, self.comparison_page = folder / "simulation", folder / "strategy_comparison.html"
         self.learning_curve = folder.parent / "learning_curve.png"
+        self.curve_picture = folder / "learning_curve.png"
         self.curve_table, self.tracked = folder / "learning_curve.parquet", folder / "tracked"
         self.labels_saved, self.review_requests = folder / "labels_saved.txt", folder / "review_requests"
         self.claims, self.parts_wanted = folder / "claims", folder / "parts_wanted.json"
@@ -112,6 +115,29 @@ class Artifacts:
         if self._bucket is not None:
             self._bucket.refresh()
         return self
+
+    def check_owner(self, identities: Sequence[str]) -> None:
+        """Look whether the bucket, if there is one, is that of a ledger whose projects have these identities.
+
+        Raises
+        ------
+        PlaceError
+            The bucket is away.
+        InputError
+            It is another ledger's.
+        """
+        owner = None if self._bucket is None else self._bucket.owner()
+        if self._bucket is not None and owner is not None and owner not in identities:
+            raise InputError(
+                f"{self._bucket.place} (AL_ARTIFACTS) holds what rounds of another ledger have written (of the project "
+                f"{owner}), and this ledger knows of none of them. Set AL_DATABASE_URL to that ledger, or name an "
+                "empty place"
+            )
+
+    def own(self, identity: str) -> None:
+        """Write down in the bucket, if there is one, that this project's ledger owns it; errors as of `fresh`."""
+        if self._bucket is not None:
+            self._bucket.own(identity)
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one.
@@ -152,7 +178,7 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._artifacts = Artifacts(settings.artifact_folder, settings.artifacts)
+        self._artifacts, self._ours = Artifacts(settings.artifact_folder, settings.artifacts), False
         self._project: tuple[str, Project] | None = None
         #: What was counted of a round at the last look, and all that it depends on: `loop.progress` keeps it here.
         self.counted: tuple[object, Any] | None = None
@@ -160,6 +186,9 @@ class Deployment:
     @property
     def artifacts(self) -> Artifacts:
         """Where the values of assets lie, as they are now; errors are those of `Artifacts.fresh`."""
+        if not self._ours and self.settings.artifacts is not None:
+            self._artifacts.check_owner([project.identity for project in self.ledger.projects()])
+        self._ours = True
         return self._artifacts.fresh()
 
     @cached_property

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from al_pipeline.core.errors import CheckpointError, FileError
+from al_pipeline.core.errors import ALError, CheckpointError
 from al_pipeline.core.evaluation.metrics import stored_scores
 from al_pipeline.core.files import delete_file, whole_file
 from al_pipeline.core.learning.provenance import provenance
@@ -34,7 +34,7 @@ def best(artifacts: Artifacts) -> str | None:
 def pin(path: Path, why: str) -> None:
     """Keep a checkpoint or a refined network whatever the settings say: a file beside it says why."""
     # Where nothing can be written nothing is deleted either.
-    with suppress(FileError), whole_file(path.with_suffix(Artifacts.PINNED), "What keeps a checkpoint") as file:
+    with suppress(ALError), whole_file(path.with_suffix(Artifacts.PINNED), "What keeps a checkpoint") as file:
         file.write_text(f"{why}\n", encoding="utf-8")
 
 
@@ -72,7 +72,7 @@ def spare_networks(deployment: Deployment, used: Collection[str] = ()) -> list[s
     working, going = {*used, *_open(deployment)}, set(spare(deployment, used))
     staying = [key for key in _stored(artifacts.checkpoints) if key not in going]
     needed = {*working, *_held(deployment, artifacts.refined), *_next_starts(artifacts)}
-    needed |= {path.name for path in artifacts.refining.glob("*")}
+    needed |= {path.parent.name for path in artifacts.refining.glob("*/*")}
     needed |= {str(provenance(artifacts.checkpoints / f"{key}.safetensors").get("refined")) for key in staying}
     starts = (started_from(artifacts, key) for key in {*working, *staying, *begun(artifacts)[-1:]})
     needed |= {network.round for network in starts if network is not None}

@@ -38,8 +38,10 @@ class KnownTasks:
     def __init__(self, deployment: "Deployment", project: "Project", total: int) -> None:
         self._ledger, self._client, self._project = deployment.ledger, deployment.label_studio, project
         self._file = deployment.artifacts.known_tasks
-        tasks = self._ledger.planned(columns=("task_id",))["task_id"]
-        self._pushed = np.unique(tasks.dropna().to_numpy(dtype=np.int64))
+        planned = self._ledger.planned(columns=("task_id", "withdrawn_at")).dropna(subset="task_id")
+        # Of one that was withdrawn without an answer people have deleted the task.
+        self._kept = planned.loc[planned["withdrawn_at"].isna(), "task_id"].to_numpy(dtype=np.int64)
+        self._pushed = np.unique(planned["task_id"].to_numpy(dtype=np.int64))
         self._found = self._count(total)
 
     def as_before(self) -> bool:
@@ -64,7 +66,7 @@ class KnownTasks:
         given = self._ledger.answers(nobodys=True)
         answered = given.loc[given["source"] == self._project.source, "task_id"].to_numpy(dtype=np.int64)
         untouched, _ = self._client.count(self._project.project_id, *unanswered_ones())
-        return untouched > len(np.setdiff1d(self._pushed, answered))
+        return untouched > len(np.setdiff1d(self._kept, answered))
 
     def _count(self, total: int) -> dict[str, Any] | None:
         """Return what tells one state from another; None where more has to be looked at."""

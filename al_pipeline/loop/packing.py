@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
-from al_pipeline.core.files import TEMPORARY, whole_file
+from al_pipeline.core.files import TEMPORARY, content, whole_file
 from al_pipeline.ledger.copies import copy_ledger, copy_sqlite, how_far
 from al_pipeline.ledger.schema import REVISION
 from al_pipeline.loop.artifact_bucket import COPY_OF
@@ -266,7 +266,7 @@ def _members(
         old = newest_checkpoint and network and path not in newest
         left_out = any(name == each or name.startswith(f"{each}/") for each in LEFT_OUT) or "/compute_logs/" in name
         if not (old or left_out or name in copies or name.endswith(THEIR_FILES)):
-            yield name, path
+            yield name, content(path)
     manifest = pd.read_parquet(artifacts.image_pool) if artifacts.image_pool.exists() else None
     usable = set[str]() if manifest is None else set(manifest.loc[manifest["split"] != "excluded", "sample_id"])
     for path in _files(settings.published_images):

@@ -20,9 +20,9 @@ OVERLAP = timedelta(minutes=5)
 # The sensor looks every few seconds, and what it may have missed is read again once a batch is out. A round need not
 # read anew what was read so recently.
 RECENT = timedelta(seconds=30)
-# What a look reads first is as recent as most requests are long: of ten people there is always something new, and they
-# wait for the server that lists it.
-JUST_NOW = timedelta(seconds=5)
+# Of ten people there is always something new, and they wait for the server that lists it: a look reads what is as
+# recent as requests are long. What was overtaken by more, and no counter tells, one look in two minutes finds.
+JUST_NOW, NOW_AND_THEN = timedelta(seconds=2), timedelta(minutes=2)
 # People may answer while we read. Then the counts before and after differ, and what is new is read once more.
 TRIES = 3
 # Two people who submit at the same moment may get their numbers in the other order.
@@ -113,8 +113,15 @@ def pull_news(
             return counts, 0
     reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
     if round_key is None:
-        return reader.pull(counts, [JUST_NOW, RECENT, OVERLAP], restless=False)
+        first = RECENT + NOW_AND_THEN if _turns(mark, datetime.now(UTC)) else JUST_NOW
+        return reader.pull(counts, [first, RECENT + NOW_AND_THEN, OVERLAP], restless=False)
     return reader.pull(counts, [RECENT if lately else OVERLAP] * TRIES)
+
+
+def _turns(mark: Watermark | None, now: datetime) -> bool:
+    """Say whether another two minutes have begun since the last pull."""
+    before = NEVER if mark is None else mark.pulled_at or NEVER
+    return (before - NEVER) // NOW_AND_THEN != (now - NEVER) // NOW_AND_THEN
 
 
 def _since(mark: Watermark | None, counts: "ProjectCounts", now: datetime, overlap: timedelta) -> datetime | None:
@@ -154,24 +161,27 @@ class _Reader:
         restless : bool
             Whether what was answered meanwhile is a reason.
         """
-        new, before, after = 0, counts, counts
+        new, before, after, first = 0, counts, counts, None
         for number, overlap in enumerate(overlaps, 1):
             before, mark, started = after, self.ledger.watermark(self.source), datetime.now(UTC)
-            more, newest = self.read(_since(mark, before, started, overlap))
+            # Each begins where the first has, or further back.
+            first = first or mark
+            more, newest = self.read(_since(first, before, started, overlap))
             over, after = _over(self.ledger, self.source, before), self.client.project_counts(self.project_id)
             quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
             missed = quiet and mark is not None and over != (mark.answers_over, mark.skips_over)
-            if missed and number == len(overlaps):
+            last = number == len(overlaps) or (restless and number > 1)
+            if missed and last:
                 again, newest = self.read(None)
                 more, over = more + again, _over(self.ledger, self.source, after)
             new += more
             # Never later than the server's own time: when its clock is set back, new changes are stamped with that.
             until = min(newest or (mark.until if mark else NEVER), before.at + SECOND)
-            if not quiet or (missed and number < len(overlaps)):
+            if not quiet or (missed and not last):
                 # Nothing can be concluded from these counts; those of before stay to be compared with.
                 over = (mark.answers_over, mark.skips_over) if mark else (0, 0)
             self.ledger.set_watermark(self.source, Watermark(until, started, *over))
-            if not missed and (quiet or not restless):
+            if (quiet and (last or not missed)) or not (quiet or restless):
                 break
         return before, new
 

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ import pandas as pd
 from al_pipeline.core.data.holdout import groups_of
 from al_pipeline.core.data.places import Place
 from al_pipeline.core.errors import InputError
+from al_pipeline.core.files import delete_folder
 from al_pipeline.core.labels.consensus import labels_hash
 from al_pipeline.core.learning.options import TrainingOptions
 from al_pipeline.core.rounds import round_number
@@ -181,7 +181,7 @@ class Refining:
         folder = self.deployment.artifacts.refining / self.key
         for other in folder.parent.iterdir() if folder.parent.is_dir() else ():
             if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
+                delete_folder(other)
         return folder
 
     def _complete(self, samples: StoredSamples) -> int:
@@ -225,7 +225,7 @@ class Refining:
 
     def _clear(self) -> None:
         """Remove the state of the training, and features that no round to come needs: they can be computed again."""
-        shutil.rmtree(self.deployment.artifacts.refining, ignore_errors=True)
+        delete_folder(self.deployment.artifacts.refining)
         following, artifacts = round_number(self.key) + 1, self.deployment.artifacts
         recent = range(following - ROUNDS_WITH_FEATURES + 1, following + 1)
         starts = [newest_network(artifacts, self.given.training, number) for number in recent]

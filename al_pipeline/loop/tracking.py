@@ -131,7 +131,7 @@ def send(deployment: Deployment) -> Sent:
                 if run is None or (run.info.status != "FINISHED" and run.info.lifecycle_stage == "active"):
                     run = run or _begin(client, experiment, deployment, record)
                     _send(client, run.info.run_id, record)
-                    if record is records[-1] and (picture := deployment.artifacts.learning_curve).exists():
+                    if record is records[-1] and (picture := deployment.artifacts.curve_picture).exists():
                         client.log_artifact(run.info.run_id, str(picture))
                     client.set_terminated(run.info.run_id, "FINISHED", record["time"])
                     sent.append(record["round"])

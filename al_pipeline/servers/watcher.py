@@ -110,6 +110,8 @@ class Scene:
         The round on whose labels the network is being refined.
     refined : tuple of str, optional
         The round whose refined network is the newest, and what has come of it.
+    seen : bool
+        Whether anybody has looked; what there is then is new at the next look.
     """
 
     batches: tuple[Batch, ...] = ()
@@ -127,6 +129,7 @@ class Scene:
     between: tuple[Result, ...] = ()
     refining: str | None = None
     refined: tuple[str, str] | None = None
+    seen: bool = False
 
 
 class Watcher:
@@ -144,7 +147,8 @@ class Watcher:
         self._asked = -math.inf
         self._pushed: str | None = None
         self._done: int | None = None
-        self._runs_seen: list[tuple[str, Status]] | None = None
+        self._runs_seen: list[tuple[str, str]] | None = None
+        self._told = ""
 
     def look(self) -> Scene:
         """Return what is the case now.
@@ -159,22 +163,25 @@ class Watcher:
         if pushed != self._pushed or now - self._asked >= EVERY:
             self._scene = self._of_sensor(self._scene)
             records, beside = self._runs(pushed)
-            seen = [(each.dagster_run.run_id, each.dagster_run.status) for each in (*records, *beside)]
+            seen = [(each.dagster_run.run_id, each.dagster_run.status.value) for each in (*records, *beside)]
+            # Of a run on another machine the result may come later than its end.
+            seen += [(path.name, "") for path in self._loop.deployment.artifacts.evaluations.glob("*.json")]
             if seen != self._runs_seen:
                 self._scene, anew = self._of_refining(self._of_runs(self._scene, records), beside), True
             self._asked, self._runs_seen = now, seen
         if anew:
             batches = batches_now(self._ledger, pushed, self._loop.settings.policy)
             between = self._between({batch.key for batch in batches}, pushed)
-            self._scene = replace(self._scene, batches=(*between, *batches))
+            self._scene = replace(self._scene, batches=(*between, *batches), seen=True)
         self._pushed, self._done = pushed, done
         return self._scene
 
     def _between(self, now: set[str], pushed: str | None) -> Iterator[Batch]:
         """Yield batches that ended between two looks, and those that also came after the first: each is seen once."""
         asked = {batch.key for batch in self._scene.batches if batch.open}
-        if self._pushed is not None and pushed is not None:
-            asked |= {round_key(each) for each in range(round_number(self._pushed) + 1, round_number(pushed))}
+        if self._scene.seen and pushed is not None:
+            last = -1 if self._pushed is None else round_number(self._pushed)
+            asked |= {round_key(each) for each in range(last + 1, round_number(pushed))}
         for key in sorted(asked - now, key=round_number):
             batch = batch_of(self._ledger, key, self._loop.settings.policy.min_votes)
             if not batch.open:
@@ -198,7 +205,7 @@ class Watcher:
 
     def _of_runs(self, scene: Scene, records: list[dg.RunRecord]) -> Scene:
         running = [record for record in records if record.dagster_run.status not in ENDED]
-        *between, result = self._results(records, scene.result) or [scene.result]
+        *between, result = self._results(records) or [scene.result]
         return replace(
             scene,
             running=_running(running[0]) if running else None,
@@ -266,18 +273,18 @@ class Watcher:
             again = attempts.state in {"in_progress", "succeeded"} or attempts.failures < most
         return Failure(run.run_id, key or run.job_name, canceled, self._loop.cause(run.run_id), again)
 
-    def _results(self, records: list[dg.RunRecord], known: Result | None) -> list[Result]:
-        """Return the newest result, and before it those of rounds after the known one."""
+    def _results(self, records: list[dg.RunRecord]) -> list[Result]:
+        """Return the result of the newest run that has one, and before it those of rounds newer than any told."""
         documents = stored_rounds(self._loop.deployment.artifacts.evaluations)
-        found: list[Result] = []
+        found: dict[str, Result] = {}
         for record in records:
             run, key = record.dagster_run, record.dagster_run.tags.get(PARTITION_TAG)
-            if run.status != Status.SUCCESS or key not in documents or any(each.key == key for each in found):
-                continue
-            if found and (known is None or round_number(key) <= round_number(known.key)):
-                break
-            found.insert(0, result_of(key, documents[key], *self._words(run.run_id)))
-        return found
+            if run.status == Status.SUCCESS and key in documents and key not in found:
+                if found and (not self._told or key <= self._told):
+                    break
+                found[key] = result_of(key, documents[key], *self._words(run.run_id))
+        self._told = max(self._told, *found, "")
+        return [*found.values()][::-1]
 
     def _words(self, run_id: str) -> tuple[str | None, str | None]:
         """Return what a run has said of the labels saved, and the advice to go on or to stop."""

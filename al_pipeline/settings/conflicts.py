@@ -44,13 +44,13 @@ def conflict(settings: "Settings") -> str | None:
             f"embeddings cannot be kept in {settings.embeddings} (AL_EMBEDDINGS): {error}. Name a folder, a bucket, or "
             "AL_EMBEDDINGS= for the folder in AL_HOME"
         )
+    if (artifacts := settings.artifacts) is not None and (told := _beside(artifacts, settings)):
+        return told
     if published is not None and isinstance(features, Place) and bucket_of(features) == bucket_of(published):
         return (
             f"embeddings {features} (AL_EMBEDDINGS) are in the bucket of published {published} (AL_PUBLISHED), and "
             "whoever labels can open any key of that: name another bucket for one of them"
         )
-    if (artifacts := settings.artifacts) is not None and (told := _beside(artifacts, settings)):
-        return told
     pods = settings.kubernetes
     ours, theirs = pods.train.labels(), pods.features.labels()
     if other := [name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]:
@@ -69,10 +69,14 @@ def _beside(artifacts: Place, settings: "Settings") -> str | None:
             f"artifacts {artifacts} (AL_ARTIFACTS) are in the bucket of published {published} (AL_PUBLISHED), and "
             "whoever labels can open any key of that: name another bucket for one of them"
         )
-    one, other = f"{artifacts}/", f"{images}/"
-    if isinstance(images, Place) and (one.startswith(other) or other.startswith(one)):
-        return (
-            f"artifacts {artifacts} (AL_ARTIFACTS) and images {images} (AL_IMAGES) lie in each other: name a place "
-            "beside the images for one of them"
-        )
+    # By default they are where nobody takes them for artifacts.
+    features = place_of(settings.embedding_store)
+    features = None if features == artifacts / "embedding_store" else features
+    for name, place in {"images": images, "embeddings": features}.items():
+        one, other = f"{artifacts}/", f"{place}/"
+        if isinstance(place, Place) and (one.startswith(other) or other.startswith(one)):
+            return (
+                f"artifacts {artifacts} (AL_ARTIFACTS) and {name} {place} (AL_{name.upper()}) lie in each other: name "
+                "places beside each other"
+            )
     return None

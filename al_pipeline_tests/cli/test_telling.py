@@ -84,7 +84,7 @@ NEWS: list[tuple[Scene, Scene, list[str]]] = [
     (Scene(), Scene((DONE,)), ["r0003 asked: none left of 8 to label: 2 test images, 6 to learn from"]),
     # Between two looks people have answered all of a batch that came after the first, and even of the next one.
     (
-        Scene((OPEN,)),
+        Scene((OPEN,), seen=True),
         Scene((DONE, replace(BEGUN, training=(8, 8)), Batch("r0005", (0, 0), (2, 4)))),
         [
             "r0003 answered: all 8 tasks, 1 of them skipped",
@@ -93,8 +93,18 @@ NEWS: list[tuple[Scene, Scene, list[str]]] = [
             "r0005 asked: 4 to label: all to learn from",
         ],
     ),
+    # So may be the first.
+    (
+        Scene(seen=True),
+        Scene((DONE,)),
+        ["r0003 asked: 8 to label: 2 test images, 6 to learn from", "r0003 answered: all 8 tasks, 1 of them skipped"],
+    ),
     # A round that asked nobody.
-    (Scene((OPEN,)), Scene((DONE, Batch("r0004", (0, 0), (0, 0)))), ["r0003 answered: all 8 tasks, 1 of them skipped"]),
+    (
+        Scene((OPEN,), seen=True),
+        Scene((DONE, Batch("r0004", (0, 0), (0, 0)))),
+        ["r0003 answered: all 8 tasks, 1 of them skipped"],
+    ),
     (
         Scene((OPEN,)),
         Scene((OPEN,), refining="r0003"),

@@ -157,7 +157,8 @@ def test_pods_that_have_no_disk_in_common_turn_the_loop_and_leave_nothing_behind
     write_usual_images(tmp_path / "photos")
     images, ours = Place("s3://photos/of-pods"), Place("s3://ours/deployment")
     put_folder(tmp_path / "photos", images)
-    Place(f"s3://{SHOWN}").put("made", b"")
+    for bucket in (f"s3://{SHOWN}", "s3://ours"):
+        Place(bucket).put("made", b"")
     where = {
         "published": f"s3://{SHOWN}/of-pods",
         "artifacts": str(ours),

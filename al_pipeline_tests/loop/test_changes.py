@@ -29,8 +29,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (1 + number, 8)).save(path)
     loaded = load_settings(home=tmp_path / "home", images=tmp_path / "photos")
-    loaded.artifacts.mkdir(parents=True)
-    scan(tmp_path / "photos").to_parquet(loaded.artifacts / "image_pool.parquet")
+    loaded.artifact_folder.mkdir(parents=True)
+    scan(tmp_path / "photos").to_parquet(loaded.artifact_folder / "image_pool.parquet")
     return loaded
 
 

@@ -191,5 +191,8 @@ def test_a_refinement_that_is_not_through_keeps_its_network(loop: Deployment, st
     refined(loop, stored, *range(6))
     (loop.artifacts.refined / "r0001.json").unlink()
     assert spare_networks(loop) == keys(0, 1, 2), "nothing goes on with it"
+    # A folder alone may be what another machine's refinement has left.
     (loop.artifacts.refining / "r0001").mkdir(parents=True)
+    assert spare_networks(loop) == keys(0, 1, 2)
+    (loop.artifacts.refining / "r0001" / "running.pt").write_bytes(b"under way")
     assert spare_networks(loop) == keys(0, 2)

@@ -26,6 +26,8 @@ AT_A_TIME = 16
 FEW = 200
 # Objects that are listed at a time: as services answer.
 AT_A_LOOK = 1_000
+# Bytes of a large object that are in memory at a time.
+PIECE_BYTES = 1 << 23
 # Bytes that are read ahead of what is asked for: the table of a shard of features, and the first rows.
 AHEAD_BYTES = 1 << 18
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL | re.IGNORECASE)
@@ -140,6 +142,19 @@ class Place:
             The bucket is away.
         """
         return load(f"{self.url}/{key}")
+
+    def save(self, key: str, path: Path) -> Entry:
+        """Write what an object holds into a file, piece by piece; return as which version, errors as of `read`."""
+        store, name = store_and_key(f"{self.url}/{key}")
+        import obstore
+
+        try:
+            found = obstore.get(store, name)
+            with path.open("wb") as file:
+                file.writelines(found.stream(PIECE_BYTES))
+            return entry_of(found.meta, "")._replace(key=key)
+        except failures() as error:
+            raise of_object(self.url, "read", key, error) from None
 
     def open(self, key: str) -> io.BufferedReader:
         """Open an object to read parts of it; errors are those of `read`, of opening and of reading.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from al_pipeline.core.data.framing import is_name
 from al_pipeline.core.data.how_read import AS_EVER, HowRead
 from al_pipeline.core.errors import CheckpointError, InputError
-from al_pipeline.core.files import whole_file
+from al_pipeline.core.files import content, whole_file
 from al_pipeline.core.learning.architectures import ARCHITECTURES, TIMM
 from al_pipeline.core.learning.arithmetic import PLAIN, Arithmetic
 from al_pipeline.core.learning.given_weights import HEAD, load_backbone, read_safetensors, read_weights, unreadable
@@ -216,7 +216,7 @@ def read_info(path: Path) -> CheckpointInfo:
         The file is missing, damaged or no checkpoint of this project.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(content(path), framework="pt") as file:
             metadata = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise unreadable(path, error) from error

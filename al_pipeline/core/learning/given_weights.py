@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from al_pipeline.core.errors import CheckpointError
+from al_pipeline.core.files import content
 from al_pipeline.core.learning.hub import fetch
 from al_pipeline.core.learning.options import check_weights
 
@@ -99,7 +100,7 @@ def first(problems: list[str]) -> str:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file; CheckpointError if it is missing or damaged."""
     try:
-        return safetensors.torch.load_file(path)
+        return safetensors.torch.load_file(content(path))
     except (OSError, safetensors.SafetensorError) as error:
         raise unreadable(path, error) from error
 

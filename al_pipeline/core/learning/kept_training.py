@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from al_pipeline.core.files import whole_file
+from al_pipeline.core.files import content, whole_file
 
 # Raise it whenever steps are made in another way. What the optimizer keeps lies in memory in the order of the weights:
 # of an older version it would take one number for another, without a word.
@@ -43,7 +43,7 @@ class KeptTraining:
     def read(self) -> dict[str, Any] | None:
         """Return what `write` was given last, or None."""
         try:
-            found = torch.load(self.path, map_location="cpu", weights_only=True)
+            found = torch.load(content(self.path), map_location="cpu", weights_only=True)
         # Whatever is wrong with it, training anew mends it.
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
             return None

@@ -198,9 +198,9 @@ def learning_curve(
     without = missing_weights(deployment.settings, training)
     proof = live_proof(context.log, deployment, round_config, training, policy, image_pool)
     png = learning_curve_picture(curve, None if proof.found is None else proof.found.band)
-    path = deployment.artifacts.learning_curve
-    with whole_file(path, "The picture of the learning curve") as file:
-        file.write_bytes(png)
+    for path in (deployment.artifacts.learning_curve, deployment.artifacts.curve_picture):
+        with whole_file(path, "The picture of the learning curve") as file:
+            file.write_bytes(png)
     with whole_file(deployment.artifacts.labels_saved, "What labels have saved") as file:
         file.write_text(proof.sentence)
     return dg.MaterializeResult(

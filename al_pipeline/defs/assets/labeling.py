@@ -64,6 +64,7 @@ def labeling_project(
     settings.published_images.mkdir(parents=True, exist_ok=True)
     project = bring_up(deployment, classes)
     project_id = project.project_id
+    deployment.artifacts.own(str(project.identity))
     copies, places = Copies(settings), published_places(settings)
     copies.mark()
     for place in places:
