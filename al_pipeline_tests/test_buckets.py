@@ -28,6 +28,7 @@ from al_pipeline.core.data.contact_sheet import contact_sheet
 from al_pipeline.core.data.embeddings import EmbeddingStore
 from al_pipeline.core.data.folder import list_files
 from al_pipeline.core.data.image_cache import CachedImages, ImageCache
+from al_pipeline.core.data.object_store import Entry
 from al_pipeline.core.data.places import Loaded, Place, below, entries_of, load
 from al_pipeline.core.data.pool import scan, select_split
 from al_pipeline.core.data.report import describe
@@ -337,7 +338,7 @@ def killed_at_put(server: BucketServer, number: int) -> Iterator[None]:
     """Kill the server while it is given an object, and others beside it; it is there again after the body."""
     real, calls, killing = Place.put, itertools.count(1), threading.Thread(target=server.stop)
 
-    def put(self: Place, key: str, data: bytes, *, create: bool = False) -> bool:
+    def put(self: Place, key: str, data: bytes, *, create: bool = False) -> Entry | None:
         if next(calls) == number:
             killing.start()
         return real(self, key, data, create=create)

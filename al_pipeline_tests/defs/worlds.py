@@ -76,7 +76,7 @@ class World:
 
     def value(self, asset: str, key: str | None = None) -> Any:
         """Load what an asset stored."""
-        path = self.settings.artifact_folder / asset
+        path = self.deployment.artifacts.folder / asset
         return pd.read_parquet(path / f"{key}.parquet" if key else path.with_suffix(".parquet"))
 
 
