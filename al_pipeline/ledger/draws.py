@@ -24,6 +24,12 @@ class Draws(Members):
         """
         return self._frame(sa.select(drawn_holdout).order_by(drawn_holdout.c.rank), frames.DRAWN)
 
+    def count_purposes(self, round_key: str) -> dict[str, int]:
+        """Return how many tasks of a round stand, by purpose; none that was withdrawn."""
+        task, n = planned_tasks.c, sa.func.count()
+        live = sa.select(task.purpose, n).where(task.round == round_key, task.withdrawn_at.is_(None))
+        return dict(self._rows(live.group_by(task.purpose)))
+
     def holdout_waiting(self) -> dict[str, float]:
         """Return what was drawn and nobody was asked about yet, in its order, and with which probability it was drawn.
 

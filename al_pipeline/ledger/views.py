@@ -127,12 +127,6 @@ class Views:
         query = sa.select(sa.func.count()).select_from(planned_tasks).where(planned_tasks.c.round == round_key)
         return self._rows(query if purpose is None else query.where(planned_tasks.c.purpose == purpose))[0][0]
 
-    def count_purposes(self, round_key: str) -> dict[str, int]:
-        """Return how many tasks of a round stand, by purpose; none that was withdrawn."""
-        task, n = planned_tasks.c, sa.func.count()
-        live = sa.select(task.purpose, n).where(task.round == round_key, task.withdrawn_at.is_(None))
-        return dict(self._rows(live.group_by(task.purpose)))
-
     def pushed_at(self, round_key: str) -> datetime | None:
         """Return when the last of a round's tasks was recorded as pushed, None if none is."""
         query = sa.select(sa.func.max(planned_tasks.c.pushed_at)).where(planned_tasks.c.round == round_key)
