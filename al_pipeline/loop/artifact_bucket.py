@@ -181,6 +181,11 @@ class ArtifactBucket:
                     f"{self.place} (AL_ARTIFACTS) holds something else, {min(foreign)} for one: name an empty place, "
                     "which nobody else writes to"
                 )
+            if lacking := [key for key in here if _is_empty(key, here[key])]:
+                raise InputError(
+                    f"{self.folder} lacks the content of networks, {min(lacking)} for one, which was never read on this "
+                    f"machine: copy them there from the bucket of before, or delete the empty files to go on without"
+                )
             self._give(here, here)
             self.place.put(MARK, TEXT.encode(), create=True)
         with written_here(mark, "The mark of the bucket's copy") as file:
@@ -207,7 +212,7 @@ class ArtifactBucket:
                     return
                 # A copy is older than what deletes it. Of a network that was never read there is nothing to give.
                 old = path.stat().st_mtime_ns <= gone.get(key, -LATE_NS) + LATE_NS
-                if old or (key.endswith(LARGE) and not here[key][1]):
+                if old or _is_empty(key, here[key]):
                     path.unlink()
                     return
                 entry = self.place.put(key, path.read_bytes(), create=True)
@@ -282,4 +287,9 @@ def _stamp_of(path: Path) -> Stamp:
 def _is(here: Stamp | None, entry: Entry) -> bool:
     """Say whether a file is this version; of a network also where its content is not here."""
     version, size = _stamp(entry)
-    return here is not None and here[0] == version and (here[1] == size or (not here[1] and entry.key.endswith(LARGE)))
+    return here is not None and here[0] == version and (here[1] == size or _is_empty(entry.key, here))
+
+
+def _is_empty(key: str, here: Stamp) -> bool:
+    """Say whether a file is but the place of a network's content."""
+    return not here[1] and key.endswith(LARGE)

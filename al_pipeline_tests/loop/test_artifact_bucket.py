@@ -336,11 +336,17 @@ def test_a_bucket_that_was_emptied_takes_nothing_away_here(place: Place, tmp_pat
 
 
 def test_another_bucket_is_filled_from_the_copy_of_the_first(place: Place, tmp_path: Path) -> None:
-    machine(tmp_path / "here", place)
-    write(tmp_path / "here" / NAMES[0], "ours")
+    here = machine(tmp_path / "here", place)
+    for name in NAMES[:2]:
+        write(here.folder / name, "ours")
     moved = Place(f"memory://{uuid4()}/moved")
+    machine(tmp_path / "there", place)
+    # Nobody has read the network there.
+    with pytest.raises(InputError, match=r"lacks the content of networks, checkpoint/r0000\.safetensors for one"):
+        machine(tmp_path / "there", moved)
+    assert moved.entries() == []
     machine(tmp_path / "here", moved)
-    assert of_bucket(moved) == {NAMES[0]: "ours"}
+    assert of_bucket(moved) == dict.fromkeys(NAMES[:2], "ours")
 
 
 def test_one_of_many_machines_has_a_claim_until_it_is_given_back_or_stale(place: Place, tmp_path: Path) -> None:
