@@ -184,7 +184,7 @@ class ArtifactBucket:
             if lacking := [key for key in here if _is_empty(key, here[key])]:
                 raise InputError(
                     f"{self.folder} lacks the content of networks, {min(lacking)} for one, which was never read on "
-                    "this machine: copy them there from the bucket of before, or delete the empty files to go on without"
+                    "this machine: copy them there from the bucket of before, or delete these files to go on without"
                 )
             self._give(here, here)
             self.place.put(MARK, TEXT.encode(), create=True)
