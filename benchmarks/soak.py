@@ -183,6 +183,7 @@ def core_seconds() -> float:
 def soak(made: Production, minutes: float, count: int, look: float) -> None:
     """Let people work while servers are killed, and tell what came of it."""
     settings = made.compose.environment("code-server")
+    os.environ.update({key: value for key, value in settings.items() if key.startswith(("DAGSTER_", "PG"))})
     client = LabelStudio(settings["AL_LABEL_STUDIO_URL"], settings["AL_LABEL_STUDIO_TOKEN"], timeout=60)
     found = client.find_project("al_pipeline")
     assert found is not None
@@ -231,7 +232,6 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
     for person in people:
         assert not said.keys() & person.said.keys()
         said |= person.said
-    os.environ.update({key: value for key, value in settings.items() if key.startswith(("DAGSTER_", "PG"))})
     with dg.DagsterInstance.from_config(str(made.folder / "dagster")) as instance:
         # Rounds go on for as long as answers are left to learn from: no more than a while is waited for them.
         with suppress(AssertionError):
