@@ -142,10 +142,12 @@ def test_pods_that_share_buckets_have_no_volume_in_common(base: list[Document]) 
         assert template == pods(base)[name]
 
 
-def test_what_a_pod_prints_is_read_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_pod_prints_is_read_elsewhere(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = yaml.safe_load((FOLDER / "buckets" / "dagster.yaml").read_text())["compute_logs"]
     told["config"]["local_dir"] = str(tmp_path / "printed")
-    with bucket_server(tmp_path / "buckets") as server, monkeypatch.context() as patch:
+    with bucket_server(tmp_path_factory.mktemp("buckets")) as server, monkeypatch.context() as patch:
         for name, value in {**server.environment, "COMPUTE_LOGS_BUCKET": "logs"}.items():
             patch.setenv(name, value)
         Place("s3://logs").put("made", b"")

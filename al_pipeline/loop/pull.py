@@ -167,9 +167,12 @@ class _Reader:
             # Each begins where the first has, or further back.
             first = first or mark
             more, newest = self.read(_since(first, before, started, overlap))
-            over, after = _over(self.ledger, self.source, before), self.client.project_counts(self.project_id)
+            over = _over(self.ledger, self.source, before)
+            fits = mark is not None and over == (mark.answers_over, mark.skips_over)
+            # What fits has missed nothing, whatever was answered meanwhile.
+            after = before if fits and not restless else self.client.project_counts(self.project_id)
             quiet = (before.annotations, before.skipped) == (after.annotations, after.skipped)
-            missed = quiet and mark is not None and over != (mark.answers_over, mark.skips_over)
+            missed = quiet and mark is not None and not fits
             last = number == len(overlaps) or (restless and number > 1)
             if missed and last:
                 again, newest = self.read(None)

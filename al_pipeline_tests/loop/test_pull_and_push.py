@@ -12,7 +12,7 @@ import pytest
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.labelstudio.config import payload
 from al_pipeline.labelstudio.connection import LabelStudioError
-from al_pipeline.labelstudio.events import TaskStatus
+from al_pipeline.labelstudio.events import TaskAnswers, TaskStatus
 from al_pipeline.labelstudio.identity import Project
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
 from al_pipeline.ledger import Ledger
@@ -158,6 +158,41 @@ def test_what_is_answered_while_a_pull_reads_is_read_too(desk: Desk) -> None:
     desk.studio.visit_after(2, lambda: desk.studio.answer(second, ["dog"]))
     assert desk.pull() == 2
     assert desk.values() == {sample(0): "cat", sample(1): "dog"}
+
+
+def test_a_look_reads_what_is_new_once_and_everything_only_if_it_misses_something_for_good(desk: Desk) -> None:
+    tasks = desk.open("r0000", *range(10))
+    for task in tasks[:3]:
+        desk.studio.answer(task, ["cat"])
+    desk.pull_news()
+    pages = list[datetime | None]()
+    real = desk.studio.answers
+
+    def noted(project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
+        pages.append(updated_since)
+        return real(project_id, updated_since=updated_since)
+
+    desk.studio.answers = noted  # type: ignore[method-assign]
+    before = desk.studio.requests
+    desk.studio.answer(tasks[3], ["cat"])
+    assert desk.pull_news() == 1
+    assert (len(pages), desk.studio.requests - before) == (1, 2), "counters and one page"
+    # An answer that is counted, and whose task is not said to have changed yet: it comes a moment later.
+    late = desk.studio.project_counts(PROJECT)
+    desk.studio.answer(tasks[4], ["cat"])
+    counted, counts = [replace(late, annotations=late.annotations + 1)], desk.studio.project_counts
+    desk.studio.project_counts = lambda project_id: counted.pop() if counted else counts(project_id)  # type: ignore
+    assert desk.pull_news() == 1
+    # It was stamped before all that is read, and counted: then everything is.
+    desk.clock.advance(60)
+    desk.studio.answer(tasks[5], ["cat"])
+    desk.pull_news()
+    pages.clear()
+    desk.studio.set_clock(-1)
+    desk.studio.answer(tasks[6], ["dog"])
+    desk.studio.set_clock(0)
+    assert desk.pull_news() == 1
+    assert [since is None for since in pages] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("act", ["answer", "change", "retract"])
