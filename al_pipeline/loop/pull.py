@@ -114,7 +114,8 @@ def pull_news(
     reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
     if round_key is None:
         first = RECENT + NOW_AND_THEN if _turns(mark, datetime.now(UTC)) else JUST_NOW
-        return reader.pull(counts, [first, RECENT + NOW_AND_THEN, OVERLAP], restless=False)
+        # What is missing has mostly been counted before its task was said to have changed: it is there a moment later.
+        return reader.pull(counts, [first, JUST_NOW, RECENT, OVERLAP], restless=False)
     return reader.pull(counts, [RECENT if lately else OVERLAP] * TRIES)
 
 

@@ -192,7 +192,7 @@ def test_a_look_reads_what_is_new_once_and_everything_only_if_it_misses_somethin
     desk.studio.answer(tasks[6], ["dog"])
     desk.studio.set_clock(0)
     assert desk.pull_news() == 1
-    assert [since is None for since in pages] == [False, False, False, True]
+    assert [since is None for since in pages] == [False] * 4 + [True]
 
 
 @pytest.mark.parametrize("act", ["answer", "change", "retract"])
