@@ -17,10 +17,12 @@ Dagster has no setting for warm runs, so this replaces a name inside of its serv
 with. The pinned version has them; a test fails on the first version that has not.
 """
 
+import ctypes
 import multiprocessing
 import multiprocessing.forkserver
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -33,6 +35,8 @@ from al_pipeline.servers.dagster_api import LOCATION, STOPPED
 from al_pipeline.servers.orphans import end_orphaned_runs, excuse_stopped_runs
 from al_pipeline.servers.outputs import forget_outputs
 
+# Of malloc.h.
+M_ARENA_MAX = -8
 RUNS = "al_pipeline.servers.preload"
 SENSORS = ("al_pipeline.ledger", "al_pipeline.loop.local", "label_studio_sdk.client")
 
@@ -50,6 +54,16 @@ class WarmServer(server.DagsterApiServer):
         Thread(target=lambda: [import_module(name) for name in SENSORS], daemon=True).start()
 
 
+def allocate_together() -> None:
+    """Have all threads of this process allocate from one place; where there is no glibc nothing changes.
+
+    By default each thread has one of its own, which keeps what the largest look of a sensor has taken, and looks go from
+    thread to thread: of 20,000 open tasks that were 15 MB for each.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 def start_warm_servers() -> None:
     """Have the servers that this process starts be warm."""
     names: dict[str, object] = server.__dict__
@@ -58,6 +72,7 @@ def start_warm_servers() -> None:
 
 def main() -> None:
     """Run a command of `dagster` in this process."""
+    allocate_together()
     # macOS's frameworks do not survive a fork.
     if sys.platform == "linux":
         start_warm_servers()

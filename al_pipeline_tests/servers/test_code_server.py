@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,39 @@ def test_it_is_the_dagster_command() -> None:
         text=True,
     )
     assert "--location-name" in done.stdout
+
+
+ALLOCATING = """
+import re, sys, threading
+from al_pipeline.servers.code_server import allocate_together
+
+if sys.argv[1] == "together":
+    allocate_together()
+kept, all_of_them = [], threading.Barrier(8)
+
+def look():
+    all_of_them.wait()
+    kept.append([bytearray(2000) for _ in range(2000)])
+    all_of_them.wait()
+
+looking = [threading.Thread(target=look) for _ in range(8)]
+for each in looking:
+    each.start()
+for each in looking:
+    each.join()
+starts = [re.match("([0-9a-f]+)-[0-9a-f]+ rw", line) for line in open("/proc/self/maps")]
+print(sum(int(found[1], 16) % (64 << 20) == 0 for found in starts if found))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has a place to allocate from for each thread")
+def test_threads_that_look_one_after_the_other_do_not_keep_memory_each() -> None:
+    def places(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", ALLOCATING, how], check=True, capture_output=True, text=True)
+        return int(done.stdout)
+
+    assert places("together") == 0
+    assert places("each") > 1
 
 
 SCRIPT = """
