@@ -57,8 +57,8 @@ class WarmServer(server.DagsterApiServer):
 def allocate_together() -> None:
     """Have all threads of this process allocate from one place; where there is no glibc nothing changes.
 
-    By default each thread has one of its own, which keeps what the largest look of a sensor has taken, and looks go from
-    thread to thread: of 20,000 open tasks that were 15 MB for each.
+    By default each thread has one of its own, which keeps what the largest look of a sensor has taken, and looks go
+    from thread to thread: of 20,000 open tasks that were 15 MB for each.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
