@@ -77,8 +77,9 @@ def test_threads_that_look_one_after_the_other_do_not_keep_memory_each() -> None
         done = subprocess.run([sys.executable, "-c", ALLOCATING, how], check=True, capture_output=True, text=True)
         return int(done.stdout)
 
-    assert places("together") == 0
-    assert places("each") > 1
+    # Others may begin where one of these places would; each of the eight threads has one of its own otherwise.
+    assert places("together") <= 2
+    assert places("each") >= 5
 
 
 SCRIPT = """
