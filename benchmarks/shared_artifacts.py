@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from al_pipeline.core.data.places import Place
-from al_pipeline.core.files import whole_file
+from al_pipeline.core.files import content, whole_file
 from al_pipeline.core.rounds import round_key
 from al_pipeline.loop import artifact_bucket
 from al_pipeline.loop.deployment import Artifacts
@@ -48,6 +48,7 @@ def main(rounds: int) -> None:
     artifact_bucket.FRESH = 0.0
     with tempfile.TemporaryDirectory() as name, bucket_server(Path(name) / "server"):
         place, weights = Place("s3://ours/deployment"), np.random.default_rng(0).bytes(CHECKPOINT)
+        place.parent.put("made", b"")
 
         def machine(called: str, at: Place | None) -> Artifacts:
             settings: Any = SimpleNamespace(artifact_folder=Path(name) / called / "artifacts", artifacts=at)
@@ -61,7 +62,10 @@ def main(rounds: int) -> None:
             _, cpu, wall = timed(lambda artifacts=artifacts: write_round(artifacts, rounds - 1, weights))
             rows.append((f"a round is written, a checkpoint of 45 MB among it, {where}", cpu, wall))
         new, cpu, wall = timed(lambda: machine("new", place))
-        rows.append(("a machine that has nothing takes over all", cpu, wall))
+        rows.append(("a machine that has nothing takes over all but networks", cpu, wall))
+        network = new.checkpoints / f"{round_key(rounds - 1)}.safetensors"
+        _, cpu, wall = timed(lambda: content(network).stat())
+        rows.append(("the newest network is read there, 45 MB", cpu, wall))
         _, cpu, wall = timed(new.fresh)
         rows.append(("a look at what has not changed", cpu, wall))
         write_round(ours, rounds, weights)
