@@ -25,9 +25,15 @@ WEED = Path(sys.executable).with_name("weed")
 READY = 60.0
 
 
+_given = set[int]()
+
+
 def unused() -> int:
     """Return a port that nobody listens on, and that no connection is given while the server is away."""
-    return next(port for port in iter(lambda: random.randrange(12_000, 32_000), None) if not port_in_use(port))
+    drawn = iter(lambda: random.randrange(12_000, 32_000), None)
+    port = next(port for port in drawn if port not in _given and not port_in_use(port))
+    _given.add(port)
+    return port
 
 
 class BucketServer:

@@ -37,6 +37,7 @@ from al_pipeline.core.data.shards import shards_of
 from al_pipeline.core.errors import ImageError, InputError, PlaceError
 from al_pipeline.core.labels.formats.images import check_images, place_image
 from al_pipeline.labelstudio.images import publish
+from al_pipeline.loop.artifact_bucket import ArtifactBucket
 from al_pipeline.loop.changes import AwayError, look
 from al_pipeline.loop.copies import MARK, Copies
 from al_pipeline.loop.deployment import Deployment
@@ -422,6 +423,7 @@ def test_the_doctor_looks_at_each_bucket_and_tells_what_to_do(
     place.put("cat", b"")
     place.put("cat/1.png", b"no image")
     where = {"images": str(place), "embeddings": f"{place}-features", "published": f"s3://{SHOWN}/here"}
+    where["artifacts"] = f"{place}-artifacts"
     settings = load_settings(home=tmp_path / "home", **where)
     # Some services make a bucket that is written to, others refuse.
     Place(f"s3://{SHOWN}").put("there", b"")
@@ -429,11 +431,15 @@ def test_the_doctor_looks_at_each_bucket_and_tells_what_to_do(
     def found() -> dict[str, tuple[bool | None, str]]:
         told = {each.text: each.ok for each in examine(lambda: settings) if each.subject == "buckets"}
         assert not [secret for text in told for secret in SECRETS if secret in text]
-        names = ("AL_IMAGES", "AL_EMBEDDINGS", "AL_PUBLISHED")
+        names = ("AL_IMAGES", "AL_EMBEDDINGS", "AL_PUBLISHED", "AL_ARTIFACTS")
         return {name: (ok, text) for name in names for text, ok in told.items() if name in text}
 
     well = {name: ok for name, (ok, _) in found().items()}
-    assert well == {"AL_IMAGES": True, "AL_EMBEDDINGS": True, "AL_PUBLISHED": True}
+    assert well == dict.fromkeys(("AL_IMAGES", "AL_EMBEDDINGS", "AL_PUBLISHED", "AL_ARTIFACTS"), True)
+    ArtifactBucket(Place(where["artifacts"]), tmp_path / "theirs").own("of-somebody-else")
+    ok, text = found()["AL_ARTIFACTS"]
+    assert not ok
+    assert "rounds of another ledger" in text
     with environment(AWS_ACCESS_KEY_ID=READER, AWS_SECRET_ACCESS_KEY=READERS_SECRET):
         told = found()
         assert {ok for ok, _ in told.values()} == {False}

@@ -221,6 +221,7 @@ def _buckets(settings: "Settings") -> Iterator[Finding]:
     """Look whether each bucket can be listed and read, and written to where it has to be."""
     from al_pipeline.core.data.places import Place, place_of
     from al_pipeline.loop.copies import MARK, mark
+    from al_pipeline.loop.deployment import Artifacts
 
     used = {"AL_IMAGES": settings.images, "AL_PUBLISHED": settings.published, "AL_ARTIFACTS": settings.artifacts}
     used["AL_EMBEDDINGS"] = place_of(settings.embedding_store)
@@ -235,6 +236,8 @@ def _buckets(settings: "Settings") -> Iterator[Finding]:
                 mark(place)
             if written or entry is not None:
                 place.open(MARK if written or entry is None else entry.key).close()
+            if variable == "AL_ARTIFACTS":
+                Artifacts.unread(settings).check()
         except (ALError, OSError) as error:
             told = f"{place} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             yield Finding("buckets", False, f"{variable}: {told}")

@@ -25,7 +25,7 @@ def build(settings: Settings) -> dg.Definitions:
     from al_pipeline.defs.tracking import rounds_tracked, track_job
     from al_pipeline.loop.deployment import Artifacts, Deployment
 
-    artifacts = Artifacts(settings.artifact_folder, settings.artifacts)
+    artifacts = Artifacts.unread(settings)
     modules = [data, labeling, model, evaluation, refined, tasks, query, simulation, comparison]
     everywhere = dg.Definitions(
         assets=[*with_pods(dg.load_assets_from_modules(modules, include_specs=True), settings.kubernetes)],

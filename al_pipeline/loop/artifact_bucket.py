@@ -56,10 +56,13 @@ class ArtifactBucket:
     place : Place
     folder : Path
         The copy, absolute.
+    ours : bool
+        Whether somebody has looked whose it is.
     """
 
     place: Place
     folder: Path
+    ours: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _looked: float = field(default=float("-inf"), repr=False)
 
@@ -172,18 +175,18 @@ class ArtifactBucket:
             )
         if MARK in there and here:
             raise InputError(
-                f"{self.folder} has artifacts of its own, {min(here)} for one, and {self.place} (AL_ARTIFACTS) those "
+                f"{self.folder} has artifacts of its own, such as {min(here)!r}, and {self.place} (AL_ARTIFACTS) those "
                 "of a deployment. Move the folder away, to go on with what the bucket has; or name an empty place"
             )
         if MARK not in there:
             if foreign := [key for key in there if _shared(key) and key not in here]:
                 raise InputError(
-                    f"{self.place} (AL_ARTIFACTS) holds something else, {min(foreign)} for one: name an empty place, "
+                    f"{self.place} (AL_ARTIFACTS) holds something else, such as {min(foreign)!r}: name an empty place, "
                     "which nobody else writes to"
                 )
             if lacking := [key for key in here if _is_empty(key, here[key])]:
                 raise InputError(
-                    f"{self.folder} lacks the content of networks, {min(lacking)} for one, which was never read on "
+                    f"{self.folder} lacks the content of networks, such as {min(lacking)!r}, which was never read on "
                     "this machine: copy them there from the bucket of before, or delete these files to go on without"
                 )
             self._give(here, here)

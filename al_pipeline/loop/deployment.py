@@ -1,7 +1,8 @@
 """Where one installation keeps and finds things: its ledger, its Label Studio, the files of a round."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from al_pipeline.core.errors import CheckpointError, InputError
 from al_pipeline.core.files import keep_also
 from al_pipeline.core.rounds import round_key
 from al_pipeline.labelstudio.identity import Project
-from al_pipeline.loop.artifact_bucket import bucket_of
+from al_pipeline.loop.artifact_bucket import ArtifactBucket, bucket_of
 from al_pipeline.loop.identity import owned
 from al_pipeline.settings import Settings
 
@@ -32,6 +33,8 @@ class Artifacts:
         `Settings.artifact_folder`, within AL_HOME.
     place : Place, optional
         `Settings.artifacts`.
+    identities : callable, optional
+        Returns the identities of the ledger's projects.
 
     Attributes
     ----------
@@ -75,8 +78,10 @@ class Artifacts:
     # Beside a round's checkpoint or refined network, or where it was: why it is kept, and what it was.
     PINNED, DELETED = ".pinned", ".deleted.json"
 
-    def __init__(self, folder: Path, place: Place | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, place: Place | None = None, identities: Callable[[], Collection[str]] = tuple
+    ) -> None:
+        self.folder, self._identities = folder, identities
         self._bucket = None if place is None else bucket_of(place, folder.absolute())
         if self._bucket is not None:
             keep_also(folder, self._bucket)
@@ -98,9 +103,21 @@ class Artifacts:
         self.known_tasks = folder / "known_tasks.json"
 
     @classmethod
+    def unread(cls, settings: Settings) -> "Artifacts":
+        """Return those of an installation, of which nothing was looked at yet."""
+
+        def identities() -> list[str]:
+            from al_pipeline.ledger import Ledger
+
+            with closing(Ledger(settings.ledger_url)) as ledger:
+                return [project.identity for project in ledger.projects()]
+
+        return cls(settings.artifact_folder, settings.artifacts, identities)
+
+    @classmethod
     def of(cls, settings: Settings) -> "Artifacts":
         """Return those of an installation, as they are now; errors are those of `fresh`."""
-        return cls(settings.artifact_folder, settings.artifacts).fresh()
+        return cls.unread(settings).fresh()
 
     def fresh(self) -> "Artifacts":
         """Have what other machines have written; without a bucket that is there already.
@@ -110,34 +127,35 @@ class Artifacts:
         PlaceError
             The bucket is away.
         InputError
-            It is that of another deployment.
+            It is that of another deployment, and nothing was read of it, or written to it.
         """
         if self._bucket is not None:
+            if not self._bucket.ours:
+                self._check_owner(self._bucket)
             self._bucket.refresh()
         return self
 
-    def check_owner(self, identities: Sequence[str]) -> None:
-        """Look whether the bucket, if there is one, is that of a ledger whose projects have these identities.
+    def own(self, identity: str) -> None:
+        """Write down in the bucket, if there is one, that this project's ledger owns it; errors as of `fresh`."""
+        self.check()
+        if self._bucket is not None:
+            self._bucket.own(identity)
 
-        Raises
-        ------
-        PlaceError
-            The bucket is away.
-        InputError
-            It is another ledger's.
-        """
-        owner = None if self._bucket is None else self._bucket.owner()
-        if self._bucket is not None and owner is not None and owner not in identities:
+    def check(self) -> None:
+        """Look whose the bucket is, if there is one, and at nothing else; errors are those of `fresh`."""
+        if self._bucket is not None:
+            self._check_owner(self._bucket)
+
+    def _check_owner(self, bucket: ArtifactBucket) -> None:
+        owner = bucket.owner()
+        if owner is not None and owner not in self._identities():
             raise InputError(
-                f"{self._bucket.place} (AL_ARTIFACTS) holds what rounds of another ledger have written (of the project "
+                f"{bucket.place} (AL_ARTIFACTS) holds what rounds of another ledger have written (of the project "
                 f"{owner}), and this ledger knows of none of them. Set AL_DATABASE_URL to that ledger, or name an "
                 "empty place"
             )
-
-    def own(self, identity: str) -> None:
-        """Write down in the bucket, if there is one, that this project's ledger owns it; errors as of `fresh`."""
-        if self._bucket is not None:
-            self._bucket.own(identity)
+        # Until somebody owns it, it may be another's the next time.
+        bucket.ours = owner is not None
 
     def stored_checkpoint(self, number: int) -> "Checkpoint | None":
         """Return the checkpoint of a round, if it has one.
@@ -178,7 +196,7 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._artifacts, self._ours = Artifacts(settings.artifact_folder, settings.artifacts), False
+        self._artifacts = Artifacts.unread(settings)
         self._project: tuple[str, Project] | None = None
         #: What was counted of a round at the last look, and all that it depends on: `loop.progress` keeps it here.
         self.counted: tuple[object, Any] | None = None
@@ -186,9 +204,6 @@ class Deployment:
     @property
     def artifacts(self) -> Artifacts:
         """Where the values of assets lie, as they are now; errors are those of `Artifacts.fresh`."""
-        if not self._ours and self.settings.artifacts is not None:
-            self._artifacts.check_owner([project.identity for project in self.ledger.projects()])
-        self._ours = True
         return self._artifacts.fresh()
 
     @cached_property

@@ -212,7 +212,7 @@ def test_pods_that_have_no_disk_in_common_turn_the_loop_and_leave_nothing_behind
         patch.setattr(object_store, "RETRIES", 0)
         object_store.store_of.cache_clear()
         told = tick(code_server)
-        assert "s3://ours/deployment cannot be read: " in reason(told)
+        assert "s3://ours/deployment cannot be listed: " in reason(told)
         assert not [secret for secret in SECRETS if secret in reason(told)]
     object_store.store_of.cache_clear()
     with pod() as world:

@@ -21,6 +21,7 @@ from al_pipeline.core.errors import FileError, InputError, PlaceError
 from al_pipeline.core.files import content, create_file, delete_file, keep_also, whole_file
 from al_pipeline.loop import artifact_bucket
 from al_pipeline.loop.artifact_bucket import COPY_OF, MARK, ArtifactBucket
+from al_pipeline.loop.changes import look
 from al_pipeline.loop.claims import STALE, Claims
 from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.settings import load_settings
@@ -264,7 +265,10 @@ def test_what_is_put_back_by_hand_is_everybodys_and_what_others_have_deleted_is_
 def test_a_bucket_is_that_of_one_ledger(place: Place, in_a_folder: Path) -> None:
     def deployment(home: str, ledger: str) -> Deployment:
         settings = load_settings(
-            home=in_a_folder / home, artifacts=place.url, database_url=f"sqlite:///{in_a_folder / ledger}.sqlite3"
+            home=in_a_folder / home,
+            images=in_a_folder,
+            artifacts=place.url,
+            database_url=f"sqlite:///{in_a_folder / ledger}.sqlite3",
         )
         return Deployment(settings)
 
@@ -280,7 +284,15 @@ def test_a_bucket_is_that_of_one_ledger(place: Place, in_a_folder: Path) -> None
             other.ledger.reserve_project("al_pipeline", "http://127.0.0.1")
         with pytest.raises(InputError, match=f"rounds of another ledger.*{identity}.*AL_DATABASE_URL"):
             _ = other.artifacts
+        # Neither before a look, nor by a command that has no deployment, nor by what reads the values of assets.
+        with pytest.raises(InputError, match="rounds of another ledger"):
+            Artifacts.of(other.settings)
+        with pytest.raises(InputError, match="rounds of another ledger"):
+            look(other.settings)
+        with pytest.raises(InputError, match="rounds of another ledger"):
+            Artifacts.unread(other.settings).own("theirs")
         assert not (in_a_folder / ledger / "artifacts").exists()
+    assert first.artifacts.fresh()
 
 
 def test_moving_in_goes_on_after_whatever_has_ended_it(
@@ -309,14 +321,14 @@ def test_what_is_not_of_one_deployment_is_told_and_nothing_is_changed(place: Pla
     write(tmp_path / "home" / "artifacts" / NAMES[0], "of another")
     machine(tmp_path / "first", place)
     write(tmp_path / "first" / NAMES[0], "ours")
-    with pytest.raises(InputError, match=r"artifacts of its own, image_pool\.parquet for one.*Move the folder away"):
+    with pytest.raises(InputError, match=r"artifacts of its own, such as .image_pool\.parquet.*Move the folder away"):
         machine(tmp_path / "home" / "artifacts", place)
     assert of_folder(tmp_path / "home" / "artifacts") == {NAMES[0]: "of another"}
     assert of_bucket(place) == {NAMES[0]: "ours"}
     # A bucket of pictures.
     full = Place(f"memory://{uuid4()}/photos")
     full.put("cat/1.jpg", b"a cat")
-    with pytest.raises(InputError, match=r"holds something else, cat/1\.jpg for one: name an empty place"):
+    with pytest.raises(InputError, match=r"holds something else, such as .cat/1\.jpg.: name an empty place"):
         machine(tmp_path / "new", full)
     assert of_bucket(full) == {"cat/1.jpg": "a cat"}
     assert of_folder(tmp_path / "new") == {}
@@ -342,7 +354,7 @@ def test_another_bucket_is_filled_from_the_copy_of_the_first(place: Place, tmp_p
     moved = Place(f"memory://{uuid4()}/moved")
     machine(tmp_path / "there", place)
     # Nobody has read the network there.
-    with pytest.raises(InputError, match=r"lacks the content of networks, checkpoint/r0000\.safetensors for one"):
+    with pytest.raises(InputError, match=r"lacks the content of networks, such as .checkpoint/r0000\.safetensors"):
         machine(tmp_path / "there", moved)
     assert moved.entries() == []
     machine(tmp_path / "here", moved)
