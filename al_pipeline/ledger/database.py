@@ -1,6 +1,8 @@
 """Connections to the ledger's database, SQLite or PostgreSQL, its migrations, and errors that keep passwords out."""
 
 import json
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -104,11 +106,24 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode")
     if cursor.fetchone()[0] != "wal":
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(cursor)
     cursor.execute("PRAGMA foreign_keys = ON")
     # The pages that a view needs are read once: 256 MB at most, and only as much as is used.
     cursor.execute("PRAGMA cache_size = -262144")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Change a new file to WAL, waiting for whoever writes to it: for this change alone SQLite itself never waits."""
+    patience = time.monotonic() + PATIENCE
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

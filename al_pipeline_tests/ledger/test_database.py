@@ -1,8 +1,10 @@
 """The schema is what the code thinks it is, opening is quick and safe, and errors never show a password."""
 
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,28 @@ def test_several_processes_may_open_a_new_ledger_at_once(url: str) -> None:
     code = "import sys; from al_pipeline.ledger import Ledger; print(len(Ledger(sys.stdin.read()).planned()))"
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(python, [code] * 3, [url] * 3)) == ["0"] * 3
+
+
+def test_a_new_file_that_another_process_writes_to_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with ThreadPoolExecutor(1) as pool, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opened = pool.submit(Ledger, f"sqlite:///{path}")
+        with pytest.raises(TimeoutError):
+            opened.result(timeout=1)
+        other.execute("COMMIT")
+        ledger = opened.result(timeout=60)
+    assert len(ledger.planned()) == 0
+    ledger.close()
+
+
+def test_a_new_file_that_stays_locked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "PATIENCE", 0.2)
+    path = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="could not be read: database is locked"):
+            Ledger(f"sqlite:///{path}")
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(url: str) -> None:
