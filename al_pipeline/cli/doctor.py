@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import Home, Images, configure, say
+from al_pipeline.cli.session import Home, Images, configure, in_words_given, say
 from al_pipeline.core.errors import ALError
 from al_pipeline.core.files import private_folder
 
@@ -50,7 +50,7 @@ def doctor(home: Home = None, images: Images = None) -> None:
     signs = {True: "[green]ok[/green]  ", None: "[yellow]note[/yellow]", False: "[red]fix[/red] "}
     well = True
     for finding in examine(lambda: configure(home, images)):
-        say(f"{signs[finding.ok]} {finding.subject}: {escape(finding.text)}")
+        say(f"{signs[finding.ok]} {finding.subject}: {escape(in_words_given(finding.text))}")
         well = well and finding.ok is not False
     if not well:
         raise typer.Exit(1)

@@ -44,7 +44,7 @@ def scan(
 ) -> None:
     """Show what a folder of images holds: classes, sizes, look-alikes, what is set aside and why."""
     end_on_signals()
-    settings = configure(home, folder, classes=classes, group=group)
+    settings = configure(home, folder, spelled={"images": "DIR"} if folder else None, classes=classes, group=group)
     if settings.images is None:
         raise InputError("No folder of images is named: `al scan DIR`, AL_IMAGES, or `images` in al.toml")
     if html is not None:

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
 console = Console(highlight=False)
-
+# Setting → how this command was given it: what is said of a setting names the option, not the variable.
+_given = dict[str, str]()
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything that is written (AL_HOME).")]
 # Taken as text: a path would lose the // of an address.
@@ -34,13 +35,22 @@ StudioPort = Annotated[int | None, typer.Option("--label-studio-port", help="Por
 @contextmanager
 def told_plainly() -> Iterator[None]:
     """Show an error on purpose as its sentence, without a traceback; Ctrl-C ends with the usual code."""
+    _given.clear()
     try:
         yield
     except ALError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
+        told = f"[bold red]Error:[/bold red] {escape(in_words_given(str(error)))}"
+        Console(stderr=True, highlight=False).print(told, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def in_words_given(sentence: str) -> str:
+    """Name the option where one was given in place of a setting's variable: (AL_IMAGES) is (--images) then."""
+    for name, option in _given.items():
+        sentence = sentence.replace(f"(AL_{name.upper()})", f"({option})")
+    return sentence
 
 
 def say(line: str) -> None:
@@ -61,8 +71,19 @@ def size(count: int) -> str:
     return f"{count} bytes"
 
 
-def configure(home: Path | None, images: str | Path | None = None, **others: Any) -> "Settings":
+def configure(
+    home: Path | None, images: str | Path | None = None, *, spelled: Mapping[str, str] | None = None, **others: Any
+) -> "Settings":
     """Read the settings, with what the command line says above everything.
+
+    Parameters
+    ----------
+    home : Path, optional
+    images : str or Path, optional
+    spelled : mapping of str to str, optional
+        Setting → how the command line has it, where that is not ``--setting``.
+    **others
+        Further settings, None where the command line says nothing.
 
     Raises
     ------
@@ -71,8 +92,10 @@ def configure(home: Path | None, images: str | Path | None = None, **others: Any
     """
     from al_pipeline.settings import load_settings
 
-    given = {"home": home, "images": images, **others}
-    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    values = {"home": home, "images": images, **others}
+    given = {name: value for name, value in values.items() if value is not None}
+    _given.update({name: f"--{name.replace('_', '-')}" for name in given} | dict(spelled or {}))
+    settings = load_settings(**given)
     if settings.home.exists() and not settings.home.is_dir():
         raise InputError(f"The home {settings.home} is a file: name a folder (--home, AL_HOME)")
     return settings

@@ -49,6 +49,16 @@ class LocalLabelStudio(Service):
             port=port,
         )
 
+    @property
+    def remark(self) -> str | None:
+        """What whoever starts it should know: that it has keys of ours which open more than it shows."""
+        if "AWS_ACCESS_KEY_ID" not in (self.env or {}):
+            return None
+        return (
+            "Label Studio shows images of a bucket with our AWS_ACCESS_KEY_ID: whoever labels might connect others "
+            "that it opens. LABEL_STUDIO_AWS_ACCESS_KEY_ID and LABEL_STUDIO_AWS_SECRET_ACCESS_KEY give it its own"
+        )
+
     def _environment(self, data_dir: Path, bucket: bool) -> dict[str, str]:
         # Secrets go through the environment: a command line is readable by every user of the machine.
         return _with_bucket(first_start.environment(data_dir), bucket) | {

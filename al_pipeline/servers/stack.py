@@ -151,6 +151,8 @@ class Stack:
     def __enter__(self) -> "Stack":
         if self.label_studio:
             self.say(f"Starting Label Studio at {self.label_studio_url} …")
+            if self.label_studio.remark:
+                self.say(f"Note: {self.label_studio.remark}")
         self.say(f"Starting Dagster at {self.dagster_url} …")
         try:
             for service in self.services:

@@ -44,11 +44,14 @@ def name_images(folder: Path, *classes: str) -> None:
 
 HEAVY = ("torch", "dagster", "label_studio_sdk", "sklearn", "scipy")
 REFUSALS = {
-    "up --images nowhere": "folder of images {cwd}/nowhere (AL_IMAGES) does not exist",
+    "up --images nowhere": "folder of images {cwd}/nowhere (--images) does not exist",
+    "scan nowhere": "folder of images {cwd}/nowhere (DIR) does not exist",
+    "scan flat/1.png": "flat/1.png (DIR) is a file",
     "up --images empty": "holds no images",
     "up --images flat": "AL_CLASSES=muffin,chihuahua",
     "up --images one": "give 1 class ('only')",
-    "up --images places": "'Site_001', 'Site_002' look like sites, cameras or patients, not like classes. What are",
+    "up --images places": "{cwd}/places (--images): The folders 'Site_001', 'Site_002' look like sites, cameras",
+    "demo --images places": "or patients, not like classes. What are",
     "simulate --images places": "If these are the classes: AL_CLASSES=Site_001,Site_002",
     "demo --images flat": "knows the answers from class folders",
     "up --images one --preset papr": "There is no preset 'papr': choose one of laptop, paper, gpu",
@@ -314,6 +317,14 @@ def test_the_doctor_looks_at_everything_and_says_what_to_fix(tmp_path: Path) -> 
     assert "no folder is set: AL_IMAGES" in told
     for subject in ("versions", "disk", "ports", "ledger", "Label Studio"):
         assert f"{subject}:" in told
+
+
+def test_a_setting_is_told_by_the_name_that_it_was_given_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AL_IMAGES", "elsewhere")
+    assert "nowhere (--images) does not exist" in run("doctor", "--images", "nowhere")[1]
+    assert "nowhere (DIR) does not exist" in run("scan", "nowhere")[1]
+    for command in ("doctor", "scan", "up"):
+        assert "elsewhere (AL_IMAGES) does not exist" in run(command)[1]
 
 
 def test_the_doctor_reports_a_label_studio_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,16 +55,17 @@ def test_keys_of_a_bucket_are_handed_on_where_it_shows_images_and_its_own_go_fir
     for name, value in (ours | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "eu-1"}).items():
         monkeypatch.setenv(name, value)
 
-    def given(*, bucket: bool) -> dict[str, str]:
-        env = LocalLabelStudio(
+    def given(*, bucket: bool, told: bool = False) -> dict[str, str]:
+        server = LocalLabelStudio(
             tmp_path / "data", tmp_path / "images", port=8080, log=tmp_path / "log", bucket=bucket
-        ).env
-        assert env is not None
-        return {name: value for name, value in env.items() if "AWS_" in name or "S3_" in name}
+        )
+        assert server.env is not None
+        assert bool(server.remark) == told
+        return {name: value for name, value in server.env.items() if "AWS_" in name or "S3_" in name}
 
     assert given(bucket=False) == {}
     where = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_region": "eu-1"}
-    assert (ours | where).items() <= given(bucket=True).items()
+    assert (ours | where).items() <= given(bucket=True, told=True).items()
     own = {"LABEL_STUDIO_AWS_ACCESS_KEY_ID": "own", "LABEL_STUDIO_AWS_SECRET_ACCESS_KEY": "own secret"}
     for name, value in own.items():
         monkeypatch.setenv(name, value)
