@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
 DAGSTER, LABEL_STUDIO = "dagster", "labelstudio"
+# Of `servers.open_postgres`, as deploy/storage.yaml has it; it is configured as Dagster's own is.
+OPEN_POSTGRES = "OpenPostgresStorage"
 # Who restores is seldom who the rows belonged to: ours is one user for all.
 WITHOUT_OWNERS = ("--no-owner", "--no-privileges")
 
@@ -247,7 +249,9 @@ def _dagsters(settings: "Settings") -> Database | None:
     """Return where `dagster.yaml` has Dagster's history, if that is PostgreSQL. Dagster itself would make tables."""
     path = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home) / "dagster.yaml"
     document: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
-    config = (document.get("storage") or {}).get("postgres")
+    storage = document.get("storage") or {}
+    own = storage.get("custom") or {}
+    config = own.get("config") if own.get("class") == OPEN_POSTGRES else storage.get("postgres")
     if config is None:
         return None
     config = _resolved(config, path)

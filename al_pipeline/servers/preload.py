@@ -20,7 +20,7 @@ from al_pipeline.core.learning.architectures import ARCHITECTURES
 from al_pipeline.core.learning.checkpoint import skeleton
 from al_pipeline.core.learning.head import fit_head
 from al_pipeline.defs import READY, build
-from al_pipeline.servers.processes import end_with_parent
+from al_pipeline.servers.processes import end_with_parent, give_way
 from al_pipeline.settings import Settings, load_settings
 
 for name in (
@@ -92,3 +92,4 @@ gc.set_threshold(50_000, 20, 20)
 if sys.platform == "linux":
     # Dagster has given up the run when its parent dies.
     os.register_at_fork(after_in_child=partial(end_with_parent, signal.SIGKILL))
+    os.register_at_fork(after_in_child=give_way)

@@ -21,6 +21,8 @@ from al_pipeline.core.errors import ALError
 
 HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
+# The priority of runs where servers have 0 and what has the lowest 19.
+BEHIND_SERVERS = 10
 # Seconds between two words about a server that is still starting.
 TELL = 10.0
 # What programs write into their log to colour it on a terminal.
@@ -61,6 +63,14 @@ def end_with_parent(by: int = signal.SIGTERM) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
+
+
+def give_way() -> None:
+    """Let servers go before this process and what it starts: people wait for each of their answers, for rounds seldom.
+
+    Where nothing else wants a core it takes them all. A thread that has given way further stays there.
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, max(BEHIND_SERVERS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 @dataclass(eq=False, repr=False)

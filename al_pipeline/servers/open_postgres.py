@@ -1,0 +1,59 @@
+"""Dagster's storage in PostgreSQL, which keeps its connections for more than one question.
+
+Dagster's own class connects for each question and each event, some milliseconds of both servers' processors: two
+thirds of a sensor's tick, and each tick asks three times anew which tables there are. Here the threads of a process
+share a few connections, and tables are looked for once. Tables and what is in them are the same: dagster.yaml may name
+either class.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from dagster._core.storage.config import PostgresStorageConfig
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
+
+if TYPE_CHECKING:
+    from dagster_postgres.auth import PgTokenProvider
+
+# Connections that a process keeps while nobody asks; as many as are asked for at once are made.
+KEPT = 4
+# Seconds after which one is made anew: what stands between the two may close those that are older.
+RECYCLE = 300
+# By process, since a fork may not use what its parent has opened, and by URL.
+_engines: dict[tuple[int, str], sa.Engine] = {}
+
+
+class OpenPostgresStorage(DagsterPostgresStorage):
+    """Drop-in for `DagsterPostgresStorage`: dagster.yaml names it as `custom` below `storage`, with its `config`."""
+
+    def __init__(
+        self,
+        postgres_url: str,
+        should_autocreate_tables: bool = True,
+        inst_data: ConfigurableClassData | None = None,
+        token_provider: "PgTokenProvider | None" = None,
+    ) -> None:
+        key = os.getpid(), postgres_url
+        super().__init__(postgres_url, should_autocreate_tables and key not in _engines, inst_data, token_provider)
+        if key not in _engines:
+            # A server that was started anew is found out by a question before the first one.
+            options = {"pool_pre_ping": True, "pool_recycle": RECYCLE, "pool_use_lifo": True}
+            options |= {"pool_size": KEPT, "max_overflow": -1, "isolation_level": "AUTOCOMMIT"}
+            _engines.setdefault(key, create_pg_engine(postgres_url, token_provider, **options))
+        for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
+            storage._engine = _engines[key]
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: PostgresStorageConfig
+    ) -> "OpenPostgresStorage":
+        """Return the storage that dagster.yaml describes."""
+        return cls(
+            pg_url_from_config(config_value),
+            config_value.get("should_autocreate_tables", True),
+            inst_data,
+            get_token_provider_from_config(config_value),
+        )

@@ -1,0 +1,139 @@
+"""Dagster's storage in PostgreSQL that keeps its connections: as Dagster's own, with fewer of them."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+import yaml
+from dagster_postgres import DagsterPostgresStorage
+
+from al_pipeline.loop.databases import OPEN_POSTGRES
+from al_pipeline.servers import open_postgres
+from al_pipeline.servers.open_postgres import KEPT, OpenPostgresStorage
+from al_pipeline_tests.ledger.postgresql import PostgreSQL
+
+HEARTBEAT = sa.text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    server = PostgreSQL()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def url(postgresql: PostgreSQL) -> str:
+    return postgresql.new_database()
+
+
+@pytest.fixture
+def instance(url: str, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    storage = {"module": open_postgres.__name__, "class": OPEN_POSTGRES, "config": {"postgres_url": url}}
+    (tmp_path / "dagster.yaml").write_text(
+        yaml.safe_dump({"storage": {"custom": storage}, "telemetry": {"enabled": False}})
+    )
+    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+        yield made
+    open_postgres._engines.pop((os.getpid(), url)).dispose()
+
+
+def connections(url: str) -> list[int]:
+    """Return a list that gets the process of each connection that is made from now on."""
+    made: list[int] = []
+    engine = open_postgres._engines[os.getpid(), url]
+    sa.event.listen(engine, "connect", lambda connection, _: made.append(connection.info.backend_pid))
+    return made
+
+
+@dg.asset
+def answer() -> int:
+    return 42
+
+
+def test_a_run_and_all_that_is_asked_of_it_need_two_connections(instance: dg.DagsterInstance, url: str) -> None:
+    made = connections(url)
+    assert dg.materialize([answer], instance=instance).success
+    reference = instance.get_ref()
+    for _ in range(3):
+        # As each look of a sensor does.
+        with dg.DagsterInstance.from_ref(reference) as again:
+            assert [run.status for run in again.get_runs()] == [dg.DagsterRunStatus.SUCCESS]
+            assert again.get_latest_materialization_event(answer.key) is not None
+            assert again.all_instigator_state() == []
+    # Some questions are asked while another one is open.
+    assert len(made) <= 2
+
+
+def test_dagsters_own_class_reads_what_it_wrote(instance: dg.DagsterInstance, url: str) -> None:
+    run = dg.materialize([answer], instance=instance).run_id
+    own = DagsterPostgresStorage(url)
+    assert own.run_storage.has_run(run)
+    kinds = [
+        record.event_log_entry.dagster_event_type for record in own.event_log_storage.get_records_for_run(run).records
+    ]
+    assert dg.DagsterEventType.ASSET_MATERIALIZATION in kinds
+    assert own.event_log_storage.has_asset_key(answer.key)
+
+
+def test_as_many_as_ask_at_once_are_answered_and_a_few_connections_are_kept(
+    instance: dg.DagsterInstance, url: str
+) -> None:
+    together = Barrier(KEPT + 5)
+
+    def ask(_: int) -> int:
+        with instance.run_storage.connect() as connection:
+            together.wait(30)
+            return int(connection.execute(HEARTBEAT).scalar_one())
+
+    with ThreadPoolExecutor(KEPT + 5) as pool:
+        assert len(set(pool.map(ask, range(KEPT + 5)))) == KEPT + 5
+    pool_ = open_postgres._engines[os.getpid(), url].pool
+    assert isinstance(pool_, sa.QueuePool)
+    assert (pool_.checkedin(), pool_.checkedout()) == (KEPT, 0)
+
+
+def test_a_server_that_was_started_anew_is_asked_as_if_nothing_had_been(
+    instance: dg.DagsterInstance, postgresql: PostgreSQL
+) -> None:
+    assert instance.get_runs() == []
+    postgresql.crash()
+    postgresql.start()
+    assert instance.get_runs() == []
+    assert dg.materialize([answer], instance=instance).success
+
+
+def test_a_fork_connects_by_itself(instance: dg.DagsterInstance, url: str) -> None:
+    def backend(storage: OpenPostgresStorage) -> int:
+        with storage.run_storage.connect() as connection:
+            return int(connection.execute(HEARTBEAT).scalar_one())
+
+    def look() -> None:
+        told.put((backend(OpenPostgresStorage(url)), len(OpenPostgresStorage(url).run_storage.get_runs())))
+
+    context = multiprocessing.get_context("fork")
+    told = context.SimpleQueue()
+    before = backend(OpenPostgresStorage(url))
+    process = context.Process(target=look)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    theirs, runs = told.get()
+    assert theirs != before
+    assert runs == 0
+    assert backend(OpenPostgresStorage(url)) == before
+
+
+def test_the_web_server_keeps_its_own_with_its_limit_of_time(instance: dg.DagsterInstance, url: str) -> None:
+    limit = sa.text("SHOW statement_timeout")
+    with dg.DagsterInstance.from_ref(instance.get_ref()) as webs:
+        webs.optimize_for_webserver(statement_timeout=7000, pool_recycle=60, max_overflow=2)
+        for found, wanted in ((webs, "7s"), (instance, "0")):
+            with found.run_storage.connect() as connection:
+                assert connection.execute(limit).scalar_one() == wanted
