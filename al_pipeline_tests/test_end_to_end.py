@@ -125,6 +125,14 @@ def test_the_demo_runs_its_rounds_and_the_accuracy_rises(demo: Demo) -> None:
     assert (demo.home / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_looks_for_rounds_has_not_imported_what_they_compute_with(demo: Demo) -> None:
+    below = psutil.Process(demo.process.pid).children(recursive=True)
+    [serving] = [each for each in below if "al_pipeline.definitions" in " ".join(each.cmdline())]
+    libraries = {Path(each.path).name for each in serving.memory_maps()}
+    assert any(name.startswith("cygrpc") for name in libraries)
+    assert not [name for name in libraries if re.match("libtorch|libtriton|.*sklearn", name)]
+
+
 def test_the_terminal_tells_each_round_in_lines_that_can_be_searched(demo: Demo) -> None:
     told = [line for line in demo.output.splitlines() if re.match(r"(r\d{4}|loop) [a-z ]+: ", line)]
     heads = [line.partition(":")[0] for line in told]

@@ -9,7 +9,8 @@ killed (-9) twice each, with all that they had started, as when their container 
 Told in the end: answers that the ledger lacks or has too many, against what people have said; tasks that are there
 twice; the sensor's ticks; the memory of each server, with its slope since its last start and the slope's noise.
 
-Bars: 0 lost, 0 doubled; p95 of a tick ≤ 1 s; slopes within their noise.
+Bars: 0 lost, 0 doubled; p95 of a tick ≤ 1 s; slopes within their noise. Ticks wait for a server that was killed until
+it is there again: told with them and without.
 """
 
 import argparse
@@ -194,7 +195,7 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
     print(f"{asked} tasks are open; {count} people begin", flush=True)
     api = DagsterApi(settings["AL_DAGSTER_URL"])
     home_time, began, wall = threading.Event(), time.monotonic(), time.time()
-    kills, given, ended = dict(KILLS), {0: 0}, list[str]()
+    kills, given, ended, killed = dict(KILLS), {0: 0}, list[str](), list[float]()
     loads, slowness = list[float](), list[float]()
     weighed = listed = closed = 0.0
     ledger = Ledger(settings["AL_DATABASE_URL"])
@@ -205,6 +206,7 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
                 if kills and at > min(kills) * 60 * minutes:
                     name = kills.pop(min(kills))
                     print(f"{at:5.0f} s: kill -9 {name}", flush=True)
+                    killed.append(time.time())
                     made.kill(name)
                 for name in made.dead():
                     ended.append(name)
@@ -240,7 +242,7 @@ def soak(made: Production, minutes: float, count: int, look: float) -> None:
         runs = Counter(
             f"{run.job_name} {run.status.value.lower()}" for run in instance.get_runs() if run.job_name != "setup"
         )
-        ticks = ticks_of(instance, "annotations_landed", wall)
+        ticks = ticks_of(instance, "annotations_landed", wall, killed, made.folder / "ticks.csv")
     problems = verify(settings["AL_DATABASE_URL"]).problems
     acts, again = sum(person.acts for person in people), sum(person.again for person in people)
     waits = sorted(wait for person in people for wait in person.waits)

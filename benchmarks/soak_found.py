@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,8 @@ from al_pipeline_tests.faults.test_crowd import Said
 
 # Seconds after a start that say nothing about a slope.
 WARM_UP = 180.0
+# Seconds for which a kill is felt: its server starts anew, and others wait for it.
+DISTURBED = 60.0
 # As long as the sensor may take to pull the last answers.
 CATCHES_UP = 600.0
 
@@ -47,19 +50,26 @@ def tell_answers(ledger: Ledger, said: Said, client: LabelStudio, project: int) 
     ]
 
 
-def ticks_of(instance: dg.DagsterInstance, sensor: str, since: float) -> list[list[object]]:
-    """Return what the ticks of a sensor took."""
+def ticks_of(
+    instance: dg.DagsterInstance, sensor: str, since: float, killed: list[float], file: Path
+) -> list[list[object]]:
+    """Return what the ticks of a sensor took, also without those within a minute of a kill; all go into a file."""
     [state] = [each for each in instance.all_instigator_state() if each.name == sensor]
     found = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=since)
-    taken = sorted(
-        tick.end_timestamp - tick.timestamp
-        for tick in found
-        if tick.end_timestamp is not None and tick.status in (TickStatus.SKIPPED, TickStatus.SUCCESS)
-    )
-    kinds = Counter(tick.status.value.lower() for tick in found)
+    rows = [(tick.timestamp, tick.status.value, tick.end_timestamp) for tick in found]
+    frame = pd.DataFrame(rows, columns=["at", "status", "end"]).sort_values("at")
+    frame["seconds"] = frame.pop("end") - frame["at"]
+    frame["after_a_kill"] = [any(0 <= at - kill <= DISTURBED for kill in killed) for at in frame["at"]]
+    frame.assign(at=frame["at"] - since).to_csv(file, index=False, float_format="%.2f")
+    looked = frame[frame["status"].isin([TickStatus.SKIPPED.value, TickStatus.SUCCESS.value])].sort_values("seconds")
+    undisturbed = looked.loc[~looked["after_a_kill"], "seconds"].tolist()
     return [
-        ["ticks of the sensor", ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items()))],
-        ["a tick took: median, p95, longest, seconds", spread(taken)],
+        [
+            "ticks of the sensor",
+            ", ".join(f"{kind.lower()} {n}" for kind, n in sorted(Counter(frame["status"]).items())),
+        ],
+        ["a tick took: median, p95, longest, seconds", spread(looked["seconds"].tolist())],
+        [f"the same of {len(undisturbed)} that no server was killed a minute before", spread(undisturbed)],
     ]
 
 
@@ -68,6 +78,7 @@ def spread(values: list[float]) -> str:
 
 
 MEMORY_COLUMNS = ["server", "starts", "most", "minutes of the last start", "MB at 3 minutes, at the end", "slope, MB/h"]
+MEMORY_COLUMNS += ["slope of the second half"]
 
 
 def memory(weights: list[tuple[float, str, float, float]], began: float) -> list[list[object]]:
@@ -78,13 +89,16 @@ def memory(weights: list[tuple[float, str, float, float]], began: float) -> list
         since = max(0.0, float(last["start"].max()) - began)
         last = last[last["at"] > since + WARM_UP]
         if len(last) < 12:
-            rows.append([name, part["start"].nunique(), f"{part['mb'].max():.0f}", "too short", "", ""])
+            rows.append([name, part["start"].nunique(), f"{part['mb'].max():.0f}", "too short", "", "", ""])
             continue
-        slope, noise = slope_of(last["at"].to_numpy() / 3600, last["mb"].to_numpy())
+        slopes = [
+            "{:+.0f} ± {:.0f}".format(*slope_of(each["at"].to_numpy() / 3600, each["mb"].to_numpy()))
+            for each in (last, last.iloc[len(last) // 2 :])
+        ]
         ends = f"{last['mb'].iloc[:3].mean():.0f}, {last['mb'].iloc[-3:].mean():.0f}"
         span = f"{(last['at'].max() - last['at'].min()) / 60:.0f}"
         most = f"{part['mb'].max():.0f}"
-        rows.append([name, part["start"].nunique(), most, span, ends, f"{slope:+.0f} ± {noise:.0f}"])
+        rows.append([name, part["start"].nunique(), most, span, ends, *slopes])
     return rows
 
 

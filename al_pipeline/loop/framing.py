@@ -9,6 +9,7 @@ from al_pipeline.core.data.framing import Framing, by_shapes, read_name
 from al_pipeline.core.data.known_pool import known_pool
 from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.learning.options import TrainingOptions
+from al_pipeline.core.learning.provenance import read_info
 from al_pipeline.core.rounds import is_round
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def framing_of_home(training: TrainingOptions, artifacts: "Artifacts") -> Framin
 
 def _last(artifacts: "Artifacts") -> tuple[Framing, str] | None:
     """Return the framing of the last round's checkpoint, and the round's key; None if there is no checkpoint."""
-    from al_pipeline.core.learning.checkpoint import read_info
-
     paths = [path for path in artifacts.checkpoints.glob("*.safetensors") if is_round(path.stem)]
     for path in sorted(paths, reverse=True):
         # What is damaged is told where it is used; a round that replaces it must not fail here.

@@ -11,6 +11,7 @@ from al_pipeline.core.data.how_read import HowRead
 from al_pipeline.core.data.levels import Levels, Note, White, largest, pool_levels
 from al_pipeline.core.errors import CheckpointError, FileError
 from al_pipeline.core.files import whole_file
+from al_pipeline.core.learning.provenance import read_info
 from al_pipeline.core.rounds import is_round
 
 if TYPE_CHECKING:
@@ -138,13 +139,7 @@ def how_of_home(artifacts: "Artifacts") -> HowRead:
 
 def has_learned(artifacts: "Artifacts") -> bool:
     """Say whether a round's checkpoint has learned from images."""
-    paths = [path for path in artifacts.checkpoints.glob("*.safetensors") if is_round(path.stem)]
-    if not paths:
-        # Without torch, which a scan of a folder can do without.
-        return False
-    from al_pipeline.core.learning.checkpoint import read_info
-
-    for path in paths:
+    for path in (each for each in artifacts.checkpoints.glob("*.safetensors") if is_round(each.stem)):
         # What is damaged is told where it is used.
         with suppress(CheckpointError):
             if read_info(path).trained:

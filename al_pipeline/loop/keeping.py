@@ -7,7 +7,7 @@ from pathlib import Path
 from al_pipeline.core.errors import ALError, CheckpointError
 from al_pipeline.core.evaluation.metrics import stored_scores
 from al_pipeline.core.files import delete_file, whole_file
-from al_pipeline.core.learning.provenance import provenance
+from al_pipeline.core.learning.provenance import provenance, read_info
 from al_pipeline.core.rounds import is_round, round_number
 from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.loop.kept_predictions import stored_rounds
@@ -106,8 +106,6 @@ def delete_spare_networks(deployment: Deployment, used: Collection[str] = ()) ->
 
 def _deleted(folder: Path, keys: list[str]) -> Iterator[str]:
     """Delete the files of rounds, and yield those that are gone."""
-    from al_pipeline.core.learning.checkpoint import read_info
-
     for key in keys:
         path = folder / f"{key}.safetensors"
         # What is damaged has no description and is told where it is used; it stays.

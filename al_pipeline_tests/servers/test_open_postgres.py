@@ -2,23 +2,26 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 import yaml
 from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy.event import listen
 
 from al_pipeline.loop.databases import OPEN_POSTGRES
 from al_pipeline.servers import open_postgres
 from al_pipeline.servers.open_postgres import KEPT, OpenPostgresStorage
 from al_pipeline_tests.ledger.postgresql import PostgreSQL
 
-HEARTBEAT = sa.text("SELECT pg_backend_pid()")
+WHO = sa.text("SELECT pg_backend_pid()")
+LIMIT = sa.text("SHOW statement_timeout")
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +51,15 @@ def connections(url: str) -> list[int]:
     """Return a list that gets the process of each connection that is made from now on."""
     made: list[int] = []
     engine = open_postgres._engines[os.getpid(), url]
-    sa.event.listen(engine, "connect", lambda connection, _: made.append(connection.info.backend_pid))
+    listen(engine, "connect", lambda connection, _: made.append(connection.info.backend_pid))
     return made
+
+
+def said(storage: Any, question: sa.TextClause, meanwhile: Callable[[], object] = lambda: None) -> object:
+    """Return what PostgreSQL answers a storage, after something that happens while it is connected."""
+    with storage.connect() as connection:
+        meanwhile()
+        return connection.execute(question).scalar_one()
 
 
 @dg.asset
@@ -87,16 +97,14 @@ def test_as_many_as_ask_at_once_are_answered_and_a_few_connections_are_kept(
 ) -> None:
     together = Barrier(KEPT + 5)
 
-    def ask(_: int) -> int:
-        with instance.run_storage.connect() as connection:
-            together.wait(30)
-            return int(connection.execute(HEARTBEAT).scalar_one())
+    def ask(_: int) -> object:
+        return said(instance.run_storage, WHO, lambda: together.wait(30))
 
     with ThreadPoolExecutor(KEPT + 5) as pool:
         assert len(set(pool.map(ask, range(KEPT + 5)))) == KEPT + 5
-    pool_ = open_postgres._engines[os.getpid(), url].pool
-    assert isinstance(pool_, sa.QueuePool)
-    assert (pool_.checkedin(), pool_.checkedout()) == (KEPT, 0)
+    kept = open_postgres._engines[os.getpid(), url].pool
+    assert isinstance(kept, sa.QueuePool)
+    assert (kept.checkedin(), kept.checkedout()) == (KEPT, 0)
 
 
 def test_a_server_that_was_started_anew_is_asked_as_if_nothing_had_been(
@@ -110,16 +118,15 @@ def test_a_server_that_was_started_anew_is_asked_as_if_nothing_had_been(
 
 
 def test_a_fork_connects_by_itself(instance: dg.DagsterInstance, url: str) -> None:
-    def backend(storage: OpenPostgresStorage) -> int:
-        with storage.run_storage.connect() as connection:
-            return int(connection.execute(HEARTBEAT).scalar_one())
+    def ours() -> object:
+        return said(OpenPostgresStorage(url).run_storage, WHO)
 
     def look() -> None:
-        told.put((backend(OpenPostgresStorage(url)), len(OpenPostgresStorage(url).run_storage.get_runs())))
+        told.put((ours(), len(OpenPostgresStorage(url).run_storage.get_runs())))
 
     context = multiprocessing.get_context("fork")
     told = context.SimpleQueue()
-    before = backend(OpenPostgresStorage(url))
+    before = ours()
     process = context.Process(target=look)
     process.start()
     process.join(60)
@@ -127,13 +134,11 @@ def test_a_fork_connects_by_itself(instance: dg.DagsterInstance, url: str) -> No
     theirs, runs = told.get()
     assert theirs != before
     assert runs == 0
-    assert backend(OpenPostgresStorage(url)) == before
+    assert ours() == before
 
 
 def test_the_web_server_keeps_its_own_with_its_limit_of_time(instance: dg.DagsterInstance, url: str) -> None:
-    limit = sa.text("SHOW statement_timeout")
     with dg.DagsterInstance.from_ref(instance.get_ref()) as webs:
         webs.optimize_for_webserver(statement_timeout=7000, pool_recycle=60, max_overflow=2)
-        for found, wanted in ((webs, "7s"), (instance, "0")):
-            with found.run_storage.connect() as connection:
-                assert connection.execute(limit).scalar_one() == wanted
+        assert said(webs.run_storage, LIMIT) == "7s"
+        assert said(instance.run_storage, LIMIT) == "0"

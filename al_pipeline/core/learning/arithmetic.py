@@ -3,13 +3,14 @@
 import logging
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from al_pipeline.core.errors import InputError
 from al_pipeline.core.learning.architectures import ARCHITECTURES
 from al_pipeline.core.learning.options import TrainingOptions
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Arithmetic(NamedTuple):
 PLAIN = Arithmetic()
 
 
-def chosen_arithmetic(options: TrainingOptions, place: torch.device) -> Arithmetic:
+def chosen_arithmetic(options: TrainingOptions, place: "torch.device") -> Arithmetic:
     """Return what a checkpoint that is trained with these options has its features computed with.
 
     ``auto`` is the fastest for networks whose weights are given, as their heads were measured to be none the worse for
@@ -78,7 +79,7 @@ def chosen_arithmetic(options: TrainingOptions, place: torch.device) -> Arithmet
     return Arithmetic(_engine(place, options.architecture), wanted)
 
 
-def possible(arithmetic: Arithmetic, place: torch.device, architecture: str) -> Arithmetic:
+def possible(arithmetic: Arithmetic, place: "torch.device", architecture: str) -> Arithmetic:
     """Return what comes nearest to it on this machine: a checkpoint may have been made on another one."""
     engine = arithmetic.engine if arithmetic.engine == "pytorch" else _engine(place, architecture)
     has = {
@@ -95,7 +96,7 @@ def possible(arithmetic: Arithmetic, place: torch.device, architecture: str) -> 
     return Arithmetic(engine, "float32")
 
 
-def _why_not_int8(options: TrainingOptions, place: torch.device) -> str:
+def _why_not_int8(options: TrainingOptions, place: "torch.device") -> str:
     """Say why features cannot be computed in int8 with these options; "" if they can."""
     if place.type == "cuda":
         return "which a CPU computes, and networks run on a GPU here"
@@ -108,21 +109,25 @@ def _why_not_int8(options: TrainingOptions, place: torch.device) -> str:
     return "" if multiplies_int8(place) else "which this machine's processor does not multiply"
 
 
-def multiplies_bfloat16(place: torch.device) -> bool:
+def multiplies_bfloat16(place: "torch.device") -> bool:
     """Say whether the hardware multiplies bfloat16; where it is emulated it is several times slower than float32."""
+    import torch
+
     if place.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has = torch.cpu.get_capabilities()
     return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
-def multiplies_int8(place: torch.device) -> bool:
+def multiplies_int8(place: "torch.device") -> bool:
     """Say whether the processor multiplies int8 into sums of 32 bits; without that sums of 16 bits run over."""
+    import torch
+
     has = torch.cpu.get_capabilities() if place.type == "cpu" else {}
     return any(has.get(name) for name in ("avx512_vnni", "avx_vnni", "avx10_1", "amx_int8"))
 
 
-def _engine(place: torch.device, architecture: str) -> Literal["pytorch", "openvino"]:
+def _engine(place: "torch.device", architecture: str) -> Literal["pytorch", "openvino"]:
     """Return the library: OpenVINO on a CPU, where it is installed and the network's layers are translated for it."""
     if place.type != "cpu" or architecture not in ARCHITECTURES:
         return "pytorch"
@@ -132,7 +137,7 @@ def _engine(place: torch.device, architecture: str) -> Literal["pytorch", "openv
     return "openvino"
 
 
-def _name(place: torch.device) -> str:
+def _name(place: "torch.device") -> str:
     return "GPU" if place.type == "cuda" else "processor"
 
 

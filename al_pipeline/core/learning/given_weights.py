@@ -13,6 +13,7 @@ from al_pipeline.core.errors import CheckpointError
 from al_pipeline.core.files import content
 from al_pipeline.core.learning.hub import fetch
 from al_pipeline.core.learning.options import check_weights
+from al_pipeline.core.learning.provenance import unreadable
 
 # The classifier: the one layer whose width is the number of classes, always new.
 HEAD = ("fc.weight", "fc.bias")
@@ -103,11 +104,3 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(content(path))
     except (OSError, safetensors.SafetensorError) as error:
         raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> CheckpointError:
-    """Return what to say of a file of weights that could not be read."""
-    if isinstance(error, FileNotFoundError) or not path.exists():
-        return CheckpointError(f"There is no file {path.absolute()}: materialize the checkpoint, or mend the path")
-    reason = str(error).strip().split("\n")[0]
-    return CheckpointError(f"{path} is damaged or no such file of weights ({type(error).__name__}: {reason})")
