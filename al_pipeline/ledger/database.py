@@ -20,6 +20,14 @@ from al_pipeline.ledger.schema import REVISION
 
 # Seconds that a writer waits for another one, or for a server to answer, before it gives up.
 PATIENCE = 10
+# Of a connection to PostgreSQL: one whose server has gone without a word is given up as soon as that.
+PROMPT = {
+    "connect_timeout": PATIENCE,
+    "tcp_user_timeout": PATIENCE * 1000,
+    "keepalives_idle": 30,
+    "keepalives_interval": PATIENCE,
+    "keepalives_count": 3,
+}
 # Any constant: it names the lock under which PostgreSQL clients migrate one after the other.
 MIGRATION_LOCK = 0x616C5F7069706531
 WRITES = "al_pipeline_writes"
@@ -85,7 +93,7 @@ def connect(url: str) -> sa.Engine:
             private_folder(folder)
         except OSError as error:
             raise LedgerError(f"the folder {folder} of the ledger cannot be created: {error.strerror}") from error
-    arguments = {"timeout": PATIENCE} if sqlite else {"connect_timeout": PATIENCE, "application_name": "al_pipeline"}
+    arguments = {"timeout": PATIENCE} if sqlite else PROMPT | {"application_name": "al_pipeline"}
     try:
         engine = sa.create_engine(
             parsed, connect_args=arguments, pool_pre_ping=not sqlite, json_serializer=partial(json.dumps, default=str)

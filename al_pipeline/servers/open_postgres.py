@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 KEPT = 4
 # Seconds after which one is made anew: what stands between the two may close those that are older.
 RECYCLE = 300
-# By process, since a fork may not use what its parent has opened, and by URL.
-_engines: dict[tuple[int, str], sa.Engine] = {}
+# As `ledger.database.PROMPT`, which comes with pandas: a server that has gone without a word is given up as soon.
+PROMPT = {"connect_timeout": 10, "tcp_user_timeout": 10_000}
+PROMPT |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+# By URL.
+_engines: dict[str, sa.Engine] = {}
+# A fork may not use what its parent has opened.
+os.register_at_fork(after_in_child=lambda: [each.dispose(close=False) for each in _engines.values()])
 
 
 class OpenPostgresStorage(DagsterPostgresStorage):
@@ -36,15 +41,15 @@ class OpenPostgresStorage(DagsterPostgresStorage):
         inst_data: ConfigurableClassData | None = None,
         token_provider: "PgTokenProvider | None" = None,
     ) -> None:
-        key = os.getpid(), postgres_url
-        super().__init__(postgres_url, should_autocreate_tables and key not in _engines, inst_data, token_provider)
-        if key not in _engines:
-            # A server that was started anew is found out by a question before the first one.
-            options = {"pool_pre_ping": True, "pool_recycle": RECYCLE, "pool_use_lifo": True}
+        known = postgres_url in _engines
+        super().__init__(postgres_url, should_autocreate_tables and not known, inst_data, token_provider)
+        if not known:
+            # A server that was started anew, or has gone, is found out by a question before the first one.
+            options = {"pool_pre_ping": True, "pool_recycle": RECYCLE, "pool_use_lifo": True, "connect_args": PROMPT}
             options |= {"pool_size": KEPT, "max_overflow": -1, "isolation_level": "AUTOCOMMIT"}
-            _engines.setdefault(key, create_pg_engine(postgres_url, token_provider, **options))
+            _engines.setdefault(postgres_url, create_pg_engine(postgres_url, token_provider, **options))
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
-            storage._engine = _engines[key]
+            storage._engine = _engines[postgres_url]
 
     @classmethod
     def from_config_value(
