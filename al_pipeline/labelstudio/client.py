@@ -243,27 +243,35 @@ class LabelStudio:
         tasks, total = self._page(project_id, conditions, include="id")
         return total, int(tasks[0]["id"]) if tasks else None
 
-    def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
-        """Yield the tasks that changed after a moment, or all, page by page, with all annotations that each has.
+    def answers(
+        self, project_id: int, *, updated_since: datetime | None = None, updated_until: datetime | None = None
+    ) -> Iterator[list[TaskAnswers]]:
+        """Yield the tasks that changed last between two moments, or all, page by page, with all annotations of each.
 
         Parameters
         ----------
         project_id : int
-        updated_since : aware datetime, optional
-            A task changes when one of its annotations is made, changed or deleted.
+        updated_since, updated_until : aware datetime, optional
+            After the first, and not after the second. A task changes when one of its annotations is made, changed or
+            deleted.
 
         Raises
         ------
         InputError
-            `updated_since` has no time zone.
+            A moment has no time zone.
         """
         filters: list[dict[str, Any]] = []
         options = {"page_size": PAGE_WITH_ANNOTATIONS, "fields": "all", "include": ANNOTATION_FIELDS}
-        if updated_since is not None:
-            if updated_since.tzinfo is None:
-                raise InputError(f"updated_since {updated_since} has no time zone: pass an aware datetime")
-            since = updated_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            filters.append(condition("updated_at", "greater", "Datetime", since))
+        for name, moment, operator in (
+            ("updated_since", updated_since, "greater"),
+            ("updated_until", updated_until, "less_or_equal"),
+        ):
+            if moment is None:
+                continue
+            if moment.tzinfo is None:
+                raise InputError(f"{name} {moment} has no time zone: pass an aware datetime")
+            text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            filters.append(condition("updated_at", operator, "Datetime", text))
         for page in self._pages(project_id, filters, **options):
             yield [parse_answers(task, [self._annotator(raw) for raw in task["annotations"]]) for task in page]
 

@@ -21,8 +21,9 @@ OVERLAP = timedelta(minutes=5)
 # read anew what was read so recently.
 RECENT = timedelta(seconds=30)
 # Of ten people there is always something new, and they wait for the server that lists it: a look reads what is as
-# recent as requests are long. What was overtaken by more, and no counter tells, one look in two minutes finds.
-JUST_NOW, NOW_AND_THEN = timedelta(seconds=2), timedelta(minutes=2)
+# recent as requests are long. What was overtaken by more, and no counter tells, is found when the same moments are read
+# once more, half a minute later: so many seconds of them at a time, that no look takes much longer for it.
+JUST_NOW, AGAIN = timedelta(seconds=2), timedelta(seconds=10)
 # People may answer while we read. Then the counts before and after differ, and what is new is read once more.
 TRIES = 3
 # Two people who submit at the same moment may get their numbers in the other order.
@@ -113,16 +114,24 @@ def pull_news(
             return counts, 0
     reader = _Reader(ledger, client, project_id, source, round_key, min_seconds)
     if round_key is None:
-        first = RECENT + NOW_AND_THEN if _turns(mark, datetime.now(UTC)) else JUST_NOW
         # What is missing has mostly been counted before its task was said to have changed: it is there a moment later.
-        return reader.pull(counts, [first, JUST_NOW, RECENT, OVERLAP], restless=False)
+        return reader.pull(counts, [JUST_NOW, JUST_NOW, RECENT, OVERLAP], restless=False)
     return reader.pull(counts, [RECENT if lately else OVERLAP] * TRIES)
 
 
-def _turns(mark: Watermark | None, now: datetime) -> bool:
-    """Say whether another two minutes have begun since the last pull."""
-    before = NEVER if mark is None else mark.pulled_at or NEVER
-    return (before - NEVER) // NOW_AND_THEN != (now - NEVER) // NOW_AND_THEN
+def _once_more(mark: Watermark | None, counts: "ProjectCounts", now: datetime) -> tuple[datetime, datetime] | None:
+    """Return between which moments, by the server's clock, a look reads a second time; None for none.
+
+    Time is cut into pieces of `AGAIN`. A look in another piece than the last pull reads those from that one's on that
+    are over since `RECENT`, so each is read once more, whoever looks how often. What is newer than all that the last
+    pull saw is read by this one for the first time, and late enough.
+    """
+    if mark is None or mark.pulled_at is None:
+        return None
+    begin, end = (moment - (moment - NEVER) % AGAIN for moment in (mark.pulled_at, now))
+    ahead = counts.at - now - RECENT
+    since, until = begin + ahead - JUST_NOW, min(end + ahead, mark.until)
+    return (since, until) if begin < end and since < until else None
 
 
 def _since(mark: Watermark | None, counts: "ProjectCounts", now: datetime, overlap: timedelta) -> datetime | None:
@@ -168,6 +177,8 @@ class _Reader:
             # Each begins where the first has, or further back.
             first = first or mark
             more, newest = self.read(_since(first, before, started, overlap))
+            if not restless and (moments := _once_more(mark, before, started)):
+                more += self.read(*moments)[0]
             over = _over(self.ledger, self.source, before)
             fits = mark is not None and over == (mark.answers_over, mark.skips_over)
             # What fits has missed nothing, whatever was answered meanwhile.
@@ -189,10 +200,10 @@ class _Reader:
                 break
         return before, new
 
-    def read(self, since: datetime | None) -> tuple[int, datetime | None]:
+    def read(self, since: datetime | None, until: datetime | None = None) -> tuple[int, datetime | None]:
         """Append what changed, page by page; return how many events are new, and the moment of the newest change."""
         new, newest = 0, None
-        for page in self.client.answers(self.project_id, updated_since=since):
+        for page in self.client.answers(self.project_id, updated_since=since, updated_until=until):
             known = self.ledger.known_annotations(self.source, [task.task_id for task in page])
             events = judged([event for task in page for event in task.annotations], known, self.ledger.states)
             if self.min_seconds is not None:

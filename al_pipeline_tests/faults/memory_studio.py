@@ -222,8 +222,14 @@ class MemoryStudio(LabelStudio):
 
         return self._request(look)
 
-    def answers(self, project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
-        for page in self._listing(lambda task: updated_since is None or task.updated_at > updated_since):
+    def answers(
+        self, project_id: int, *, updated_since: datetime | None = None, updated_until: datetime | None = None
+    ) -> Iterator[list[TaskAnswers]]:
+        def wanted(task: Task) -> bool:
+            late = updated_until is not None and task.updated_at > updated_until
+            return not late and (updated_since is None or task.updated_at > updated_since)
+
+        for page in self._listing(wanted):
             yield [task.answers(self._annotator) for task in page]
 
     def annotations(self, project_id: int, *, updated_since: datetime | None = None) -> list[Annotation]:

@@ -19,6 +19,7 @@ from al_pipeline_tests.labelstudio.projects import CLASSES, Project
 
 HORSE, MEADOW = CLASSES
 IDENTITY = "0f2c8a52-6c5e-4f2e-9d3a-5d3c9a1f7b10"
+MOMENT = timedelta(microseconds=1)
 
 
 class Studio(Protocol):
@@ -402,6 +403,13 @@ def test_what_changed_since_a_moment_comes_with_all_that_its_task_has(studio: St
     task = [task for page in pages for task in page][-1]
     assert (task.task_id, task.samples, task.annotations) == (added, ("e",), [])
     assert since < task.created_at <= task.updated_at
+    # Between two moments, or before one.
+    pages = list(studio.client.answers(studio.project_id, updated_since=since, updated_until=task.created_at - MOMENT))
+    assert [task.task_id for page in pages for task in page] == [made, changed, deleted]
+    pages = list(studio.client.answers(studio.project_id, updated_until=since))
+    assert {task.task_id for page in pages for task in page}.isdisjoint({made, changed, deleted, added})
+    pages = list(studio.client.answers(studio.project_id, updated_until=task.updated_at))
+    assert added in {task.task_id for page in pages for task in page}
     # A moment at which a task changed is not after itself.
     newest = max(task.updated_at for task in studio.client.tasks(studio.project_id))
     assert list(studio.client.answers(studio.project_id, updated_since=newest)) == [[]]

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from al_pipeline.core.rounds import RoundPolicy, round_number
 from al_pipeline.labelstudio.config import payload
 from al_pipeline.labelstudio.connection import LabelStudioError
-from al_pipeline.labelstudio.events import TaskAnswers, TaskStatus
+from al_pipeline.labelstudio.events import ProjectCounts, TaskAnswers, TaskStatus
 from al_pipeline.labelstudio.identity import Project
 from al_pipeline.labelstudio.push import import_missing, reconcile, verify
-from al_pipeline.ledger import Ledger
+from al_pipeline.ledger import Ledger, Watermark
+from al_pipeline.loop import pull as pulling
 from al_pipeline.loop.again import COPIED, GUESSED, withdraw_unusable
 from al_pipeline.loop.deployment import Artifacts, Deployment
 from al_pipeline.loop.known_tasks import KnownTasks
@@ -160,7 +163,10 @@ def test_what_is_answered_while_a_pull_reads_is_read_too(desk: Desk) -> None:
     assert desk.values() == {sample(0): "cat", sample(1): "dog"}
 
 
-def test_a_look_reads_what_is_new_once_and_everything_only_if_it_misses_something_for_good(desk: Desk) -> None:
+def test_a_look_reads_what_is_new_once_and_everything_only_if_it_misses_something_for_good(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulling, "AGAIN", timedelta(days=10**4))
     tasks = desk.open("r0000", *range(10))
     for task in tasks[:3]:
         desk.studio.answer(task, ["cat"])
@@ -168,9 +174,9 @@ def test_a_look_reads_what_is_new_once_and_everything_only_if_it_misses_somethin
     pages = list[datetime | None]()
     real = desk.studio.answers
 
-    def noted(project_id: int, *, updated_since: datetime | None = None) -> Iterator[list[TaskAnswers]]:
+    def noted(project_id: int, *, updated_since: datetime | None = None, **until: Any) -> Iterator[list[TaskAnswers]]:
         pages.append(updated_since)
-        return real(project_id, updated_since=updated_since)
+        return real(project_id, updated_since=updated_since, **until)
 
     desk.studio.answers = noted  # type: ignore[method-assign]
     before = desk.studio.requests
@@ -227,6 +233,50 @@ def test_a_change_that_was_overtaken_by_what_the_look_has_read_is_read_once_the_
     # As `labeling_tasks` does.
     assert desk.pull() == 1
     assert desk.values()[sample(0)] == "dog"
+
+
+def test_a_change_that_was_overtaken_is_read_by_a_look_half_a_minute_later(desk: Desk) -> None:
+    first, second, third, fourth = desk.open("r0000", 0, 1, 2, 3)
+    annotation = desk.studio.answer(first, ["cat"])
+    desk.clock.advance(1)
+    desk.studio.answer(second, ["cat"])
+    desk.pull_news()
+    desk.studio.set_clock(-20 / 3600)
+    desk.studio.change(annotation, ["dog"])
+    desk.studio.set_clock(0)
+    desk.studio.answer(third, ["cat"])
+    assert desk.pull_news() == 1
+    assert desk.values()[sample(0)] == "cat"
+    # All servers' time goes by.
+    mark = desk.ledger.watermark(SOURCE)
+    assert mark is not None
+    assert mark.pulled_at is not None
+    desk.ledger.set_watermark(SOURCE, replace(mark, pulled_at=mark.pulled_at - timedelta(minutes=1)))
+    desk.clock.advance(1)
+    desk.studio.answer(fourth, ["cat"])
+    assert desk.pull_news() == 2
+    assert desk.values()[sample(0)] == "dog"
+
+
+def test_every_moment_is_read_once_more_however_often_looks_come() -> None:
+    rng, now = np.random.default_rng(0), datetime(2026, 1, 1, tzinfo=UTC)
+    # A server's clock tells whole seconds, and is another one.
+    ahead, read, begun, again = timedelta(seconds=7), list[tuple[datetime, datetime]](), now, timedelta()
+    mark = Watermark(now + ahead, now, 0, 0)
+    for pause in rng.choice([0.4, 2.0, 5.0, 33.0, 200.0], 400):
+        now += timedelta(seconds=float(pause))
+        told = (now + ahead).replace(microsecond=0)
+        if moments := pulling._once_more(mark, cast(ProjectCounts, SimpleNamespace(at=told)), now):
+            since, until = moments
+            again += until - since
+            # What is newer than all that the pull before saw is read by this one for the first time, up to now.
+            read.append((since, until if until < mark.until else told - RECENT))
+        mark = Watermark(now + ahead, now, 0, 0)
+    assert read[0][0] <= begun + ahead - RECENT
+    assert read[-1][1] > now + ahead - RECENT - 2 * pulling.AGAIN
+    assert all(later[0] <= earlier[1] for earlier, later in pairwise(read))
+    assert again < (now - begun) * 1.3
+    assert pulling._once_more(None, cast(ProjectCounts, SimpleNamespace(at=now)), now) is None
 
 
 def test_a_round_that_no_look_came_before_reads_what_may_have_been_overtaken(desk: Desk) -> None:
