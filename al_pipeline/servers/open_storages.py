@@ -6,6 +6,7 @@ has them. Files and tables are the same. As for events (`event_log`), nobody wai
 loses nothing, a power cut the last seconds of what is known of runs, and a round that has lost its run is begun again.
 """
 
+import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -34,10 +35,14 @@ class _Open:
         """Return the storage that dagster.yaml describes."""
         folder = config_value["base_dir"]
         found: Any = cls(create_db_conn_string(folder, cls._database), inst_data)  # type: ignore[call-arg]
-        if (Path(folder) / f"{cls._database}.db").exists() and is_set_up(found.engine):
-            return found
-        found.dispose()
-        return found.from_local(inst_data=inst_data, **config_value)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        # Of several who open a new one at once, one makes it.
+        with (Path(folder) / f".{cls._database}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (Path(folder) / f"{cls._database}.db").exists() and is_set_up(found.engine):
+                return found
+            found.dispose()
+            return found.from_local(inst_data=inst_data, **config_value)
 
     @cached_property
     def engine(self) -> sa.Engine:

@@ -1,6 +1,7 @@
 """The event log stores what Dagster's stores, where Dagster's stores it, and whoever watches is told."""
 
 import gc
+import multiprocessing
 import os
 import shutil
 import time
@@ -20,7 +21,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from al_pipeline.servers import event_log
-from al_pipeline.servers.event_log import OPEN_DATABASES, OpenEventLog
+from al_pipeline.servers.event_log import OPEN_DATABASES, OpenEventLog, is_set_up
 from al_pipeline.servers.open_storages import OpenRunStorage, OpenScheduleStorage
 
 
@@ -210,6 +211,26 @@ def test_a_log_wiped_by_another_process_begins_anew(instance: dg.DagsterInstance
     assert instance.fetch_materializations(dg.AssetKey("thing"), limit=9).records == []
     again = run(instance)
     assert messages(stock, again) == messages(instance.event_log_storage, again) != []
+
+
+@pytest.mark.parametrize("kind", [OpenRunStorage, OpenScheduleStorage])
+def test_of_several_who_open_a_new_database_at_once_one_makes_it(
+    kind: type[OpenRunStorage | OpenScheduleStorage], tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(4)
+
+    def opened() -> None:
+        together.wait(30)
+        storage: Any = kind.from_config_value(None, {"base_dir": str(tmp_path / "new")})
+        assert is_set_up(storage.engine)
+
+    processes = [context.Process(target=opened) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
 
 
 def test_leaving_the_instance_closes_its_databases(home: Path) -> None:
