@@ -1,5 +1,6 @@
 """A Label Studio server on this machine, in an environment of its own: for `al up`, `al demo` and the tests."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,12 @@ from al_pipeline.servers import first_start
 from al_pipeline.servers.processes import HOST, Service, ServiceError, answers, port_in_use
 
 VERSION = first_start.VERSION
+# Keys of services that no image is shown from, and where their libraries look when a variable names none.
+FOREIGN = ("AZURE_", "CLOUDSDK_", "GOOGLE_")
+NOWHERE_ELSE = {"CLOUDSDK_CONFIG": os.devnull, "NO_GCE_CHECK": "true"}
+# The same of AWS: its files, those of an older library, and the machine's role.
+NO_KEYS = dict.fromkeys(("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "BOTO_CONFIG"), os.devnull)
+NO_KEYS |= {"AWS_EC2_METADATA_DISABLED": "true"}
 
 
 class LocalLabelStudio(Service):
@@ -52,11 +59,12 @@ class LocalLabelStudio(Service):
     @property
     def remark(self) -> str | None:
         """What whoever starts it should know: that it has keys of ours which open more than it shows."""
-        if "AWS_ACCESS_KEY_ID" not in (self.env or {}):
+        if NO_KEYS.items() <= (self.env or {}).items():
             return None
         return (
-            "Label Studio shows images of a bucket with our AWS_ACCESS_KEY_ID: whoever labels might connect others "
-            "that it opens. LABEL_STUDIO_AWS_ACCESS_KEY_ID and LABEL_STUDIO_AWS_SECRET_ACCESS_KEY give it its own"
+            "Label Studio shows images of a bucket with our keys (AWS_ACCESS_KEY_ID, or those of AWS's own files): "
+            "whoever labels might connect others that they open. LABEL_STUDIO_AWS_ACCESS_KEY_ID and "
+            "LABEL_STUDIO_AWS_SECRET_ACCESS_KEY give it its own"
         )
 
     def _environment(self, data_dir: Path, bucket: bool) -> dict[str, str]:
@@ -93,7 +101,8 @@ class LocalLabelStudio(Service):
 def _with_bucket(environment: dict[str, str], bucket: bool) -> dict[str, str]:
     """Return an environment with the endpoint of a bucket by Label Studio's name for it, or without any key.
 
-    Whoever labels may connect a bucket that Label Studio has the key of. It looks for names of its own first:
+    Whoever labels may connect a bucket that Label Studio has the key of, also of another service than AWS, and one that
+    it finds in a file of ours or asks a machine in a cloud for. It looks for names of its own first:
     ``LABEL_STUDIO_AWS_ACCESS_KEY_ID`` and so on hold those of a key for the one bucket alone, and then ours are not
     handed on.
     """
@@ -101,7 +110,9 @@ def _with_bucket(environment: dict[str, str], bucket: bool) -> dict[str, str]:
     names = ("LABEL_STUDIO_S3_ENDPOINT", "S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = next((environment[name] for name in names if environment.get(name)), None)
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    foreign = FOREIGN if bucket and not own else (*FOREIGN, "AWS_")
+    environment = {name: value for name, value in environment.items() if not name.startswith(foreign)} | NOWHERE_ELSE
     if own or not bucket:
-        environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
+        environment |= NO_KEYS
     told = {"S3_ENDPOINT": endpoint, "S3_region": region}
     return environment | {name: value for name, value in told.items() if bucket and value}

@@ -1,10 +1,13 @@
 """The local server keeps its secrets and is closed to other machines."""
 
 import json
+import os
 import re
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -17,7 +20,7 @@ import uv
 from al_pipeline.labelstudio.client import LabelStudio
 from al_pipeline.loop.local import Credentials, make_credentials, read_credentials
 from al_pipeline.servers import first_start
-from al_pipeline.servers.label_studio import LocalLabelStudio
+from al_pipeline.servers.label_studio import NO_KEYS, LocalLabelStudio
 from al_pipeline.servers.processes import HOST, ServiceError
 from al_pipeline.web.door import DoorError, door, log_in
 from al_pipeline.web.serve import serving
@@ -54,6 +57,9 @@ def test_keys_of_a_bucket_are_handed_on_where_it_shows_images_and_its_own_go_fir
     ours = {"AWS_ACCESS_KEY_ID": "ours", "AWS_SECRET_ACCESS_KEY": "secret"}
     for name, value in (ours | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "eu-1"}).items():
         monkeypatch.setenv(name, value)
+    # Nothing is shown from there.
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "ours")
+    monkeypatch.setenv("AZURE_BLOB_ACCOUNT_KEY", "ours")
 
     def given(*, bucket: bool, told: bool = False) -> dict[str, str]:
         server = LocalLabelStudio(
@@ -61,15 +67,34 @@ def test_keys_of_a_bucket_are_handed_on_where_it_shows_images_and_its_own_go_fir
         )
         assert server.env is not None
         assert bool(server.remark) == told
+        assert not server.env.keys() & {"GOOGLE_APPLICATION_CREDENTIALS", "AZURE_BLOB_ACCOUNT_KEY"}
         return {name: value for name, value in server.env.items() if "AWS_" in name or "S3_" in name}
 
-    assert given(bucket=False) == {}
+    nowhere = {name: value for name, value in NO_KEYS.items() if "AWS_" in name}
+    assert given(bucket=False) == nowhere
     where = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_region": "eu-1"}
     assert (ours | where).items() <= given(bucket=True, told=True).items()
     own = {"LABEL_STUDIO_AWS_ACCESS_KEY_ID": "own", "LABEL_STUDIO_AWS_SECRET_ACCESS_KEY": "own secret"}
     for name, value in own.items():
         monkeypatch.setenv(name, value)
-    assert given(bucket=True) == own | where
+    assert given(bucket=True) == own | where | nowhere
+
+
+@pytest.mark.parametrize("bucket", [False, True])
+def test_keys_in_a_file_are_found_only_where_it_shows_images_of_a_bucket(
+    bucket: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("boto3")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("[default]\naws_access_key_id = mine\naws_secret_access_key = x\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    server = LocalLabelStudio(tmp_path / "data", tmp_path / "images", port=8080, log=tmp_path / "log", bucket=bucket)
+    # As Label Studio does.
+    code = "import boto3; found = boto3.Session().get_credentials(); print(found and found.access_key)"
+    done = subprocess.run([sys.executable, "-c", code], env=server.env, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), bool(server.remark)) == (("mine", True) if bucket else ("None", False))
 
 
 def test_it_listens_on_loopback_and_serves_only_the_folder_of_the_images(tmp_path: Path) -> None:
