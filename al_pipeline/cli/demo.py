@@ -13,7 +13,17 @@ from rich.markup import escape
 
 from al_pipeline.cli.opening import start_loop
 from al_pipeline.cli.page import serving_pages
-from al_pipeline.cli.session import DagsterPort, Home, Images, StudioPort, check_images, console, end_on_signals, tell
+from al_pipeline.cli.session import (
+    DagsterPort,
+    Home,
+    Images,
+    StudioPort,
+    check_images,
+    console,
+    end_on_signals,
+    note_given,
+    tell,
+)
 from al_pipeline.cli.staying import closing_words, ready_loop, stay_up, told_of_answers
 from al_pipeline.cli.terminal import Talk
 from al_pipeline.cli.weights import ready_weights
@@ -127,6 +137,7 @@ def _settings(home: Path, images: str | None) -> "Settings":
     # Each round is shown with what the last one has brought; nobody is there to wait.
     own["policy"]["prefetch"] = False
     if images is not None:
+        note_given(["images"])
         return load_settings(**own, images=images)
     # The variables that somebody sets for the demo, and those it was begun with, count more than what suits digits.
     known = dict(flat(read_toml(kept_file(home))))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from al_pipeline.cli.session import Home, check_output, configure, console, end_on_signals, say
+from al_pipeline.cli.session import Home, check_output, configure, console, end_on_signals, in_words_given, say
 from al_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def scan(
     how = kept.how
     report = describe(manifest, settings.images, listing, rule=settings.group, how=how)
     print_scan(console, report)
-    remarks = [*reading_told, *_remarks(settings, report, manifest, listing.question)]
+    remarks = [
+        in_words_given(each) for each in (*reading_told, *_remarks(settings, report, manifest, listing.question))
+    ]
     for remark in remarks:
         say(f"[yellow]Note:[/yellow] {escape(remark)}")
     if html is not None:

@@ -1,8 +1,9 @@
 """What the commands share: the console, the options that name a folder, settings, and errors as sentences."""
 
+import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,10 +47,18 @@ def told_plainly() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def note_given(names: Iterable[str], spelled: Mapping[str, str] | None = None) -> None:
+    """Remember which settings this command was given, as `in_words_given` then has them."""
+    _given.update({name: f"--{name.replace('_', '-')}" for name in names} | dict(spelled or {}))
+
+
 def in_words_given(sentence: str) -> str:
-    """Name the option where one was given in place of a setting's variable: (AL_IMAGES) is (--images) then."""
+    """Name the option where one was given in place of a setting's variable: (AL_IMAGES) is (--images) then.
+
+    Not where both are named, or where a remedy sets the variable: AL_CLASSES=cat,dog.
+    """
     for name, option in _given.items():
-        sentence = sentence.replace(f"(AL_{name.upper()})", f"({option})")
+        sentence = re.sub(rf"(?<!, )\bAL_{name.upper()}\b(?!=)", option, sentence)
     return sentence
 
 
@@ -94,7 +103,7 @@ def configure(
 
     values = {"home": home, "images": images, **others}
     given = {name: value for name, value in values.items() if value is not None}
-    _given.update({name: f"--{name.replace('_', '-')}" for name in given} | dict(spelled or {}))
+    note_given(given, spelled)
     settings = load_settings(**given)
     if settings.home.exists() and not settings.home.is_dir():
         raise InputError(f"The home {settings.home} is a file: name a folder (--home, AL_HOME)")

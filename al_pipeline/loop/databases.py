@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from al_pipeline.settings import Settings
 
 DAGSTER, LABEL_STUDIO = "dagster", "labelstudio"
-# Of `servers.open_postgres`, as deploy/storage.yaml has it; it is configured as Dagster's own is.
-OPEN_POSTGRES = "OpenPostgresStorage"
+# Where dagster.yaml may name a class of a storage, ours of `servers.open_postgres` for example, with its configuration.
+STORAGES = ("run_storage", "event_log_storage", "schedule_storage")
 # Who restores is seldom who the rows belonged to: ours is one user for all.
 WITHOUT_OWNERS = ("--no-owner", "--no-privileges")
 
@@ -250,8 +250,9 @@ def _dagsters(settings: "Settings") -> Database | None:
     path = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home) / "dagster.yaml"
     document: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
     storage = document.get("storage") or {}
-    own = storage.get("custom") or {}
-    config = own.get("config") if own.get("class") == OPEN_POSTGRES else storage.get("postgres")
+    classes = [storage.get("custom"), *(document.get(name) for name in STORAGES)]
+    configs = [storage.get("postgres"), *(each.get("config") for each in classes if each)]
+    config = next((each for each in configs if each and each.keys() & {"postgres_db", "postgres_url"}), None)
     if config is None:
         return None
     config = _resolved(config, path)

@@ -46,6 +46,7 @@ class Waker:
     def __init__(self, work: Callable[[], object], *, rest: float = REST) -> None:
         self._work, self._rest = work, rest
         self._wanted, self._over = threading.Event(), threading.Event()
+        self._told = ""
         self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
 
     def __enter__(self) -> Self:
@@ -73,6 +74,7 @@ class Waker:
             began = time.monotonic()
             try:
                 self._work()
+                self._told = ""
             except ALError as error:
                 self._tell("Nothing is decided, the sensor looks again: %s", str(error))
             except Exception as error:  # noqa: BLE001 (whatever it is, the next wake must find somebody)
@@ -80,8 +82,10 @@ class Waker:
             self._over.wait(min(self._rest, time.monotonic() - began))
 
     def _tell(self, text: str, problem: str) -> None:
-        # At the end the servers that are asked end too.
-        if not self._over.is_set():
+        # At the end the servers that are asked end too. And people go on answering, whatever hinders all of it: that is
+        # said once, until it is another or over.
+        if not self._over.is_set() and problem != self._told:
+            self._told = problem
             log.error(text, " ".join(problem.split()))
 
 

@@ -463,11 +463,15 @@ def test_dagsters_database_is_the_one_that_its_file_names(tmp_path: Path, monkey
     assert (found.parsed.host, found.parsed.password, found.parsed.port) == ("a@host", "a@password", 5432)
     assert (found.name, found.file, found.parsed.database) == ("dagster", "dagster.dump", "a@db")
     assert "a@password" not in repr(found)
-    # As it was in earlier versions, and as whoever writes it by hand may have it.
-    file.write_text(
-        json.dumps({"storage": {"postgres": yaml.safe_load(STORAGE.read_text())["storage"]["custom"]["config"]}})
-    )
-    assert databases_of(settings) == [found]
+    # As it was in earlier versions, with any class, and with the storages each by itself.
+    own = yaml.safe_load(STORAGE.read_text())["storage"]["custom"]
+    for document in (
+        {"storage": {"postgres": own["config"]}},
+        {"storage": {"custom": own | {"module": "dagster_postgres", "class": "DagsterPostgresStorage"}}},
+        {"run_storage": own | {"module": "dagster_postgres", "class": "PostgresRunStorage"}},
+    ):
+        file.write_text(json.dumps(document))
+        assert databases_of(settings) == [found]
     file.write_text("storage: {postgres: {postgres_url: {env: DAGSTER_URL}}}")
     monkeypatch.setenv("DAGSTER_URL", "postgresql://al:secret@server/history")
     assert databases_of(settings)[0].parsed.database == "history"

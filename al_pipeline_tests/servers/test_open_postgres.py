@@ -15,7 +15,6 @@ from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy.event import listen
 
 from al_pipeline.ledger import database
-from al_pipeline.loop.databases import OPEN_POSTGRES
 from al_pipeline.servers import open_postgres
 from al_pipeline.servers.open_postgres import KEPT, PROMPT, OpenPostgresStorage
 from al_pipeline_tests.ledger.postgresql import PostgreSQL
@@ -38,7 +37,7 @@ def url(postgresql: PostgreSQL) -> str:
 
 @pytest.fixture
 def instance(url: str, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    storage = {"module": open_postgres.__name__, "class": OPEN_POSTGRES, "config": {"postgres_url": url}}
+    storage = {"module": open_postgres.__name__, "class": OpenPostgresStorage.__name__, "config": {"postgres_url": url}}
     (tmp_path / "dagster.yaml").write_text(
         yaml.safe_dump({"storage": {"custom": storage}, "telemetry": {"enabled": False}})
     )
