@@ -1,9 +1,9 @@
 """Dagster's storage in PostgreSQL, which keeps its connections for more than one question.
 
-Dagster's own class connects for each question and each event, some milliseconds of both servers' processors: two
-thirds of a sensor's tick, and each tick asks three times anew which tables there are. Here the threads of a process
-share a few connections, and tables are looked for once. Tables and what is in them are the same: dagster.yaml may name
-either class.
+Dagster's own class connects for each question and each event, some milliseconds of both servers' processors, and each
+tick of a sensor asks three times anew which tables there are: a third of a second of a tick. Here the threads of a
+process share a few connections, and tables are looked for once. Tables and what is in them are the same: dagster.yaml
+may name either class.
 """
 
 import os
