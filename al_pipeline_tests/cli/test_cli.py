@@ -50,7 +50,8 @@ REFUSALS = {
     "up --images empty": "holds no images",
     "up --images flat": "AL_CLASSES=muffin,chihuahua",
     "up --images one": "give 1 class ('only')",
-    "up --images places": "{cwd}/places (--images): The folders 'Site_001', 'Site_002' look like sites, cameras",
+    "up --images places": "{cwd}/places (--images): The folders 'Site_001', 'Site_002' look like sites, cameras or "
+    "patients, not like classes. What are",
     "demo --images places": "{cwd}/places (--images): The folders 'Site_001', 'Site_002' look like sites",
     "demo --images nowhere": "folder of images {cwd}/nowhere (--images) does not exist",
     "up --images flat --classes a": "--classes give 1 class ('a')",
