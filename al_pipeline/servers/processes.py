@@ -21,7 +21,7 @@ from al_pipeline.core.errors import ALError
 
 HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
-# The priority of runs where servers have 0 and what has the lowest 19.
+# The priority of runs, where the server that they are forked from has 0, and what has the lowest 19.
 BEHIND_SERVERS = 10
 # Seconds between two words about a server that is still starting.
 TELL = 10.0
@@ -66,9 +66,10 @@ def end_with_parent(by: int = signal.SIGTERM) -> None:
 
 
 def give_way() -> None:
-    """Let servers go before this process and what it starts: people wait for each of their answers, for rounds seldom.
+    """Let the server that this process was forked from go before it: its looks at answers do not wait for a round.
 
-    Where nothing else wants a core it takes them all. A thread that has given way further stays there.
+    Where nothing else wants a core it takes them all. Of servers in sessions or containers of their own Linux may know
+    no priority beside ours. A thread that has given way further stays there.
     """
     os.setpriority(os.PRIO_PROCESS, 0, max(BEHIND_SERVERS, os.getpriority(os.PRIO_PROCESS, 0)))
 
